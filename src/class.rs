@@ -1,0 +1,171 @@
+//! The five classes of white blood cell in the paper's order, and the names that data sets give them.
+
+use serde::{Deserialize, Serialize};
+
+/// A class of white blood cell. The order is the paper's, and that of every table and logit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    Neutrophil,
+    Eosinophil,
+    Basophil,
+    Lymphocyte,
+    Monocyte,
+}
+
+impl Class {
+    /// How many classes there are.
+    pub const COUNT: usize = 5;
+    /// All classes, in order.
+    pub const ALL: [Class; Class::COUNT] =
+        [Class::Neutrophil, Class::Eosinophil, Class::Basophil, Class::Lymphocyte, Class::Monocyte];
+
+    /// The name in our tables: lower case, singular.
+    pub fn name(self) -> &'static str {
+        ["neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte"][self.index()]
+    }
+
+    /// The name in the paper's tables: capitalised.
+    pub fn title(self) -> &'static str {
+        ["Neutrophil", "Eosinophil", "Basophil", "Lymphocyte", "Monocyte"][self.index()]
+    }
+
+    /// Position in [`Class::ALL`]: 0 to 4.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The class of one of our own tables' names; exact.
+    pub fn from_name(name: &str) -> Option<Class> {
+        Class::ALL.into_iter().find(|c| c.name() == name)
+    }
+
+    /// The class that a data set means by `label`: any case, plural or singular, abbreviations (NE, NEU, neut, Baso,
+    /// eosi, lymp, mono), PBC's and LISC's subtype codes, granulocyte/cyte suffixes, leading numbers ("1_Neutrophils").
+    pub fn parse(label: &str) -> Option<Class> {
+        let word: String = label.to_lowercase().chars().filter(|c| c.is_ascii_alphabetic()).collect();
+        let stem = word.strip_suffix('s').filter(|w| w.len() > 3).unwrap_or(&word);
+        const SPELLINGS: [(Class, &[&str]); Class::COUNT] = [
+            (
+                Class::Neutrophil,
+                &[
+                    "neutrophil",
+                    "neutrophile",
+                    "neutrophilic",
+                    "neutrophilicgranulocyte",
+                    "neutrophilgranulocyte",
+                    "neutro",
+                    "neutr",
+                    "neut",
+                    "neu",
+                    "ne",
+                    "n",
+                    "bne",
+                    "sne",
+                    "pmn",
+                    "segmentedneutrophil",
+                    "neutrophilsegmented",
+                    "bandneutrophil",
+                    "neutrophilband",
+                    "segmented",
+                    "band",
+                    "bnt",
+                    "ntr",
+                    "nts",
+                    "ngs",
+                    "ngb",
+                ],
+            ),
+            (
+                Class::Eosinophil,
+                &[
+                    "eosinophil",
+                    "eosinophile",
+                    "eosinophilic",
+                    "eosinophilicgranulocyte",
+                    "eosinophilgranulocyte",
+                    "eosino",
+                    "eosin",
+                    "eosi",
+                    "eosn",
+                    "eos",
+                    "eo",
+                    "e",
+                ],
+            ),
+            (
+                Class::Basophil,
+                &[
+                    "basophil",
+                    "basophile",
+                    "basophilic",
+                    "basophilicgranulocyte",
+                    "basophilgranulocyte",
+                    "baso",
+                    "bas",
+                    "ba",
+                    "b",
+                ],
+            ),
+            (
+                Class::Lymphocyte,
+                &[
+                    "lymphocyte",
+                    "lymphocytic",
+                    "lympho",
+                    "lymph",
+                    "lymp",
+                    "lym",
+                    "ly",
+                    "l",
+                    "lyt",
+                    "typicallymphocyte",
+                    "lymphocytetypical",
+                ],
+            ),
+            (Class::Monocyte, &["monocyte", "monocytic", "mono", "mon", "mo", "m", "mnz"]),
+        ];
+        SPELLINGS.iter().find(|(_, names)| names.iter().any(|n| *n == stem || *n == word)).map(|(class, _)| *class)
+    }
+}
+
+impl std::fmt::Display for Class {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Class;
+
+    #[test]
+    fn every_data_sets_spelling_is_known() {
+        for (label, class) in [
+            ("neutrophil", Class::Neutrophil),
+            ("NEUTROPHILS", Class::Neutrophil),
+            ("neut", Class::Neutrophil),
+            ("Baso", Class::Basophil),
+            ("eosi", Class::Eosinophil),
+            ("EOS", Class::Eosinophil),
+            ("lymp", Class::Lymphocyte),
+            ("1_Monocytes", Class::Monocyte),
+            ("mono", Class::Monocyte),
+            ("BA", Class::Basophil),
+            ("Segmented Neutrophil", Class::Neutrophil),
+        ] {
+            assert_eq!(Class::parse(label), Some(class), "{label}");
+        }
+        for label in ["", "mixt", "platelet", "erythroblast", "ig", "s", "artefact"] {
+            assert_eq!(Class::parse(label), None, "{label}");
+        }
+    }
+
+    #[test]
+    fn names_go_there_and_back() {
+        for class in Class::ALL {
+            assert_eq!(Class::from_name(class.name()), Some(class));
+            assert_eq!(Class::ALL[class.index()], class);
+        }
+    }
+}

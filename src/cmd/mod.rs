@@ -1,0 +1,164 @@
+//! The command line: one file a subcommand (its help, its arguments, `run`). Results go to stdout, progress and log
+//! to stderr. Exit status: 0 done, 1 findings, 2 error.
+
+use crate::context::{Context, STOP};
+use crate::pipeline::Pipeline;
+use crate::progress::Progress;
+use crate::workspace::Workspace;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+
+mod terminal;
+
+/// How a command ended, when it did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Exit status 0.
+    Done,
+    /// Exit status 1: the work is done, and there is something to look at.
+    Findings,
+}
+
+/// White-blood-cell images to publishable results.
+///
+/// A first try: `wbc demo`. Your own images: put each data set into a folder under data/raw/, then
+/// `wbc ingest`, `wbc split --stratified`, `wbc train`, `wbc report --table 3`.
+#[derive(Parser)]
+#[command(name = "wbc", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Clone, Debug)]
+pub struct Globals {
+    /// Workspace folder: images under raw/<DATASET>/, results beside it
+    #[arg(long, global = true, value_name = "DIR", default_value = "data", env = "WBC_WORKSPACE")]
+    pub workspace: PathBuf,
+    /// Data set (folder under raw/) to work on
+    #[arg(long, global = true, value_name = "NAME", env = "WBC_DATASET")]
+    pub dataset: Option<String>,
+    /// Settings: a built-in pipeline (quick, paper) or a file like pipelines/quick.toml
+    #[arg(long, global = true, value_name = "NAME|FILE", default_value = "quick", env = "WBC_PIPELINE")]
+    pub pipeline: String,
+    /// Seed of every random choice [default: the pipeline's]
+    #[arg(long, global = true, value_name = "N", env = "WBC_SEED")]
+    pub seed: Option<u64>,
+    /// Threads [default: all]; results do not depend on it
+    #[arg(long, global = true, value_name = "N", env = "WBC_THREADS")]
+    pub threads: Option<usize>,
+    /// Print one JSON document on stdout instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The subcommands: a file each, and a line in the list below.
+macro_rules! commands {
+    ($($(#[$doc:meta])* $variant:ident = $module:ident),* $(,)?) => {
+        $(mod $module;)*
+        #[derive(Subcommand)]
+        enum Command { $($(#[$doc])* $variant($module::Args)),* }
+        impl Command {
+            fn run(self, globals: &Globals) -> anyhow::Result<Outcome> {
+                match self { $(Command::$variant(args) => $module::run(args, globals)),* }
+            }
+        }
+    };
+}
+
+commands! {
+    /// Draw a data set of cells, the whole line on it, Table 3: a first try
+    Demo = demo,
+    /// Read the data sets under raw/ into manifests, and check them
+    Ingest = ingest,
+    /// Decode every image once: unreadable, copies, label conflicts, odd pictures
+    Check = check,
+    /// Deal images to folds: stratified, copies kept together
+    Split = split,
+    /// Cut, resize and store the pictures for training
+    Preprocess = preprocess,
+    /// Train on every fold and predict its test images
+    Train = train,
+    /// Print the paper's tables with our figures
+    Report = report,
+    /// Run a whole pipeline file; skips what is up to date
+    Run = run,
+    /// Draw data sets of cells in the CUK and LISC layouts
+    Synth = synth,
+}
+
+impl Globals {
+    pub fn workspace(&self) -> Workspace {
+        Workspace::new(&self.workspace)
+    }
+
+    /// The pipeline that `--pipeline` names, with `--seed` applied.
+    pub fn pipeline(&self) -> crate::error::Result<Pipeline> {
+        let mut pipeline = Pipeline::load(&self.pipeline)?;
+        if let Some(seed) = self.seed {
+            pipeline.seed = seed;
+        }
+        Ok(pipeline)
+    }
+
+    /// A stage's context. `progress` is from [`Globals::progress`].
+    pub fn context<'a>(&self, seed: u64, progress: &'a dyn Progress) -> Context<'a> {
+        let words: Vec<String> =
+            std::env::args().map(|w| if w.contains(char::is_whitespace) { format!("'{w}'") } else { w }).collect();
+        Context { seed, progress, stop: &STOP, resume: words.join(" ") }
+    }
+
+    /// Bars on a terminal, plain lines elsewhere; always on stderr.
+    pub fn progress(&self) -> terminal::Terminal {
+        terminal::Terminal::new()
+    }
+
+    /// Prints the result: `json` as one document where the user asked for it, else `text`.
+    pub fn print(&self, json: &impl serde::Serialize, text: impl std::fmt::Display) -> anyhow::Result<()> {
+        use std::io::Write;
+        let mut out = std::io::stdout().lock();
+        let written = if self.json {
+            serde_json::to_writer_pretty(&mut out, json).map_err(std::io::Error::from).and_then(|()| writeln!(out))
+        } else {
+            writeln!(out, "{text}")
+        };
+        match written.and_then(|()| out.flush()) {
+            // `wbc report | head`: the reader has seen enough.
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            other => Ok(other?),
+        }
+    }
+}
+
+/// Parses the command line, runs the command, and turns its end into the exit status.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match start(&cli.globals).and_then(|()| cli.command.run(&cli.globals)) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Findings) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("wbc: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Sets up threads and Ctrl-C: the first one asks for a clean stop, the second ends the program at once.
+fn start(globals: &Globals) -> anyhow::Result<()> {
+    if globals.threads == Some(0) {
+        anyhow::bail!("setting `threads`: expected at least 1, found 0");
+    }
+    rayon::ThreadPoolBuilder::new().num_threads(globals.threads.unwrap_or(0)).build_global()?;
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("wbc: stopping after the step in hand (again: stop at once)");
+    })?;
+    Ok(())
+}

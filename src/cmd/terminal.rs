@@ -1,0 +1,79 @@
+//! Progress on stderr: bars on a terminal, a line a piece of work elsewhere.
+
+use crate::progress::Progress;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// Draws with `indicatif` where stderr is a terminal; writes plain lines where it is a file or a pipe.
+pub struct Terminal {
+    bar: Mutex<Option<ProgressBar>>,
+    draws: bool,
+}
+
+impl Terminal {
+    pub fn new() -> Self {
+        Self { bar: Mutex::new(None), draws: std::io::stderr().is_terminal() }
+    }
+
+    fn with(&self, act: impl FnOnce(&ProgressBar)) {
+        if let Some(bar) = self.bar.lock().unwrap_or_else(|e| e.into_inner()).as_ref() {
+            act(bar);
+        }
+    }
+}
+
+impl Default for Terminal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Progress for Terminal {
+    fn begin(&self, what: &str, total: Option<u64>, unit: &'static str) {
+        if !self.draws {
+            return;
+        }
+        let bar = match total {
+            Some(n) => ProgressBar::new(n).with_style(
+                ProgressStyle::with_template(&format!(
+                    "{{prefix:24}} {{bar:30}} {{pos}}/{{len}} {unit} {{per_sec:>12}} {{eta}} left {{wide_msg}}"
+                ))
+                .expect("a valid template"),
+            ),
+            None => ProgressBar::new_spinner().with_style(
+                ProgressStyle::with_template(&format!("{{prefix:24}} {{spinner}} {{pos}} {unit} {{wide_msg}}"))
+                    .expect("a valid template"),
+            ),
+        };
+        bar.set_prefix(what.to_string());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        *self.bar.lock().unwrap_or_else(|e| e.into_inner()) = Some(bar);
+    }
+
+    fn advance(&self, n: u64) {
+        self.with(|bar| bar.inc(n));
+    }
+
+    fn note(&self, text: &str) {
+        self.with(|bar| bar.set_message(text.to_string()));
+    }
+
+    fn end(&self) {
+        if let Some(bar) = self.bar.lock().unwrap_or_else(|e| e.into_inner()).take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn log(&self, line: &str) {
+        let mut shown = false;
+        self.with(|bar| {
+            bar.suspend(|| eprintln!("{line}"));
+            shown = true;
+        });
+        if !shown {
+            eprintln!("{line}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! `pipelines/*.toml`: every stage's settings in one file, no code. The built-in ones are compiled in.
+
+use crate::error::{Error, Result};
+use crate::{check, ingest, prep, split, train};
+use serde::{Deserialize, Serialize};
+
+/// One experiment. Every key is optional; an unknown one is an error that names it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pipeline {
+    /// Short name: part of the run's name.
+    pub name: String,
+    /// What it is for and where its numbers come from.
+    #[serde(default)]
+    pub doc: String,
+    /// Data set, where the file fixes one.
+    #[serde(default)]
+    pub dataset: Option<String>,
+    /// Seed of every random choice.
+    #[serde(default)]
+    pub seed: u64,
+    #[serde(default)]
+    pub ingest: ingest::Settings,
+    #[serde(default)]
+    pub check: check::Settings,
+    #[serde(default)]
+    pub split: split::Settings,
+    #[serde(default)]
+    pub preprocess: prep::Settings,
+    #[serde(default)]
+    pub train: train::Settings,
+}
+
+/// The pipelines that are compiled in.
+pub const BUILT_IN: [(&str, &str); 2] =
+    [("quick", include_str!("../pipelines/quick.toml")), ("paper", include_str!("../pipelines/paper.toml"))];
+
+impl Pipeline {
+    /// A built-in pipeline by name, or the file at the path `name`.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] where there is neither, [`Error::Format`] with line and key where the file is wrong.
+    pub fn load(name: &str) -> Result<Pipeline> {
+        if let Some((_, text)) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
+            return Self::parse(name, text);
+        }
+        let path = std::path::Path::new(name);
+        let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => Error::Missing {
+                path: path.into(),
+                what: "pipeline",
+                hint: format!("Built in are: {}", BUILT_IN.map(|(n, _)| n).join(", ")),
+            },
+            _ => Error::Io { path: path.into(), action: "read", source },
+        })?;
+        Self::parse(name, &text)
+    }
+
+    fn parse(origin: &str, text: &str) -> Result<Pipeline> {
+        toml::from_str(text).map_err(|e| Error::Format {
+            path: origin.into(),
+            item: "pipeline".into(),
+            expected: "the keys that pipelines/quick.toml shows".into(),
+            got: e.to_string().trim_end().to_string(),
+        })
+    }
+}

@@ -1,0 +1,110 @@
+//! Rows of the tables as Rust structs. The schema files rule: a struct that does not fit fails to write.
+
+use crate::class::Class;
+use serde::{Deserialize, Serialize};
+
+/// A row of `manifest.parquet`: see `schemas/manifest.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ManifestRow {
+    pub image_id: String,
+    pub dataset: String,
+    pub path: String,
+    pub class: Option<Class>,
+    pub subtype: Option<String>,
+    pub layout: String,
+    pub format: String,
+    pub width_px: u32,
+    pub height_px: u32,
+    pub file_bytes: u64,
+    pub content_hash: String,
+    pub group_id: String,
+    pub mask_path: Option<String>,
+    pub box_x_px: Option<u32>,
+    pub box_y_px: Option<u32>,
+    pub box_width_px: Option<u32>,
+    pub box_height_px: Option<u32>,
+    pub box_source: Option<String>,
+    pub perceptual_hash: Option<u64>,
+}
+
+impl ManifestRow {
+    /// The cell's box as (x, y, width, height), px, where there is one.
+    pub fn cell_box(&self) -> Option<(u32, u32, u32, u32)> {
+        Some((self.box_x_px?, self.box_y_px?, self.box_width_px?, self.box_height_px?))
+    }
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The file or image cannot be used, or its label cannot be trusted.
+    Error,
+    /// Look at it.
+    Warning,
+    /// For information: no finding, does not change the exit status.
+    Note,
+}
+
+/// A row of `issues.parquet`: see `schemas/issues.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IssueRow {
+    pub dataset: String,
+    pub path: String,
+    pub image_id: Option<String>,
+    pub stage: String,
+    pub check: String,
+    pub severity: Severity,
+    pub score: Option<f64>,
+    pub related: Option<String>,
+    pub message: String,
+}
+
+/// A row of `epochs.parquet`: see `schemas/epochs.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRow {
+    pub fold: u32,
+    pub epoch: u32,
+    pub steps: u64,
+    pub images: u64,
+    pub learning_rate: f64,
+    pub train_loss: f64,
+    pub train_accuracy: f64,
+}
+
+/// A row of `predictions.parquet`: see `schemas/predictions.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PredictionRow {
+    pub image_id: String,
+    pub fold: u32,
+    pub truth: Class,
+    pub p_neutrophil: f32,
+    pub p_eosinophil: f32,
+    pub p_basophil: f32,
+    pub p_lymphocyte: f32,
+    pub p_monocyte: f32,
+}
+
+impl PredictionRow {
+    /// From the five probabilities in class order.
+    pub fn new(image_id: String, fold: u32, truth: Class, p: [f32; Class::COUNT]) -> Self {
+        let [p_neutrophil, p_eosinophil, p_basophil, p_lymphocyte, p_monocyte] = p;
+        Self { image_id, fold, truth, p_neutrophil, p_eosinophil, p_basophil, p_lymphocyte, p_monocyte }
+    }
+
+    /// The five probabilities in class order.
+    pub fn probabilities(&self) -> [f32; Class::COUNT] {
+        [self.p_neutrophil, self.p_eosinophil, self.p_basophil, self.p_lymphocyte, self.p_monocyte]
+    }
+}
+
+/// A row of `metrics.parquet`: see `schemas/metrics.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MetricRow {
+    pub fold: Option<u32>,
+    pub metric: String,
+    pub class: Option<Class>,
+    pub predicted: Option<Class>,
+    pub value: Option<f64>,
+    pub images: u64,
+}

@@ -1,0 +1,22 @@
+//! The only source of randomness. Every generator is keyed by what it is for, so that results do not
+//! depend on the number of threads, on the order of work or on where a run was interrupted.
+
+pub use rand_pcg::Pcg64;
+
+/// A 64-bit key from the run's seed and the place where the randomness is used.
+///
+/// `stage` names the use ("split", "augment"); `fold`, `epoch` and `item` say where in it.
+pub fn key(seed: u64, stage: &str, fold: u64, epoch: u64, item: u64) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    for n in [seed, fold, epoch, item] {
+        hasher.update(&n.to_le_bytes());
+    }
+    hasher.update(stage.as_bytes());
+    u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().expect("8 bytes"))
+}
+
+/// A generator for one use: see [`key`].
+pub fn rng(seed: u64, stage: &str, fold: u64, epoch: u64, item: u64) -> Pcg64 {
+    use rand::SeedableRng;
+    Pcg64::seed_from_u64(key(seed, stage, fold, epoch, item))
+}

@@ -1,0 +1,136 @@
+//! Where things lie in a workspace: `raw/<dataset>/` in, `<dataset>/` and `runs/<run>/` out.
+
+use crate::error::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// A workspace folder (`--workspace`, by default `data`).
+#[derive(Clone, Debug)]
+pub struct Workspace {
+    pub root: PathBuf,
+}
+
+impl Workspace {
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// `raw/`: the data sets as they came.
+    pub fn raw(&self) -> PathBuf {
+        self.root.join("raw")
+    }
+
+    /// `raw/<dataset>/`.
+    pub fn raw_dataset(&self, dataset: &str) -> PathBuf {
+        self.raw().join(dataset)
+    }
+
+    /// `<dataset>/manifest.parquet`.
+    pub fn manifest(&self, dataset: &str) -> PathBuf {
+        self.root.join(dataset).join("manifest.parquet")
+    }
+
+    /// `<dataset>/issues.parquet`.
+    pub fn issues(&self, dataset: &str) -> PathBuf {
+        self.root.join(dataset).join("issues.parquet")
+    }
+
+    /// `<dataset>/splits.parquet`.
+    pub fn splits(&self, dataset: &str) -> PathBuf {
+        self.root.join(dataset).join("splits.parquet")
+    }
+
+    /// `<dataset>/tensors-<size>/`.
+    pub fn tensors(&self, dataset: &str, size_px: u32) -> PathBuf {
+        self.root.join(dataset).join(format!("tensors-{size_px}"))
+    }
+
+    /// `runs/`.
+    pub fn runs(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    /// `runs/<run>/`.
+    pub fn run(&self, run: &str) -> PathBuf {
+        self.runs().join(run)
+    }
+
+    /// Names of the data sets under `raw/`, sorted; hidden folders left out.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] where there is no `raw/` or no data set in it.
+    pub fn raw_datasets(&self) -> Result<Vec<String>> {
+        let names = folders(&self.raw())?;
+        if names.is_empty() {
+            return Err(Error::Missing {
+                path: self.raw(),
+                what: "data set (a folder of images)",
+                hint: "Put each data set into a folder of its own there, such as data/raw/pbc/neutrophil/*.jpg; \
+                       or try drawn cells first: wbc synth"
+                    .into(),
+            });
+        }
+        Ok(names)
+    }
+
+    /// Names of the data sets that have a manifest, sorted.
+    pub fn ingested_datasets(&self) -> Result<Vec<String>> {
+        let names: Vec<String> = if self.root.is_dir() {
+            folders(&self.root)?.into_iter().filter(|n| self.manifest(n).is_file()).collect()
+        } else {
+            Vec::new()
+        };
+        if names.is_empty() {
+            return Err(Error::Missing {
+                path: self.root.clone(),
+                what: "ingested data set",
+                hint: "Run: wbc ingest".into(),
+            });
+        }
+        Ok(names)
+    }
+
+    /// The one data set that a command works on: `asked`, else the only one, else the one named `cuk`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] that lists the names where the choice is open or `asked` is not among them.
+    pub fn choose(&self, asked: Option<&str>, present: &[String]) -> Result<String> {
+        let names = present.join(", ");
+        match asked {
+            Some(name) if present.iter().any(|p| p == name) => Ok(name.into()),
+            Some(name) => {
+                Err(Error::Setting { key: "dataset".into(), expected: format!("one of: {names}"), got: name.into() })
+            }
+            None if present.len() == 1 => Ok(present[0].clone()),
+            None if present.iter().any(|p| p == "cuk") => Ok("cuk".into()),
+            None => Err(Error::Setting {
+                key: "dataset".into(),
+                expected: format!("--dataset with one of: {names}"),
+                got: "several data sets and no choice".into(),
+            }),
+        }
+    }
+}
+
+/// Names of the visible folders in `dir`, sorted. Links to folders count.
+fn folders(dir: &Path) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(dir).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => Error::Missing {
+            path: dir.into(),
+            what: "folder",
+            hint: "Put each data set into a folder of its own there, such as data/raw/pbc/neutrophil/*.jpg".into(),
+        },
+        _ => Error::Io { path: dir.into(), action: "list", source },
+    })?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(Error::io(dir, "list"))?;
+        if let Ok(name) = entry.file_name().into_string()
+            && !name.starts_with('.')
+            && entry.path().is_dir()
+        {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
