@@ -1,0 +1,246 @@
+//! W-Net (Jung et al. 2019, "W-Net: A CNN-based Architecture for White Blood Cells Image Classification").
+//!
+//! Three times convolution 3x3, ReLU, max-pool 2x2, dropout with 16, 32 and 64 filters; a linear layer of 1,024 with
+//! ReLU and dropout; a linear layer of 5. 16,806,949 parameters at 128 x 128. Xavier's initialisation (uniform, as
+//! TensorFlow's), zero biases. Activations are `[n, h, w, c]`, filters `[3, 3, c_in, c_out]`, as in TensorFlow.
+
+use super::{Batch, Entry, Model, StateArray, Step};
+use crate::class::Class;
+use crate::error::{Error, Result};
+use crate::nn::fused::{Drop, SharedWeight, conv_block, linear_block};
+use crate::nn::kernel::{Dropout, Tiled, Vector};
+use crate::nn::optim::{Adam, Parameter};
+use crate::seed;
+use dfdx::losses::cross_entropy_with_logits_loss;
+use dfdx::prelude::{Cpu, Gradients, OwnedTape, SplitTape, Tape, Tensor, TensorFromVec};
+use dfdx::tensor_ops::*;
+use rand::Rng;
+
+/// W-Net's registration.
+pub const ENTRY: Entry = Entry {
+    name: "wnet",
+    title: "W-Net",
+    size_px: 128,
+    build: |size, seed, fold, dropout, vector| Ok(Box::new(WNet::new(size, seed, fold, dropout, vector)?)),
+};
+
+/// Filters of the three convolutions.
+pub const FILTERS: [usize; 3] = [16, 32, 64];
+/// Width of the hidden linear layer.
+pub const HIDDEN: usize = 1024;
+
+/// W-Net on the CPU.
+pub struct WNet {
+    size: usize,
+    dropout: Dropout,
+    vector: Vector,
+    dev: Cpu,
+    /// Weight and bias of each convolution.
+    convolutions: [(Parameter, Parameter); 3],
+    hidden: SharedWeight,
+    hidden_bias: Parameter,
+    output: Parameter,
+    output_bias: Parameter,
+}
+
+impl WNet {
+    /// Fresh weights, drawn from (seed, fold).
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where `size` is no multiple of 8, at least 8.
+    pub fn new(size: usize, seed: u64, fold: u64, dropout: Dropout, vector: Vector) -> Result<Self> {
+        if size < 8 || !size.is_multiple_of(8) {
+            return Err(Error::Setting {
+                key: "preprocess.size_px".into(),
+                expected: "a multiple of 8 for W-Net's three pools".into(),
+                got: size.to_string(),
+            });
+        }
+        let dev = Cpu::seed_from_u64(seed::key(seed, "dfdx", fold, 0, 0));
+        let xavier = |layer: u64, fan_in: usize, fan_out: usize, len: usize| -> Vec<f32> {
+            let mut rng = seed::rng(seed, "weights", fold, 0, layer);
+            let limit = (6.0 / (fan_in + fan_out) as f32).sqrt();
+            (0..len).map(|_| (rng.next_u32() as f32 / u32::MAX as f32 * 2.0 - 1.0) * limit).collect()
+        };
+        let parameter = |name, shape: Vec<usize>, values| Parameter::new(&dev, name, shape, values);
+        let names = [("conv1.weight", "conv1.bias"), ("conv2.weight", "conv2.bias"), ("conv3.weight", "conv3.bias")];
+        let convolutions = std::array::from_fn(|i| {
+            let (c_in, c_out) = (if i == 0 { 3 } else { FILTERS[i - 1] }, FILTERS[i]);
+            let weight = xavier(i as u64, 9 * c_in, 9 * c_out, 9 * c_in * c_out);
+            (
+                parameter(names[i].0, vec![3, 3, c_in, c_out], weight),
+                parameter(names[i].1, vec![c_out], vec![0.0; c_out]),
+            )
+        });
+        let inputs = (size / 8) * (size / 8) * FILTERS[2];
+        let mut tiled = Tiled::zeros(inputs, HIDDEN);
+        tiled.value = tiled.from_rows(&xavier(3, inputs, HIDDEN, inputs * HIDDEN));
+        let output = xavier(4, HIDDEN, Class::COUNT, HIDDEN * Class::COUNT);
+        Ok(Self {
+            size,
+            dropout,
+            vector,
+            convolutions,
+            hidden: SharedWeight::new(tiled),
+            hidden_bias: parameter("fc1.bias", vec![HIDDEN], vec![0.0; HIDDEN]),
+            output: parameter("fc2.weight", vec![HIDDEN, Class::COUNT], output),
+            output_bias: parameter("fc2.bias", vec![Class::COUNT], vec![0.0; Class::COUNT]),
+            dev,
+        })
+    }
+
+    /// `[n, size, size, 3]` → logits `[n, 5]`. `keys` (one an image) turn dropout on.
+    fn logits<T: Tape<f32, Cpu>>(
+        &self,
+        x: Vec<f32>,
+        n: usize,
+        keys: Option<&[u64]>,
+    ) -> std::result::Result<Tensor<(usize, usize), f32, Cpu, T>, dfdx::tensor::CpuError> {
+        let s = self.size;
+        // A layer's key is the image's, turned.
+        let keys: Vec<Vec<u64>> = (0..4u64)
+            .map(|layer| {
+                let turn = layer.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                keys.unwrap_or_default().iter().map(|k| (k ^ turn).rotate_left(16 * layer as u32)).collect()
+            })
+            .collect();
+        let drop = |layer: usize| {
+            (!keys[layer].is_empty() && self.dropout.p > 0.0)
+                .then(|| Drop { dropout: self.dropout, keys: &keys[layer] })
+        };
+        let mut x = self.dev.try_tensor_from_vec(x, (n, s, s, 3))?.retaped::<T>();
+        for (i, (weight, bias)) in self.convolutions.iter().enumerate() {
+            // [n, s, s, 3] → [n, s/2, s/2, 16] → [n, s/4, s/4, 32] → [n, s/8, s/8, 64]
+            x = conv_block(self.vector, x, &weight.value, &bias.value, drop(i), i > 0)?;
+        }
+        let inputs = (s / 8) * (s / 8) * FILTERS[2];
+        let x = x.try_reshape_like(&(n, inputs))?; // [n, 16384]
+        let h = linear_block(self.vector, x, &self.hidden, &self.hidden_bias.value, drop(3))?; // [n, 1024]
+        let weight = self.output.value.retaped::<T>().try_reshape_like(&(HIDDEN, Class::COUNT))?;
+        let bias =
+            self.output_bias.value.retaped::<T>().try_broadcast_like::<_, dfdx::shapes::Axis<0>>(&(n, Class::COUNT))?;
+        h.try_matmul(weight)?.try_add(bias) // [n, 5]
+    }
+
+    fn small(&self) -> impl Iterator<Item = &Parameter> {
+        self.convolutions.iter().flat_map(|(w, b)| [w, b]).chain([&self.hidden_bias, &self.output, &self.output_bias])
+    }
+
+    fn small_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
+        self.convolutions.iter_mut().flat_map(|(w, b)| [w, b]).chain([
+            &mut self.hidden_bias,
+            &mut self.output,
+            &mut self.output_bias,
+        ])
+    }
+
+    /// Loss, logits and gradients of a batch; where `hidden.step` is armed, FC1 has been updated.
+    #[allow(clippy::type_complexity)]
+    fn backward(
+        &self,
+        batch: Batch,
+    ) -> std::result::Result<(f32, Vec<f32>, Gradients<f32, Cpu>), dfdx::tensor::CpuError> {
+        let n = batch.labels.len();
+        let mut targets = vec![0.0; n * Class::COUNT];
+        for (i, label) in batch.labels.iter().enumerate() {
+            targets[i * Class::COUNT + label] = 1.0;
+        }
+        let targets = self.dev.try_tensor_from_vec(targets, (n, Class::COUNT))?;
+        let logits = self.logits::<OwnedTape<f32, Cpu>>(batch.x, n, Some(batch.keys))?;
+        let (plain, tape) = logits.split_tape();
+        let values = plain.as_vec();
+        let logits = dfdx::prelude::PutTape::put_tape(plain, tape);
+        let loss = cross_entropy_with_logits_loss(logits, targets);
+        let value = loss.as_vec()[0];
+        Ok((value, values, loss.try_backward()?))
+    }
+}
+
+impl Model for WNet {
+    fn size_px(&self) -> usize {
+        self.size
+    }
+
+    fn train(&mut self, batch: Batch, adam: Adam, t: u64, learning_rate: f64) -> Result<Step> {
+        let labels = batch.labels;
+        let step = adam.step(t, learning_rate);
+        self.hidden.step = Some(step);
+        let (loss, logits, mut gradients) = self.backward(batch).map_err(compute)?;
+        if !loss.is_finite() {
+            return Err(Error::Compute {
+                what: format!("W-Net, step {t}"),
+                message: format!("the loss is {loss}: the learning rate {learning_rate} is too high for this data"),
+            });
+        }
+        for parameter in self.small_mut() {
+            parameter.update(step, &mut gradients).map_err(compute)?;
+        }
+        let correct = logits.chunks_exact(Class::COUNT).zip(labels).filter(|(l, y)| argmax(l) == **y).count();
+        Ok(Step { loss, correct })
+    }
+
+    fn predict(&self, x: &[f32], n: usize) -> Result<Vec<[f32; Class::COUNT]>> {
+        let logits = self.logits::<dfdx::prelude::NoneTape>(x.to_vec(), n, None).map_err(compute)?;
+        Ok(logits.as_vec().chunks_exact(Class::COUNT).map(softmax).collect())
+    }
+
+    fn state(&self, moments: bool) -> Vec<StateArray> {
+        let mut arrays = Vec::new();
+        let mut put = |name: &str, shape: &[usize], values: Vec<f32>, m: Vec<f32>, v: Vec<f32>| {
+            arrays.push(StateArray { name: name.into(), shape: shape.into(), values });
+            if moments {
+                arrays.push(StateArray { name: format!("adam.m.{name}"), shape: shape.into(), values: m });
+                arrays.push(StateArray { name: format!("adam.v.{name}"), shape: shape.into(), values: v });
+            }
+        };
+        let tiled = self.hidden.tiled.lock().unwrap_or_else(|e| e.into_inner());
+        let rows = |values: &[f32], wanted| if wanted { tiled.to_rows(values) } else { Vec::new() };
+        let shape = [tiled.inputs, tiled.outputs];
+        put("fc1.weight", &shape, rows(&tiled.value, true), rows(&tiled.m, moments), rows(&tiled.v, moments));
+        for p in self.small() {
+            put(p.name, &p.shape, p.value.as_vec(), p.m.clone(), p.v.clone());
+        }
+        arrays
+    }
+
+    fn load(&mut self, moments: bool, take: &mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>>) -> Result<()> {
+        {
+            let mut tiled = self.hidden.tiled.lock().unwrap_or_else(|e| e.into_inner());
+            let shape = [tiled.inputs, tiled.outputs];
+            tiled.value = tiled.from_rows(&take("fc1.weight", &shape)?);
+            if moments {
+                tiled.m = tiled.from_rows(&take("adam.m.fc1.weight", &shape)?);
+                tiled.v = tiled.from_rows(&take("adam.v.fc1.weight", &shape)?);
+            }
+        }
+        for p in self.small_mut() {
+            p.value.copy_from(&take(p.name, &p.shape)?);
+            if moments {
+                p.m = take(&format!("adam.m.{}", p.name), &p.shape)?;
+                p.v = take(&format!("adam.v.{}", p.name), &p.shape)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn parameters(&self) -> usize {
+        let tiled = self.hidden.tiled.lock().unwrap_or_else(|e| e.into_inner());
+        tiled.inputs * tiled.outputs + self.small().map(|p| p.m.len()).sum::<usize>()
+    }
+}
+
+fn compute(e: dfdx::tensor::CpuError) -> Error {
+    Error::Compute { what: "W-Net".into(), message: e.to_string() }
+}
+
+/// Index of the largest; the first of equals.
+fn argmax(values: &[f32]) -> usize {
+    (1..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
+}
+
+fn softmax(logits: &[f32]) -> [f32; Class::COUNT] {
+    let top = logits.iter().copied().fold(f32::MIN, f32::max);
+    let exps: [f32; Class::COUNT] = std::array::from_fn(|i| (logits[i] - top).exp());
+    let sum: f32 = exps.iter().sum();
+    exps.map(|e| e / sum)
+}
