@@ -135,12 +135,12 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     let mut warnings = Vec::new();
     let issues = issues(ws, dataset, &provenance.inputs["manifest"], &mut warnings)?;
     let Images { ids, classes, groups, left_out, near_copies_checked } = images(&ws.manifest(dataset), &issues)?;
-    let no_data = |expected: String, got: String, hint: String| {
-        Err(Error::Data { dataset: dataset.into(), expected, got, hint })
-    };
+    let no_data =
+        |expected: String, got: String, hint: String| Err(Error::Data { dataset: dataset.into(), expected, got, hint });
     if ids.is_empty() {
         let reasons: Vec<String> = left_out.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
-        let got = if reasons.is_empty() { "an empty manifest".into() } else { format!("none ({})", reasons.join(", ")) };
+        let got =
+            if reasons.is_empty() { "an empty manifest".into() } else { format!("none ({})", reasons.join(", ")) };
         let hint = "Put the images into folders named after the five classes and run: wbc ingest";
         return no_data("images with a class".into(), got, hint.into());
     }
