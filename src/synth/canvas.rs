@@ -20,7 +20,7 @@ impl Stain {
     /// Strength in `low..high`, with a cast of its own.
     pub fn new(low: f32, high: f32, rng: &mut Pcg64) -> Self {
         let strength = rng.random_range(low..high);
-        Self([0.10, 0.06, 0.10].map(|cast| strength * (1.0 + rng.random_range(-cast..cast))))
+        Self([0.07, 0.05, 0.07].map(|cast| strength * (1.0 + rng.random_range(-cast..cast))))
     }
 
     /// The colour on this slide.

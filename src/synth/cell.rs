@@ -48,11 +48,11 @@ pub struct Cell {
 /// Radius of a class's cells in CUK's images, px.
 pub fn radius(class: Class, rng: &mut Pcg64) -> f32 {
     let (usual, rare): (Range<f32>, Range<f32>) = match class {
-        Class::Neutrophil => (58.0..72.0, 52.0..78.0),
-        Class::Eosinophil => (60.0..76.0, 54.0..84.0),
-        Class::Basophil => (48.0..62.0, 44.0..72.0),
-        Class::Lymphocyte => (41.0..54.0, 50.0..68.0),
-        Class::Monocyte => (66.0..84.0, 56.0..70.0),
+        Class::Neutrophil => (60.0..74.0, 54.0..80.0),
+        Class::Eosinophil => (64.0..80.0, 56.0..86.0),
+        Class::Basophil => (52.0..66.0, 46.0..74.0),
+        Class::Lymphocyte => (44.0..57.0, 52.0..70.0),
+        Class::Monocyte => (68.0..88.0, 58.0..72.0),
     };
     let range = if rng.random_bool(0.85) { usual } else { rare };
     rng.random_range(range)
@@ -71,28 +71,31 @@ impl Cell {
         // Colour of the cytoplasm, dark and light chromatin, granules: as measured on stained cells.
         let (cytoplasm, dark, light, grain): (Rgb, Rgb, Rgb, Rgb) = match class {
             Class::Neutrophil => {
-                ([222.0, 184.0, 192.0], [70.0, 28.0, 126.0], [112.0, 66.0, 156.0], [172.0, 122.0, 162.0])
+                ([216.0, 180.0, 188.0], [70.0, 28.0, 126.0], [124.0, 82.0, 164.0], [172.0, 122.0, 162.0])
             }
             Class::Eosinophil => {
-                ([220.0, 164.0, 162.0], [84.0, 40.0, 136.0], [128.0, 84.0, 166.0], [186.0, 92.0, 96.0])
+                ([208.0, 150.0, 156.0], [84.0, 40.0, 136.0], [128.0, 84.0, 166.0], [184.0, 104.0, 112.0])
             }
-            Class::Basophil => ([190.0, 148.0, 192.0], [88.0, 42.0, 138.0], [122.0, 74.0, 160.0], [62.0, 20.0, 106.0]),
+            Class::Basophil => ([166.0, 112.0, 172.0], [88.0, 42.0, 138.0], [122.0, 74.0, 160.0], [62.0, 20.0, 106.0]),
             Class::Lymphocyte => {
-                ([142.0, 142.0, 198.0], [74.0, 30.0, 126.0], [112.0, 64.0, 156.0], [140.0, 70.0, 150.0])
+                ([138.0, 134.0, 186.0], [74.0, 30.0, 126.0], [120.0, 76.0, 160.0], [140.0, 70.0, 150.0])
             }
             Class::Monocyte => {
-                ([170.0, 158.0, 196.0], [92.0, 42.0, 136.0], [138.0, 90.0, 172.0], [146.0, 122.0, 176.0])
+                ([160.0, 144.0, 184.0], [92.0, 42.0, 136.0], [148.0, 102.0, 176.0], [146.0, 122.0, 176.0])
             }
         };
         // A cell takes the stain a little differently from its neighbour.
-        let mut vary = |colour: Rgb, by: f32| stain.apply(colour.map(|c| c + rng.random_range(-by..by)));
+        let mut vary = |colour: Rgb, by: f32| {
+            let lighter = rng.random_range(-by..by);
+            stain.apply(colour.map(|c| c + lighter + rng.random_range(-0.35 * by..0.35 * by)))
+        };
         let (cytoplasm, dark, light, grain) =
             (vary(cytoplasm, 13.0), vary(dark, 8.0), vary(light, 9.0), vary(grain, 11.0));
         let mut between = |low: f32, high: f32| rng.random_range(low..high);
         let (spacing, size, share, opacity, over_nucleus) = match class {
             Class::Neutrophil => (between(4.0, 5.5), 0.36, between(0.3, 0.8), between(0.25, 0.7), 0.0),
-            Class::Eosinophil => (between(6.0, 8.0), 0.50, between(0.65, 1.0), between(0.45, 0.9), 0.06),
-            Class::Basophil => (between(6.5, 8.5), 0.52, between(0.45, 0.95), between(0.75, 0.95), between(0.3, 0.85)),
+            Class::Eosinophil => (between(4.6, 6.6), 0.54, between(0.7, 1.0), between(0.35, 0.85), 0.06),
+            Class::Basophil => (between(5.0, 7.5), 0.58, between(0.5, 1.0), between(0.75, 0.95), between(0.3, 0.85)),
             Class::Lymphocyte => (9.0, 0.25, between(0.0, 0.12), 0.7, 0.0),
             Class::Monocyte => (between(3.5, 5.0), 0.34, between(0.2, 0.7), between(0.15, 0.45), 0.0),
         };
@@ -157,20 +160,24 @@ impl Cell {
             if distance > 2.0 {
                 return None;
             }
-            let grain = noise.grains(p, granules.spacing, granules.radius, granules.share);
+            // Granules are never dealt evenly: packed in one place, loose in the next.
+            let packed = 0.8 + 0.4 * edge.smooth(p, 11.0 * scale);
+            let grain = noise.grains(p, granules.spacing, granules.radius * packed, granules.share);
             // Mottled, and denser at the rim.
-            let mut colour = self.cytoplasm.map(|c| c + 7.0 * mottle.smooth(p, 7.0 * scale));
+            let cloud = 10.0 * mottle.smooth(p, 9.0 * scale) + 9.0 * mottle.smooth([p[1], p[0]], 2.6 * scale);
+            let mut colour = self.cytoplasm.map(|c| c + cloud);
             colour = blend(colour, ink, smoothstep(-5.0 * scale, 0.0, distance));
             colour = blend(colour, granules.colour, grain * granules.opacity);
             if self.vacuoles.0 > 0.0 {
-                let hole = holes.grains(p, self.vacuoles.1, self.vacuoles.1 * 0.32, self.vacuoles.0);
-                colour = blend(colour, pale, hole * 0.75);
+                let size = self.vacuoles.1 * (0.30 + 0.14 * mottle.smooth(p, 1.5 * self.vacuoles.1));
+                let hole = holes.grains(p, self.vacuoles.1, size, self.vacuoles.0);
+                colour = blend(colour, pale, hole * 0.6);
             }
             let wobble = 1.2 * scale * edge.smooth(p, 6.0 * scale);
             let nucleus = (self.nucleus.distance(p) + wobble).max(distance + 1.5 * scale);
             if nucleus < 2.0 {
                 let clumps = chromatin.smooth(p, self.clump) + 0.6 * chromatin.smooth([p[1], p[0]], self.clump * 0.45);
-                let mut body = blend(self.chromatin_dark, self.chromatin_light, smoothstep(-0.5, 1.1, clumps));
+                let mut body = blend(self.chromatin_dark, self.chromatin_light, smoothstep(-0.35, 0.95, clumps));
                 body = blend(body, self.chromatin_dark, 0.7 * smoothstep(-4.0 * scale, -0.5, nucleus));
                 body = blend(body, granules.colour, grain * granules.over_nucleus);
                 colour = blend(colour, body, coverage(nucleus));
@@ -193,20 +200,20 @@ fn nucleus(class: Class, centre: Point, r: f32, rng: &mut Pcg64) -> Lobes {
         // Segmented; one in five a band.
         Class::Neutrophil if kind < 0.8 => {
             let lobes = [2, 3, 3, 3, 4, 4, 5][rng.random_range(0..7)];
-            let size = [0.0, 0.0, 0.36, 0.31, 0.27, 0.24][lobes];
+            let size = [0.0, 0.0, 0.41, 0.37, 0.33, 0.29][lobes];
             chain(lobes, 0.42..0.50, 1.05..1.45, size, 0.07..0.15, r, &at, rng)
         }
-        Class::Neutrophil => chain(5, 0.42..0.52, 0.62..0.85, 0.22, 0.19..0.23, r, &at, rng),
+        Class::Neutrophil => chain(5, 0.42..0.52, 0.62..0.85, 0.27, 0.23..0.27, r, &at, rng),
         // Two lobes, seldom three, pushed to one side.
         Class::Eosinophil => {
             let lobes = if kind < 0.82 { 2 } else { 3 };
-            let size = if lobes == 2 { 0.38 } else { 0.31 };
+            let size = if lobes == 2 { 0.43 } else { 0.36 };
             chain(lobes, 0.42..0.52, 1.3..1.75, size, 0.07..0.16, r, &at, rng)
         }
         // Large, two or three vague lobes.
         Class::Basophil => {
             let lobes = if kind < 0.4 { 1 } else { rng.random_range(2..=3) };
-            let size = [0.0, 0.66, 0.50, 0.42][lobes];
+            let size = [0.0, 0.72, 0.56, 0.48][lobes];
             chain(lobes, 0.20..0.38, 1.8..2.4, size, 0.25..0.35, r, &at, rng)
         }
         // Round, all but fills the cell; seldom with a notch or a broad rim.
@@ -227,7 +234,7 @@ fn nucleus(class: Class, centre: Point, r: f32, rng: &mut Pcg64) -> Lobes {
         }
         // Kidney: a disc with a dent.
         Class::Monocyte if kind < 0.5 => {
-            let size = rng.random_range(0.56..0.70);
+            let size = rng.random_range(0.62..0.76);
             let offset = rng.random_range(0.05..0.25);
             let dent = rng.random_range(0.16..0.36);
             let body = Capsule {
@@ -240,9 +247,9 @@ fn nucleus(class: Class, centre: Point, r: f32, rng: &mut Pcg64) -> Lobes {
             Lobes { parts: vec![body], dents: vec![dent], fillet: 0.16 * r }
         }
         // Horseshoe.
-        Class::Monocyte if kind < 0.85 => chain(5, 0.38..0.46, 0.75..1.05, 0.29, 0.26..0.32, r, &at, rng),
+        Class::Monocyte if kind < 0.85 => chain(5, 0.38..0.46, 0.75..1.05, 0.34, 0.30..0.37, r, &at, rng),
         // Folded, irregular.
-        Class::Monocyte => chain(3, 0.22..0.36, 1.5..2.2, 0.40, 0.35..0.42, r, &at, rng),
+        Class::Monocyte => chain(3, 0.22..0.36, 1.5..2.2, 0.46, 0.40..0.48, r, &at, rng),
     }
 }
 

@@ -31,9 +31,9 @@ impl Optics {
                 size: (360, 361),
                 scale: 1.0,
                 background: [253.0, 230.0, 205.0],
-                red_cells: [[216.0, 174.0, 168.0], [196.0, 172.0, 178.0]],
+                red_cells: [[212.0, 168.0, 162.0], [192.0, 164.0, 168.0]],
                 stain: 0.86..1.16,
-                red_cell_count: 7..26,
+                red_cell_count: 12..34,
                 platelet_count: 0..4,
                 blur: 0.55..1.5,
                 grain: 0.8..3.0,
@@ -101,7 +101,7 @@ pub fn draw(layout: Layout, class: Class, rng: &mut Pcg64) -> Picture {
     let stain = Stain::new(optics.stain.start, optics.stain.end, rng);
     let background = optics.background.map(|c| c + rng.random_range(-3.0..3.0));
     let red = blend(optics.red_cells[0], optics.red_cells[1], rng.random_range(0.0..1.0));
-    let red = red.map(|c| c + rng.random_range(-7.0..7.0));
+    let red = red.map(|c| c + rng.random_range(-5.0..5.0));
     let mut canvas = Canvas::new(width, height, background);
 
     let count = if layout == Layout::Lisc && rng.random_bool(0.2) { 2 } else { 1 };
@@ -169,7 +169,7 @@ fn red_cells(canvas: &mut Canvas, optics: &Optics, scale: f32, red: Rgb, white: 
         let outline = Outline::new(at, radius, rng.random_range(0.01..0.10), crenated, rng);
         let pallor = (pallor + rng.random_range(-0.25f32..0.25)).clamp(0.0, 1.0);
         let hollow = rng.random_range(0.25..0.5);
-        let thickness = rng.random_range(0.75..1.15);
+        let thickness = rng.random_range(0.9..1.25);
         let lean = [rng.random_range(-0.12..0.12) * radius, rng.random_range(-0.12..0.12) * radius];
         canvas.filter(at, outline.reach() + 2.0, red, |p| {
             let d = outline.distance(p);

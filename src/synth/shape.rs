@@ -40,6 +40,7 @@ pub struct Outline {
     pub radius: f32,
     /// Cosine and sine amplitude of the waves 2 to 9 around the rim, as shares of the radius.
     waves: [Point; 8],
+    reach: f32,
 }
 
 impl Outline {
@@ -49,12 +50,13 @@ impl Outline {
             let size = if i < 4 { bend / (1.0 + 0.8 * i as f32) } else { ruffle };
             [rng.random_range(-size..=size), rng.random_range(-size..=size)]
         });
-        Self { centre, radius, waves }
+        let bumps: f32 = waves.iter().map(|w: &Point| w[0].abs() + w[1].abs()).sum();
+        Self { centre, radius, waves, reach: radius * (1.0 + bumps) }
     }
 
     /// No point of the shape is farther from the centre, px.
     pub fn reach(&self) -> f32 {
-        self.radius * (1.0 + self.waves.iter().map(|w| w[0].abs() + w[1].abs()).sum::<f32>())
+        self.reach
     }
 
     /// Distance to the rim along the ray from the centre, px.
@@ -65,6 +67,9 @@ impl Outline {
             return -self.radius;
         }
         // (c, s) runs through the cosine and sine of 2, 3, ... times the angle.
+        if r > self.reach + 3.0 {
+            return r - self.reach;
+        }
         let (c1, s1) = (d[0] / r, d[1] / r);
         let (mut c, mut s) = (c1, s1);
         let mut rim = 1.0;
