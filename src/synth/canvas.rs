@@ -130,7 +130,8 @@ impl Canvas {
                 let across = x as f32 / self.width as f32 - 0.5;
                 let light = 1.0 + slope[0] * across + slope[1] * down;
                 let speck = grain * noise.white(x as u32, y as u32);
-                bytes.extend(pixel.iter().map(|v| (v * light + speck).round().clamp(0.0, 255.0) as u8));
+                // The cast rounds down and saturates.
+                bytes.extend(pixel.iter().map(|v| (v * light + speck + 0.5) as u8));
             }
         }
         bytes
