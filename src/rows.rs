@@ -2,6 +2,7 @@
 
 use crate::class::Class;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// A row of `manifest.parquet`: see `schemas/manifest.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,6 +59,11 @@ pub struct IssueRow {
     pub score: Option<f64>,
     pub related: Option<String>,
     pub message: String,
+}
+
+/// The images that no later stage may use: those with an issue of severity error.
+pub fn unusable(issues: &[IssueRow]) -> BTreeSet<String> {
+    issues.iter().filter(|i| i.severity == Severity::Error).filter_map(|i| i.image_id.clone()).collect()
 }
 
 /// A row of `epochs.parquet`: see `schemas/epochs.toml`.

@@ -1,0 +1,5 @@
+//! All integration tests, one binary: a module a subject.
+
+mod common;
+mod split;
+mod synth;
