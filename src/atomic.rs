@@ -11,6 +11,20 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// What `write` returns, or [`Error::Io`]; in both cases what was at `path` stays as it was.
 pub fn write<T>(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<T>) -> Result<T> {
+    write_temp(path, |temp| {
+        let mut out = BufWriter::with_capacity(1 << 20, temp.as_file());
+        let value = write(&mut out)?;
+        out.flush().map_err(Error::io(path, "write"))?;
+        Ok(value)
+    })
+}
+
+/// [`write`] for libraries that want a path: `write` fills the file at the path it is given.
+pub fn write_path<T>(path: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    write_temp(path, |temp| write(temp.path()))
+}
+
+fn write_temp<T>(path: &Path, write: impl FnOnce(&tempfile::NamedTempFile) -> Result<T>) -> Result<T> {
     let parent = parent_of(path);
     fs::create_dir_all(parent).map_err(Error::io(parent, "create the folder"))?;
     let temp = tempfile::Builder::new()
@@ -18,10 +32,7 @@ pub fn write<T>(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result
         .suffix(".part")
         .tempfile_in(parent)
         .map_err(Error::io(path, "create a file beside it"))?;
-    let mut out = BufWriter::with_capacity(1 << 20, temp.as_file());
-    let value = write(&mut out)?;
-    out.flush().map_err(Error::io(path, "write"))?;
-    drop(out);
+    let value = write(&temp)?;
     make_readable(temp.as_file()).map_err(Error::io(path, "set permissions"))?;
     temp.as_file().sync_all().map_err(Error::io(path, "sync"))?;
     temp.persist(path).map_err(|e| Error::Io { path: path.into(), action: "rename into place", source: e.error })?;

@@ -29,11 +29,11 @@ pub fn conv_block<T: Tape<f32, Cpu>>(
     let (x, mut tape) = x.split_tape();
     let (n, h, w, c_in) = *x.shape();
     let shape = ConvShape { h, w, c_in, c_out: bias.shape().0 };
-    let (pixels, filters) = (x.as_vec(), weight.as_vec());
+    let (pixels, filters) = (values(&x), values(weight));
     let mut y = vec![0.0; n * shape.y_len()];
     let mut codes = vec![0; n * shape.y_len()];
     let drop = dropout.map(|d| (d.dropout, d.keys));
-    kernel::conv_forward(vector, shape, &pixels, &filters, &bias.as_vec(), drop, &mut y, &mut codes);
+    kernel::conv_forward(vector, shape, &pixels, &filters, &values(bias), drop, &mut y, &mut codes);
     let y = x.device().try_tensor_from_vec(y, (n, shape.out_h(), shape.out_w(), shape.c_out))?;
     if T::OWNS_TAPE {
         let (x, y, weight, bias) = (x.ghost(), y.ghost(), weight.ghost(), bias.ghost());
@@ -87,18 +87,18 @@ pub fn linear_block<T: Tape<f32, Cpu>>(
     let (n, inputs) = *x.shape();
     let outputs = bias.shape().0;
     let padded = n.next_multiple_of(LANES);
-    let xt = kernel::transpose(n, inputs, padded, &x.as_vec());
+    let xt = kernel::transpose(n, inputs, padded, &values(&x));
     let mut y = vec![0.0; n * outputs];
     let drop = dropout.map(|d| (d.dropout, d.keys));
-    kernel::linear_forward(vector, &lock(&weight.tiled), &xt, n, &bias.as_vec(), drop, &mut y);
-    let values = if T::OWNS_TAPE { y.clone() } else { Vec::new() };
+    kernel::linear_forward(vector, &lock(&weight.tiled), &xt, n, &values(bias), drop, &mut y);
+    let outputs_kept = if T::OWNS_TAPE { y.clone() } else { Vec::new() };
     let y = x.device().try_tensor_from_vec(y, (n, outputs))?;
     if T::OWNS_TAPE {
         let (x, y, bias, weight) = (x.ghost(), y.ghost(), bias.ghost(), weight.clone());
         let scale = dropout.map_or(1.0, |d| d.dropout.scale());
         tape.add_backward_op(move |grads| {
             let mut dz = grads.get_or_alloc_mut(&y)?.to_vec();
-            for (d, y) in dz.iter_mut().zip(&values) {
+            for (d, y) in dz.iter_mut().zip(&outputs_kept) {
                 *d = if *y > 0.0 { *d * scale } else { 0.0 };
             }
             let mut bias_gradient = vec![0.0; outputs];
@@ -118,6 +118,13 @@ pub fn linear_block<T: Tape<f32, Cpu>>(
         });
     }
     Ok(y.put_tape(tape))
+}
+
+/// A tensor's values; dfdx's own `as_vec` walks them index by index.
+pub fn values<S: Shape, T>(tensor: &Tensor<S, f32, Cpu, T>) -> Vec<f32> {
+    let mut values = vec![0.0; tensor.shape().num_elements()];
+    tensor.copy_into(&mut values);
+    values
 }
 
 fn add(sum: &mut [f32], more: &[f32]) {

@@ -1,8 +1,545 @@
-//! To be built.
+//! Trains a model on every fold and predicts the fold's test images.
+//!
+//! A run's folder, `runs/<run>/`: `run.json` (resolved settings and the inputs' hashes), a folder a fold with its
+//! checkpoint and predictions, `epochs.parquet` and `predictions.parquet` over the finished folds, `timings.csv`.
+//! An epoch is the unit of work: a stopped run goes on after the last whole one, to the same bytes.
+//!
+//! No choice is made on a test fold: the number of epochs is fixed, and the last one's weights are the result.
 
+use crate::atomic;
+use crate::batch::{Augment, Normalisation, Normalise, Pictures, View};
+use crate::class::Class;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::models::{self, Batch, Model};
+use crate::nn::kernel::{Dropout, Vector};
+use crate::nn::optim::{Adam, Schedule};
+use crate::rows::{EpochRow, ManifestRow, PredictionRow};
+use crate::schema::{EPOCHS, MANIFEST, PREDICTIONS};
+use crate::seed;
+use crate::split;
+use crate::table::{self, Provenance};
+use crate::workspace::Workspace;
+use rand::Rng;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-/// Settings of the stage.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub mod checkpoint;
+
+use checkpoint::Meta;
+
+/// Settings of training: a recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {}
+pub struct Settings {
+    /// A name of [`models::MODELS`].
+    pub model: String,
+    /// Times every training image is seen.
+    pub epochs: u32,
+    /// Images a step.
+    pub batch: usize,
+    /// Adam's learning rate (the peak, where the schedule has one).
+    pub learning_rate: f64,
+    pub schedule: Schedule,
+    pub adam: Adam,
+    /// Share of activations dropped, 0 to below 1. The paper's "p = 0.6" was TensorFlow's share to keep.
+    pub dropout: f32,
+    pub normalise: Normalisation,
+    pub augment: Augment,
+    /// Views of each test image whose probabilities are averaged: 1, or the 8 of turns and flips.
+    pub test_views: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            model: "wnet".into(),
+            epochs: 12,
+            batch: 64,
+            learning_rate: 1e-3,
+            schedule: Schedule::OneCycle,
+            adam: Adam::default(),
+            dropout: 0.4,
+            normalise: Normalisation::Channel,
+            augment: Augment::default(),
+            test_views: 1,
+        }
+    }
+}
+
+impl Settings {
+    /// # Errors
+    /// [`Error::Setting`] that names the key, what it may be and what it is.
+    pub fn validate(&self) -> Result<()> {
+        let check = |ok: bool, key: &str, expected: &str, got: String| {
+            if ok { Ok(()) } else { Err(Error::Setting { key: format!("train.{key}"), expected: expected.into(), got }) }
+        };
+        models::find(&self.model)?;
+        check(self.epochs >= 1, "epochs", "at least 1", self.epochs.to_string())?;
+        check((1..=4096).contains(&self.batch), "batch", "1 to 4096", self.batch.to_string())?;
+        let rate = self.learning_rate;
+        check(rate > 0.0 && rate.is_finite(), "learning_rate", "above 0", rate.to_string())?;
+        check((0.0..1.0).contains(&self.dropout), "dropout", "0 to below 1 (the share dropped)", self.dropout.to_string())?;
+        check([1, 8].contains(&self.test_views), "test_views", "1 or 8", self.test_views.to_string())?;
+        self.augment.validate()
+    }
+}
+
+/// What identifies a run: equal records make equal results.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub dataset: String,
+    pub model: String,
+    pub pipeline: String,
+    pub seed: u64,
+    pub folds: u32,
+    pub size_px: u32,
+    pub settings: Settings,
+    /// Hashes of the manifest, the splits and the preprocessed pictures.
+    pub inputs: BTreeMap<String, String>,
+}
+
+impl Record {
+    fn hash(&self) -> String {
+        blake3::hash(serde_json::to_string(self).expect("plain data").as_bytes()).to_hex().to_string()
+    }
+}
+
+/// What a run is to be, besides its settings.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Name of the run's folder.
+    pub run: String,
+    /// Name of the pipeline, for the record.
+    pub pipeline: String,
+    /// Side of the preprocessed pictures, px.
+    pub size_px: u32,
+    /// Only these folds; all where empty.
+    pub folds: Vec<u32>,
+    /// Throw away a run of that name that had other settings or inputs.
+    pub restart: bool,
+}
+
+/// What training did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    pub run: String,
+    pub folder: PathBuf,
+    pub dataset: String,
+    pub model: String,
+    pub parameters: usize,
+    pub folds: u32,
+    /// Folds that were finished already.
+    pub up_to_date: Vec<u32>,
+    /// Folds finished now.
+    pub trained: Vec<u32>,
+    /// Folds still to train.
+    pub missing: Vec<u32>,
+    pub images: u64,
+    pub elapsed_s: f64,
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |folds: &[u32]| folds.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        writeln!(f, "run {}: {} ({} parameters) on {}, {} images", self.run, self.model, self.parameters, self.dataset, self.images)?;
+        if !self.trained.is_empty() {
+            writeln!(f, "trained: fold {} in {:.0} s", list(&self.trained), self.elapsed_s)?;
+        }
+        if !self.up_to_date.is_empty() {
+            writeln!(f, "up to date: fold {}", list(&self.up_to_date))?;
+        }
+        if !self.missing.is_empty() {
+            writeln!(f, "still to train: fold {}", list(&self.missing))?;
+        }
+        write!(f, "results: {}", self.folder.display())
+    }
+}
+
+/// A run's folder, by fold.
+struct Files {
+    dir: PathBuf,
+}
+
+impl Files {
+    fn record(&self) -> PathBuf {
+        self.dir.join("run.json")
+    }
+    fn fold(&self, fold: u32) -> PathBuf {
+        self.dir.join(format!("fold-{fold:02}"))
+    }
+    fn checkpoint(&self, fold: u32) -> PathBuf {
+        self.fold(fold).join("checkpoint.safetensors")
+    }
+    fn predictions(&self, fold: u32) -> PathBuf {
+        self.fold(fold).join("predictions.parquet")
+    }
+}
+
+/// The run's data, ready for training.
+struct Data {
+    pictures: Pictures,
+    splits: split::Splits,
+    class_of: HashMap<String, Class>,
+    record: Record,
+}
+
+impl Data {
+    fn load(ws: &Workspace, dataset: &str, settings: &Settings, seed: u64, plan: &Plan) -> Result<Self> {
+        let splits = split::read(ws, dataset)?;
+        let (manifest, _) = table::read_rows::<ManifestRow>(&ws.manifest(dataset), &MANIFEST)?;
+        let pictures = Pictures::load(ws, dataset, plan.size_px)?;
+        let class_of = manifest.into_iter().filter_map(|r| Some((r.image_id, r.class?))).collect();
+        let inputs = BTreeMap::from([
+            ("manifest".into(), table::file_hash(&ws.manifest(dataset))?),
+            ("splits".into(), table::file_hash(&ws.splits(dataset))?),
+            ("tensors".into(), pictures.hash.clone()),
+        ]);
+        let record = Record {
+            dataset: dataset.into(),
+            model: settings.model.clone(),
+            pipeline: plan.pipeline.clone(),
+            seed,
+            folds: splits.folds,
+            size_px: plan.size_px,
+            settings: settings.clone(),
+            inputs,
+        };
+        Ok(Self { pictures, splits, class_of, record })
+    }
+
+    /// (image_id, row of the pictures, class) of a fold's images of one role; sorted by image_id.
+    fn rows<'a>(&'a self, ids: impl Iterator<Item = &'a str>) -> Vec<(&'a str, usize, Class)> {
+        ids.filter_map(|id| Some((id, self.pictures.row(id)?, *self.class_of.get(id)?))).collect()
+    }
+}
+
+/// Trains every fold that is not finished yet (or those that `plan` names), and predicts its test images.
+///
+/// # Errors
+/// [`Error::Setting`] where a run of that name had other settings or inputs and `restart` is off;
+/// [`Error::Interrupted`] when the user stops it; whatever reading and writing says.
+pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, plan: &Plan, ctx: &Context) -> Result<Summary> {
+    settings.validate()?;
+    let started = Instant::now();
+    let data = Data::load(ws, dataset, settings, ctx.seed, plan)?;
+    let files = Files { dir: ws.run(&plan.run) };
+    let folds = data.record.folds;
+    if let Some(wrong) = plan.folds.iter().find(|f| **f >= folds) {
+        return Err(Error::Setting {
+            key: "fold".into(),
+            expected: format!("0 to {}", folds - 1),
+            got: wrong.to_string(),
+        });
+    }
+    begin(&files, &data.record, plan)?;
+    let hash = data.record.hash();
+    let wanted: Vec<u32> = if plan.folds.is_empty() { (0..folds).collect() } else { plan.folds.clone() };
+    let finished = |fold: u32| -> Result<bool> {
+        Ok(checkpoint::meta(&files.checkpoint(fold))?.is_some_and(|m| m.run == hash && m.finished)
+            && files.predictions(fold).is_file())
+    };
+    let mut up_to_date = Vec::new();
+    let mut left = Vec::new();
+    for fold in wanted {
+        if finished(fold)? { up_to_date.push(fold) } else { left.push(fold) }
+    }
+    let mut parameters = build(&data, 0)?.parameters();
+    if !left.is_empty() {
+        announce(&data, settings, &left, ctx)?;
+    }
+    let mut trained = Vec::new();
+    for fold in left {
+        parameters = train_fold(&data, settings, &files, fold, &hash, ctx)?;
+        trained.push(fold);
+        gather(&files, &data.record, &hash)?;
+    }
+    gather(&files, &data.record, &hash)?;
+    let mut missing = Vec::new();
+    for fold in 0..folds {
+        if !finished(fold)? {
+            missing.push(fold);
+        }
+    }
+    Ok(Summary {
+        run: plan.run.clone(),
+        folder: files.dir,
+        dataset: dataset.into(),
+        model: settings.model.clone(),
+        parameters,
+        folds,
+        up_to_date,
+        trained,
+        missing,
+        images: data.splits.fold_of.len() as u64,
+        elapsed_s: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// Claims the run's folder for `record`.
+fn begin(files: &Files, record: &Record, plan: &Plan) -> Result<()> {
+    let path = files.record();
+    let text = serde_json::to_string_pretty(record).expect("plain data") + "\n";
+    match std::fs::read_to_string(&path) {
+        Ok(found) if found == text => return Ok(()),
+        Ok(found) if !plan.restart => {
+            let got = match serde_json::from_str::<Record>(&found) {
+                Ok(old) if old.inputs != record.inputs => "a run on other data (the images, the split or the preprocessing changed)",
+                Ok(old) if old.seed != record.seed => "a run with another seed",
+                Ok(_) => "a run with other settings",
+                Err(_) => "a run.json that this version of wbc did not write",
+            };
+            return Err(Error::Setting {
+                key: "run".into(),
+                expected: format!(
+                    "{} to hold the same experiment (or give this one another name with --run NAME, \
+                     or throw the old one away with --restart)",
+                    files.dir.display()
+                ),
+                got: got.into(),
+            });
+        }
+        Ok(_) => std::fs::remove_dir_all(&files.dir).map_err(Error::io(&files.dir, "remove"))?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(Error::io(&path, "read")(e)),
+    }
+    atomic::write_bytes(&path, text.as_bytes())
+}
+
+fn build(data: &Data, fold: u32) -> Result<Box<dyn Model>> {
+    let Record { settings, seed, .. } = &data.record;
+    let entry = models::find(&settings.model)?;
+    (entry.build)(data.pictures.size_px, *seed, u64::from(fold), Dropout { p: settings.dropout }, Vector::detect())
+}
+
+/// Says what is ahead and how long it will take, from a few steps on a model that is thrown away.
+fn announce(data: &Data, settings: &Settings, folds: &[u32], ctx: &Context) -> Result<()> {
+    let mut model = build(data, 0)?;
+    let rows: Vec<usize> = data.rows(data.splits.train(folds[0])).iter().map(|r| r.1).take(settings.batch).collect();
+    let labels = vec![0; rows.len()];
+    let keys = vec![0; rows.len()];
+    let normalise = Normalise { kind: Normalisation::Unit, mean: [0.0; 3], deviation: [255.0; 3] };
+    let mut best = Duration::MAX;
+    for t in 1..=4 {
+        let start = Instant::now();
+        let mut x = vec![0.0; rows.len() * data.pictures.size_px * data.pictures.size_px * 3];
+        data.pictures.fill(&rows, |_| View::turned(5), &normalise, &mut x);
+        model.train(Batch { x, labels: &labels, keys: &keys }, settings.adam, t, 1e-6)?;
+        best = best.min(start.elapsed());
+    }
+    let images: usize = folds.iter().map(|f| data.splits.train(*f).count()).sum();
+    let steps = (images * settings.epochs as usize) as f64 / rows.len().max(1) as f64;
+    let seconds = steps * best.as_secs_f64();
+    ctx.progress.log(&format!(
+        "{}: {} of {} folds, {} epochs of about {} images, batch {}: about {} on {} threads",
+        settings.model,
+        folds.len(),
+        data.record.folds,
+        settings.epochs,
+        images / folds.len(),
+        settings.batch,
+        human(seconds),
+        rayon::current_num_threads(),
+    ));
+    Ok(())
+}
+
+/// "40 s", "12 min", "3.5 h", "2.1 days".
+fn human(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
+        s => format!("{:.1} days", s / 86_400.0),
+    }
+}
+
+/// Trains one fold from its checkpoint (or from the start) to the end and predicts its test images. Returns the
+/// model's number of parameters.
+fn train_fold(data: &Data, settings: &Settings, files: &Files, fold: u32, hash: &str, ctx: &Context) -> Result<usize> {
+    let record = &data.record;
+    let train = data.rows(data.splits.train(fold));
+    if train.is_empty() {
+        return Err(Error::Data {
+            dataset: record.dataset.clone(),
+            expected: format!("training images in fold {fold}"),
+            got: "none".into(),
+            hint: "Run: wbc split --stratified, then wbc preprocess".into(),
+        });
+    }
+    let mut model = build(data, fold)?;
+    let path = files.checkpoint(fold);
+    let mut meta = match checkpoint::meta(&path)? {
+        Some(found) if found.run == hash && !found.finished => {
+            checkpoint::load(&path, model.as_mut(), &found)?;
+            ctx.progress.log(&format!("fold {fold}: goes on after epoch {} of {}", found.epoch, settings.epochs));
+            found
+        }
+        _ => {
+            let rows: Vec<usize> = train.iter().map(|r| r.1).collect();
+            Meta {
+                run: hash.into(),
+                model: settings.model.clone(),
+                size_px: data.pictures.size_px,
+                fold,
+                epoch: 0,
+                finished: false,
+                normalise: Normalise::fit(settings.normalise, &data.pictures, &rows),
+                epochs: Vec::new(),
+            }
+        }
+    };
+    let steps = train.len().div_ceil(settings.batch) as u64;
+    let total = steps * u64::from(settings.epochs);
+    let what = format!("fold {fold} of {}", record.folds);
+    ctx.progress.begin(&what, Some(train.len() as u64 * u64::from(settings.epochs - meta.epoch)), "images");
+    let ended = (|| {
+        while meta.epoch < settings.epochs {
+            let start = Instant::now();
+            let row = train_epoch(data, settings, model.as_mut(), &meta, &train, steps, total, ctx)?;
+            meta.epoch = row.epoch;
+            let line = format!("{what}, epoch {:>3}: loss {:.4}, right {:.1} %", row.epoch, row.train_loss, 100.0 * row.train_accuracy);
+            ctx.progress.note(&format!("epoch {} loss {:.3}", row.epoch, row.train_loss));
+            meta.epochs.push(row);
+            if meta.epoch == settings.epochs {
+                let rows = predict_fold(data, settings, model.as_ref(), &meta)?;
+                let provenance = Provenance {
+                    stage: "train".into(),
+                    settings: serde_json::to_value(settings).expect("plain data"),
+                    seed: Some(record.seed),
+                    inputs: BTreeMap::from([("run".into(), hash.into())]),
+                };
+                table::write_rows(&files.predictions(fold), &PREDICTIONS, &provenance, &rows)?;
+                meta.finished = true;
+            }
+            checkpoint::save(&path, model.as_ref(), &meta)?;
+            let elapsed = start.elapsed().as_secs_f64();
+            log_time(&files.dir, fold, meta.epoch, train.len(), elapsed)?;
+            ctx.progress.log(&format!("{line}, {:.0} images/s", train.len() as f64 / elapsed));
+        }
+        Ok(model.parameters())
+    })();
+    ctx.progress.end();
+    ended
+}
+
+#[allow(clippy::too_many_arguments)]
+fn train_epoch(
+    data: &Data,
+    settings: &Settings,
+    model: &mut dyn Model,
+    meta: &Meta,
+    train: &[(&str, usize, Class)],
+    steps: u64,
+    total: u64,
+    ctx: &Context,
+) -> Result<EpochRow> {
+    let (seed, fold, epoch) = (data.record.seed, u64::from(meta.fold), u64::from(meta.epoch) + 1);
+    let mut order: Vec<usize> = (0..train.len()).collect();
+    shuffle(&mut order, &mut seed::rng(seed, "shuffle", fold, epoch, 0));
+    let (mut loss, mut correct, mut rate) = (0.0, 0, 0.0);
+    let len = data.pictures.size_px * data.pictures.size_px * 3;
+    for (step, chunk) in order.chunks(settings.batch).enumerate() {
+        ctx.check_stop()?;
+        let rows: Vec<usize> = chunk.iter().map(|i| train[*i].1).collect();
+        let labels: Vec<usize> = chunk.iter().map(|i| train[*i].2.index()).collect();
+        let key = |what: &str, i: usize| seed::key(seed, what, fold, epoch, i as u64);
+        let keys: Vec<u64> = chunk.iter().map(|i| key("dropout", *i)).collect();
+        let view = |k: usize| settings.augment.view(&mut seed::rng(seed, "augment", fold, epoch, chunk[k] as u64));
+        let mut x = vec![0.0; rows.len() * len];
+        data.pictures.fill(&rows, view, &meta.normalise, &mut x);
+        let t = (epoch - 1) * steps + step as u64;
+        rate = settings.schedule.rate(settings.learning_rate, t, total);
+        let done = model.train(Batch { x, labels: &labels, keys: &keys }, settings.adam, t + 1, rate)?;
+        loss += f64::from(done.loss) * rows.len() as f64;
+        correct += done.correct;
+        ctx.progress.advance(rows.len() as u64);
+    }
+    Ok(EpochRow {
+        fold: meta.fold,
+        epoch: epoch as u32,
+        steps: epoch * steps,
+        images: train.len() as u64,
+        learning_rate: rate,
+        train_loss: loss / train.len() as f64,
+        train_accuracy: correct as f64 / train.len() as f64,
+    })
+}
+
+/// Fisher and Yates, by our own generator: no library's change of mind changes our runs.
+fn shuffle(order: &mut [usize], rng: &mut seed::Pcg64) {
+    for i in (1..order.len()).rev() {
+        let j = ((u128::from(rng.next_u64()) * (i as u128 + 1)) >> 64) as usize;
+        order.swap(i, j);
+    }
+}
+
+fn predict_fold(data: &Data, settings: &Settings, model: &dyn Model, meta: &Meta) -> Result<Vec<PredictionRow>> {
+    let test = data.rows(data.splits.test(meta.fold));
+    let len = data.pictures.size_px * data.pictures.size_px * 3;
+    let mut predictions = Vec::with_capacity(test.len());
+    for chunk in test.chunks(64) {
+        let rows: Vec<usize> = chunk.iter().map(|r| r.1).collect();
+        let mut sums = vec![[0f32; Class::COUNT]; rows.len()];
+        for which in 0..settings.test_views {
+            let mut x = vec![0.0; rows.len() * len];
+            data.pictures.fill(&rows, |_| View::turned(which), &meta.normalise, &mut x);
+            for (sum, p) in sums.iter_mut().zip(model.predict(&x, rows.len())?) {
+                for (s, p) in sum.iter_mut().zip(p) {
+                    *s += p / settings.test_views as f32;
+                }
+            }
+        }
+        let row = |((id, _, class), p): (&(&str, usize, Class), _)| PredictionRow::new((*id).into(), meta.fold, *class, p);
+        predictions.extend(chunk.iter().zip(sums).map(row));
+    }
+    Ok(predictions)
+}
+
+/// Writes `epochs.parquet` and `predictions.parquet` over the folds there are.
+fn gather(files: &Files, record: &Record, hash: &str) -> Result<()> {
+    let (mut epochs, mut predictions) = (Vec::new(), Vec::new());
+    for fold in 0..record.folds {
+        if let Some(meta) = checkpoint::meta(&files.checkpoint(fold))?.filter(|m| m.run == hash && m.finished) {
+            epochs.extend(meta.epochs);
+            predictions.extend(table::read_rows::<PredictionRow>(&files.predictions(fold), &PREDICTIONS)?.0);
+        }
+    }
+    let provenance = Provenance {
+        stage: "train".into(),
+        settings: serde_json::to_value(&record.settings).expect("plain data"),
+        seed: Some(record.seed),
+        inputs: BTreeMap::from([("run".into(), hash.into())]),
+    };
+    table::write_rows(&files.dir.join("epochs.parquet"), &EPOCHS, &provenance, &epochs)?;
+    table::write_rows(&files.dir.join("predictions.parquet"), &PREDICTIONS, &provenance, &predictions)
+}
+
+/// Adds a line to `timings.csv`: times differ from run to run, so they stand apart from the results.
+fn log_time(dir: &Path, fold: u32, epoch: u32, images: usize, elapsed_s: f64) -> Result<()> {
+    use std::io::Write;
+    let path = dir.join("timings.csv");
+    let new = !path.exists();
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path, "open"))?;
+    let head = if new { "fold,epoch,images,elapsed_s,images_per_s\n" } else { "" };
+    let rate = images as f64 / elapsed_s;
+    writeln!(file, "{head}{fold},{epoch},{images},{elapsed_s:.3},{rate:.1}").map_err(Error::io(&path, "write"))
+}
+
+/// Whether every fold of the run is finished with exactly these settings and inputs.
+pub fn is_current(ws: &Workspace, dataset: &str, settings: &Settings, seed: u64, plan: &Plan) -> Result<bool> {
+    let files = Files { dir: ws.run(&plan.run) };
+    let Ok(text) = std::fs::read_to_string(files.record()) else { return Ok(false) };
+    let Ok(data) = Data::load(ws, dataset, settings, seed, plan) else { return Ok(false) };
+    if serde_json::from_str::<Record>(&text).ok().as_ref() != Some(&data.record) {
+        return Ok(false);
+    }
+    let hash = data.record.hash();
+    (0..data.record.folds).into_par_iter().map(|fold| {
+        Ok(checkpoint::meta(&files.checkpoint(fold))?.is_some_and(|m| m.run == hash && m.finished)
+            && files.predictions(fold).is_file())
+    }).try_reduce(|| true, |a, b| Ok(a && b))
+}
