@@ -64,7 +64,8 @@ pub fn rgb(bytes: &[u8], path: &Path) -> Result<Rgb> {
     Ok(Rgb { width_px: head.width_px, height_px: head.height_px, pixels })
 }
 
-fn format_of(bytes: &[u8]) -> Option<(image::ImageFormat, &'static str)> {
+/// Format and its name from the first bytes; `None` for anything but the four formats.
+pub(crate) fn format_of(bytes: &[u8]) -> Option<(image::ImageFormat, &'static str)> {
     use image::ImageFormat::{Bmp, Jpeg, Png, Tiff};
     match image::guess_format(bytes).ok()? {
         Jpeg => Some((Jpeg, "jpeg")),

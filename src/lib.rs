@@ -30,6 +30,7 @@ pub mod table;
 pub mod workspace;
 // 2: data; no dfdx here
 pub mod batch;
+pub mod cells;
 pub mod check;
 pub mod decode;
 pub mod ingest;

@@ -34,6 +34,8 @@ const SCHEMA_KEY: &str = "wbc.schema";
 const PROVENANCE_KEY: &str = "wbc.provenance";
 /// Rows a row group and a read batch.
 const BATCH_ROWS: usize = 65_536;
+/// The same for tables of pictures.
+const PICTURE_ROWS: usize = 256;
 
 /// BLAKE3 of a file's bytes, 64 hex digits. Our tables hold no times, so equal content has equal hashes.
 pub fn file_hash(path: &Path) -> Result<String> {
@@ -56,7 +58,8 @@ pub fn write_stream(
     let properties = WriterProperties::builder()
         .set_compression(if pixels { Compression::UNCOMPRESSED } else { Compression::SNAPPY })
         .set_dictionary_enabled(!pixels)
-        .set_max_row_group_row_count(Some(BATCH_ROWS))
+        // A row group is held in memory until it is whole.
+        .set_max_row_group_row_count(Some(if pixels { PICTURE_ROWS } else { BATCH_ROWS }))
         .set_created_by(concat!("wbc ", env!("CARGO_PKG_VERSION")).into())
         .set_key_value_metadata(Some(vec![
             KeyValue::new(SCHEMA_KEY.into(), schema.tag()),
@@ -130,7 +133,7 @@ pub fn read_batches(
         got: e,
     };
     let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
-        .with_batch_size(if schema.name == "tensors" { 256 } else { BATCH_ROWS })
+        .with_batch_size(if schema.name == "tensors" { PICTURE_ROWS } else { BATCH_ROWS })
         .build()
         .map_err(|e| unreadable(e.to_string()))?;
     for batch in reader {

@@ -1,10 +1,68 @@
-//! `wbc ingest`
+//! `wbc ingest`: the data sets under raw/ → manifests and issues; then `check`, unless told not to.
 
-use super::{Globals, Outcome};
+use super::{Globals, Outcome, each_dataset};
+use crate::{check, ingest};
+use serde::Serialize;
 
+/// Reads every data set under data/raw/, or the one that --dataset names, into data/<DATASET>/manifest.parquet, and
+/// checks its images. How a data set is arranged is found by looking. Exit status 1 where it finds something wrong;
+/// the rest is usable all the same.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// How the data set is arranged: class_folders (also cuk, pbc), lisc, jtsc or list [default: found by looking]
+    #[arg(long, value_name = "NAME", env = "WBC_LAYOUT")]
+    layout: Option<String>,
+    /// Whose masks to take where two experts drew them (LISC): 1 or 2 [default: 1]
+    #[arg(long, value_name = "N", env = "WBC_EXPERT")]
+    expert: Option<u32>,
+    /// Do not decode and check the images; `wbc check` does it later
+    #[arg(long)]
+    no_check: bool,
+}
 
-pub fn run(_args: Args, _globals: &Globals) -> anyhow::Result<Outcome> {
-    anyhow::bail!("not built yet")
+/// What was done with one data set.
+#[derive(Serialize)]
+struct Report {
+    ingest: ingest::Summary,
+    check: Option<check::Summary>,
+}
+
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
+    let mut pipeline = globals.pipeline()?;
+    pipeline.ingest.layout = args.layout.or(pipeline.ingest.layout);
+    pipeline.ingest.expert = args.expert.unwrap_or(pipeline.ingest.expert);
+    pipeline.ingest.validate()?;
+    pipeline.check.validate()?;
+    let ws = globals.workspace();
+    let present = ws.raw_datasets()?;
+    let progress = globals.progress();
+    let ctx = globals.context(pipeline.seed, &progress);
+    let (reports, failed) = each_dataset(globals, &pipeline, &present, |dataset| {
+        let ingest = ingest::run(&ws, dataset, &pipeline.ingest, &ctx)?;
+        let check = match args.no_check {
+            true => None,
+            false => Some(check::run(&ws, dataset, &pipeline.check, &ctx)?),
+        };
+        Ok(Report { ingest, check })
+    })?;
+    let text: Vec<String> = reports.iter().map(Report::to_string).collect();
+    globals.print(&reports, text.join("\n\n"))?;
+    failed.into_result("ingested")?;
+    Ok(if reports.iter().any(|r| r.findings() > 0) { Outcome::Findings } else { Outcome::Done })
+}
+
+impl Report {
+    fn findings(&self) -> u64 {
+        self.ingest.findings + self.check.as_ref().map_or(0, |c| c.findings)
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.ingest)?;
+        if let Some(check) = &self.check {
+            write!(f, "\n{check}")?;
+        }
+        Ok(())
+    }
 }

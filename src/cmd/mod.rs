@@ -2,6 +2,7 @@
 //! to stderr. Exit status: 0 done, 1 findings, 2 error.
 
 use crate::context::{Context, STOP};
+use crate::error::{Error, Result};
 use crate::pipeline::Pipeline;
 use crate::progress::Progress;
 use crate::workspace::Workspace;
@@ -98,12 +99,18 @@ impl Globals {
     }
 
     /// The pipeline that `--pipeline` names, with `--seed` applied.
-    pub fn pipeline(&self) -> crate::error::Result<Pipeline> {
+    pub fn pipeline(&self) -> Result<Pipeline> {
         let mut pipeline = Pipeline::load(&self.pipeline)?;
         if let Some(seed) = self.seed {
             pipeline.seed = seed;
         }
         Ok(pipeline)
+    }
+
+    /// The ingested data set that the user or the pipeline names, or the only one, or `cuk`.
+    pub fn one_dataset(&self, pipeline: &Pipeline) -> Result<String> {
+        let ws = self.workspace();
+        ws.choose(self.dataset.as_deref().or(pipeline.dataset.as_deref()), &ws.ingested_datasets()?)
     }
 
     /// A stage's context. `progress` is from [`Globals::progress`].
@@ -133,6 +140,43 @@ impl Globals {
             other => Ok(other?),
         }
     }
+}
+
+/// Data sets that a command failed on, while it could do others.
+struct Failed(Vec<String>);
+
+impl Failed {
+    /// An error that names them, where there are any; what is wrong with each has been said.
+    fn into_result(self, done: &str) -> anyhow::Result<()> {
+        anyhow::ensure!(self.0.is_empty(), "not {done}: {}", self.0.join(", "));
+        Ok(())
+    }
+}
+
+/// Does `work` for the data set that the user or the pipeline names, else for every one of `present`. One that fails
+/// does not keep the others from it.
+fn each_dataset<T>(
+    globals: &Globals,
+    pipeline: &Pipeline,
+    present: &[String],
+    mut work: impl FnMut(&str) -> Result<T>,
+) -> anyhow::Result<(Vec<T>, Failed)> {
+    let chosen = match globals.dataset.as_deref().or(pipeline.dataset.as_deref()) {
+        Some(name) => vec![globals.workspace().choose(Some(name), present)?],
+        None => present.to_vec(),
+    };
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
+    for dataset in &chosen {
+        match work(dataset) {
+            Ok(summary) => done.push(summary),
+            Err(error) if chosen.len() == 1 || matches!(error, Error::Interrupted { .. }) => return Err(error.into()),
+            Err(error) => {
+                eprintln!("wbc: {error}");
+                failed.push(dataset.clone());
+            }
+        }
+    }
+    Ok((done, Failed(failed)))
 }
 
 /// Parses the command line, runs the command, and turns its end into the exit status.

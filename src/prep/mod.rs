@@ -1,8 +1,436 @@
-//! To be built.
+//! Preprocess: cuts the cell out of every usable image, resizes it, and stores the pictures in Parquet shards.
+//!
+//! The paper cuts 80 (top), 81 (bottom), 80 (left) and 80 (right) off 360 x 361 pixels: the central square of 200. The
+//! same square is cut from other whole-cell images; where a manifest row has a cell's box (LISC's frames, masks), the
+//! box and a margin are cut. Pixels stay 0 to 255: normalising belongs to training, which fits it on training rows.
 
+use crate::atomic;
+use crate::context::Context;
+use crate::decode::{self, Rgb};
+use crate::error::{Error, Result};
+use crate::rows::{IssueRow, ManifestRow, unusable};
+use crate::schema::{ISSUES, MANIFEST, TENSORS};
+use crate::table::{self, Provenance};
+use crate::workspace::Workspace;
+use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray, UInt32Array};
+use fast_image_resize::images::Image;
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub mod contact_sheet;
+
+/// Pictures a shard file.
+const SHARD: usize = 4096;
+/// Pictures in memory at a time.
+const BATCH: usize = 256;
 
 /// Settings of the stage.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {}
+pub struct Settings {
+    /// Side of the stored pictures, px. The paper: 128 for W-Net, 224 for ResNet50.
+    pub size_px: u32,
+    pub cut: Cut,
+    /// Side of the central square, px; smaller pictures give their largest central square. The paper: 200.
+    pub centre_px: u32,
+    /// Margin around a cell's box on each side, as a share of the box's longer side.
+    pub margin: f64,
+    pub filter: Filter,
+}
+
+/// Which part of an image is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cut {
+    /// The cell's box where there is one, else the central square.
+    #[default]
+    Auto,
+    /// The central square.
+    Centre,
+    /// The cell's box; an image without one is an error.
+    Box,
+    /// The largest central square.
+    Whole,
+}
+
+/// How pixels are resampled; all average over the source when making smaller. The paper does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Filter {
+    #[default]
+    Bilinear,
+    Box,
+    Lanczos3,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { size_px: 128, cut: Cut::Auto, centre_px: 200, margin: 0.1, filter: Filter::Bilinear }
+    }
+}
+
+impl Settings {
+    /// # Errors
+    /// [`Error::Setting`] for a number outside its range.
+    pub fn validate(&self) -> Result<()> {
+        let check = |ok: bool, key: &str, expected: &str, got: String| match ok {
+            true => Ok(()),
+            false => Err(Error::Setting { key: format!("preprocess.{key}"), expected: expected.into(), got }),
+        };
+        check((8..=1024).contains(&self.size_px), "size_px", "8 to 1024", self.size_px.to_string())?;
+        check((8..=8192).contains(&self.centre_px), "centre_px", "8 to 8192", self.centre_px.to_string())?;
+        check((0.0..=2.0).contains(&self.margin), "margin", "0 to 2", self.margin.to_string())
+    }
+}
+
+/// A square of an image, px; it may reach over the edge, where the edge's pixels are repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Square {
+    pub x: i64,
+    pub y: i64,
+    pub side: i64,
+}
+
+/// The square that the settings cut out of a row's image, and by which rule.
+///
+/// # Errors
+/// [`Error::Data`] where a box is asked for and the row has none.
+pub fn square(row: &ManifestRow, settings: &Settings) -> Result<(Square, Cut)> {
+    let (width, height) = (i64::from(row.width_px), i64::from(row.height_px));
+    // Rounded towards the top left, as the paper's 80 and 81 rows of 361 are.
+    let central = |side: i64| Square { x: (width - side) / 2, y: (height - side) / 2, side };
+    let smaller = width.min(height);
+    match (settings.cut, row.cell_box()) {
+        (Cut::Whole, _) => Ok((central(smaller), Cut::Whole)),
+        (Cut::Centre, _) | (Cut::Auto, None) => Ok((central(smaller.min(settings.centre_px.into())), Cut::Centre)),
+        (Cut::Auto | Cut::Box, Some((x, y, w, h))) => {
+            let [x, y, w, h] = [x, y, w, h].map(i64::from);
+            let longer = w.max(h);
+            let side = longer + 2 * (longer as f64 * settings.margin).round() as i64;
+            // Moved into the image where it fits.
+            let place = |start: i64, length: i64, end: i64| {
+                let at = start + (length - side).div_euclid(2);
+                if side <= end { at.clamp(0, end - side) } else { (end - side).div_euclid(2) }
+            };
+            Ok((Square { x: place(x, w, width), y: place(y, h, height), side }, Cut::Box))
+        }
+        (Cut::Box, None) => Err(Error::Data {
+            dataset: row.dataset.clone(),
+            expected: "a box around the cell in every row (preprocess.cut = box)".into(),
+            got: format!("none for {}", row.image_id),
+            hint: "Use cut = auto: the box where there is one, else the central square".into(),
+        }),
+    }
+}
+
+/// Cuts `square` out and resizes it to `size_px`: `[size, size, 3]`, u8. Every picture that a model sees, while
+/// training or later, is made here.
+pub fn picture(image: &Rgb, square: Square, settings: &Settings) -> Vec<u8> {
+    let side = square.side as usize;
+    let (width, height) = (i64::from(image.width_px), i64::from(image.height_px));
+    let columns: Vec<usize> = (0..square.side).map(|i| (square.x + i).clamp(0, width - 1) as usize * 3).collect();
+    let mut cut = Vec::with_capacity(side * side * 3);
+    for i in 0..square.side {
+        let y = (square.y + i).clamp(0, height - 1) as usize;
+        let row = &image.pixels[y * width as usize * 3..][..width as usize * 3];
+        for x in &columns {
+            cut.extend_from_slice(&row[*x..x + 3]);
+        }
+    }
+    if side == settings.size_px as usize {
+        return cut;
+    }
+    let filter = match settings.filter {
+        Filter::Bilinear => FilterType::Bilinear,
+        Filter::Box => FilterType::Box,
+        Filter::Lanczos3 => FilterType::Lanczos3,
+    };
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
+    let source = Image::from_vec_u8(side as u32, side as u32, cut, PixelType::U8x3).expect("side * side * 3 bytes");
+    let mut target = Image::new(settings.size_px, settings.size_px, PixelType::U8x3);
+    Resizer::new().resize(&source, &mut target, &options).expect("both are U8x3");
+    target.into_vec()
+}
+
+/// What preprocessing did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    pub dataset: String,
+    /// The pictures there were made from the same images with the same settings, and were kept.
+    pub up_to_date: bool,
+    /// Pictures stored.
+    pub images: u64,
+    pub size_px: u32,
+    /// Pictures by the rule that cut them.
+    pub cuts: BTreeMap<Cut, u64>,
+    /// Rows without a class, or with an issue of severity error.
+    pub left_out: u64,
+    pub folder: PathBuf,
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} pictures of {} x {} px", self.dataset, self.images, self.size_px, self.size_px)?;
+        let name = |cut: &Cut| match cut {
+            Cut::Box => "the cell's box",
+            Cut::Whole => "the whole image",
+            Cut::Centre | Cut::Auto => "the central square",
+        };
+        let cuts: Vec<String> = self.cuts.iter().map(|(cut, n)| format!("{n} by {}", name(cut))).collect();
+        write!(f, ", cut {}", cuts.join(", "))?;
+        if self.left_out > 0 {
+            write!(f, "; {} left out", self.left_out)?;
+        }
+        let up_to_date = if self.up_to_date { " (up to date)" } else { "" };
+        write!(f, "\n{}{up_to_date}", self.folder.display())
+    }
+}
+
+/// The rows that are preprocessed, how many are not, and what a shard's provenance is but for its number.
+struct Work {
+    rows: Vec<ManifestRow>,
+    left_out: u64,
+    made: Provenance,
+}
+
+impl Work {
+    fn plan(ws: &Workspace, dataset: &str, settings: &Settings) -> Result<Self> {
+        let manifest = ws.manifest(dataset);
+        let (mut rows, _) = table::read_rows::<ManifestRow>(&manifest, &MANIFEST)?;
+        let hash = table::file_hash(&manifest)?;
+        let all = rows.len();
+        let issues = ws.issues(dataset);
+        match table::read_rows::<IssueRow>(&issues, &ISSUES) {
+            Ok((found, made)) if made.inputs.get("manifest") == Some(&hash) => {
+                let unusable = unusable(&found);
+                rows.retain(|r| r.class.is_some() && !unusable.contains(&r.image_id));
+            }
+            Ok(_) => {
+                let reason = "the manifest has changed since the images were checked".into();
+                let command = format!("wbc check --dataset {dataset}");
+                return Err(Error::Stale { path: issues, reason, command });
+            }
+            Err(Error::Missing { .. }) => rows.retain(|r| r.class.is_some()),
+            Err(e) => return Err(e),
+        }
+        if rows.is_empty() {
+            return Err(Error::Data {
+                dataset: dataset.into(),
+                expected: "usable images with a class".into(),
+                got: format!("none among {all} rows"),
+                hint: format!("What is wrong with them: {}", issues.display()),
+            });
+        }
+        let made = Provenance {
+            stage: "preprocess".into(),
+            settings: serde_json::to_value(settings).expect("settings are plain JSON"),
+            seed: None,
+            inputs: [("manifest".to_string(), hash)].into(),
+        };
+        Ok(Self { left_out: (all - rows.len()) as u64, rows, made })
+    }
+
+    fn shards(&self) -> usize {
+        self.rows.len().div_ceil(SHARD)
+    }
+
+    fn shard(&self, dir: &Path, number: usize) -> (PathBuf, Provenance) {
+        let mut made = self.made.clone();
+        made.inputs.insert("shard".into(), format!("{}/{}", number + 1, self.shards()));
+        (dir.join(format!("part-{number:05}.parquet")), made)
+    }
+
+    fn is_current(&self, dir: &Path) -> bool {
+        (0..self.shards()).all(|number| {
+            let (path, made) = self.shard(dir, number);
+            table::is_current(&path, &TENSORS, &made)
+        })
+    }
+
+    fn cuts(&self, settings: &Settings) -> Result<BTreeMap<Cut, u64>> {
+        let mut cuts = BTreeMap::new();
+        for row in &self.rows {
+            *cuts.entry(square(row, settings)?.1).or_default() += 1;
+        }
+        Ok(cuts)
+    }
+}
+
+/// Whether the pictures of `dataset` are those that [`run`] would make.
+///
+/// # Errors
+/// As [`run`], for the manifest and the issues.
+pub fn is_current(ws: &Workspace, dataset: &str, settings: &Settings) -> Result<bool> {
+    Ok(Work::plan(ws, dataset, settings)?.is_current(&ws.tensors(dataset, settings.size_px)))
+}
+
+/// Cuts, resizes and stores the pictures of every usable row of `dataset`, in manifest order. Memory does not depend
+/// on how many there are.
+///
+/// # Errors
+/// [`Error::Setting`], [`Error::Missing`] or [`Error::Format`] for the tables, [`Error::Stale`] where an image is not
+/// the one that was ingested, [`Error::Image`] where one cannot be decoded (`wbc check` finds them all and leaves them
+/// out), [`Error::Interrupted`]. In each case the pictures there were before stay.
+pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) -> Result<Summary> {
+    settings.validate()?;
+    let work = Work::plan(ws, dataset, settings)?;
+    let dir = ws.tensors(dataset, settings.size_px);
+    let cuts = work.cuts(settings)?;
+    let up_to_date = work.is_current(&dir);
+    if !up_to_date {
+        let raw = ws.raw_dataset(dataset);
+        ctx.progress.begin("preprocessing", Some(work.rows.len() as u64), "images");
+        let made = atomic::write_dir(&dir, |dir| {
+            work.rows.chunks(SHARD).enumerate().try_for_each(|(number, rows)| {
+                let (path, made) = work.shard(dir, number);
+                write_shard(&path, &made, &raw, rows, settings, ctx)
+            })
+        });
+        ctx.progress.end();
+        made?;
+    }
+    Ok(Summary {
+        dataset: dataset.into(),
+        up_to_date,
+        images: work.rows.len() as u64,
+        size_px: settings.size_px,
+        cuts,
+        left_out: work.left_out,
+        folder: dir,
+    })
+}
+
+fn write_shard(
+    path: &Path,
+    made: &Provenance,
+    raw: &Path,
+    rows: &[ManifestRow],
+    settings: &Settings,
+    ctx: &Context,
+) -> Result<()> {
+    let schema = TENSORS.arrow();
+    table::write_stream(path, &TENSORS, made, |put| {
+        for rows in rows.chunks(BATCH) {
+            let pictures: Result<Vec<Vec<u8>>> = rows
+                .par_iter()
+                .map(|row| {
+                    ctx.check_stop()?;
+                    let picture = one(raw, row, settings)?;
+                    ctx.progress.advance(1);
+                    Ok(picture)
+                })
+                .collect();
+            let sides = UInt32Array::from_value(settings.size_px, rows.len());
+            let columns: Vec<ArrayRef> = vec![
+                Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.image_id))),
+                Arc::new(sides.clone()),
+                Arc::new(sides),
+                Arc::new(BinaryArray::from_iter_values(pictures?)),
+            ];
+            put(&RecordBatch::try_new(schema.clone(), columns).expect("the columns are the schema's"))?;
+        }
+        Ok(())
+    })
+}
+
+/// Reads, verifies, decodes, cuts and resizes one image.
+fn one(raw: &Path, row: &ManifestRow, settings: &Settings) -> Result<Vec<u8>> {
+    let path = raw.join(&row.path);
+    let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
+    if *blake3::hash(&bytes).to_hex() != *row.content_hash {
+        let (reason, command) = ("it has changed since it was ingested".into(), "wbc ingest".into());
+        return Err(Error::Stale { path, reason, command });
+    }
+    let image = decode::rgb(&bytes, &path).map_err(|error| match error {
+        Error::Image { path, message } => {
+            Error::Image { path, message: message + ". wbc check finds all such files and leaves them out" }
+        }
+        other => other,
+    })?;
+    Ok(picture(&image, square(row, settings)?.0, settings))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn row(width_px: u32, height_px: u32, cell: Option<(u32, u32, u32, u32)>) -> ManifestRow {
+        ManifestRow {
+            image_id: "d/1.png".into(),
+            dataset: "d".into(),
+            path: "1.png".into(),
+            class: None,
+            subtype: None,
+            layout: "cuk".into(),
+            format: "png".into(),
+            width_px,
+            height_px,
+            file_bytes: 1,
+            content_hash: String::new(),
+            group_id: "d/1.png".into(),
+            mask_path: None,
+            box_x_px: cell.map(|b| b.0),
+            box_y_px: cell.map(|b| b.1),
+            box_width_px: cell.map(|b| b.2),
+            box_height_px: cell.map(|b| b.3),
+            box_source: None,
+            perceptual_hash: None,
+        }
+    }
+
+    #[test]
+    fn the_central_square_is_the_papers_cut() {
+        let (cut, _) = square(&row(360, 361, None), &Settings::default()).unwrap();
+        // 80 off the top and left, 81 off the bottom, 80 off the right.
+        assert_eq!(cut, Square { x: 80, y: 80, side: 200 });
+        assert_eq!((361 - (cut.y + cut.side), 360 - (cut.x + cut.side)), (81, 80));
+    }
+
+    #[test]
+    fn a_picture_that_is_not_square_comes_out_the_right_way_round() {
+        // Red grows to the right, green downwards; the top left corner is marked blue.
+        let (width, height) = (300u32, 220u32);
+        let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).flat_map(|(x, y)| {
+            [(x * 255 / width) as u8, (y * 255 / height) as u8, if x < 80 && y < 60 { 255 } else { 0 }]
+        });
+        let image = Rgb { width_px: width, height_px: height, pixels: pixels.collect() };
+        for size_px in [64, 200, 256] {
+            let settings = Settings { size_px, ..Settings::default() };
+            let (cut, _) = square(&row(width, height, None), &settings).unwrap();
+            let got = picture(&image, cut, &settings);
+            let at = |x: u32, y: u32| &got[((y * size_px + x) * 3) as usize..][..3];
+            let last = size_px - 1;
+            assert!(at(0, 0)[2] > 200 && at(last, 0)[2] < 50 && at(0, last)[2] < 50 && at(last, last)[2] < 50);
+            assert!(at(last, 0)[0] > at(0, 0)[0] + 100 && at(0, last)[1] > at(0, 0)[1] + 100);
+            assert!(at(last, 0)[1] < 40 && at(0, last)[0] < 60);
+        }
+    }
+
+    proptest! {
+        /// The square holds the whole box, lies in the image where it fits, and a picture has the size asked for.
+        #[test]
+        fn a_boxs_square_holds_the_box(
+            width in 1u32..400, height in 1u32..400, x in 0.0..1.0f64, y in 0.0..1.0f64, w in 0.0..1.0f64, h in 0.0..1.0f64,
+        ) {
+            let start = |share: f64, end: u32| (share * f64::from(end)) as u32;
+            let (bx, by) = (start(x, width), start(y, height));
+            let (bw, bh) = (1 + start(w, width - bx - 1), 1 + start(h, height - by - 1));
+            let settings = Settings { size_px: 16, ..Settings::default() };
+            let (cut, rule) = square(&row(width, height, Some((bx, by, bw, bh))), &settings).unwrap();
+            prop_assert_eq!(rule, Cut::Box);
+            if cut.side <= i64::from(width.min(height)) {
+                prop_assert!(cut.x >= 0 && cut.y >= 0);
+                prop_assert!(cut.x + cut.side <= width.into() && cut.y + cut.side <= height.into());
+            }
+            prop_assert!(cut.x <= bx.into() && cut.y <= by.into());
+            prop_assert!(cut.x + cut.side >= i64::from(bx + bw) && cut.y + cut.side >= i64::from(by + bh));
+            let image = Rgb { width_px: width, height_px: height, pixels: vec![7; (width * height * 3) as usize] };
+            prop_assert_eq!(picture(&image, cut, &settings), vec![7; 16 * 16 * 3]);
+        }
+    }
+}

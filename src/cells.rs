@@ -1,0 +1,288 @@
+//! Where the cells are in a picture: the connected regions of an expert's mask or, without one, of the nuclei's stain.
+//!
+//! The stain: leucocyte nuclei are purple, so that their green lies below both red and blue, while plasma is grey, and
+//! red cells have about as much green as blue (pink ones) or as red (bluish ones). Otsu's threshold (IEEE Trans. SMC 9:62-66, 1979) on that difference parts them.
+
+use crate::decode::Rgb;
+
+/// Regions smaller than this share of the picture are specks: pen marks in a mask, platelets in a stain.
+pub const SPECK_SHARE: f64 = 1.0 / 2000.0;
+/// Mask pixels with all channels below this are background (compression leaves nearly black ones).
+const MASK_LEVEL: u8 = 32;
+
+/// A connected region: the smallest upright box around it, and how many pixels it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    pub x_px: u32,
+    pub y_px: u32,
+    pub width_px: u32,
+    pub height_px: u32,
+    pub area_px: u64,
+}
+
+/// The 8-connected regions of a mask's non-black pixels, specks left out, ordered by top edge, then left edge.
+pub fn of_mask(mask: &Rgb) -> Vec<Region> {
+    let on: Vec<bool> = mask.pixels.chunks_exact(3).map(|p| p.iter().any(|&v| v >= MASK_LEVEL)).collect();
+    let speck = (on.len() as f64 * SPECK_SHARE) as u64;
+    let mut found = regions(&on, &on, mask.width_px as usize);
+    found.retain(|r| r.area_px > speck);
+    sort(&mut found);
+    found
+}
+
+/// The cells of a frame by their nuclei's stain, ordered by top edge, then left edge; boxes are grown to hold the
+/// cytoplasm and cut at the frame's edge. Empty where nothing in the frame looks like a nucleus.
+pub fn of_stain(frame: &Rgb) -> Vec<Region> {
+    let (width, height) = (frame.width_px as usize, frame.height_px as usize);
+    // About 320 px on the long side: enough for nuclei, and noise is averaged away.
+    let factor = (width.max(height) / 320).max(1);
+    let (small_width, small_height, stain) = stain(frame, factor);
+    let Some(threshold) = otsu(&stain).map(|t| t.max(MIN_STAIN)) else { return Vec::new() };
+    let nucleus: Vec<bool> = stain.iter().map(|&s| s > threshold).collect();
+    // Platelets and granules strewn about would bridge the gap between cells.
+    let nucleus = without_specks(nucleus, small_width);
+    // Lobes of one nucleus lie closer together than nuclei of two cells: join what a small gap parts.
+    let reach = (small_width.max(small_height) as f64 * LOBE_GAP_SHARE / 2.0).round() as usize;
+    let joined = dilate(&nucleus, small_width, small_height, reach);
+    let mut found = regions(&joined, &nucleus, small_width);
+    let largest = found.iter().map(|r| r.area_px).max().unwrap_or(0);
+    let smallest = ((stain.len() as f64 * MIN_NUCLEUS_SHARE) as u64).max((largest as f64 * MIN_OF_LARGEST) as u64);
+    found.retain(|r| r.area_px > smallest);
+    for region in &mut found {
+        let margin = (f64::from(region.width_px.max(region.height_px)) * CYTOPLASM_MARGIN).ceil() as u32;
+        let span = |start: u32, length: u32, end: usize| {
+            let from = (start.saturating_sub(margin) as usize) * factor;
+            let to = (((start + length + margin) as usize) * factor).min(end);
+            (from as u32, (to - from) as u32)
+        };
+        (region.x_px, region.width_px) = span(region.x_px, region.width_px, width);
+        (region.y_px, region.height_px) = span(region.y_px, region.height_px, height);
+        region.area_px *= (factor * factor) as u64;
+    }
+    sort(&mut found);
+    found
+}
+
+/// Below this stain (grey levels) nothing is a nucleus, whatever Otsu's threshold says.
+const MIN_STAIN: u8 = 20;
+/// Gap that may part lobes of one nucleus, as a share of the picture's long side.
+const LOBE_GAP_SHARE: f64 = 0.02;
+/// Smaller than this share of the picture is no nucleus.
+const MIN_NUCLEUS_SHARE: f64 = 0.004;
+/// Smaller than this share of the picture's largest nucleus is a platelet or a torn piece.
+const MIN_OF_LARGEST: f64 = 0.3;
+/// Connected pieces smaller than this share of the largest are no lobe of a nucleus.
+const MIN_LOBE: f64 = 0.08;
+/// How far a cell reaches beyond its nucleus, as a share of the nucleus's longer side.
+const CYTOPLASM_MARGIN: f64 = 0.25;
+
+/// How far green lies below the lesser of red and blue, weighted with darkness, 0 to 255, of the picture averaged over squares of `factor` pixels: width, height, values.
+fn stain(frame: &Rgb, factor: usize) -> (usize, usize, Vec<u8>) {
+    let width = frame.width_px as usize;
+    let (small_width, small_height) = ((width / factor).max(1), (frame.height_px as usize / factor).max(1));
+    let mut values = Vec::with_capacity(small_width * small_height);
+    for y in 0..small_height {
+        for x in 0..small_width {
+            let (mut red, mut green, mut blue) = (0u32, 0u32, 0u32);
+            for row in 0..factor {
+                let start = ((y * factor + row) * width + x * factor) * 3;
+                for pixel in frame.pixels[start..start + factor * 3].chunks_exact(3) {
+                    red += u32::from(pixel[0]);
+                    green += u32::from(pixel[1]);
+                    blue += u32::from(pixel[2]);
+                }
+            }
+            let count = (factor * factor) as u32;
+            let (purple, dark) = (red.min(blue).saturating_sub(green) / count, 255 - green / count);
+            values.push((2 * purple * dark / 255).min(255) as u8);
+        }
+    }
+    (small_width, small_height, values)
+}
+
+/// The threshold that best parts `values` in two (the upper part is above it); `None` where all are equal.
+fn otsu(values: &[u8]) -> Option<u8> {
+    let mut counts = [0u64; 256];
+    values.iter().for_each(|&v| counts[v as usize] += 1);
+    let total = values.len() as f64;
+    let sum: f64 = counts.iter().enumerate().map(|(v, &n)| v as f64 * n as f64).sum();
+    let (mut below, mut sum_below, mut best) = (0.0, 0.0, None);
+    let mut best_variance = 0.0;
+    for (value, &n) in counts.iter().enumerate() {
+        below += n as f64;
+        sum_below += value as f64 * n as f64;
+        let above = total - below;
+        if below > 0.0 && above > 0.0 {
+            let variance = below * above * (sum_below / below - (sum - sum_below) / above).powi(2);
+            if variance > best_variance {
+                (best_variance, best) = (variance, Some(value as u8));
+            }
+        }
+    }
+    best
+}
+
+/// `on` without the regions that are far smaller than the largest.
+fn without_specks(mut on: Vec<bool>, width: usize) -> Vec<bool> {
+    let found = label(&on, width);
+    let largest = found.iter().map(Vec::len).max().unwrap_or(0);
+    for pixels in found.iter().filter(|p| (p.len() as f64) < largest as f64 * MIN_LOBE) {
+        pixels.iter().for_each(|&i| on[i] = false);
+    }
+    on
+}
+
+/// Every pixel within `reach` (in x and in y) of one that is on.
+fn dilate(on: &[bool], width: usize, height: usize, reach: usize) -> Vec<bool> {
+    let mut wide = vec![false; on.len()];
+    let mut both = vec![false; on.len()];
+    for (i, _) in on.iter().enumerate().filter(|(_, on)| **on) {
+        let (x, row) = (i % width, i / width * width);
+        wide[row + x.saturating_sub(reach)..=row + (x + reach).min(width - 1)].fill(true);
+    }
+    for (i, _) in wide.iter().enumerate().filter(|(_, on)| **on) {
+        let (x, y) = (i % width, i / width);
+        for row in y.saturating_sub(reach)..=(y + reach).min(height - 1) {
+            both[row * width + x] = true;
+        }
+    }
+    both
+}
+
+/// The 8-connected regions of `on`; box and area are those of the pixels that are also in `core`.
+fn regions(on: &[bool], core: &[bool], width: usize) -> Vec<Region> {
+    let boxed = |pixels: Vec<usize>| {
+        let (mut left, mut right, mut top, mut bottom, mut area_px) = (u32::MAX, 0, u32::MAX, 0, 0);
+        for i in pixels.into_iter().filter(|&i| core[i]) {
+            let (x, y) = ((i % width) as u32, (i / width) as u32);
+            (left, right, top, bottom) = (left.min(x), right.max(x), top.min(y), bottom.max(y));
+            area_px += 1;
+        }
+        (area_px > 0).then(|| Region {
+            x_px: left,
+            y_px: top,
+            width_px: right - left + 1,
+            height_px: bottom - top + 1,
+            area_px,
+        })
+    };
+    label(on, width).into_iter().filter_map(boxed).collect()
+}
+
+/// The pixels of every 8-connected region of `on`.
+fn label(on: &[bool], width: usize) -> Vec<Vec<usize>> {
+    let height = on.len() / width.max(1);
+    let mut seen = vec![false; on.len()];
+    let mut found = Vec::new();
+    for start in 0..on.len() {
+        if !on[start] || seen[start] {
+            continue;
+        }
+        seen[start] = true;
+        let mut pixels = vec![start];
+        let mut next = 0;
+        while let Some(&i) = pixels.get(next) {
+            next += 1;
+            let (x, y) = (i % width, i / width);
+            for ny in y.saturating_sub(1)..=(y + 1).min(height - 1) {
+                for nx in x.saturating_sub(1)..=(x + 1).min(width - 1) {
+                    let n = ny * width + nx;
+                    if on[n] && !seen[n] {
+                        seen[n] = true;
+                        pixels.push(n);
+                    }
+                }
+            }
+        }
+        found.push(pixels);
+    }
+    found
+}
+
+fn sort(regions: &mut [Region]) {
+    regions.sort_by_key(|r| (r.y_px, r.x_px, r.height_px, r.width_px));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn picture(width: u32, height: u32, colour: impl Fn(u32, u32) -> [u8; 3]) -> Rgb {
+        let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).flat_map(|(x, y)| colour(x, y));
+        Rgb { width_px: width, height_px: height, pixels: pixels.collect() }
+    }
+
+    fn within(x: u32, y: u32, cx: i64, cy: i64, radius: i64) -> bool {
+        (i64::from(x) - cx).pow(2) + (i64::from(y) - cy).pow(2) <= radius * radius
+    }
+
+    #[test]
+    fn a_masks_regions_are_8_connected_ordered_and_free_of_specks() {
+        let mask = picture(100, 60, |x, y| {
+            let diagonal =
+                (70..80).contains(&x) && (5..15).contains(&y) || (80..90).contains(&x) && (15..25).contains(&y);
+            let cell = (10..30).contains(&x) && (30..45).contains(&y);
+            let speck = (50..52).contains(&x) && y == 50;
+            if diagonal || cell {
+                [128; 3]
+            } else if speck {
+                [255; 3]
+            } else {
+                [3; 3]
+            }
+        });
+        let boxes: Vec<_> =
+            of_mask(&mask).iter().map(|r| (r.x_px, r.y_px, r.width_px, r.height_px, r.area_px)).collect();
+        assert_eq!(boxes, [(70, 5, 20, 20, 200), (10, 30, 20, 15, 300)]);
+    }
+
+    #[test]
+    fn the_stain_finds_nuclei_and_neither_red_cells_nor_platelets() {
+        let frame = picture(720, 576, |x, y| {
+            let lobes = within(x, y, 180, 160, 28) || within(x, y, 235, 175, 26);
+            let round = within(x, y, 520, 400, 45);
+            let platelet = within(x, y, 600, 100, 8);
+            let red = within(x, y, 380, 260, 45) || within(x, y, 80, 450, 45);
+            match (lobes || round || platelet, red) {
+                (true, _) => [110, 60, 150],
+                (_, true) => [215, 160, 165],
+                _ => [220, 215, 220],
+            }
+        });
+        let found = of_stain(&frame);
+        assert_eq!(found.len(), 2, "{found:?}");
+        for (region, (left, top, right, bottom)) in found.iter().zip([(152, 132, 261, 201), (475, 355, 565, 445)]) {
+            assert!(region.x_px < left && region.x_px + region.width_px > right, "{region:?}");
+            assert!(region.y_px < top && region.y_px + region.height_px > bottom, "{region:?}");
+            assert!(region.width_px < 2 * (right - left), "{region:?}");
+        }
+        let empty = picture(720, 576, |x, _| if x % 90 < 40 { [215, 160, 165] } else { [220, 215, 220] });
+        assert_eq!(of_stain(&empty), []);
+    }
+
+    proptest! {
+        /// Every pixel that is on is in exactly one region, and every box lies in the picture.
+        #[test]
+        fn regions_part_the_pixels(on in proptest::collection::vec(any::<bool>(), 1..400), width in 1usize..20) {
+            let height = on.len().div_ceil(width);
+            let mut on = on;
+            on.resize(width * height, false);
+            let found = regions(&on, &on, width);
+            prop_assert_eq!(found.iter().map(|r| r.area_px).sum::<u64>(), on.iter().filter(|v| **v).count() as u64);
+            for r in found {
+                prop_assert!(r.x_px + r.width_px <= width as u32 && r.y_px + r.height_px <= height as u32);
+                prop_assert!(r.area_px <= u64::from(r.width_px) * u64::from(r.height_px));
+            }
+        }
+
+        /// Whatever the size, nothing overflows and boxes stay in the frame.
+        #[test]
+        fn stain_boxes_stay_in_the_frame(width in 1u32..700, height in 1u32..40, x0 in 0u32..700) {
+            let frame = picture(width, height, |x, _| if x >= x0 { [110, 60, 150] } else { [220; 3] });
+            for r in of_stain(&frame) {
+                prop_assert!(r.x_px + r.width_px <= width && r.y_px + r.height_px <= height && r.area_px > 0);
+            }
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Classes that are missing, too small to be tested, or swamped by another.
+
+use super::{Check, Findings, Seen, Settings};
+use crate::class::Class;
+use crate::rows::Severity;
+
+pub struct ClassCounts;
+
+/// A class this many times as large as another is worth a note.
+const UNEVEN: u64 = 10;
+
+impl Check for ClassCounts {
+    fn name(&self) -> &'static str {
+        "class_counts"
+    }
+    fn doc(&self) -> &'static str {
+        "few images of a class, or far more of another"
+    }
+    fn find(&self, seen: &Seen, settings: &Settings, findings: &mut Findings) {
+        let counts = Class::ALL.map(|class| seen.rows.iter().filter(|r| r.class == Some(class)).count() as u64);
+        for (class, n) in Class::ALL.into_iter().zip(counts) {
+            if n < settings.min_class_images {
+                let message = format!("{class}: expected at least {} images, found {n}", settings.min_class_images);
+                findings.dataset(Severity::Warning, Some(n as f64), message);
+            }
+        }
+        let present = || Class::ALL.into_iter().zip(counts).filter(|(_, n)| *n > 0);
+        let (Some(most), Some(least)) = (present().max_by_key(|(_, n)| *n), present().min_by_key(|(_, n)| *n)) else {
+            return;
+        };
+        if most.1 >= UNEVEN * least.1 {
+            let ratio = most.1 as f64 / least.1 as f64;
+            let message = format!("{} has {} images, {} has {}: read balanced accuracy", most.0, most.1, least.0, least.1);
+            findings.dataset(Severity::Note, Some(ratio), message);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! A list of images and their classes: `list.csv`, `list.parquet`, `labels.csv` or `labels.parquet` at the top of the
+//! data set's folder, with the columns `path`, `class` and perhaps `subtype` (others are ignored). Paths are relative
+//! to the folder, or absolute.
+
+use super::{Found, Layout, Settings, Tree, check};
+use crate::class::Class;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::rows::Severity;
+use arrow::array::{Array, StringArray};
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+const NAMES: [&str; 4] = ["list.csv", "list.parquet", "labels.csv", "labels.parquet"];
+
+pub struct List;
+
+impl Layout for List {
+    fn name(&self) -> &'static str {
+        "list"
+    }
+
+    fn looks_for(&self) -> &'static str {
+        "list.csv or list.parquet with the columns path,class[,subtype]"
+    }
+
+    fn recognises(&self, tree: &Tree) -> bool {
+        the_list(tree).is_some()
+    }
+
+    fn outside(&self, tree: &Tree) -> Vec<PathBuf> {
+        let Some(rows) = the_list(tree).and_then(|name| read(tree, name).ok()) else { return Vec::new() };
+        let listed = rows.into_iter().filter_map(|row| row.ok());
+        let paths = listed.map(|row| PathBuf::from(normal(tree, &row.path)));
+        let mut outside: Vec<PathBuf> = paths.filter(|p| p.is_absolute() && p.is_file()).collect();
+        outside.sort();
+        outside.dedup();
+        outside
+    }
+
+    fn read(&self, tree: &Tree, _: &Settings, _: &Context, found: &mut Found) -> Result<()> {
+        let Some(name) = the_list(tree) else {
+            return Err(Error::Missing {
+                path: tree.root.clone(),
+                what: "list.csv or list.parquet with a column `path`",
+                hint: "Write one with the columns path,class".into(),
+            });
+        };
+        tree.get(name).into_iter().for_each(|file| found.used(file));
+        // By path: the first row that lists it, and whether a later one gives another class.
+        let mut listed: BTreeMap<String, (Row, Class, bool)> = BTreeMap::new();
+        for row in read(tree, name)? {
+            let row = match row {
+                Ok(row) => row,
+                Err(message) => {
+                    found.issue(name, check::BAD_ROW, Severity::Error, message);
+                    continue;
+                }
+            };
+            let (number, path) = (row.number, normal(tree, &row.path));
+            let Some(class) = Class::parse(&row.class) else {
+                let message = format!("row {number}: expected one of the five classes, found `{}`", row.class);
+                found.issue(name, check::UNKNOWN_CLASS, Severity::Error, message).related = Some(path.clone());
+                tree.get(&path).filter(|f| f.is_image()).into_iter().for_each(|file| found.used(file));
+                continue;
+            };
+            if tree.get(&path).is_none() {
+                let message = format!("row {number}: expected an image at {path}, found no file");
+                found.issue(name, check::NO_IMAGE, Severity::Error, message).related = Some(path);
+                continue;
+            }
+            if let Some((first, other, conflict)) = listed.get_mut(&path) {
+                *conflict |= *other != class;
+                let message = format!("row {number}: {path} is {class} here and {other} in row {}", first.number);
+                found.issue(name, check::LISTED_TWICE, Severity::Error, message).related = Some(path);
+                continue;
+            }
+            listed.insert(path, (row, class, false));
+        }
+        for (path, (row, class, conflict)) in listed {
+            let file = tree.get(&path).expect("looked up above");
+            // Neither of two labels can be trusted: listed without one.
+            if let Some(made) = found.row(file, None, (!conflict).then_some(class)) {
+                made.subtype = row.subtype;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A row of the list. `number` counts from 1; in a CSV it is the line.
+struct Row {
+    number: u64,
+    path: String,
+    class: String,
+    subtype: Option<String>,
+}
+
+/// A row, or what is wrong with it.
+type ReadRow = std::result::Result<Row, String>;
+
+/// The first list by name that has a column `path`.
+fn the_list(tree: &Tree) -> Option<&'static str> {
+    NAMES.into_iter().find(|name| {
+        let path = tree.full_path(name);
+        tree.get(name).is_some()
+            && if name.ends_with(".csv") {
+                let header = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(path).ok();
+                header.and_then(|mut r| r.headers().ok().map(|h| h.iter().any(is_path))).unwrap_or(false)
+            } else {
+                parquet(&path).is_ok_and(|(schema, _)| schema.fields().iter().any(|f| is_path(f.name())))
+            }
+    })
+}
+
+/// Spreadsheets put a byte-order mark before the first column's name.
+fn is_path(column: &str) -> bool {
+    column.trim_start_matches('\u{feff}').eq_ignore_ascii_case("path")
+}
+
+/// `path` as the tree names it: below the folder relative and without `.` and `..`, elsewhere absolute.
+fn normal(tree: &Tree, path: &str) -> String {
+    let root = std::path::absolute(&tree.root).unwrap_or_else(|_| tree.root.clone());
+    let mut full = PathBuf::new();
+    for part in root.join(path).components() {
+        match part {
+            Component::ParentDir => {
+                full.pop();
+            }
+            Component::CurDir => {}
+            part => full.push(part),
+        }
+    }
+    super::relative(&root, &full)
+}
+
+fn read(tree: &Tree, name: &str) -> Result<Vec<ReadRow>> {
+    let path = tree.full_path(name);
+    if name.ends_with(".csv") { read_csv(&path) } else { read_parquet(&path) }
+}
+
+fn format_error(path: &Path, expected: &str, got: impl ToString) -> Error {
+    Error::Format { path: path.into(), item: "list".into(), expected: expected.into(), got: got.to_string() }
+}
+
+fn missing_column(path: &Path, columns: &[&str]) -> Error {
+    format_error(path, "the columns path,class[,subtype]", columns.join(","))
+}
+
+fn row(number: u64, path: Option<&str>, class: Option<&str>, subtype: Option<&str>) -> ReadRow {
+    let filled = |v: Option<&str>| v.map(str::trim).filter(|v| !v.is_empty()).map(str::to_string);
+    match (filled(path), filled(class)) {
+        (Some(path), Some(class)) => Ok(Row { number, path, class, subtype: filled(subtype) }),
+        (None, _) => Err(format!("row {number}: no path")),
+        (_, None) => Err(format!("row {number}: no class for {}", path.unwrap_or(""))),
+    }
+}
+
+fn read_csv(path: &Path) -> Result<Vec<ReadRow>> {
+    let mut reader = csv::ReaderBuilder::new()
+        .flexible(true)
+        .trim(csv::Trim::All)
+        .from_path(path)
+        .map_err(|e| format_error(path, "a CSV file", e))?;
+    let header = reader.headers().map_err(|e| format_error(path, "a CSV file with a header", e))?.clone();
+    let column = |name: &str| header.iter().position(|h| h.trim_start_matches('\u{feff}').eq_ignore_ascii_case(name));
+    let (Some(path_at), Some(class_at)) = (column("path"), column("class")) else {
+        return Err(missing_column(path, &header.iter().collect::<Vec<_>>()));
+    };
+    let subtype_at = column("subtype");
+    let read = reader.records().enumerate().map(|(i, record)| {
+        let record = record.map_err(|e| format!("row {}: {e}", i + 2))?;
+        let line = record.position().map_or(0, |p| p.line());
+        row(line, record.get(path_at), record.get(class_at), subtype_at.and_then(|at| record.get(at)))
+    });
+    Ok(read.collect())
+}
+
+type Batches = parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+
+fn parquet(path: &Path) -> Result<(arrow::datatypes::SchemaRef, Batches)> {
+    let file = std::fs::File::open(path).map_err(Error::io(path, "open"))?;
+    let builder = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file);
+    let builder = builder.map_err(|e| format_error(path, "a Parquet file", e))?;
+    let schema = builder.schema().clone();
+    Ok((schema, builder.build().map_err(|e| format_error(path, "a Parquet file", e))?))
+}
+
+fn read_parquet(path: &Path) -> Result<Vec<ReadRow>> {
+    let (schema, batches) = parquet(path)?;
+    let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+    let column = |name: &str| names.iter().position(|n| n.eq_ignore_ascii_case(name));
+    let (Some(path_at), Some(class_at)) = (column("path"), column("class")) else {
+        return Err(missing_column(path, &names));
+    };
+    let mut rows = Vec::new();
+    for batch in batches {
+        let batch = batch.map_err(|e| format_error(path, "a whole Parquet file", e))?;
+        let texts = |at: usize| -> Result<StringArray> {
+            let text = arrow::compute::cast(batch.column(at), &arrow::datatypes::DataType::Utf8)
+                .map_err(|e| format_error(path, "columns of text", e))?;
+            Ok(text.as_any().downcast_ref::<StringArray>().expect("cast to text").clone())
+        };
+        let (paths, classes) = (texts(path_at)?, texts(class_at)?);
+        let subtypes = column("subtype").map(texts).transpose()?;
+        let at = |array: &StringArray, i: usize| array.is_valid(i).then(|| array.value(i).to_string());
+        for i in 0..batch.num_rows() {
+            let subtype = subtypes.as_ref().and_then(|s| at(s, i));
+            let number = rows.len() as u64 + 1;
+            rows.push(row(number, at(&paths, i).as_deref(), at(&classes, i).as_deref(), subtype.as_deref()));
+        }
+    }
+    Ok(rows)
+}
