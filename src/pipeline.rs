@@ -32,8 +32,11 @@ pub struct Pipeline {
 }
 
 /// The pipelines that are compiled in.
-pub const BUILT_IN: [(&str, &str); 2] =
-    [("quick", include_str!("../pipelines/quick.toml")), ("paper", include_str!("../pipelines/paper.toml"))];
+pub const BUILT_IN: [(&str, &str); 3] = [
+    ("quick", include_str!("../pipelines/quick.toml")),
+    ("paper", include_str!("../pipelines/paper.toml")),
+    ("demo", include_str!("../pipelines/demo.toml")),
+];
 
 impl Pipeline {
     /// A built-in pipeline by name, or the file at the path `name`.
@@ -54,6 +57,16 @@ impl Pipeline {
             _ => Error::Io { path: path.into(), action: "read", source },
         })?;
         Self::parse(name, &text)
+    }
+
+    /// # Errors
+    /// [`Error::Setting`] of the first stage whose settings cannot be.
+    pub fn validate(&self) -> Result<()> {
+        self.ingest.validate()?;
+        self.check.validate()?;
+        self.split.validate()?;
+        self.preprocess.validate()?;
+        self.train.validate()
     }
 
     fn parse(origin: &str, text: &str) -> Result<Pipeline> {

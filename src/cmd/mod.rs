@@ -113,6 +113,15 @@ impl Globals {
         ws.choose(self.dataset.as_deref().or(pipeline.dataset.as_deref()), &ws.ingested_datasets()?)
     }
 
+    /// The usual name of a run: data set, model, pipeline, and the seed where `--seed` says another than the pipeline.
+    pub fn run_name(&self, dataset: &str, pipeline: &Pipeline) -> Result<String> {
+        let name = format!("{dataset}-{}-{}", pipeline.train.model, pipeline.name);
+        Ok(match self.seed {
+            Some(seed) if seed != Pipeline::load(&self.pipeline)?.seed => format!("{name}-s{seed}"),
+            _ => name,
+        })
+    }
+
     /// A stage's context. `progress` is from [`Globals::progress`].
     pub fn context<'a>(&self, seed: u64, progress: &'a dyn Progress) -> Context<'a> {
         let words: Vec<String> =

@@ -1,10 +1,145 @@
-//! `wbc run`
+//! `wbc run`: a whole pipeline file on one data set, from raw images to tables. What is up to date is skipped.
 
-use super::{Globals, Outcome};
+use super::{Globals, Outcome, report};
+use crate::context::Context;
+use crate::pipeline::Pipeline;
+use crate::report::{TABLES, Wanted};
+use crate::schema::SPLITS;
+use crate::{check, evaluate, ingest, prep, split, table, train};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
 
+/// Runs ingest, check, split, preprocess, train and report on one data set, with the settings of a pipeline file.
+/// Steps whose results are up to date are skipped, and the output says so; what check finds does not stop it.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// A pipeline file, or the name of a built-in pipeline [default: what --pipeline says]
+    #[arg(value_name = "PIPELINE")]
+    file: Option<String>,
+    /// Throw away an earlier run of the same name that had other settings or data
+    #[arg(long)]
+    restart: bool,
+    /// Where the tables are written
+    #[arg(long, value_name = "DIR", default_value = "reports", env = "WBC_REPORTS")]
+    reports: PathBuf,
+}
 
-pub fn run(_args: Args, _globals: &Globals) -> anyhow::Result<Outcome> {
-    anyhow::bail!("not built yet")
+/// What was done with one stage.
+#[derive(Serialize)]
+pub(super) struct Stage {
+    stage: &'static str,
+    up_to_date: bool,
+    elapsed_s: f64,
+    summary: serde_json::Value,
+}
+
+/// The whole line's result.
+#[derive(Serialize)]
+pub(super) struct Line {
+    pub dataset: String,
+    pub run: String,
+    stages: Vec<Stage>,
+    tables: Vec<report::Written>,
+}
+
+impl std::fmt::Display for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let tables: Vec<String> = self.tables.iter().map(ToString::to_string).collect();
+        f.write_str(&tables.join("\n\n"))
+    }
+}
+
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
+    let mut globals = globals.clone();
+    globals.pipeline = args.file.unwrap_or(globals.pipeline);
+    let pipeline = globals.pipeline()?;
+    let ws = globals.workspace();
+    let dataset = ws.choose(globals.dataset.as_deref().or(pipeline.dataset.as_deref()), &ws.raw_datasets()?)?;
+    let line = whole_line(&globals, &pipeline, &dataset, args.restart, &args.reports)?;
+    globals.print(&line, &line)?;
+    Ok(Outcome::Done)
+}
+
+/// Every stage on one data set, one after the other; each says on stderr what it did.
+pub(super) fn whole_line(
+    globals: &Globals,
+    pipeline: &Pipeline,
+    dataset: &str,
+    restart: bool,
+    reports: &Path,
+) -> anyhow::Result<Line> {
+    pipeline.validate()?;
+    let ws = &globals.workspace();
+    let progress = globals.progress();
+    let ctx: &Context = &globals.context(pipeline.seed, &progress);
+    let mut stages = Stages(Vec::new());
+    stages.run("ingest", || {
+        let summary = ingest::run(ws, dataset, &pipeline.ingest, ctx)?;
+        Ok((summary.up_to_date, summary))
+    })?;
+    stages.run("check", || {
+        let summary = check::run(ws, dataset, &pipeline.check, ctx)?;
+        Ok((summary.up_to_date, summary))
+    })?;
+    let made = split::provenance(ws, dataset, &pipeline.split, pipeline.seed)?;
+    if table::is_current(&ws.splits(dataset), &SPLITS, &made) {
+        stages.skip("split", ws.splits(dataset));
+    } else {
+        stages.run("split", || Ok((false, split::run(ws, dataset, &pipeline.split, ctx)?)))?;
+    }
+    stages.run("preprocess", || {
+        let summary = prep::run(ws, dataset, &pipeline.preprocess, ctx)?;
+        Ok((summary.up_to_date, summary))
+    })?;
+    let run = globals.run_name(dataset, pipeline)?;
+    let plan = train::Plan {
+        run: run.clone(),
+        pipeline: pipeline.name.clone(),
+        size_px: pipeline.preprocess.size_px,
+        folds: Vec::new(),
+        restart,
+    };
+    stages.run("train", || {
+        let trained = train::run(ws, dataset, &pipeline.train, &plan, ctx);
+        let evaluated = evaluate::run(ws, &run);
+        let summary = trained?;
+        evaluated?;
+        Ok((summary.trained.is_empty(), summary))
+    })?;
+    let wanted =
+        Wanted { dataset: Some(dataset.into()), run: Some(run.clone()), pipeline: pipeline.name.clone() };
+    let tables = TABLES
+        .iter()
+        .map(|table| report::make(*table, globals, &wanted, reports))
+        .collect::<crate::error::Result<_>>()?;
+    Ok(Line { dataset: dataset.into(), run, stages: stages.0, tables })
+}
+
+struct Stages(Vec<Stage>);
+
+impl Stages {
+    /// Runs one stage, which returns whether all was up to date, and a summary.
+    fn run<S: Serialize + std::fmt::Display>(
+        &mut self,
+        stage: &'static str,
+        work: impl FnOnce() -> crate::error::Result<(bool, S)>,
+    ) -> crate::error::Result<()> {
+        let start = std::time::Instant::now();
+        let (up_to_date, summary) = work()?;
+        let elapsed_s = start.elapsed().as_secs_f64();
+        let summary_json = serde_json::to_value(&summary).expect("summaries are plain data");
+        if up_to_date {
+            eprintln!("{stage}: up to date, skipped");
+        } else {
+            eprintln!("{stage}: done in {elapsed_s:.1} s\n{summary}\n");
+        }
+        self.0.push(Stage { stage, up_to_date, elapsed_s, summary: summary_json });
+        Ok(())
+    }
+
+    fn skip(&mut self, stage: &'static str, made: PathBuf) {
+        eprintln!("{stage}: up to date, skipped");
+        let summary = serde_json::json!({ "file": made });
+        self.0.push(Stage { stage, up_to_date: true, elapsed_s: 0.0, summary });
+    }
 }

@@ -103,9 +103,46 @@ pub struct Record {
 }
 
 impl Record {
+    /// Reads a run's `run.json`.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] that lists the runs there are, [`Error::Format`] where it is of another version.
+    pub fn read(ws: &Workspace, run: &str) -> Result<Record> {
+        let path = Files { dir: ws.run(run) }.record();
+        let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => {
+                let there = run_names(ws);
+                let hint = if there.is_empty() { "Run: wbc train".into() } else { format!("There are: {}", there.join(", ")) };
+                Error::Missing { path: path.clone(), what: "run", hint }
+            }
+            _ => Error::Io { path: path.clone(), action: "read", source },
+        })?;
+        serde_json::from_str(&text).map_err(|e| Error::Format {
+            path,
+            item: "run".into(),
+            expected: "a run of this version of wbc".into(),
+            got: e.to_string(),
+        })
+    }
+
     fn hash(&self) -> String {
         blake3::hash(serde_json::to_string(self).expect("plain data").as_bytes()).to_hex().to_string()
     }
+}
+
+/// The runs of a workspace by name, in order; those of another version are left out.
+pub fn runs(ws: &Workspace) -> Vec<(String, Record)> {
+    run_names(ws).into_iter().filter_map(|name| Some((name.clone(), Record::read(ws, &name).ok()?))).collect()
+}
+
+fn run_names(ws: &Workspace) -> Vec<String> {
+    let entries = std::fs::read_dir(ws.runs()).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter(|e| e.path().join("run.json").is_file())
+        .filter_map(|e| e.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
 }
 
 /// What a run is to be, besides its settings.
@@ -212,8 +249,20 @@ impl Data {
     }
 
     /// (image_id, row of the pictures, class) of a fold's images of one role; sorted by image_id.
-    fn rows<'a>(&'a self, ids: impl Iterator<Item = &'a str>) -> Vec<(&'a str, usize, Class)> {
-        ids.filter_map(|id| Some((id, self.pictures.row(id)?, *self.class_of.get(id)?))).collect()
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the split has an image that was not preprocessed: nothing is left out in silence.
+    fn rows<'a>(&'a self, ids: impl Iterator<Item = &'a str>) -> Result<Vec<(&'a str, usize, Class)>> {
+        ids.map(|id| match (self.pictures.row(id), self.class_of.get(id)) {
+            (Some(row), Some(class)) => Ok((id, row, *class)),
+            _ => Err(Error::Data {
+                dataset: self.record.dataset.clone(),
+                expected: "a preprocessed picture of every image of the split".into(),
+                got: format!("none of {id}"),
+                hint: "Run: wbc check, then wbc split --stratified, then wbc preprocess".into(),
+            }),
+        })
+        .collect()
     }
 }
 
@@ -318,7 +367,7 @@ fn build(data: &Data, fold: u32) -> Result<Box<dyn Model>> {
 /// Says what is ahead and how long it will take, from a few steps on a model that is thrown away.
 fn announce(data: &Data, settings: &Settings, folds: &[u32], ctx: &Context) -> Result<()> {
     let mut model = build(data, 0)?;
-    let rows: Vec<usize> = data.rows(data.splits.train(folds[0])).iter().map(|r| r.1).take(settings.batch).collect();
+    let rows: Vec<usize> = data.rows(data.splits.train(folds[0]))?.iter().map(|r| r.1).take(settings.batch).collect();
     let labels = vec![0; rows.len()];
     let keys = vec![0; rows.len()];
     let normalise = Normalise { kind: Normalisation::Unit, mean: [0.0; 3], deviation: [255.0; 3] };
@@ -361,7 +410,7 @@ fn human(seconds: f64) -> String {
 /// model's number of parameters.
 fn train_fold(data: &Data, settings: &Settings, files: &Files, fold: u32, hash: &str, ctx: &Context) -> Result<usize> {
     let record = &data.record;
-    let train = data.rows(data.splits.train(fold));
+    let train = data.rows(data.splits.train(fold))?;
     if train.is_empty() {
         return Err(Error::Data {
             dataset: record.dataset.clone(),
@@ -478,7 +527,7 @@ fn shuffle(order: &mut [usize], rng: &mut seed::Pcg64) {
 }
 
 fn predict_fold(data: &Data, settings: &Settings, model: &dyn Model, meta: &Meta) -> Result<Vec<PredictionRow>> {
-    let test = data.rows(data.splits.test(meta.fold));
+    let test = data.rows(data.splits.test(meta.fold))?;
     let len = data.pictures.size_px * data.pictures.size_px * 3;
     let mut predictions = Vec::with_capacity(test.len());
     for chunk in test.chunks(64) {
