@@ -1,5 +1,9 @@
 //! All integration tests, one binary: a module a subject.
 
+mod check;
 mod common;
+mod ingest;
+mod preprocess;
 mod split;
 mod synth;
+mod train;

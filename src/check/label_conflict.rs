@@ -31,7 +31,7 @@ impl Check for LabelConflict {
             of_content.entry(row.class).or_insert(i);
             of_content.values().for_each(|other| compare(*other, i));
         }
-        seen.near_copies.iter().for_each(|pair| compare(pair.a, pair.b));
+        seen.near_copies.iter().filter(|pair| pair.same_part()).for_each(|pair| compare(pair.a, pair.b));
         for (row, rival) in rival {
             let (row, rival) = (&seen.rows[row], &seen.rows[rival]);
             let name = |class: Option<Class>| class.map_or("", Class::name);

@@ -5,11 +5,17 @@ use std::f32::consts::PI;
 use std::sync::LazyLock;
 
 /// Side of the thumbnail, px.
-pub const THUMB: usize = 32;
+pub const THUMB: usize = 40;
+/// Side of the thumbnail's part that a hash is made of, px: room to move it by a tenth of the picture each way.
+const WINDOW: usize = 32;
+/// Steps by which the window is moved, px: a twentieth of the picture.
+const STEP: usize = 2;
+/// Places of the window along each axis.
+const PLACES: usize = (THUMB - WINDOW) / STEP + 1;
 /// Side of the square of low frequencies that the hash is made of.
 const LOW: usize = 8;
 
-/// What is kept of a picture, about 1 KiB.
+/// What is kept of a picture, about 2 KiB.
 #[derive(Clone, Debug)]
 pub struct Look {
     /// 5th and 95th percentile of grey, 0 to 255.
@@ -17,8 +23,9 @@ pub struct Look {
     pub bright_end: u8,
     /// Standard deviation of the Laplacian of grey over that of grey: 0 (flat) upwards.
     pub sharpness: f64,
-    /// 64-bit perceptual hash: which of the thumbnail's 8 x 8 lowest cosine frequencies lie above their median.
-    pub hash: u64,
+    /// 64-bit perceptual hashes of the thumbnail's windows, moved by up to a tenth of the picture each way, row by row:
+    /// which of the 8 x 8 lowest cosine frequencies lie above their median.
+    hashes: [u64; PLACES * PLACES],
     /// Grey, THUMB x THUMB, whole picture squeezed into it.
     pub thumb: Vec<u8>,
 }
@@ -38,9 +45,21 @@ impl Look {
             dark_end: percentile(&counts, 0.05),
             bright_end: percentile(&counts, 0.95),
             sharpness: sharpness(&grey, width, height),
-            hash: hash(&thumb),
+            hashes: std::array::from_fn(|i| hash(&thumb, i % PLACES * STEP, i / PLACES * STEP)),
             thumb,
         }
+    }
+
+    /// The hash of the central window.
+    pub fn hash(&self) -> u64 {
+        self.hashes[PLACES * PLACES / 2]
+    }
+
+    /// Bits by which the two pictures' hashes differ where they differ least: one's central window against all of the
+    /// other's. Small for copies, also for those cut a little differently.
+    pub fn distance(&self, other: &Look) -> u32 {
+        let least = |hash: u64, hashes: &[u64]| hashes.iter().map(|h| (h ^ hash).count_ones()).min().unwrap_or(64);
+        least(self.hash(), &other.hashes).min(least(other.hash(), &self.hashes))
     }
 }
 
@@ -94,16 +113,15 @@ fn thumbnail(grey: &[u8], width: usize, height: usize) -> Vec<u8> {
     thumb
 }
 
-/// The perceptual hash of Zauner's thesis (pHash, 2010): low cosine frequencies against their median.
-fn hash(thumb: &[u8]) -> u64 {
-    static COSINES: LazyLock<[[f32; THUMB]; LOW]> = LazyLock::new(|| {
-        std::array::from_fn(|k| {
-            std::array::from_fn(|x| ((2 * x + 1) as f32 * (k + 1) as f32 * PI / (2 * THUMB) as f32).cos())
-        })
-    });
+/// The perceptual hash of Zauner's thesis (pHash, 2010) of one window: low cosine frequencies against their median.
+fn hash(thumb: &[u8], x0: usize, y0: usize) -> u64 {
     // Frequencies 1 to 8 each way: 0 is the brightness, which must not count.
-    let rows: Vec<[f32; LOW]> = thumb
-        .chunks_exact(THUMB)
+    static COSINES: LazyLock<[[f32; WINDOW]; LOW]> = LazyLock::new(|| {
+        let cosine = |k: usize, x: usize| ((2 * x + 1) as f32 * (k + 1) as f32 * PI / (2 * WINDOW) as f32).cos();
+        std::array::from_fn(|k| std::array::from_fn(|x| cosine(k, x)))
+    });
+    let rows = thumb.chunks_exact(THUMB).skip(y0).take(WINDOW).map(|row| &row[x0..x0 + WINDOW]);
+    let rows: Vec<[f32; LOW]> = rows
         .map(|row| std::array::from_fn(|k| row.iter().zip(&COSINES[k]).map(|(v, c)| f32::from(*v) * c).sum()))
         .collect();
     let mut values = [0f32; LOW * LOW];

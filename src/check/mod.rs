@@ -44,7 +44,8 @@ pub static CHECKS: [&dyn Check; 9] = [
 pub struct Settings {
     /// Bits (of 64) by which the perceptual hashes of near copies may differ; candidates are then compared by pixels.
     pub near_copy_bits: u32,
-    /// Correlation (-1 to 1) of the aligned pictures from which two are near copies.
+    /// Correlation (-1 to 1) of the aligned pictures from which two are near copies; more is asked for where the data
+    /// set's unrelated pictures come near it.
     pub near_copy_correlation: f32,
     /// A picture whose 95th percentile of grey (0 to 255) is below this is too dark.
     pub dark_below: u8,
@@ -59,8 +60,8 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            near_copy_bits: 12,
-            near_copy_correlation: 0.98,
+            near_copy_bits: 14,
+            near_copy_correlation: 0.9,
             dark_below: 80,
             bright_above: 225,
             blur_deviations: 4.0,
@@ -107,7 +108,7 @@ pub struct Seen {
     pub look_of: Vec<usize>,
     /// What was seen in each image file, or why it cannot be seen.
     pub looks: Vec<std::result::Result<Look, String>>,
-    /// Rows that show the same file or near copies of it, by the smallest row number among them.
+    /// Pairs of near copies, as rows: the first row of a file speaks for it.
     pub near_copies: Vec<copies::NearPair>,
 }
 
@@ -281,7 +282,7 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     let near_copies = near.into_iter().map(|p| copies::NearPair { a: files[p.a], b: files[p.b], ..p }).collect();
     group(&mut rows, &near_copies);
     for (row, look) in rows.iter_mut().zip(&look_of) {
-        row.perceptual_hash = looks[*look].as_ref().ok().map(|l| l.hash);
+        row.perceptual_hash = looks[*look].as_ref().ok().map(Look::hash);
     }
 
     let seen = Seen { rows, look_of, looks, near_copies };
@@ -365,10 +366,11 @@ fn summary(ws: &Workspace, dataset: &str, rows: &[ManifestRow], issues: &[IssueR
         for severity in [Severity::Error, Severity::Warning, Severity::Note] {
             let mut found = ours().filter(|i| i.check == check.name() && i.severity == severity).peekable();
             let Some(first) = found.peek() else { continue };
+            let relative = |id: &str| id.strip_prefix(&format!("{dataset}/")).unwrap_or(id).to_string();
             let example = match (&first.related, first.path.as_str()) {
                 (_, "") => first.message.clone(),
-                (Some(related), path) => format!("{path} and {}", related.strip_prefix(&format!("{dataset}/")).unwrap_or(related)),
-                (None, path) => format!("{path}: {}", first.message),
+                (Some(related), path) => format!("{path}, {}", relative(related)),
+                (None, path) => path.into(),
             };
             let (check, doc) = (check.name().to_string(), check.doc().to_string());
             checks.push(Found { check, severity, count: found.count() as u64, doc, example });

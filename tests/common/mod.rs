@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use wbc::rows::{IssueRow, ManifestRow};
+use wbc::schema::{ISSUES, MANIFEST};
+use wbc::table;
+use wbc::workspace::Workspace;
 
 /// A temporary folder, removed at the end.
 pub struct Workdir {
@@ -26,13 +30,19 @@ impl Workdir {
         self.dir.path().join(relative)
     }
 
-    /// Runs `wbc` here, with no `WBC_*` variable set.
-    pub fn wbc(&self, args: &[&str]) -> Run {
+    /// `wbc` here, with no `WBC_*` variable set.
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wbc"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WBC_")) {
             command.env_remove(name);
         }
-        let output = command.args(args).current_dir(self.dir.path()).output().unwrap();
+        command.args(args).current_dir(self.dir.path());
+        command
+    }
+
+    /// Runs `wbc` here.
+    pub fn wbc(&self, args: &[&str]) -> Run {
+        let output = self.command(args).output().unwrap();
         Run {
             status: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -40,6 +50,54 @@ impl Workdir {
             dir: self.dir.path().into(),
         }
     }
+}
+
+impl Workdir {
+    /// Writes a file, and the folders above it.
+    pub fn write(&self, relative: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(relative);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// The workspace that `wbc` uses here.
+    pub fn workspace(&self) -> Workspace {
+        Workspace::new(self.path("data"))
+    }
+
+    pub fn manifest(&self, dataset: &str) -> Vec<ManifestRow> {
+        table::read_rows(&self.workspace().manifest(dataset), &MANIFEST).unwrap().0
+    }
+
+    /// The findings as (check, path).
+    pub fn issues(&self, dataset: &str) -> Vec<(String, String)> {
+        let rows = table::read_rows::<IssueRow>(&self.workspace().issues(dataset), &ISSUES).unwrap().0;
+        rows.into_iter().map(|i| (i.check, i.path)).collect()
+    }
+}
+
+/// A picture that is unlike every other of another `seed`, encoded by the extension of `name`.
+pub fn picture(name: &str, seed: u32, width: u32, height: u32) -> Vec<u8> {
+    let phase = f64::from(seed) * 1.7;
+    let wave = |x: f64, y: f64, k: f64| (((x * k + phase) / 9.0).sin() * ((y * k - phase * k) / 7.0).cos() * 90.0 + 128.0) as u8;
+    let image = image::RgbImage::from_fn(width, height, |x, y| {
+        let (x, y) = (f64::from(x), f64::from(y));
+        image::Rgb([wave(x, y, 1.0), wave(x, y, 1.3 + f64::from(seed % 7) / 5.0), wave(y, x, 0.7)])
+    });
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut bytes, image::ImageFormat::from_path(name).unwrap()).unwrap();
+    bytes.into_inner()
+}
+
+/// A real data set of `../shared/data`; says that the test is skipped where it is not there.
+pub fn shared(dataset: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(dataset);
+    if path.is_dir() {
+        return Some(path);
+    }
+    eprintln!("skipped: no ../shared/data/{dataset}");
+    None
 }
 
 impl Run {

@@ -1,0 +1,262 @@
+//! `wbc train`, `wbc report` and `wbc run`: the end of the line.
+
+use crate::common::Workdir;
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use wbc::rows::{EpochRow, MetricRow, PredictionRow};
+use wbc::schema::{EPOCHS, METRICS, PREDICTIONS};
+use wbc::table;
+
+/// W-Net on small pictures: seconds instead of minutes, the same code.
+const TINY: &str = r#"
+name = "tiny"
+[split]
+folds = 3
+[preprocess]
+size_px = 32
+[train]
+epochs = 3
+batch = 16
+[train.augment]
+flips = true
+quarter_turns = true
+brightness = 0.1
+"#;
+
+fn drawn(name: &str, images: &str) -> Workdir {
+    let w = Workdir::new(name);
+    w.write("tiny.toml", TINY);
+    w.wbc(&["synth", "--images", images, "--name", "d"]).ok();
+    w.wbc(&["ingest"]);
+    w.wbc(&["split", "--stratified", "--pipeline", "tiny.toml"]).ok();
+    w
+}
+
+/// Everything of a run that must not depend on threads or interruptions.
+fn results(w: &Workdir, run: &str) -> Vec<(String, Vec<u8>)> {
+    let dir = w.path("data/runs").join(run);
+    let mut files: Vec<_> = walkdir::WalkDir::new(&dir)
+        .sort_by_file_name()
+        .into_iter()
+        .map(Result::unwrap)
+        .filter(|e| e.file_type().is_file() && e.file_name() != "timings.csv")
+        .map(|e| (e.path().strip_prefix(&dir).unwrap().display().to_string(), std::fs::read(e.path()).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+fn same(a: &[(String, Vec<u8>)], b: &[(String, Vec<u8>)], what: &str) {
+    let names = |r: &[(String, Vec<u8>)]| r.iter().map(|f| f.0.clone()).collect::<Vec<_>>();
+    assert_eq!(names(a), names(b), "{what}");
+    for ((name, a), (_, b)) in a.iter().zip(b) {
+        assert!(a == b, "{what}: {name} differs");
+    }
+}
+
+#[test]
+fn every_image_is_tested_once_and_the_tables_agree() {
+    let w = drawn("once", "20,18,15,16,17");
+    let run = w.wbc(&["train", "--pipeline", "tiny.toml"]).ok();
+    assert!(run.stdout.contains("balanced accuracy") && run.stderr.contains("3 of 3 folds"), "{}", run.stderr);
+    let dir = w.path("data/runs/d-wnet-tiny");
+    let (rows, _) = table::read_rows::<PredictionRow>(&dir.join("predictions.parquet"), &PREDICTIONS).unwrap();
+    let ids: BTreeSet<&str> = rows.iter().map(|r| r.image_id.as_str()).collect();
+    assert_eq!((rows.len(), ids.len()), (86, 86));
+    let splits = wbc::split::read(&w.workspace(), "d").unwrap();
+    for row in &rows {
+        assert_eq!(splits.fold_of[&row.image_id], row.fold, "predicted by the fold that tests it");
+        assert!((row.probabilities().iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        assert!(row.image_id.starts_with(&format!("d/{}/", row.truth)));
+    }
+    let (epochs, _) = table::read_rows::<EpochRow>(&dir.join("epochs.parquet"), &EPOCHS).unwrap();
+    assert_eq!(epochs.iter().map(|e| (e.fold, e.epoch)).collect::<Vec<_>>().len(), 9);
+    let (metrics, _) = table::read_rows::<MetricRow>(&dir.join("metrics.parquet"), &METRICS).unwrap();
+    let right = rows.iter().filter(|r| {
+        let p = r.probabilities();
+        (0..5).all(|c| p[c] <= p[r.truth.index()])
+    });
+    let diagonal: f64 = metrics
+        .iter()
+        .filter(|m| m.metric == "confusion" && m.fold.is_none() && m.class == m.predicted)
+        .map(|m| m.value.unwrap())
+        .sum();
+    assert_eq!(right.count() as f64, diagonal);
+
+    let table3 = w.wbc(&["report", "--table", "3"]).ok().stdout;
+    for text in ["Neutrophil", "Fold-2", "Aver. Accuracy", "paper", "drawn, not photographed", "86 test images"] {
+        assert!(table3.contains(text), "{text} not in\n{table3}");
+    }
+    for extension in ["md", "csv", "tex"] {
+        assert!(w.path(format!("reports/table-3-d-wnet-tiny.{extension}")).is_file());
+    }
+    let json: serde_json::Value = serde_json::from_str(&w.wbc(&["report", "--table", "3", "--json"]).ok().stdout).unwrap();
+    let mean = metrics.iter().find(|m| m.fold.is_none() && m.metric == "balanced_accuracy").unwrap().value.unwrap();
+    assert_eq!(json[0]["rows"][10][5], format!("{:.1}", 100.0 * mean));
+    let table2 = w.wbc(&["report", "--table", "2"]).ok().stdout;
+    assert!(table2.contains("2,006") && table2.contains("86"), "{table2}");
+    let list = w.wbc(&["report"]).ok().stdout;
+    assert!(list.contains("--table 2") && list.contains("--table 3"), "{list}");
+    assert!(w.wbc(&["report", "--table", "99"]).exits(2).stderr.contains("one of: 2, 3"));
+}
+
+#[test]
+fn threads_and_interruptions_change_no_byte() {
+    let w = drawn("resume", "30,30,30,30,30");
+    let train = |run: &str, threads: &str| {
+        w.command(&["train", "--pipeline", "tiny.toml", "--run", run, "--threads", threads, "--epochs", "6", "--fold", "1"])
+    };
+    assert!(train("one", "1").output().unwrap().status.success());
+    assert!(train("two", "2").output().unwrap().status.success());
+    same(&results(&w, "one"), &results(&w, "two"), "1 and 2 threads");
+
+    // Power cut after the first epochs; then Ctrl-C; then to the end.
+    for (signal, after) in [("-KILL", "epoch   2"), ("-INT", "epoch   4")] {
+        let mut child = train("broken", "2").stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut said = String::new();
+        for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+            let line = line.unwrap();
+            said += &(line.clone() + "\n");
+            if line.contains(after) {
+                std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+            }
+        }
+        let status = child.wait().unwrap();
+        assert!(!status.success(), "stopped before it was done\n{said}");
+        if signal == "-INT" {
+            assert_eq!(status.code(), Some(2));
+            assert!(said.contains("goes on after epoch 2") && said.contains("wbc train") || said.contains("Go on with"), "{said}");
+        }
+    }
+    assert!(train("broken", "2").output().unwrap().status.success());
+    same(&results(&w, "one"), &results(&w, "broken"), "interrupted and not");
+}
+
+#[test]
+fn a_fold_at_a_time_gives_the_same_and_says_what_is_missing() {
+    let w = drawn("folds", "12,12,12,12,12");
+    w.wbc(&["train", "--pipeline", "tiny.toml", "--run", "all"]).ok();
+    let run = w.wbc(&["train", "--pipeline", "tiny.toml", "--run", "parts", "--fold", "2"]).ok();
+    assert!(run.stdout.contains("still to train: fold 0, 1"), "{}", run.stdout);
+    let partial = w.wbc(&["report", "--table", "3", "--run", "parts"]).ok().stdout;
+    assert!(partial.contains("INCOMPLETE: fold 0, 1 not trained yet"), "{partial}");
+    w.wbc(&["train", "--pipeline", "tiny.toml", "--run", "parts"]).ok();
+    same(&results(&w, "all"), &results(&w, "parts"), "all at once and in parts");
+    let again = w.wbc(&["train", "--pipeline", "tiny.toml", "--run", "all"]).ok();
+    assert!(again.stdout.contains("up to date: fold 0, 1, 2"), "{}", again.stdout);
+    let run = w.wbc(&["train", "--pipeline", "tiny.toml", "--fold", "3"]).exits(2);
+    assert!(run.stderr.contains("expected 0 to 2, found 3"), "{}", run.stderr);
+    // Several runs and no choice: the names are listed.
+    let run = w.wbc(&["report", "--table", "3"]).exits(2);
+    assert!(run.stderr.contains("all, parts"), "{}", run.stderr);
+}
+
+#[test]
+fn another_experiment_does_not_overwrite_a_run() {
+    let w = drawn("names", "10,10,10,10,10");
+    let first = ["train", "--pipeline", "tiny.toml", "--fold", "0", "--epochs", "1"];
+    w.wbc(&first).ok();
+    let before = results(&w, "d-wnet-tiny");
+    let run = w.wbc(&["train", "--pipeline", "tiny.toml", "--fold", "0", "--epochs", "2"]).exits(2);
+    assert!(run.stderr.contains("--restart") && run.stderr.contains("other settings"), "{}", run.stderr);
+    same(&before, &results(&w, "d-wnet-tiny"), "refused");
+    w.wbc(&["train", "--pipeline", "tiny.toml", "--fold", "0", "--epochs", "1", "--seed", "7"]).ok();
+    assert!(w.path("data/runs/d-wnet-tiny-s7").is_dir(), "another seed is another run");
+    w.wbc(&["split", "--stratified", "--folds", "4"]).ok();
+    let run = w.wbc(&first).exits(2);
+    assert!(run.stderr.contains("other data"), "{}", run.stderr);
+    let mut restart = first.to_vec();
+    restart.push("--restart");
+    w.wbc(&restart).ok();
+    // New images: the split is stale, and says how to make it again.
+    w.write("data/raw/d/neutrophil/new.png", crate::common::picture("a.png", 1, 360, 361));
+    w.wbc(&["ingest"]);
+    let run = w.wbc(&first).exits(2);
+    assert!(run.stderr.contains("out of date") && run.stderr.contains("wbc split --stratified"), "{}", run.stderr);
+}
+
+#[test]
+fn a_model_that_learns_beats_one_that_does_not() {
+    let w = drawn("learns", "60,60,60,60,60");
+    let balanced = |run: &str, epochs: &str| -> f64 {
+        let run = w
+            .wbc(&["train", "--pipeline", "tiny.toml", "--run", run, "--fold", "0", "--epochs", epochs, "--json"])
+            .ok();
+        let json: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        json["evaluate"]["balanced_accuracy"].as_f64().unwrap()
+    };
+    let trained = balanced("long", "15");
+    assert!(trained > 0.6, "{trained} after 15 epochs; chance is 0.2");
+}
+
+#[test]
+fn a_whole_pipeline_runs_in_one_and_skips_what_is_done() {
+    let w = Workdir::new("whole");
+    w.write("tiny.toml", TINY);
+    w.wbc(&["synth", "--images", "50", "--name", "d"]).ok();
+    let first = w.wbc(&["run", "tiny.toml"]).ok();
+    assert!(first.stdout.contains("Table 3") && !first.stderr.contains("skipped"), "{}", first.stderr);
+    let second = w.wbc(&["run", "tiny.toml"]).ok();
+    for stage in ["ingest", "check", "split", "preprocess", "train"] {
+        assert!(second.stderr.contains(&format!("{stage}: up to date, skipped")), "{}", second.stderr);
+    }
+    assert_eq!(first.stdout, second.stdout);
+    let json: serde_json::Value = serde_json::from_str(&w.wbc(&["run", "tiny.toml", "--json"]).ok().stdout).unwrap();
+    assert_eq!(json["stages"].as_array().unwrap().len(), 5);
+
+    w.write("wrong.toml", TINY.replace("epochs", "epoch"));
+    let run = w.wbc(&["run", "wrong.toml"]).exits(2);
+    assert!(run.stderr.contains("wrong.toml") && run.stderr.contains("unknown field `epoch`"), "{}", run.stderr);
+    assert!(w.wbc(&["run", "none.toml"]).exits(2).stderr.contains("quick, paper"));
+}
+
+#[test]
+fn the_four_lines_as_typed() {
+    // The default pipeline trains for minutes: its settings come from the environment, as a user's may.
+    let w = Workdir::new("lines");
+    w.wbc(&["synth", "--images", "10,10,10,10,10", "--name", "mine"]).ok();
+    for line in ["ingest", "split --stratified", "train", "report --table 3"] {
+        let mut command = w.command(&line.split(' ').collect::<Vec<_>>());
+        let output = command.env("WBC_EPOCHS", "1").env("WBC_SIZE", "64").output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "wbc {line}: {err}");
+        if line.starts_with("report") {
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(text.contains("Fold-9") && text.contains("mine-wnet-quick"), "{text}");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_workspace_that_cannot_be_written_is_a_clear_error() {
+    use std::os::unix::fs::PermissionsExt;
+    let w = Workdir::new("read-only");
+    w.wbc(&["synth", "--images", "10", "--name", "d"]).ok();
+    let data = w.path("data");
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o555)).unwrap();
+    let writable = std::fs::write(data.join("probe"), "").is_ok(); // as root
+    if writable {
+        // A file where the folder should be does the same to any user.
+        std::fs::remove_file(data.join("probe")).unwrap();
+        w.write("data/d", "in the way");
+    }
+    let run = w.wbc(&["ingest"]).exits(2);
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(run.stderr.contains("data/d") && run.stderr.contains("cannot"), "{}", run.stderr);
+}
+
+#[test]
+fn a_table_of_another_version_is_refused_with_what_to_do() {
+    let w = drawn("version", "10,10,10,10,10");
+    let path = w.workspace().manifest("d");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(10).position(|b| b == b"manifest/1").expect("the footer has the tag");
+    bytes[at + 9] = b'9';
+    std::fs::write(&path, bytes).unwrap();
+    let run = w.wbc(&["split", "--stratified"]).exits(2);
+    for text in ["manifest.parquet", "manifest/1", "manifest/9", "wbc ingest"] {
+        assert!(run.stderr.contains(text), "{text} not in {}", run.stderr);
+    }
+}
