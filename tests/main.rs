@@ -2,6 +2,7 @@
 
 mod check;
 mod common;
+mod house;
 mod ingest;
 mod preprocess;
 mod split;

@@ -13,8 +13,9 @@ use crate::schema::{ISSUES, MANIFEST, TENSORS};
 use crate::table::{self, Provenance};
 use crate::workspace::Workspace;
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray, UInt32Array};
-use fast_image_resize::images::Image;
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -150,10 +151,13 @@ pub fn picture(image: &Rgb, square: Square, settings: &Settings) -> Vec<u8> {
         Filter::Lanczos3 => FilterType::Lanczos3,
     };
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
-    let source = Image::from_vec_u8(side as u32, side as u32, cut, PixelType::U8x3).expect("side * side * 3 bytes");
-    let mut target = Image::new(settings.size_px, settings.size_px, PixelType::U8x3);
-    Resizer::new().resize(&source, &mut target, &options).expect("both are U8x3");
-    target.into_vec()
+    // Typed: the generic way compiles the resizer for every pixel there is.
+    let (from, to) = (side as u32, settings.size_px);
+    let source = TypedImageRef::<U8x3>::from_buffer(from, from, &cut).expect("side * side * 3 bytes");
+    let mut picture = vec![0; (to * to * 3) as usize];
+    let mut target = TypedImage::<U8x3>::from_buffer(to, to, &mut picture).expect("size * size * 3 bytes");
+    Resizer::new().resize_typed(&source, &mut target, &options).expect("the cut is the whole source");
+    picture
 }
 
 /// What preprocessing did.
