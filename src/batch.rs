@@ -93,7 +93,8 @@ impl Pictures {
 
 /// The shard files of a `tensors-<size>` folder, in order.
 fn shards(dir: &std::path::Path) -> Result<Vec<PathBuf>> {
-    let missing = || Error::Missing { path: dir.into(), what: "preprocessed pictures", hint: "Run: wbc preprocess".into() };
+    let missing =
+        || Error::Missing { path: dir.into(), what: "preprocessed pictures", hint: "Run: wbc preprocess".into() };
     let entries = std::fs::read_dir(dir).map_err(|_| missing())?;
     let mut paths = Vec::new();
     for entry in entries {

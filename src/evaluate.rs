@@ -108,7 +108,14 @@ pub fn metrics(predictions: &[PredictionRow]) -> Result<Vec<MetricRow>> {
         }
     }
     for ((_, metric, class), (values, images)) in over {
-        rows.push(MetricRow { fold: None, metric: metric.into(), class, predicted: None, value: mean(&values), images });
+        rows.push(MetricRow {
+            fold: None,
+            metric: metric.into(),
+            class,
+            predicted: None,
+            value: mean(&values),
+            images,
+        });
     }
     for (truth, predicted) in pairs() {
         let sum = folds.iter().filter_map(|fold| counts.get(&(*fold, truth, predicted))).sum();
@@ -133,7 +140,8 @@ fn mean(values: &[f64]) -> Option<f64> {
 /// Images by fold, true class and predicted class.
 fn confusion(predictions: &[PredictionRow]) -> PolarsResult<BTreeMap<(u32, Class, Class), u64>> {
     let index = |class: Class| class.index() as u32;
-    let predicted = |p: [f32; Class::COUNT]| (0..Class::COUNT).rev().max_by(|a, b| p[*a].total_cmp(&p[*b])).unwrap_or(0);
+    let predicted =
+        |p: [f32; Class::COUNT]| (0..Class::COUNT).rev().max_by(|a, b| p[*a].total_cmp(&p[*b])).unwrap_or(0);
     let frame = df!(
         "fold" => predictions.iter().map(|r| r.fold).collect::<Vec<u32>>(),
         "truth" => predictions.iter().map(|r| index(r.truth)).collect::<Vec<u32>>(),
@@ -141,7 +149,8 @@ fn confusion(predictions: &[PredictionRow]) -> PolarsResult<BTreeMap<(u32, Class
     )?;
     let keys = ["fold", "truth", "predicted"];
     let counts = frame.lazy().group_by(keys.map(col)).agg([len().alias("images")]).collect()?;
-    let [fold, truth, predicted, images] = ["fold", "truth", "predicted", "images"].map(|name| counts.column(name)?.u32().cloned());
+    let [fold, truth, predicted, images] =
+        ["fold", "truth", "predicted", "images"].map(|name| counts.column(name)?.u32().cloned());
     let (fold, truth, predicted, images) = (fold?, truth?, predicted?, images?);
     let class = |i: u32| Class::ALL[i as usize];
     Ok((0..counts.height())
@@ -176,9 +185,16 @@ mod tests {
     fn metrics_are_those_of_a_hand_count() {
         use Class::{Eosinophil as EO, Lymphocyte as LY, Monocyte as MO, Neutrophil as NE};
         let got = metrics(&rows(&[
-            (0, NE, NE), (0, NE, EO), (0, EO, EO), (0, EO, EO),
-            (1, NE, NE), (1, NE, NE), (1, NE, NE), (1, LY, NE),
-        ])).unwrap();
+            (0, NE, NE),
+            (0, NE, EO),
+            (0, EO, EO),
+            (0, EO, EO),
+            (1, NE, NE),
+            (1, NE, NE),
+            (1, NE, NE),
+            (1, LY, NE),
+        ]))
+        .unwrap();
         let v = |fold, metric, class| value(&got, fold, metric, class);
         assert_eq!(v(Some(0), "recall", Some(NE)), Some(0.5));
         assert_eq!(v(Some(0), "precision", Some(EO)), Some(2.0 / 3.0));

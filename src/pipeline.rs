@@ -59,6 +59,18 @@ impl Pipeline {
         Self::parse(name, &text)
     }
 
+    /// All settings as a pipeline file.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a seed that TOML cannot hold.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::Setting {
+            key: "seed".into(),
+            expected: format!("0 to {}", i64::MAX),
+            got: format!("{} ({e})", self.seed),
+        })
+    }
+
     /// # Errors
     /// [`Error::Setting`] of the first stage whose settings cannot be.
     pub fn validate(&self) -> Result<()> {

@@ -88,7 +88,9 @@ fn stages_do_not_call_each_other() {
 fn every_file_of_a_room_is_registered() {
     // Files that serve the others of their room.
     let helpers = ["mod", "look", "sheet", "paper", "terminal", "contact_sheet"];
-    for (room, registry) in [("ingest", "LAYOUTS"), ("check", "CHECKS"), ("models", "MODELS"), ("report", "TABLES"), ("cmd", "commands!")] {
+    for (room, registry) in
+        [("ingest", "LAYOUTS"), ("check", "CHECKS"), ("models", "MODELS"), ("report", "TABLES"), ("cmd", "commands!")]
+    {
         let text = read(format!("src/{room}/mod.rs"));
         let at = text.find(&format!("static {registry}")).or(text.find(&format!("const {registry}")));
         let at = at.or_else(|| text.rfind(&format!("{registry} {{"))).unwrap();
@@ -164,7 +166,8 @@ fn every_schemas_columns_stand_in_written_files() {
         let schema = wbc::schema::all().into_iter().find(|s| s.name == name).unwrap();
         schema.columns.iter().map(|c| c.name.clone()).collect()
     };
-    for name in ["image_id", "dataset", "path", "class", "subtype", "width_px", "height_px", "content_hash", "group_id"] {
+    for name in ["image_id", "dataset", "path", "class", "subtype", "width_px", "height_px", "content_hash", "group_id"]
+    {
         assert!(columns("manifest").contains(&name.to_string()), "{name}");
     }
     assert_eq!(columns("splits"), ["image_id", "fold", "role"]);

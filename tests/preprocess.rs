@@ -37,7 +37,10 @@ fn pictures_are_the_central_square_the_right_way_round() {
     let (id, pixels) = &pictures(&w, "d", 128)[0];
     assert_eq!((id.as_str(), pixels.len()), ("d/neutrophil/1.png", 128 * 128 * 3));
     let at = |x: usize, y: usize| &pixels[(y * 128 + x) * 3..][..3];
-    assert_eq!((at(2, 2), at(28, 15), at(36, 2), at(2, 24)), (&[0, 0, 255][..], &[0, 0, 255][..], &[40, 200, 40][..], &[40, 200, 40][..]));
+    assert_eq!(
+        (at(2, 2), at(28, 15), at(36, 2), at(2, 24)),
+        (&[0, 0, 255][..], &[0, 0, 255][..], &[40, 200, 40][..], &[40, 200, 40][..])
+    );
     assert!(pixels.chunks(3).all(|p| p[0] < 60), "nothing from outside the square");
     assert_eq!(image::image_dimensions(w.path("sheet.png")).unwrap(), (1324, 664));
 }

@@ -55,20 +55,13 @@ fn row(n: usize, class: Option<Class>) -> ManifestRow {
         dataset: "d".into(),
         path: format!("{n:04}.jpg"),
         class,
-        subtype: None,
         layout: "cuk".into(),
         format: "jpeg".into(),
         width_px: 360,
         height_px: 361,
         file_bytes: 1,
         content_hash: format!("{n:064}"),
-        mask_path: None,
-        box_x_px: None,
-        box_y_px: None,
-        box_width_px: None,
-        box_height_px: None,
-        box_source: None,
-        perceptual_hash: None,
+        ..Default::default()
     }
 }
 

@@ -91,7 +91,8 @@ fn every_image_is_tested_once_and_the_tables_agree() {
     for extension in ["md", "csv", "tex"] {
         assert!(w.path(format!("reports/table-3-d-wnet-tiny.{extension}")).is_file());
     }
-    let json: serde_json::Value = serde_json::from_str(&w.wbc(&["report", "--table", "3", "--json"]).ok().stdout).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&w.wbc(&["report", "--table", "3", "--json"]).ok().stdout).unwrap();
     let mean = metrics.iter().find(|m| m.fold.is_none() && m.metric == "balanced_accuracy").unwrap().value.unwrap();
     assert_eq!(json[0]["rows"][10][5], format!("{:.1}", 100.0 * mean));
     let table2 = w.wbc(&["report", "--table", "2"]).ok().stdout;
@@ -105,7 +106,19 @@ fn every_image_is_tested_once_and_the_tables_agree() {
 fn threads_and_interruptions_change_no_byte() {
     let w = drawn("resume", "30,30,30,30,30");
     let train = |run: &str, threads: &str| {
-        w.command(&["train", "--pipeline", "tiny.toml", "--run", run, "--threads", threads, "--epochs", "6", "--fold", "1"])
+        w.command(&[
+            "train",
+            "--pipeline",
+            "tiny.toml",
+            "--run",
+            run,
+            "--threads",
+            threads,
+            "--epochs",
+            "6",
+            "--fold",
+            "1",
+        ])
     };
     assert!(train("one", "1").output().unwrap().status.success());
     assert!(train("two", "2").output().unwrap().status.success());
@@ -126,7 +139,10 @@ fn threads_and_interruptions_change_no_byte() {
         assert!(!status.success(), "stopped before it was done\n{said}");
         if signal == "-INT" {
             assert_eq!(status.code(), Some(2));
-            assert!(said.contains("goes on after epoch 2") && said.contains("wbc train") || said.contains("Go on with"), "{said}");
+            assert!(
+                said.contains("goes on after epoch 2") && said.contains("wbc train") || said.contains("Go on with"),
+                "{said}"
+            );
         }
     }
     assert!(train("broken", "2").output().unwrap().status.success());
@@ -205,6 +221,10 @@ fn a_whole_pipeline_runs_in_one_and_skips_what_is_done() {
     let json: serde_json::Value = serde_json::from_str(&w.wbc(&["run", "tiny.toml", "--json"]).ok().stdout).unwrap();
     assert_eq!(json["stages"].as_array().unwrap().len(), 5);
 
+    // The settings that a run leaves behind run it again.
+    let third = w.wbc(&["run", "data/runs/d-wnet-tiny/pipeline.toml"]).ok();
+    assert!(third.stderr.contains("train: up to date, skipped"), "{}", third.stderr);
+
     w.write("wrong.toml", TINY.replace("epochs", "epoch"));
     let run = w.wbc(&["run", "wrong.toml"]).exits(2);
     assert!(run.stderr.contains("wrong.toml") && run.stderr.contains("unknown field `epoch`"), "{}", run.stderr);
@@ -226,6 +246,17 @@ fn the_four_lines_as_typed() {
             assert!(text.contains("Fold-9") && text.contains("mine-wnet-quick"), "{text}");
         }
     }
+}
+
+#[test]
+fn the_demo_ends_in_table_3_and_does_its_work_once() {
+    let w = Workdir::new("demo");
+    let first = w.wbc(&["demo", "--images", "30"]).ok();
+    assert!(first.stdout.contains("Table 3: 10-fold cross-validation of W-Net on drawn"), "{}", first.stdout);
+    assert!(w.path("demo/reports/table-3-drawn-wnet-demo.md").is_file() && !w.path("data").exists());
+    let again = w.wbc(&["demo", "--images", "30"]).ok();
+    assert!(again.stderr.contains("train: up to date, skipped"), "{}", again.stderr);
+    assert_eq!(again.stdout, first.stdout);
 }
 
 #[cfg(unix)]

@@ -30,7 +30,8 @@ impl Check for ClassCounts {
         };
         if most.1 >= UNEVEN * least.1 {
             let ratio = most.1 as f64 / least.1 as f64;
-            let message = format!("{} has {} images, {} has {}: read balanced accuracy", most.0, most.1, least.0, least.1);
+            let message =
+                format!("{} has {} images, {} has {}: read balanced accuracy", most.0, most.1, least.0, least.1);
             findings.dataset(Severity::Note, Some(ratio), message);
         }
     }

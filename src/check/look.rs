@@ -66,10 +66,12 @@ impl Look {
 fn percentile(counts: &[u64; 256], share: f64) -> u8 {
     let rank = (counts.iter().sum::<u64>() as f64 * share) as u64;
     let mut below = 0;
-    (0..=255u8).find(|v| {
-        below += counts[*v as usize];
-        below > rank
-    }).unwrap_or(255)
+    (0..=255u8)
+        .find(|v| {
+            below += counts[*v as usize];
+            below > rank
+        })
+        .unwrap_or(255)
 }
 
 fn sharpness(grey: &[u8], width: usize, height: usize) -> f64 {

@@ -139,7 +139,13 @@ pub struct Findings {
 
 impl Findings {
     /// Adds a finding on one image.
-    pub fn image(&mut self, row: &ManifestRow, severity: Severity, score: Option<f64>, message: String) -> &mut IssueRow {
+    pub fn image(
+        &mut self,
+        row: &ManifestRow,
+        severity: Severity,
+        score: Option<f64>,
+        message: String,
+    ) -> &mut IssueRow {
         self.rows.push(IssueRow {
             dataset: self.dataset.clone(),
             path: row.path.clone(),

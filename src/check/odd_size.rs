@@ -30,7 +30,10 @@ impl Check for OddSize {
             let off = |found: u32, usual: u32| (f64::from(found) / f64::from(usual) - 1.0).abs();
             let off = off(row.width_px, width).max(off(row.height_px, height));
             let severity = if off > TOLERANCE { Severity::Warning } else { Severity::Note };
-            let message = format!("expected {width} x {height} px as {most} of {all}, found {} x {}", row.width_px, row.height_px);
+            let message = format!(
+                "expected {width} x {height} px as {most} of {all}, found {} x {}",
+                row.width_px, row.height_px
+            );
             findings.image(row, severity, Some(off), message);
         }
     }

@@ -11,10 +11,11 @@ pub struct Args {
     /// Folder for everything the demo makes
     #[arg(long, value_name = "DIR", default_value = "demo")]
     into: PathBuf,
+    /// Pictures to draw: in all, or of each class: NE,EO,BA,LY,MO
+    #[arg(long, value_name = "N", default_value = "90,80,60,90,80")]
+    images: synth::Images,
 }
 
-/// Pictures that the demo draws.
-const IMAGES: u32 = 300;
 const DATASET: &str = "drawn";
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
@@ -24,7 +25,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let pipeline = globals.pipeline()?;
     let progress = globals.progress();
     let ctx = globals.context(pipeline.seed, &progress);
-    let settings = synth::Settings { images: synth::Images::Total(IMAGES), ..Default::default() };
+    let settings = synth::Settings { images: args.images, ..Default::default() };
     let drawn = synth::run(&globals.workspace(), DATASET, &settings, &ctx)?;
     eprintln!("{drawn}\n");
     let line = run::whole_line(&globals, &pipeline, DATASET, true, &args.into.join("reports"))?;

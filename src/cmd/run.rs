@@ -1,11 +1,12 @@
 //! `wbc run`: a whole pipeline file on one data set, from raw images to tables. What is up to date is skipped.
 
+use super::train::train_and_evaluate;
 use super::{Globals, Outcome, report};
 use crate::context::Context;
 use crate::pipeline::Pipeline;
 use crate::report::{TABLES, Wanted};
 use crate::schema::SPLITS;
-use crate::{check, evaluate, ingest, prep, split, table, train};
+use crate::{check, ingest, prep, split, table, train};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -98,13 +99,11 @@ pub(super) fn whole_line(
         size_px: pipeline.preprocess.size_px,
         folds: Vec::new(),
         restart,
+        resolved: pipeline.to_toml()?,
     };
     stages.run("train", || {
-        let trained = train::run(ws, dataset, &pipeline.train, &plan, ctx);
-        let evaluated = evaluate::run(ws, &run);
-        let summary = trained?;
-        evaluated?;
-        Ok((summary.trained.is_empty(), summary))
+        let report = train_and_evaluate(ws, dataset, &pipeline.train, &plan, ctx)?;
+        Ok((report.train.trained.is_empty(), report))
     })?;
     let wanted =
         Wanted { dataset: Some(dataset.into()), run: Some(run.clone()), pipeline: pipeline.name.clone() };

@@ -8,10 +8,10 @@ use crate::synth::{self, Images, Layout};
 #[derive(clap::Args)]
 pub struct Args {
     /// Folders and files as in this data set: cuk (360x361 JPEG) or lisc (720x576 BMP frames with masks)
-    #[arg(long, default_value = "cuk", value_parser = layout, env = "WBC_LAYOUT")]
+    #[arg(long, default_value = "cuk", value_parser = layout)]
     layout: Layout,
     /// Pictures in all, with the paper's class shares; or of each class: NE,EO,BA,LY,MO
-    #[arg(long, value_name = "N", default_value = "600", env = "WBC_IMAGES")]
+    #[arg(long, value_name = "N", default_value = "600")]
     images: Images,
     /// Name of the new data set [default: drawn, or drawn-lisc]
     #[arg(long, value_name = "NAME")]

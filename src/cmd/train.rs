@@ -1,7 +1,9 @@
 //! `wbc train`: preprocesses where that is needed, trains every fold, predicts its test images, evaluates.
 
 use super::{Globals, Outcome};
-use crate::error::Error;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::workspace::Workspace;
 use crate::{evaluate, prep, train};
 use serde::Serialize;
 
@@ -30,9 +32,10 @@ pub struct Args {
     learning_rate: Option<f64>,
 }
 
+/// What was trained, and what it came out as.
 #[derive(Serialize)]
-struct Report {
-    train: train::Summary,
+pub(super) struct Report {
+    pub train: train::Summary,
     evaluate: evaluate::Summary,
 }
 
@@ -63,17 +66,33 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         size_px: pipeline.preprocess.size_px,
         folds: args.fold,
         restart: args.restart,
+        resolved: pipeline.to_toml()?,
     };
-    let trained = match train::run(&ws, &dataset, &pipeline.train, &plan, &ctx) {
-        Err(error @ Error::Interrupted { .. }) => {
-            // What is finished can be reported already; there may be no finished fold yet.
-            let _ = evaluate::run(&ws, &plan.run);
-            return Err(error.into());
-        }
-        other => other?,
-    };
-    let report = Report { evaluate: evaluate::run(&ws, &plan.run)?, train: trained };
-    let text = format!("{}\n{}", report.train, report.evaluate);
-    globals.print(&report, text)?;
+    let report = train_and_evaluate(&ws, &dataset, &pipeline.train, &plan, &ctx)?;
+    globals.print(&report, &report)?;
     Ok(Outcome::Done)
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}\n{}", self.train, self.evaluate)
+    }
+}
+
+/// Trains, and evaluates the folds that are finished, also when the user stops the training.
+pub(super) fn train_and_evaluate(
+    ws: &Workspace,
+    dataset: &str,
+    settings: &train::Settings,
+    plan: &train::Plan,
+    ctx: &Context,
+) -> Result<Report> {
+    match train::run(ws, dataset, settings, plan, ctx) {
+        Err(error @ Error::Interrupted { .. }) => {
+            // Without a finished fold there is nothing to evaluate; the stop is what matters.
+            let _ = evaluate::run(ws, &plan.run);
+            Err(error)
+        }
+        trained => Ok(Report { train: trained?, evaluate: evaluate::run(ws, &plan.run)? }),
+    }
 }

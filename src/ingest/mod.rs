@@ -341,20 +341,13 @@ impl Found {
             dataset: self.dataset.clone(),
             path: file.path.clone(),
             class,
-            subtype: None,
             layout: self.layout.into(),
             format: header.format.into(),
             width_px: header.width_px,
             height_px: header.height_px,
             file_bytes: file.bytes,
             content_hash: file.content_hash.clone(),
-            mask_path: None,
-            box_x_px: None,
-            box_y_px: None,
-            box_width_px: None,
-            box_height_px: None,
-            box_source: None,
-            perceptual_hash: None,
+            ..Default::default()
         });
         self.rows.last_mut()
     }

@@ -264,14 +264,6 @@ impl Work {
     }
 }
 
-/// Whether the pictures of `dataset` are those that [`run`] would make.
-///
-/// # Errors
-/// As [`run`], for the manifest and the issues.
-pub fn is_current(ws: &Workspace, dataset: &str, settings: &Settings) -> Result<bool> {
-    Ok(Work::plan(ws, dataset, settings)?.is_current(&ws.tensors(dataset, settings.size_px)))
-}
-
 /// Cuts, resizes and stores the pictures of every usable row of `dataset`, in manifest order. Memory does not depend
 /// on how many there are.
 ///
@@ -365,25 +357,13 @@ mod tests {
 
     fn row(width_px: u32, height_px: u32, cell: Option<(u32, u32, u32, u32)>) -> ManifestRow {
         ManifestRow {
-            image_id: "d/1.png".into(),
-            dataset: "d".into(),
-            path: "1.png".into(),
-            class: None,
-            subtype: None,
-            layout: "cuk".into(),
-            format: "png".into(),
             width_px,
             height_px,
-            file_bytes: 1,
-            content_hash: String::new(),
-            group_id: "d/1.png".into(),
-            mask_path: None,
             box_x_px: cell.map(|b| b.0),
             box_y_px: cell.map(|b| b.1),
             box_width_px: cell.map(|b| b.2),
             box_height_px: cell.map(|b| b.3),
-            box_source: None,
-            perceptual_hash: None,
+            ..Default::default()
         }
     }
 

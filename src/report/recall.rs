@@ -36,7 +36,8 @@ impl Table for Wnet {
         rows.extend([ours, papers(&paper::WNET_CUK_FOLDS, paper::WNET_CUK_ALL, folds)]);
         let columns = ["Class", "Of"].map(String::from).into_iter();
         let columns = columns.chain((0..folds).map(|f| format!("Fold-{f}"))).chain(["Aver.".into()]).collect();
-        let title = format!("{folds}-fold cross-validation of W-Net on {}, classification accuracy (%)", record.dataset);
+        let title =
+            format!("{folds}-fold cross-validation of W-Net on {}, classification accuracy (%)", record.dataset);
         let notes = run.notes(ws);
         Ok(Sheet { table: self.number(), title, run: Some(run.name), columns, rows, notes })
     }
@@ -131,7 +132,8 @@ impl Run {
         };
         let counts = Class::ALL.map(count);
         let classes = ["NE", "EO", "BA", "LY", "MO"].iter().zip(counts).map(|(c, n)| format!("{c} {}", thousands(n)));
-        let percent = |metric: &str| self.value(None, metric, None).map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
+        let percent =
+            |metric: &str| self.value(None, metric, None).map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
         let mut notes = vec![
             format!(
                 "Data: {}, {} test images ({}); run {}, recipe {}, seed {}",
@@ -165,7 +167,8 @@ impl Run {
         }
         if record.dataset != "cuk" {
             notes.push(
-                "The paper's figures are for its own CUK images, which are not public: other images, other folds".into(),
+                "The paper's figures are for its own CUK images, which are not public: other images, other folds"
+                    .into(),
             );
         }
         let manifest = table::provenance(&ws.manifest(&record.dataset), &MANIFEST);

@@ -69,7 +69,8 @@ impl Sheet {
         let line = |cells: &Vec<String>| cells.iter().map(|c| latex(c)).collect::<Vec<_>>().join(" & ") + " \\\\\n";
         let mut text = String::from("% \\usepackage{booktabs}\n\\begin{table}\n\\centering\n");
         let _ = write!(text, "\\caption{{{}}}\n\\label{{tab:wbc-{}}}\n", latex(&self.title), self.table);
-        let _ = writeln!(text, "\\begin{{tabular}}{{ll{}}}\n\\toprule", "r".repeat(self.columns.len().saturating_sub(2)));
+        let _ =
+            writeln!(text, "\\begin{{tabular}}{{ll{}}}\n\\toprule", "r".repeat(self.columns.len().saturating_sub(2)));
         text += &line(&self.columns);
         text += "\\midrule\n";
         self.rows.iter().for_each(|row| text += &line(row));

@@ -54,8 +54,11 @@ pub fn save(path: &Path, model: &dyn Model, meta: &Meta) -> Result<()> {
     let text = serde_json::to_string(meta).expect("plain data");
     let arrays = model.state(!meta.finished).into_iter().map(|a| (a.name.clone(), Bytes(a)));
     atomic::write_path(path, |temp| {
-        safetensors::serialize_to_file(arrays, Some(HashMap::from([(KEY.into(), text)])), temp)
-            .map_err(|e| Error::Io { path: path.into(), action: "write", source: std::io::Error::other(e) })
+        safetensors::serialize_to_file(arrays, Some(HashMap::from([(KEY.into(), text)])), temp).map_err(|e| Error::Io {
+            path: path.into(),
+            action: "write",
+            source: std::io::Error::other(e),
+        })
     })
 }
 

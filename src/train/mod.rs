@@ -1,6 +1,7 @@
 //! Trains a model on every fold and predicts the fold's test images.
 //!
-//! A run's folder, `runs/<run>/`: `run.json` (resolved settings and the inputs' hashes), a folder a fold with its
+//! A run's folder, `runs/<run>/`: `run.json` (what identifies the run: its recipe and the inputs' hashes),
+//! `pipeline.toml` (every stage's resolved settings), a folder a fold with its
 //! checkpoint and predictions, `epochs.parquet` and `predictions.parquet` over the finished folds, `timings.csv`.
 //! An epoch is the unit of work: a stopped run goes on after the last whole one, to the same bytes.
 //!
@@ -21,7 +22,6 @@ use crate::split;
 use crate::table::{self, Provenance};
 use crate::workspace::Workspace;
 use rand::Rng;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -75,14 +75,23 @@ impl Settings {
     /// [`Error::Setting`] that names the key, what it may be and what it is.
     pub fn validate(&self) -> Result<()> {
         let check = |ok: bool, key: &str, expected: &str, got: String| {
-            if ok { Ok(()) } else { Err(Error::Setting { key: format!("train.{key}"), expected: expected.into(), got }) }
+            if ok {
+                Ok(())
+            } else {
+                Err(Error::Setting { key: format!("train.{key}"), expected: expected.into(), got })
+            }
         };
         models::find(&self.model)?;
         check(self.epochs >= 1, "epochs", "at least 1", self.epochs.to_string())?;
         check((1..=4096).contains(&self.batch), "batch", "1 to 4096", self.batch.to_string())?;
         let rate = self.learning_rate;
         check(rate > 0.0 && rate.is_finite(), "learning_rate", "above 0", rate.to_string())?;
-        check((0.0..1.0).contains(&self.dropout), "dropout", "0 to below 1 (the share dropped)", self.dropout.to_string())?;
+        check(
+            (0.0..1.0).contains(&self.dropout),
+            "dropout",
+            "0 to below 1 (the share dropped)",
+            self.dropout.to_string(),
+        )?;
         check([1, 8].contains(&self.test_views), "test_views", "1 or 8", self.test_views.to_string())?;
         self.augment.validate()
     }
@@ -112,7 +121,8 @@ impl Record {
         let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => {
                 let there = run_names(ws);
-                let hint = if there.is_empty() { "Run: wbc train".into() } else { format!("There are: {}", there.join(", ")) };
+                let hint =
+                    if there.is_empty() { "Run: wbc train".into() } else { format!("There are: {}", there.join(", ")) };
                 Error::Missing { path: path.clone(), what: "run", hint }
             }
             _ => Error::Io { path: path.clone(), action: "read", source },
@@ -158,6 +168,8 @@ pub struct Plan {
     pub folds: Vec<u32>,
     /// Throw away a run of that name that had other settings or inputs.
     pub restart: bool,
+    /// Every stage's resolved settings, kept as `pipeline.toml` beside the results: to read, and to run again.
+    pub resolved: String,
 }
 
 /// What training did.
@@ -182,7 +194,11 @@ pub struct Summary {
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let list = |folds: &[u32]| folds.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
-        writeln!(f, "run {}: {} ({} parameters) on {}, {} images", self.run, self.model, self.parameters, self.dataset, self.images)?;
+        writeln!(
+            f,
+            "run {}: {} ({} parameters) on {}, {} images",
+            self.run, self.model, self.parameters, self.dataset, self.images
+        )?;
         if !self.trained.is_empty() {
             writeln!(f, "trained: fold {} in {:.0} s", list(&self.trained), self.elapsed_s)?;
         }
@@ -336,7 +352,9 @@ fn begin(files: &Files, record: &Record, plan: &Plan) -> Result<()> {
         Ok(found) if found == text => return Ok(()),
         Ok(found) if !plan.restart => {
             let got = match serde_json::from_str::<Record>(&found) {
-                Ok(old) if old.inputs != record.inputs => "a run on other data (the images, the split or the preprocessing changed)",
+                Ok(old) if old.inputs != record.inputs => {
+                    "a run on other data (the images, the split or the preprocessing changed)"
+                }
                 Ok(old) if old.seed != record.seed => "a run with another seed",
                 Ok(_) => "a run with other settings",
                 Err(_) => "a run.json that this version of wbc did not write",
@@ -355,6 +373,7 @@ fn begin(files: &Files, record: &Record, plan: &Plan) -> Result<()> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => return Err(Error::io(&path, "read")(e)),
     }
+    atomic::write_bytes(&files.dir.join("pipeline.toml"), plan.resolved.as_bytes())?;
     atomic::write_bytes(&path, text.as_bytes())
 }
 
@@ -450,7 +469,12 @@ fn train_fold(data: &Data, settings: &Settings, files: &Files, fold: u32, hash: 
             let start = Instant::now();
             let row = train_epoch(data, settings, model.as_mut(), &meta, &train, steps, total, ctx)?;
             meta.epoch = row.epoch;
-            let line = format!("{what}, epoch {:>3}: loss {:.4}, right {:.1} %", row.epoch, row.train_loss, 100.0 * row.train_accuracy);
+            let line = format!(
+                "{what}, epoch {:>3}: loss {:.4}, right {:.1} %",
+                row.epoch,
+                row.train_loss,
+                100.0 * row.train_accuracy
+            );
             ctx.progress.note(&format!("epoch {} loss {:.3}", row.epoch, row.train_loss));
             meta.epochs.push(row);
             if meta.epoch == settings.epochs {
@@ -542,7 +566,8 @@ fn predict_fold(data: &Data, settings: &Settings, model: &dyn Model, meta: &Meta
                 }
             }
         }
-        let row = |((id, _, class), p): (&(&str, usize, Class), _)| PredictionRow::new((*id).into(), meta.fold, *class, p);
+        let row =
+            |((id, _, class), p): (&(&str, usize, Class), _)| PredictionRow::new((*id).into(), meta.fold, *class, p);
         predictions.extend(chunk.iter().zip(sums).map(row));
     }
     Ok(predictions)
@@ -572,23 +597,9 @@ fn log_time(dir: &Path, fold: u32, epoch: u32, images: usize, elapsed_s: f64) ->
     use std::io::Write;
     let path = dir.join("timings.csv");
     let new = !path.exists();
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path, "open"))?;
+    let mut file =
+        std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path, "open"))?;
     let head = if new { "fold,epoch,images,elapsed_s,images_per_s\n" } else { "" };
     let rate = images as f64 / elapsed_s;
     writeln!(file, "{head}{fold},{epoch},{images},{elapsed_s:.3},{rate:.1}").map_err(Error::io(&path, "write"))
-}
-
-/// Whether every fold of the run is finished with exactly these settings and inputs.
-pub fn is_current(ws: &Workspace, dataset: &str, settings: &Settings, seed: u64, plan: &Plan) -> Result<bool> {
-    let files = Files { dir: ws.run(&plan.run) };
-    let Ok(text) = std::fs::read_to_string(files.record()) else { return Ok(false) };
-    let Ok(data) = Data::load(ws, dataset, settings, seed, plan) else { return Ok(false) };
-    if serde_json::from_str::<Record>(&text).ok().as_ref() != Some(&data.record) {
-        return Ok(false);
-    }
-    let hash = data.record.hash();
-    (0..data.record.folds).into_par_iter().map(|fold| {
-        Ok(checkpoint::meta(&files.checkpoint(fold))?.is_some_and(|m| m.run == hash && m.finished)
-            && files.predictions(fold).is_file())
-    }).try_reduce(|| true, |a, b| Ok(a && b))
 }

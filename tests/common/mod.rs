@@ -80,7 +80,9 @@ impl Workdir {
 /// A picture that is unlike every other of another `seed`, encoded by the extension of `name`.
 pub fn picture(name: &str, seed: u32, width: u32, height: u32) -> Vec<u8> {
     let phase = f64::from(seed) * 1.7;
-    let wave = |x: f64, y: f64, k: f64| (((x * k + phase) / 9.0).sin() * ((y * k - phase * k) / 7.0).cos() * 90.0 + 128.0) as u8;
+    let wave = |x: f64, y: f64, k: f64| {
+        (((x * k + phase) / 9.0).sin() * ((y * k - phase * k) / 7.0).cos() * 90.0 + 128.0) as u8
+    };
     let image = image::RgbImage::from_fn(width, height, |x, y| {
         let (x, y) = (f64::from(x), f64::from(y));
         image::Rgb([wave(x, y, 1.0), wave(x, y, 1.3 + f64::from(seed % 7) / 5.0), wave(y, x, 0.7)])
