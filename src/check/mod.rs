@@ -285,7 +285,8 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     let looks = looks?;
     let near = copies::near_pairs(&looks, settings, ctx)?;
     // From places in `looks` to rows: the first row of a file speaks for it.
-    let near_copies = near.into_iter().map(|p| copies::NearPair { a: files[p.a], b: files[p.b], ..p }).collect();
+    let near_copies: Vec<_> =
+        near.into_iter().map(|p| copies::NearPair { a: files[p.a], b: files[p.b], ..p }).collect();
     group(&mut rows, &near_copies);
     for (row, look) in rows.iter_mut().zip(&look_of) {
         row.perceptual_hash = looks[*look].as_ref().ok().map(Look::hash);
@@ -342,7 +343,7 @@ fn look_at(raw: &Path, row: &ManifestRow) -> std::result::Result<Look, String> {
 }
 
 /// Gives rows of equal content, and near copies, the smallest `image_id` among them as their group.
-fn group(rows: &mut [ManifestRow], near: &Vec<copies::NearPair>) {
+fn group(rows: &mut [ManifestRow], near: &[copies::NearPair]) {
     let mut parent: Vec<usize> = (0..rows.len()).collect();
     fn root(parent: &mut [usize], mut i: usize) -> usize {
         while parent[i] != i {

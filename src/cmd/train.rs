@@ -21,13 +21,13 @@ pub struct Args {
     /// Throw away a run of that name that had other settings or data
     #[arg(long)]
     restart: bool,
-    /// Times every training image is seen [default: the pipeline's: 12]
+    /// Times every training image is seen [default: the pipeline's]
     #[arg(long, value_name = "N", env = "WBC_EPOCHS")]
     epochs: Option<u32>,
-    /// Images a step [default: the pipeline's: 32]
+    /// Images a step [default: the pipeline's]
     #[arg(long, value_name = "N", env = "WBC_BATCH")]
     batch: Option<usize>,
-    /// Learning rate, the peak where the schedule has one [default: the pipeline's: 1e-3]
+    /// Learning rate, the peak where the schedule has one [default: the pipeline's]
     #[arg(long, value_name = "RATE", env = "WBC_LEARNING_RATE")]
     learning_rate: Option<f64>,
 }

@@ -135,7 +135,6 @@ impl WNet {
     }
 
     /// Loss, logits and gradients of a batch; where `hidden.step` is armed, FC1 has been updated.
-    #[allow(clippy::type_complexity)]
     fn backward(
         &self,
         batch: Batch,

@@ -260,10 +260,10 @@ impl ConvForward<'_> {
             let bias = &self.bias[panel * PANEL..][..PANEL];
             let mut best = window[0];
             let mut code = [0u32; PANEL];
-            for k in 1..4 {
+            for (k, lanes) in window.iter().enumerate().skip(1) {
                 for l in 0..PANEL {
-                    let wins = window[k][l] > best[l];
-                    best[l] = if wins { window[k][l] } else { best[l] };
+                    let wins = lanes[l] > best[l];
+                    best[l] = if wins { lanes[l] } else { best[l] };
                     code[l] = if wins { k as u32 } else { code[l] };
                 }
             }

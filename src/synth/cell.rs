@@ -255,7 +255,6 @@ fn nucleus(class: Class, centre: Point, r: f32, rng: &mut Pcg64) -> Lobes {
 
 /// Lobes of about `size` on a bent line around the centre at `distance`, `step` radians apart, joined by bridges of
 /// radius `bridge`; lengths in cell radii.
-#[allow(clippy::too_many_arguments, reason = "one shape family, told apart by nothing but these numbers")]
 fn chain(
     lobes: usize,
     distance: Range<f32>,

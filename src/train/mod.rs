@@ -499,7 +499,6 @@ fn train_fold(data: &Data, settings: &Settings, files: &Files, fold: u32, hash: 
     ended
 }
 
-#[allow(clippy::too_many_arguments)]
 fn train_epoch(
     data: &Data,
     settings: &Settings,
