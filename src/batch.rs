@@ -71,6 +71,16 @@ impl Pictures {
         Ok(pictures)
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
     /// The row of an image, where it was preprocessed.
     pub fn row(&self, image_id: &str) -> Option<usize> {
         self.index.get(image_id).copied()

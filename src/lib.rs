@@ -21,6 +21,7 @@ pub mod atomic;
 pub mod class;
 pub mod context;
 pub mod error;
+pub mod memory;
 pub mod progress;
 pub mod seed;
 // 1: tables
@@ -45,5 +46,6 @@ pub mod train;
 pub mod evaluate;
 pub mod report;
 // 5: the program
+pub mod bench;
 pub mod cmd;
 pub mod pipeline;

@@ -24,3 +24,13 @@ impl Progress for Silent {
     fn end(&self) {}
     fn log(&self, _: &str) {}
 }
+
+/// "40 s", "12 min", "3.5 h", "2.1 days".
+pub fn human(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
+        s => format!("{:.1} days", s / 86_400.0),
+    }
+}

@@ -91,6 +91,8 @@ commands! {
     Run = run,
     /// Draw data sets of cells in the CUK and LISC layouts
     Synth = synth,
+    /// Time this machine: training, inference, the data path; how long the recipes would take
+    Bench = bench,
 }
 
 impl Globals {

@@ -39,7 +39,7 @@ pub fn conv_block<T: Tape<f32, Cpu>>(
         let (x, y, weight, bias) = (x.ghost(), y.ghost(), weight.ghost(), bias.ghost());
         let scale = dropout.map_or(1.0, |d| d.dropout.scale());
         tape.add_backward_op(move |grads| {
-            let dy = grads.get_or_alloc_mut(&y)?.to_vec();
+            let dy = take(grads.get_or_alloc_mut(&y)?);
             let dx = if needs_dx { Some(grads.get_or_alloc_mut(&x)?.as_mut_slice()) } else { None };
             let found = kernel::conv_backward(vector, shape, &pixels, &filters, &codes, scale, &dy, dx);
             add(grads.get_or_alloc_mut(&weight)?, &found.weight);
@@ -97,7 +97,7 @@ pub fn linear_block<T: Tape<f32, Cpu>>(
         let (x, y, bias, weight) = (x.ghost(), y.ghost(), bias.ghost(), weight.clone());
         let scale = dropout.map_or(1.0, |d| d.dropout.scale());
         tape.add_backward_op(move |grads| {
-            let mut dz = grads.get_or_alloc_mut(&y)?.to_vec();
+            let mut dz = take(grads.get_or_alloc_mut(&y)?);
             for (d, y) in dz.iter_mut().zip(&outputs_kept) {
                 *d = if *y > 0.0 { *d * scale } else { 0.0 };
             }
@@ -127,6 +127,11 @@ pub fn values<S: Shape, T>(tensor: &Tensor<S, f32, Cpu, T>) -> Vec<f32> {
     values
 }
 
+/// An activation's gradient, which nobody asks for again.
+fn take(gradient: &mut Vec<f32>) -> Vec<f32> {
+    std::mem::take(gradient)
+}
+
 fn add(sum: &mut [f32], more: &[f32]) {
     for (s, m) in sum.iter_mut().zip(more) {
         *s += m;
@@ -137,9 +142,15 @@ fn add(sum: &mut [f32], more: &[f32]) {
 fn add_transposed(sum: &mut [f32], rows: usize, columns: usize, padded: usize, more: &[f32]) {
     use rayon::prelude::*;
     debug_assert_eq!(sum.len(), rows * columns);
-    sum.par_chunks_mut(columns).enumerate().for_each(|(r, sum)| {
-        for (s, m) in sum.iter_mut().zip(more.chunks_exact(padded)) {
-            *s += m[r];
+    // A few rows and columns at a time, so that what is read stays in the cache until all of it is used.
+    sum.par_chunks_mut(columns * 4).enumerate().for_each(|(group, sum)| {
+        for first in (0..columns).step_by(64) {
+            for (r, sum) in sum.chunks_exact_mut(columns).enumerate() {
+                let sum = &mut sum[first..columns.min(first + 64)];
+                for (s, m) in sum.iter_mut().zip(more[first * padded..].chunks_exact(padded)) {
+                    *s += m[group * 4 + r];
+                }
+            }
         }
     });
 }

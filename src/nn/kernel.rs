@@ -38,6 +38,28 @@ impl Vector {
         Vector::Best(Arch::new())
     }
 
+    /// The code path's name, by the floats that it takes at once.
+    pub fn name(self) -> &'static str {
+        match self.lanes() {
+            16 => "AVX-512",
+            8 => "AVX2",
+            4 => "128-bit",
+            _ => "portable",
+        }
+    }
+
+    /// Floats a vector.
+    fn lanes(self) -> usize {
+        struct Lanes;
+        impl WithSimd for Lanes {
+            type Output = usize;
+            fn with_simd<S: Simd>(self, _: S) -> usize {
+                size_of::<S::f32s>() / 4
+            }
+        }
+        self.run(Lanes)
+    }
+
     fn run<Op: WithSimd>(self, op: Op) -> Op::Output {
         match self {
             Vector::Best(arch) => arch.dispatch(op),
@@ -118,7 +140,8 @@ impl ConvShape {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<[Vec<f32>; 3]> = const { RefCell::new([Vec::new(), Vec::new(), Vec::new()]) };
+    /// The framed picture, its gradient, and the places with a gradient.
+    static SCRATCH: RefCell<(Vec<f32>, Vec<f32>, Vec<Place>)> = const { RefCell::new((Vec::new(), Vec::new(), Vec::new())) };
 }
 
 /// Slack behind framed pictures, so that whole vectors can be read at their end.
@@ -138,13 +161,13 @@ fn frame(shape: ConvShape, x: &[f32], first: usize, rows: usize, framed: &mut Ve
     }
 }
 
-/// Weights `[3, 3, c_in, c_out]` → panels of 16 output channels, each `[3, 3 * c_in, 16]`.
-fn pack(shape: ConvShape, weight: &[f32]) -> Vec<f32> {
+/// Weights `[3, 3, c_in, c_out]` → panels of `width` output channels, each `[3, 3 * c_in, width]`.
+fn pack(shape: ConvShape, weight: &[f32], width: usize) -> Vec<f32> {
     let taps = 9 * shape.c_in;
     let mut packed = Vec::with_capacity(weight.len());
-    for panel in 0..shape.c_out / PANEL {
+    for panel in 0..shape.c_out / width {
         for tap in 0..taps {
-            packed.extend_from_slice(&weight[tap * shape.c_out + panel * PANEL..][..PANEL]);
+            packed.extend_from_slice(&weight[tap * shape.c_out + panel * width..][..width]);
         }
     }
     packed
@@ -166,24 +189,28 @@ pub fn conv_forward(
 ) {
     assert_eq!(shape.c_out % PANEL, 0, "output channels come in panels of {PANEL}");
     assert_eq!((weight.len(), bias.len()), (shape.weight_len(), shape.c_out));
-    let packed = pack(shape, weight);
+    // Wide vectors take two panels at a time: a pixel's value, once spread over a vector, serves both.
+    let width = if vector.lanes() == 16 && shape.c_out.is_multiple_of(2 * PANEL) { 2 * PANEL } else { PANEL };
+    let packed = pack(shape, weight, width);
     // Bands of whole pooled rows: enough pieces for many threads, few enough that their frames cost little.
     let band = (1..=8).rev().find(|b| shape.out_h().is_multiple_of(*b)).unwrap_or(1);
     let bands = shape.out_h() / band;
     let piece = band * shape.out_w() * shape.c_out;
     y.par_chunks_mut(piece).zip(codes.par_chunks_mut(piece)).enumerate().for_each(|(i, (y, codes))| {
         let (image, first) = (i / bands, i % bands * band);
-        SCRATCH.with_borrow_mut(|[framed, ..]| {
+        SCRATCH.with_borrow_mut(|(framed, ..)| {
             frame(shape, &x[image * shape.x_len()..][..shape.x_len()], 2 * first, 2 * band + 2, framed);
             let base = first * shape.out_w() * shape.c_out;
             let dropout = dropout.map(|(d, keys)| (d, keys[image], base));
-            vector.run(ConvForward { shape, framed, packed: &packed, bias, dropout, y, codes });
+            vector.run(ConvForward { shape, width, framed, packed: &packed, bias, dropout, y, codes });
         });
     });
 }
 
 struct ConvForward<'a> {
     shape: ConvShape,
+    /// Output channels a panel of `packed`.
+    width: usize,
     framed: &'a [f32],
     packed: &'a [f32],
     bias: &'a [f32],
@@ -197,30 +224,31 @@ impl WithSimd for ConvForward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match size_of::<S::f32s>() / 4 {
-            16 => self.band::<S, 1, 4>(simd),
-            8 => self.band::<S, 2, 2>(simd),
-            4 => self.band::<S, 4, 2>(simd),
-            _ => self.band::<S, 16, 2>(simd),
+        match (size_of::<S::f32s>() / 4, self.width) {
+            (16, PANEL) => self.band::<S, PANEL, 1, 4>(simd),
+            (16, _) => self.band::<S, { 2 * PANEL }, 2, 4>(simd),
+            (8, _) => self.band::<S, PANEL, 2, 2>(simd),
+            (4, _) => self.band::<S, PANEL, 4, 2>(simd),
+            _ => self.band::<S, PANEL, 16, 2>(simd),
         }
     }
 }
 
 impl ConvForward<'_> {
-    /// `V` vectors make a panel; a tile is 2 x `P` pixels, that is `P / 2` pooled ones.
+    /// `V` vectors make a panel of `W` channels; a tile is 2 x `P` pixels, that is `P / 2` pooled ones.
     #[inline(always)]
-    fn band<S: Simd, const V: usize, const P: usize>(mut self, simd: S) {
+    fn band<S: Simd, const W: usize, const V: usize, const P: usize>(mut self, simd: S) {
         let out_w = self.shape.out_w();
         let rows = self.y.len() / (out_w * self.shape.c_out);
-        for panel in 0..self.shape.c_out / PANEL {
+        for panel in 0..self.shape.c_out / W {
             for row in 0..rows {
                 let mut column = 0;
                 while column + P / 2 <= out_w {
-                    self.tile::<S, V, P>(simd, panel, row, column);
+                    self.tile::<S, W, V, P>(simd, panel, row, column);
                     column += P / 2;
                 }
                 while column < out_w {
-                    self.tile::<S, V, 2>(simd, panel, row, column);
+                    self.tile::<S, W, V, 2>(simd, panel, row, column);
                     column += 1;
                 }
             }
@@ -228,55 +256,92 @@ impl ConvForward<'_> {
     }
 
     #[inline(always)]
-    fn tile<S: Simd, const V: usize, const P: usize>(&mut self, simd: S, panel: usize, row: usize, column: usize) {
+    fn tile<S: Simd, const W: usize, const V: usize, const P: usize>(
+        &mut self,
+        simd: S,
+        panel: usize,
+        row: usize,
+        column: usize,
+    ) {
         let ConvShape { c_in, c_out, .. } = self.shape;
         let (run, stride) = (self.shape.run(), self.shape.stride());
-        let (weights, _) = S::as_simd_f32s(&self.packed[panel * 3 * run * PANEL..][..3 * run * PANEL]);
+        let (weights, _) = S::as_simd_f32s(&self.packed[panel * 3 * run * W..][..3 * run * W]);
         let mut sums = [[[simd.splat_f32s(0.0); V]; P]; 2];
         for ky in 0..3 {
             let taps = &weights[ky * run * V..][..run * V];
-            let at =
-                |dy: usize, dx: usize| &self.framed[(2 * row + ky + dy) * stride + (2 * column + dx) * c_in..][..run];
-            let pixels: [[&[f32]; P]; 2] = std::array::from_fn(|dy| std::array::from_fn(|dx| at(dy, dx)));
-            for (i, w) in taps.chunks_exact(V).enumerate() {
-                for dy in 0..2 {
-                    for dx in 0..P {
-                        let x = simd.splat_f32s(pixels[dy][dx][i]);
-                        for v in 0..V {
-                            sums[dy][dx][v] = simd.mul_add_e_f32s(x, w[v], sums[dy][dx][v]);
-                        }
-                    }
-                }
+            let length = (P - 1) * c_in + run;
+            let start = (2 * row + ky) * stride + 2 * column * c_in;
+            let rows = [&self.framed[start..][..length], &self.framed[start + stride..][..length]];
+            let whole = run / TAPS * TAPS;
+            for i in (0..whole).step_by(TAPS) {
+                taps_of::<S, V, P, TAPS>(simd, rows, c_in, i, &taps[i * V..], &mut sums);
+            }
+            for i in whole..run {
+                taps_of::<S, V, P, 1>(simd, rows, c_in, i, &taps[i * V..], &mut sums);
             }
         }
+        let bias: &[f32; W] = self.bias[panel * W..].first_chunk().expect("a bias a channel");
+        let (threshold, key, base, scale) = match self.dropout {
+            Some((d, key, base)) => (d.threshold(), key, base, d.scale()),
+            None => (0, 0, 0, 1.0),
+        };
         for pooled in 0..P / 2 {
-            let mut window = [[0f32; PANEL]; 4];
+            let mut window = [[0f32; W]; 4];
             for (k, lanes) in window.iter_mut().enumerate() {
                 S::as_mut_simd_f32s(lanes).0.copy_from_slice(&sums[k / 2][2 * pooled + k % 2]);
             }
-            let out = (row * self.shape.out_w() + column + pooled) * c_out + panel * PANEL;
-            let y = &mut self.y[out..][..PANEL];
-            let codes = &mut self.codes[out..][..PANEL];
-            let bias = &self.bias[panel * PANEL..][..PANEL];
             let mut best = window[0];
-            let mut code = [0u32; PANEL];
+            let mut code = [0u32; W];
             for (k, lanes) in window.iter().enumerate().skip(1) {
-                for l in 0..PANEL {
+                for l in 0..W {
                     let wins = lanes[l] > best[l];
                     best[l] = if wins { lanes[l] } else { best[l] };
                     code[l] = if wins { k as u32 } else { code[l] };
                 }
             }
-            let (threshold, key, base, scale) = match self.dropout {
-                Some((d, key, base)) => (d.threshold(), key, base, d.scale()),
-                None => (0, 0, 0, 1.0),
-            };
-            for l in 0..PANEL {
+            let out = (row * self.shape.out_w() + column + pooled) * c_out + panel * W;
+            let (mut values, mut codes) = ([0f32; W], [0u8; W]);
+            for l in 0..W {
                 let value = best[l] + bias[l];
                 let kept = mix(key, (base + out + l) as u32) >= threshold;
                 let alive = (value > 0.0) & kept;
-                y[l] = if alive { value * scale } else { 0.0 };
+                values[l] = if alive { value * scale } else { 0.0 };
                 codes[l] = if alive { code[l] as u8 } else { DEAD };
+            }
+            self.y[out..][..W].copy_from_slice(&values);
+            self.codes[out..][..W].copy_from_slice(&codes);
+        }
+    }
+}
+
+/// Taps that are taken at once: of W-Net's rows of 9, 48 and 96, one is left over.
+const TAPS: usize = 8;
+
+/// Adds `T` taps, from `first`, of `P` pixels in each of two rows. Slices become arrays here, so that their lengths are
+/// checked once and not at every tap. (Loops, not closures: those are not always compiled for the wide vectors.)
+#[inline(always)]
+fn taps_of<S: Simd, const V: usize, const P: usize, const T: usize>(
+    simd: S,
+    rows: [&[f32]; 2],
+    c_in: usize,
+    first: usize,
+    weights: &[S::f32s],
+    sums: &mut [[[S::f32s; V]; P]; 2],
+) {
+    let (weights, _) = weights[..T * V].as_chunks::<V>();
+    let mut pixels = [[&[0f32; T]; P]; 2];
+    for dy in 0..2 {
+        for dx in 0..P {
+            pixels[dy][dx] = rows[dy][dx * c_in + first..].first_chunk().expect("T taps are left");
+        }
+    }
+    for t in 0..T {
+        for dy in 0..2 {
+            for dx in 0..P {
+                let x = simd.splat_f32s(pixels[dy][dx][t]);
+                for v in 0..V {
+                    sums[dy][dx][v] = simd.mul_add_e_f32s(x, weights[t][v], sums[dy][dx][v]);
+                }
             }
         }
     }
@@ -319,22 +384,22 @@ pub fn conv_backward(
         let mut dx = dx;
         for (k, image) in images.enumerate() {
             let dx = dx.as_deref_mut().map(|dx| &mut dx[k * shape.x_len()..][..shape.x_len()]);
-            SCRATCH.with_borrow_mut(|[framed, gradient, values]| {
+            SCRATCH.with_borrow_mut(|(framed, gradient, places)| {
                 frame(shape, &x[image * shape.x_len()..][..shape.x_len()], 0, shape.h + 2, framed);
                 if dx.is_some() {
                     gradient.clear();
                     gradient.resize(framed.len(), 0.0);
                 }
                 let span = image * shape.y_len()..(image + 1) * shape.y_len();
-                let lists = List::collect(shape, &codes[span.clone()], &dy[span], scale, values);
+                let counts = list(shape, &codes[span.clone()], &dy[span], scale, places);
                 let gradient_in = dx.is_some().then_some(gradient.as_mut_slice());
                 vector.run(ConvBackward {
                     shape,
                     row,
                     framed,
                     filters: &filters,
-                    lists: &lists,
-                    values,
+                    counts: &counts,
+                    places,
                     part: &mut part,
                     gradient: gradient_in,
                 });
@@ -370,45 +435,31 @@ pub fn conv_backward(
     gradients
 }
 
-/// Where one output channel has a gradient: offsets of the filter's top left corner in the framed picture. The values
-/// stand beside, in a vector of their own, at `first ..`.
-struct List {
-    first: usize,
-    offsets: Vec<u32>,
+/// A place with a gradient: the offset of the filter's top left corner in the framed picture, and the gradient.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    offset: u32,
+    value: f32,
 }
 
-impl List {
-    /// One list a channel; `values` takes the gradients, `out_h * out_w` places a channel.
-    fn collect(shape: ConvShape, codes: &[u8], dy: &[f32], scale: f32, values: &mut Vec<f32>) -> Vec<List> {
-        let (places, c_out) = (shape.out_h() * shape.out_w(), shape.c_out);
-        values.clear();
-        values.resize(places * c_out, 0.0);
-        let mut offsets = vec![vec![0u32; places]; c_out];
-        let mut counts = vec![0usize; c_out];
-        for place in 0..places {
-            let (oy, ox) = (place / shape.out_w(), place % shape.out_w());
-            let corner =
-                [0, 1, 2, 3, 0].map(|k| ((2 * oy + k / 2) * shape.stride() + (2 * ox + k % 2) * shape.c_in) as u32);
-            let codes = &codes[place * c_out..][..c_out];
-            let dy = &dy[place * c_out..][..c_out];
-            for c in 0..c_out {
-                // Written always, counted only if alive: no branch to mispredict.
-                let at = counts[c];
-                offsets[c][at] = corner[usize::from(codes[c].min(DEAD))];
-                values[c * places + at] = dy[c] * scale;
-                counts[c] = at + usize::from(codes[c] < DEAD);
-            }
+/// Lists the places with a gradient, a channel behind the other in `places`, each from `channel * out_h * out_w` on.
+/// Returns how many there are in each.
+fn list(shape: ConvShape, codes: &[u8], dy: &[f32], scale: f32, places: &mut Vec<Place>) -> Vec<usize> {
+    let (all, c_out) = (shape.out_h() * shape.out_w(), shape.c_out);
+    // What an earlier picture left behind is overwritten or not counted.
+    places.resize(all * c_out, Place::default());
+    let mut ends: Vec<usize> = (0..c_out).map(|c| c * all).collect();
+    for (place, (codes, dy)) in codes.chunks_exact(c_out).zip(dy.chunks_exact(c_out)).enumerate() {
+        let (oy, ox) = (place / shape.out_w(), place % shape.out_w());
+        let corner = [0, 1, 2, 3, 0, 0, 0, 0]
+            .map(|k| ((2 * oy + k / 2) * shape.stride() + (2 * ox + k % 2) * shape.c_in) as u32);
+        for ((code, d), end) in codes.iter().zip(dy).zip(&mut ends) {
+            // Written always, counted only if alive: no branch to mispredict.
+            places[*end] = Place { offset: corner[usize::from(code & 7)], value: d * scale };
+            *end += usize::from(*code < DEAD);
         }
-        offsets
-            .into_iter()
-            .zip(counts)
-            .enumerate()
-            .map(|(c, (mut offsets, count))| {
-                offsets.truncate(count);
-                List { first: c * places, offsets }
-            })
-            .collect()
     }
+    ends.iter().enumerate().map(|(c, end)| end - c * all).collect()
 }
 
 struct ConvBackward<'a> {
@@ -416,8 +467,9 @@ struct ConvBackward<'a> {
     row: usize,
     framed: &'a [f32],
     filters: &'a [f32],
-    lists: &'a [List],
-    values: &'a [f32],
+    /// Places of each channel, which begin at `channel * out_h * out_w`.
+    counts: &'a [usize],
+    places: &'a [Place],
     /// `[c_out, 3, row]` then `[c_out]`: added onto.
     part: &'a mut [f32],
     gradient: Option<&'a mut [f32]>,
@@ -429,68 +481,105 @@ impl WithSimd for ConvBackward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let lanes = size_of::<S::f32s>() / 4;
-        let run = self.shape.run();
+        let (run, all) = (self.shape.run(), self.shape.out_h() * self.shape.out_w());
         for c in 0..self.shape.c_out {
-            let list = &self.lists[c];
-            let values = &self.values[list.first..][..list.offsets.len()];
-            self.part[self.shape.c_out * 3 * self.row + c] += values.iter().sum::<f32>();
-            for ky in 0..3 {
-                let mut at = 0;
-                while at < run {
-                    let span = Span { start: (c * 3 + ky) * self.row + at, shift: ky * self.shape.stride() + at };
-                    let vectors = (run - at).div_ceil(lanes);
-                    at += lanes
-                        * if vectors >= 6 {
-                            self.pass::<S, 6>(simd, list, values, span)
-                        } else if vectors >= 3 {
-                            self.pass::<S, 3>(simd, list, values, span)
-                        } else if vectors == 2 {
-                            self.pass::<S, 2>(simd, list, values, span)
-                        } else {
-                            self.pass::<S, 1>(simd, list, values, span)
-                        };
-                }
+            let places = &self.places[c * all..][..self.counts[c]];
+            self.part[self.shape.c_out * 3 * self.row + c] += places.iter().map(|p| p.value).sum::<f32>();
+            let mut at = 0;
+            while at < run {
+                // As many vectors of the three rows at once as registers hold sums and filters for.
+                let vectors = (run - at).div_ceil(lanes);
+                at += lanes
+                    * match vectors {
+                        1 => self.rows::<S, 3, 1>(simd, c, at, places),
+                        2 => self.rows::<S, 3, 2>(simd, c, at, places),
+                        3..=5 if lanes == 16 => self.rows::<S, 3, 3>(simd, c, at, places),
+                        3..=5 => self.rows::<S, 1, 3>(simd, c, at, places),
+                        _ => self.rows::<S, 1, 6>(simd, c, at, places),
+                    };
             }
         }
     }
-}
-
-/// A stretch of `V` vectors in a filter's row: where it starts in the filters, and from the corner in the picture.
-#[derive(Clone, Copy)]
-struct Span {
-    start: usize,
-    shift: usize,
 }
 
 impl ConvBackward<'_> {
+    /// `V` vectors, from float `at`, of the filter's three rows, `K` rows at once. Returns `V`.
     #[inline(always)]
-    fn pass<S: Simd, const V: usize>(&mut self, simd: S, list: &List, values: &[f32], span: Span) -> usize {
-        let floats = V * (size_of::<S::f32s>() / 4);
-        let (part, _) = S::as_mut_simd_f32s(&mut self.part[span.start..][..floats]);
-        let mut sums: [S::f32s; V] = std::array::from_fn(|v| part[v]);
-        let framed = &self.framed[span.shift..];
-        for (offset, value) in list.offsets.iter().zip(values) {
-            let g = simd.splat_f32s(*value);
-            let (x, _) = S::as_simd_f32s(&framed[*offset as usize..][..floats]);
-            for v in 0..V {
-                sums[v] = simd.mul_add_e_f32s(g, x[v], sums[v]);
-            }
-        }
-        part.copy_from_slice(&sums);
-        if let Some(gradient) = self.gradient.as_deref_mut() {
-            let gradient = &mut gradient[span.shift..];
-            let (filter, _) = S::as_simd_f32s(&self.filters[span.start..][..floats]);
-            let filter: [S::f32s; V] = std::array::from_fn(|v| filter[v]);
-            for (offset, value) in list.offsets.iter().zip(values) {
-                let g = simd.splat_f32s(*value);
-                let (d, _) = S::as_mut_simd_f32s(&mut gradient[*offset as usize..][..floats]);
-                for v in 0..V {
-                    d[v] = simd.mul_add_e_f32s(g, filter[v], d[v]);
-                }
-            }
+    fn rows<S: Simd, const K: usize, const V: usize>(
+        &mut self,
+        simd: S,
+        c: usize,
+        at: usize,
+        places: &[Place],
+    ) -> usize {
+        for ky in (0..3).step_by(K) {
+            self.pass::<S, K, V>(simd, (c * 3 + ky) * self.row + at, ky * self.shape.stride() + at, places);
         }
         V
     }
+
+    /// `start`: where the first row stands in the filters; `shift`: where it lies in the picture, from the corner on.
+    #[inline(always)]
+    fn pass<S: Simd, const K: usize, const V: usize>(&mut self, simd: S, start: usize, shift: usize, places: &[Place]) {
+        let floats = V * (size_of::<S::f32s>() / 4);
+        let stride = self.shape.stride();
+        let mut filter = [[simd.splat_f32s(0.0); V]; K];
+        let mut sums = filter;
+        for k in 0..K {
+            filter[k].copy_from_slice(S::as_simd_f32s(&self.filters[start + k * self.row..][..floats]).0);
+            sums[k].copy_from_slice(S::as_simd_f32s(&self.part[start + k * self.row..][..floats]).0);
+        }
+        let length = (K - 1) * stride + floats;
+        let framed = &self.framed[shift..];
+        match self.gradient.as_deref_mut() {
+            Some(gradient) => {
+                let gradient = &mut gradient[shift..];
+                for place in places {
+                    let g = simd.splat_f32s(place.value);
+                    let x = &framed[place.offset as usize..][..length];
+                    let d = &mut gradient[place.offset as usize..][..length];
+                    for k in 0..K {
+                        let (x, _) = S::as_simd_f32s(&x[k * stride..][..floats]);
+                        let (d, _) = S::as_mut_simd_f32s(&mut d[k * stride..][..floats]);
+                        for v in 0..V {
+                            sums[k][v] = simd.mul_add_e_f32s(g, x[v], sums[k][v]);
+                            d[v] = simd.mul_add_e_f32s(g, filter[k][v], d[v]);
+                        }
+                    }
+                }
+            }
+            None => {
+                for place in places {
+                    let g = simd.splat_f32s(place.value);
+                    let x = &framed[place.offset as usize..][..length];
+                    for k in 0..K {
+                        let (x, _) = S::as_simd_f32s(&x[k * stride..][..floats]);
+                        for v in 0..V {
+                            sums[k][v] = simd.mul_add_e_f32s(g, x[v], sums[k][v]);
+                        }
+                    }
+                }
+            }
+        }
+        for (k, sums) in sums.iter().enumerate() {
+            S::as_mut_simd_f32s(&mut self.part[start + k * self.row..][..floats]).0.copy_from_slice(sums);
+        }
+    }
+}
+
+/// Asks for the cache lines of `values`, which will be wanted soon. The weight's tiles are a page each, and processors
+/// do not read ahead from one page into the next.
+#[inline(always)]
+fn read_ahead(values: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in values.chunks(16) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every x86-64 processor has the instruction; it reads nothing, writes nothing and cannot fault, and
+        // the address is that of a live slice.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
 }
 
 /// Adam's numbers for one step (Kingma and Ba 2015); `rate` already holds the bias correction of the first moment.
@@ -575,6 +664,9 @@ pub fn transpose(rows: usize, columns: usize, padded: usize, source: &[f32]) -> 
     target
 }
 
+/// Tiles between the one in hand and the one that is asked for.
+const AHEAD: usize = 4;
+
 /// Images a tile of the linear layer's gradient takes at once: batches are padded to it.
 pub const LANES: usize = 16;
 
@@ -591,38 +683,50 @@ pub fn linear_forward(
     dropout: Option<(Dropout, &[u64])>,
     y: &mut [f32],
 ) {
-    let panels = weight.outputs / PANEL;
-    // Four panels a piece: tiles that lie behind one another are read as one stretch.
-    let per = if panels.is_multiple_of(4) { 4 } else { 1 };
-    let sums: Vec<Vec<f32>> = (0..panels / per)
-        .into_par_iter()
-        .map(|piece| {
-            let mut sums = vec![0f32; per * n * PANEL];
-            vector.run(LinearForward { weight, xt, n, first: piece * per, sums: &mut sums });
+    // Each piece reads one stretch of the weight; the number of pieces depends on its shape alone.
+    let (slabs, panels) = (weight.inputs / ROWS, weight.outputs / PANEL);
+    let per = slabs.div_ceil(16);
+    let padded = n.next_multiple_of(LANES);
+    // [pieces, panels, n, PANEL]
+    let sums: Vec<Vec<f32>> = weight
+        .value
+        .par_chunks(per * ROWS * weight.outputs)
+        .zip(xt.par_chunks(per * ROWS * padded))
+        .map(|(tiles, xt)| {
+            let mut sums = vec![0f32; panels * n * PANEL];
+            vector.run(LinearForward { tiles, outputs: weight.outputs, xt, n, sums: &mut sums });
             sums
         })
         .collect();
-    for (p, sums) in sums.iter().flat_map(|s| s.chunks_exact(n * PANEL)).enumerate() {
-        for (image, sums) in sums.chunks_exact(PANEL).enumerate() {
-            for (l, sum) in sums.iter().enumerate() {
+    y.par_chunks_mut(weight.outputs).enumerate().for_each(|(image, y)| {
+        for (p, y) in y.chunks_exact_mut(PANEL).enumerate() {
+            let mut total = [0f32; PANEL];
+            for piece in &sums {
+                for (t, s) in total.iter_mut().zip(&piece[(p * n + image) * PANEL..][..PANEL]) {
+                    *t += s;
+                }
+            }
+            for (l, (y, sum)) in y.iter_mut().zip(total).enumerate() {
                 let out = p * PANEL + l;
                 let value = sum + bias[out];
                 let (kept, scale) = match dropout {
                     Some((d, keys)) => (d.keeps(keys[image], out), d.scale()),
                     None => (true, 1.0),
                 };
-                y[image * weight.outputs + out] = if value > 0.0 && kept { value * scale } else { 0.0 };
+                *y = if value > 0.0 && kept { value * scale } else { 0.0 };
             }
         }
-    }
+    });
 }
 
 struct LinearForward<'a> {
-    weight: &'a Tiled,
+    /// Whole slabs of the weight: `[slabs, outputs / PANEL, ROWS, PANEL]`.
+    tiles: &'a [f32],
+    outputs: usize,
+    /// The slabs' inputs.
     xt: &'a [f32],
     n: usize,
-    /// First panel; `sums` is `[panels, n, PANEL]`.
-    first: usize,
+    /// `[outputs / PANEL, n, PANEL]`: added onto.
     sums: &'a mut [f32],
 }
 
@@ -644,14 +748,18 @@ impl LinearForward<'_> {
     #[inline(always)]
     fn panels<S: Simd, const V: usize>(self, simd: S) {
         let padded = self.n.next_multiple_of(LANES);
-        let slab = ROWS * self.weight.outputs;
-        for (slab, xt) in self.weight.value.chunks_exact(slab).zip(self.xt.chunks_exact(ROWS * padded)) {
-            for (k, sums) in self.sums.chunks_exact_mut(self.n * PANEL).enumerate() {
-                let (tile, _) = S::as_simd_f32s(&slab[(self.first + k) * ROWS * PANEL..][..ROWS * PANEL]);
+        let mut ahead = self.tiles.chunks_exact(ROWS * PANEL).skip(AHEAD);
+        for (slab, xt) in self.tiles.chunks_exact(ROWS * self.outputs).zip(self.xt.chunks_exact(ROWS * padded)) {
+            for (tile, sums) in slab.chunks_exact(ROWS * PANEL).zip(self.sums.chunks_exact_mut(self.n * PANEL)) {
+                ahead.next().into_iter().for_each(read_ahead);
+                let (tile, _) = S::as_simd_f32s(tile);
                 let (sums, _) = S::as_mut_simd_f32s(sums);
                 let mut image = 0;
                 while image < self.n {
                     image += match self.n - image {
+                        // As many sums as hide the arithmetic's latency, and still fit into registers.
+                        16.. if V == 1 => images::<S, V, 16>(simd, tile, xt, padded, image, sums),
+                        8.. if V == 1 => images::<S, V, 8>(simd, tile, xt, padded, image, sums),
                         1 => images::<S, V, 1>(simd, tile, xt, padded, image, sums),
                         2 => images::<S, V, 2>(simd, tile, xt, padded, image, sums),
                         3 => images::<S, V, 3>(simd, tile, xt, padded, image, sums),
@@ -675,9 +783,10 @@ fn images<S: Simd, const V: usize, const I: usize>(
     sums: &mut [S::f32s],
 ) -> usize {
     let sums = &mut sums[first * V..][..I * V];
-    let mut acc: [[S::f32s; V]; I] = std::array::from_fn(|i| std::array::from_fn(|v| sums[i * V + v]));
+    let mut acc = [[simd.splat_f32s(0.0); V]; I];
+    acc.as_flattened_mut().copy_from_slice(sums);
     for (w, x) in tile.chunks_exact(V).zip(xt.chunks_exact(padded)) {
-        let x = &x[first..][..I];
+        let x: &[f32; I] = x[first..].first_chunk().expect("images first to first + I");
         for i in 0..I {
             let x = simd.splat_f32s(x[i]);
             for v in 0..V {
@@ -706,14 +815,14 @@ pub fn linear_backward(
     gradient: Option<&mut [f32]>,
 ) -> Vec<f32> {
     let (outputs, padded) = (weight.outputs, n.next_multiple_of(LANES));
-    // The gradient a panel, twice: [panels, n, PANEL] and [panels, PANEL, padded].
+    // The gradient a panel, twice: [panels, n, PANEL] and [panels, padded / LANES, PANEL, LANES].
     let panels = outputs / PANEL;
     let mut by_image = vec![0f32; panels * n * PANEL];
     let mut by_output = vec![0f32; panels * PANEL * padded];
     for (image, dz) in dz.chunks_exact(outputs).enumerate() {
         for (out, d) in dz.iter().enumerate() {
             by_image[(out / PANEL * n + image) * PANEL + out % PANEL] = *d;
-            by_output[out * padded + image] = *d;
+            by_output[((out / PANEL * padded + image) / LANES * PANEL + out % PANEL) * LANES + image % LANES] = *d;
         }
     }
     let mut dxt = vec![0f32; weight.inputs * padded];
@@ -774,16 +883,17 @@ impl LinearBackward<'_> {
             let w = &mut self.w[panel * tile..][..tile];
             // The input's gradient: dxt[row, images] += sum over the panel's outputs of w[row, out] * dz[out, images].
             let dz = &self.by_output[panel * PANEL * padded..][..PANEL * padded];
-            for (w, dxt) in w.chunks_exact(R * PANEL).zip(self.dxt.chunks_exact_mut(R * padded)) {
-                for block in 0..padded / LANES {
-                    let mut acc: [[S::f32s; L]; R] = std::array::from_fn(|r| {
-                        let (row, _) = S::as_simd_f32s(&dxt[r * padded + block * LANES..][..LANES]);
-                        std::array::from_fn(|l| row[l])
-                    });
-                    for out in 0..PANEL {
-                        let (d, _) = S::as_simd_f32s(&dz[out * padded + block * LANES..][..LANES]);
+            for (w, dxt) in w.as_chunks::<PANEL>().0.chunks_exact(R).zip(self.dxt.chunks_exact_mut(R * padded)) {
+                for (block, dz) in dz.chunks_exact(PANEL * LANES).enumerate() {
+                    let mut acc = [[simd.splat_f32s(0.0); L]; R];
+                    for r in 0..R {
+                        acc[r].copy_from_slice(S::as_simd_f32s(&dxt[r * padded + block * LANES..][..LANES]).0);
+                    }
+                    let (dz, _) = S::as_simd_f32s(dz);
+                    let rows: &[[f32; PANEL]; R] = w.first_chunk().expect("R rows");
+                    for (out, d) in dz.as_chunks::<L>().0[..PANEL].iter().enumerate() {
                         for r in 0..R {
-                            let w = simd.splat_f32s(w[r * PANEL + out]);
+                            let w = simd.splat_f32s(rows[r][out]);
                             for l in 0..L {
                                 acc[r][l] = simd.mul_add_e_f32s(w, d[l], acc[r][l]);
                             }
@@ -798,8 +908,16 @@ impl LinearBackward<'_> {
             // The weight's own gradient, R rows at a time: sum over images of x[row, image] * dz[image, outs].
             let (dz, _) = S::as_simd_f32s(&self.by_image[panel * n * PANEL..][..n * PANEL]);
             for row in (0..ROWS).step_by(R) {
+                // These rows of the next tile.
+                let next = (panel + 1) * tile + row * PANEL..(panel + 1) * tile + (row + R) * PANEL;
+                for values in [&self.w, &self.m, &self.v] {
+                    values.get(next.clone()).into_iter().for_each(read_ahead);
+                }
                 let mut acc = [[simd.splat_f32s(0.0); V]; R];
-                let x: [&[f32]; R] = std::array::from_fn(|r| &self.xt[(row + r) * padded..][..n]);
+                let mut x = [&self.xt[..0]; R];
+                for (r, x) in x.iter_mut().enumerate() {
+                    *x = &self.xt[(row + r) * padded..][..n];
+                }
                 for (image, d) in dz.chunks_exact(V).enumerate() {
                     for r in 0..R {
                         let x = simd.splat_f32s(x[r][image]);

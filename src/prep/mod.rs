@@ -6,7 +6,7 @@
 
 use crate::atomic;
 use crate::context::Context;
-use crate::decode::{self, Rgb};
+use crate::decode::{self, Rgb, Window};
 use crate::error::{Error, Result};
 use crate::rows::{IssueRow, ManifestRow, unusable};
 use crate::schema::{ISSUES, MANIFEST, TENSORS};
@@ -18,6 +18,7 @@ use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -128,22 +129,28 @@ pub fn square(row: &ManifestRow, settings: &Settings) -> Result<(Square, Cut)> {
     }
 }
 
-/// Cuts `square` out and resizes it to `size_px`: `[size, size, 3]`, u8. Every picture that a model sees, while
-/// training or later, is made here.
+/// Cuts `square` out and resizes it to `size_px`: `[size, size, 3]`, u8. `image` is the picture or a part of it that
+/// `square` counts from; where the square reaches over its edge, the edge's pixels are repeated. Every picture that a
+/// model sees, while training or later, is made here.
 pub fn picture(image: &Rgb, square: Square, settings: &Settings) -> Vec<u8> {
     let side = square.side as usize;
     let (width, height) = (i64::from(image.width_px), i64::from(image.height_px));
-    let columns: Vec<usize> = (0..square.side).map(|i| (square.x + i).clamp(0, width - 1) as usize * 3).collect();
-    let mut cut = Vec::with_capacity(side * side * 3);
-    for i in 0..square.side {
-        let y = (square.y + i).clamp(0, height - 1) as usize;
-        let row = &image.pixels[y * width as usize * 3..][..width as usize * 3];
-        for x in &columns {
-            cut.extend_from_slice(&row[*x..x + 3]);
+    let cut = if (square.x, square.y, square.side, square.side) == (0, 0, width, height) {
+        Cow::Borrowed(&image.pixels)
+    } else {
+        let columns: Vec<usize> = (0..square.side).map(|i| (square.x + i).clamp(0, width - 1) as usize * 3).collect();
+        let mut cut = Vec::with_capacity(side * side * 3);
+        for i in 0..square.side {
+            let y = (square.y + i).clamp(0, height - 1) as usize;
+            let row = &image.pixels[y * width as usize * 3..][..width as usize * 3];
+            for x in &columns {
+                cut.extend_from_slice(&row[*x..x + 3]);
+            }
         }
-    }
+        Cow::Owned(cut)
+    };
     if side == settings.size_px as usize {
-        return cut;
+        return cut.into_owned();
     }
     let filter = match settings.filter {
         Filter::Bilinear => FilterType::Bilinear,
@@ -341,13 +348,23 @@ fn one(raw: &Path, row: &ManifestRow, settings: &Settings) -> Result<Vec<u8>> {
         let (reason, command) = ("it has changed since it was ingested".into(), "wbc ingest".into());
         return Err(Error::Stale { path, reason, command });
     }
-    let image = decode::rgb(&bytes, &path).map_err(|error| match error {
+    let square = square(row, settings)?.0;
+    // The part of the square that lies in the image; nothing else is decoded.
+    let (width, height) = (i64::from(row.width_px), i64::from(row.height_px));
+    let (x, y) = (square.x.clamp(0, width - 1), square.y.clamp(0, height - 1));
+    let window = Window {
+        x: x as u32,
+        y: y as u32,
+        width: ((square.x + square.side).min(width) - x) as u32,
+        height: ((square.y + square.side).min(height) - y) as u32,
+    };
+    let image = decode::window(&bytes, &path, window).map_err(|error| match error {
         Error::Image { path, message } => {
             Error::Image { path, message: message + ". wbc check finds all such files and leaves them out" }
         }
         other => other,
     })?;
-    Ok(picture(&image, square(row, settings)?.0, settings))
+    Ok(picture(&image, Square { x: square.x - x, y: square.y - y, ..square }, settings))
 }
 
 #[cfg(test)]

@@ -409,20 +409,10 @@ fn announce(data: &Data, settings: &Settings, folds: &[u32], ctx: &Context) -> R
         settings.epochs,
         images / folds.len(),
         settings.batch,
-        human(seconds),
+        crate::progress::human(seconds),
         rayon::current_num_threads(),
     ));
     Ok(())
-}
-
-/// "40 s", "12 min", "3.5 h", "2.1 days".
-fn human(seconds: f64) -> String {
-    match seconds {
-        s if s < 120.0 => format!("{s:.0} s"),
-        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
-        s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
-        s => format!("{:.1} days", s / 86_400.0),
-    }
 }
 
 /// Trains one fold from its checkpoint (or from the start) to the end and predicts its test images. Returns the

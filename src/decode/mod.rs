@@ -1,8 +1,11 @@
-//! Image files → header or RGB pixels. JPEG goes through `zune-jpeg` directly, the others through `image`.
+//! Image files → header or RGB pixels. Usual JPEGs go through [`jpeg`], the others through `zune-jpeg`; other
+//! formats through `image`.
 
 use crate::error::{Error, Result};
 use std::io::Cursor;
 use std::path::Path;
+
+mod jpeg;
 
 /// Larger pictures are refused before anything is allocated for them: a header can claim any size.
 pub const MAX_PIXELS: u64 = 1 << 28;
@@ -33,9 +36,13 @@ pub fn header(bytes: &[u8], path: &Path) -> Result<Header> {
     let (kind, format) = format_of(bytes).ok_or_else(|| {
         image_error("expected the first bytes of a JPEG, PNG, BMP or TIFF, found something else".into())
     })?;
-    let (width_px, height_px) = image::ImageReader::with_format(Cursor::new(bytes), kind)
-        .into_dimensions()
-        .map_err(|e| image_error(e.to_string()))?;
+    let quick = if format == "jpeg" { jpeg::size(bytes).ok() } else { None };
+    let (width_px, height_px) = match quick {
+        Some(size) => size,
+        None => image::ImageReader::with_format(Cursor::new(bytes), kind)
+            .into_dimensions()
+            .map_err(|e| image_error(e.to_string()))?,
+    };
     if width_px == 0 || height_px == 0 || u64::from(width_px) * u64::from(height_px) > MAX_PIXELS {
         return Err(image_error(format!(
             "expected 1 to {MAX_PIXELS} pixels, found a header that claims {width_px} x {height_px}"
@@ -44,15 +51,48 @@ pub fn header(bytes: &[u8], path: &Path) -> Result<Header> {
     Ok(Header { format, width_px, height_px })
 }
 
+/// A rectangle of a picture, px.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub x: u32,
+    pub y: u32,
+    pub width: u32,
+    pub height: u32,
+}
+
 /// Decodes a whole picture to 8-bit RGB: grey is spread to three channels, alpha dropped, 16 bits rounded to 8.
 ///
 /// # Errors
 /// [`Error::Image`] where [`header`] fails or the pixels cannot be decoded (a truncated file, say).
 pub fn rgb(bytes: &[u8], path: &Path) -> Result<Rgb> {
+    part(bytes, path, None)
+}
+
+/// Decodes a window of a picture, as [`rgb`] does the whole; of JPEGs, not much more than the window.
+///
+/// # Errors
+/// As [`rgb`]; also where the window reaches over the edge.
+pub fn window(bytes: &[u8], path: &Path, window: Window) -> Result<Rgb> {
+    part(bytes, path, Some(window))
+}
+
+fn part(bytes: &[u8], path: &Path, part: Option<Window>) -> Result<Rgb> {
     let head = header(bytes, path)?;
     let image_error = |message: String| Error::Image { path: path.into(), message };
+    let whole = Window { x: 0, y: 0, width: head.width_px, height: head.height_px };
+    let wanted = part.unwrap_or(whole);
+    let inside = |start: u32, length: u32, end: u32| start.checked_add(length).is_some_and(|last| last <= end);
+    if !inside(wanted.x, wanted.width, whole.width) || !inside(wanted.y, wanted.height, whole.height) {
+        return Err(image_error(format!("expected a window inside {whole:?}, found {wanted:?}")));
+    }
+    let rgb = |window: Window, pixels| Rgb { width_px: window.width, height_px: window.height, pixels };
+    if head.format == "jpeg"
+        && let Ok(pixels) = jpeg::decode(bytes, wanted)
+    {
+        return Ok(rgb(wanted, pixels));
+    }
     let pixels = if head.format == "jpeg" {
-        jpeg(bytes).map_err(image_error)?
+        other_jpeg(bytes).map_err(image_error)?
     } else {
         let (kind, _) = format_of(bytes).expect("header() knew the format");
         image::load(Cursor::new(bytes), kind).map_err(|e| image_error(e.to_string()))?.into_rgb8().into_raw()
@@ -61,7 +101,12 @@ pub fn rgb(bytes: &[u8], path: &Path) -> Result<Rgb> {
     if pixels.len() != expected {
         return Err(image_error(format!("expected {expected} bytes of pixels, found {}", pixels.len())));
     }
-    Ok(Rgb { width_px: head.width_px, height_px: head.height_px, pixels })
+    if wanted == whole {
+        return Ok(rgb(whole, pixels));
+    }
+    let (x, width) = (wanted.x as usize * 3, wanted.width as usize * 3);
+    let rows = pixels.chunks_exact(head.width_px as usize * 3).skip(wanted.y as usize).take(wanted.height as usize);
+    Ok(rgb(wanted, rows.flat_map(|row| &row[x..x + width]).copied().collect()))
 }
 
 /// Format and its name from the first bytes; `None` for anything but the four formats.
@@ -76,8 +121,9 @@ pub(crate) fn format_of(bytes: &[u8]) -> Option<(image::ImageFormat, &'static st
     }
 }
 
-/// Strict: a truncated scan is an error, not a half-grey picture.
-fn jpeg(bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {
+/// The JPEGs that [`jpeg`] leaves: progressive ones, odd sampling, CMYK. Strict: a truncated scan is an error, not a
+/// half-grey picture.
+fn other_jpeg(bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {
     use zune_core::bytestream::ZCursor;
     use zune_core::colorspace::ColorSpace;
     use zune_core::options::DecoderOptions;

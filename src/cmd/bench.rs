@@ -1,0 +1,166 @@
+//! `wbc bench`: what to expect of this machine.
+
+use super::{Globals, Outcome};
+use crate::bench::{Drawn, Format, Trainee, median, timed};
+use crate::context::Context;
+use crate::nn::kernel::Vector;
+use crate::pipeline::{BUILT_IN, Pipeline};
+use crate::progress::Silent;
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+use std::time::Duration;
+
+/// Times training, inference and the data path on drawn cells (in a temporary folder), and says how long the recipes
+/// would take. Takes about a minute. Other programs' work shows in the figures: run it on a machine at rest.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Images of the data set that the recipes' times are for [default: those of the paper's CUK]
+    #[arg(long, value_name = "N", default_value = "6562")]
+    images: u64,
+    /// Seconds for each figure
+    #[arg(long, value_name = "S", default_value = "3")]
+    seconds: u64,
+}
+
+/// The figures; scripts may rely on the names.
+#[derive(Serialize)]
+struct Figures {
+    wnet_step_b5_ms: f64,
+    wnet_step_b32_ms: f64,
+    wnet_infer_b64_images_per_s: f64,
+    /// Once there is a ResNet50.
+    resnet50_step_b32_s: Option<f64>,
+    jpeg_images_per_s: f64,
+    bmp_images_per_s: f64,
+    ingest_images_per_s: f64,
+    check_images_per_s: f64,
+    threads: usize,
+    vector: &'static str,
+    /// Images that the recipes' times are for.
+    images: u64,
+    recipes: Vec<Recipe>,
+}
+
+/// How long a recipe's training would take.
+#[derive(Serialize)]
+struct Recipe {
+    name: String,
+    model: String,
+    epochs: u32,
+    batch: usize,
+    folds: u32,
+    train_s: f64,
+}
+
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
+    let progress = globals.progress();
+    let silent = Silent;
+    let quiet: &Context = &globals.context(globals.seed.unwrap_or(0), &silent);
+    let said = |what: &str| crate::progress::Progress::log(&progress, what);
+    let budget = Duration::from_secs(args.seconds);
+    let dir = tempfile::tempdir()?;
+    said("drawing cells");
+    let drawn = Drawn::new(dir.path(), 1000, 60, quiet)?;
+    let rate = |format: Format, time: Duration| drawn.files(format) as f64 / time.as_secs_f64();
+
+    said("ingest");
+    let ingest = median(3, budget, || timed(|| drawn.ingest(Format::Jpeg, quiet)))?;
+    said("check");
+    let check = median(3, budget, || drawn.check(Format::Jpeg, quiet))?;
+    said("JPEG to shards");
+    let jpeg = median(3, budget, || timed(|| drawn.preprocess(Format::Jpeg, quiet)))?;
+    said("BMP to shards");
+    let bmp = median(3, budget, || timed(|| drawn.preprocess(Format::Bmp, quiet)))?;
+
+    let mut wnet = Trainee::new("wnet", Vector::detect())?;
+    let mut step = |n: usize| -> anyhow::Result<Duration> {
+        said(&format!("W-Net, batch {n}"));
+        let examples = drawn.batch(n)?;
+        Ok(median(5, budget, || {
+            quiet.check_stop()?;
+            wnet.step(&examples)
+        })?)
+    };
+    let (b5, b32) = (step(5)?, step(32)?);
+    said("W-Net, inference");
+    let examples = drawn.batch(64)?;
+    let infer = median(5, budget, || wnet.predict(&examples))?;
+
+    let infer_rate = 64.0 / infer.as_secs_f64();
+    let figures = Figures {
+        wnet_step_b5_ms: 1e3 * b5.as_secs_f64(),
+        wnet_step_b32_ms: 1e3 * b32.as_secs_f64(),
+        wnet_infer_b64_images_per_s: infer_rate,
+        resnet50_step_b32_s: None,
+        jpeg_images_per_s: rate(Format::Jpeg, jpeg),
+        bmp_images_per_s: rate(Format::Bmp, bmp),
+        ingest_images_per_s: rate(Format::Jpeg, ingest),
+        check_images_per_s: rate(Format::Jpeg, check),
+        threads: rayon::current_num_threads(),
+        vector: Vector::detect().name(),
+        images: args.images,
+        recipes: recipes(args.images, [(5, b5), (32, b32)], infer_rate)?,
+    };
+    globals.print(&figures, &figures)?;
+    Ok(Outcome::Done)
+}
+
+/// The built-in recipes whose batch was timed.
+fn recipes(images: u64, steps: [(usize, Duration); 2], infer_rate: f64) -> anyhow::Result<Vec<Recipe>> {
+    let mut recipes = Vec::new();
+    for (name, _) in BUILT_IN {
+        let Pipeline { split, train, .. } = Pipeline::load(name)?;
+        let Some((_, step)) = steps.iter().find(|(batch, _)| *batch == train.batch) else { continue };
+        let folds = f64::from(split.folds);
+        let seen = images as f64 * (folds - 1.0) * f64::from(train.epochs);
+        let predicted = images as f64 * train.test_views as f64;
+        recipes.push(Recipe {
+            name: name.into(),
+            model: train.model,
+            epochs: train.epochs,
+            batch: train.batch,
+            folds: split.folds,
+            train_s: seen / train.batch as f64 * step.as_secs_f64() + predicted / infer_rate,
+        });
+    }
+    Ok(recipes)
+}
+
+impl std::fmt::Display for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["What", "Here", "Unit"]);
+        let rows = [
+            ("W-Net, a training step of 5 images", self.wnet_step_b5_ms, "ms"),
+            ("W-Net, a training step of 32 images", self.wnet_step_b32_ms, "ms"),
+            ("W-Net, inference in batches of 64", self.wnet_infer_b64_images_per_s, "images/s"),
+            ("JPEG 360 x 361 to shards of 128 x 128", self.jpeg_images_per_s, "images/s"),
+            ("BMP 720 x 576 to shards of 128 x 128", self.bmp_images_per_s, "images/s"),
+            ("ingest, JPEG files to manifest", self.ingest_images_per_s, "images/s"),
+            ("check, JPEG files to issues", self.check_images_per_s, "images/s"),
+        ];
+        for (what, value, unit) in rows {
+            let value = if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") };
+            table.add_row([what, &value, unit]);
+        }
+        if let Some(column) = table.column_mut(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        writeln!(f, "{table}")?;
+        write!(f, "{} threads, {} vectors; drawn cells, from the page cache, medians", self.threads, self.vector)?;
+        for r in &self.recipes {
+            write!(
+                f,
+                "\n{}: {} on {} images, {} folds, {} epochs, batch {}: about {}",
+                r.name,
+                r.model,
+                self.images,
+                r.folds,
+                r.epochs,
+                r.batch,
+                crate::progress::human(r.train_s)
+            )?;
+        }
+        Ok(())
+    }
+}

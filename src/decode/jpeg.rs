@@ -1,0 +1,790 @@
+//! A window of a baseline JPEG, decoded without the rest.
+//!
+//! A cell's cut is a third of its picture. Entropy coding has to be followed from the top, but no further than the
+//! window's last row, and only the blocks under the window are transformed, upsampled and converted. The arithmetic is
+//! libjpeg's ("islow" DCT, "fancy" upsampling, 16-bit colour conversion), so that pixels are those that Pillow and
+//! OpenCV see, to the bit.
+//!
+//! Baseline and extended Huffman pictures of 8 bits, grey or YCbCr with the usual sampling, in one scan; the caller
+//! decodes others with a general library.
+
+use super::Window;
+use pulp::{Arch, WithSimd};
+
+/// Why a picture was not decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A kind of JPEG that this decoder leaves to others.
+    Unsupported,
+    /// What is wrong with the bytes.
+    Broken(&'static str),
+}
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+/// Bits that the Huffman tables look up at once; longer codes are rare.
+const LOOK: u32 = 11;
+
+/// The place of each coefficient of the scan in the 8 x 8 block; behind the 64, where runs in broken files lead.
+const ZIGZAG: [u8; 128] = {
+    let (mut order, mut k, mut diagonal) = ([63u8; 128], 0, 0);
+    while diagonal < 15 {
+        let mut i = 0;
+        while i <= diagonal {
+            let (row, column) = if diagonal % 2 == 0 { (diagonal - i, i) } else { (i, diagonal - i) };
+            if row < 8 && column < 8 {
+                order[k] = (row * 8 + column) as u8;
+                k += 1;
+            }
+            i += 1;
+        }
+        diagonal += 1;
+    }
+    order
+};
+
+/// Zero bytes behind each stretch of the scan, so that whole words can be read at its end.
+const PAD: usize = 16;
+
+/// A Huffman table: whole coefficients by the next [`LOOK`] bits; longer ones by their codes' limits.
+struct Huffman<'a> {
+    quick: Box<[Quick; 1 << LOOK]>,
+    /// First code past those of each length, left-aligned in 16 bits.
+    limits: [u32; 18],
+    offsets: [i32; 17],
+    symbols: &'a [u8],
+}
+
+/// What the next bits are, where code and value fit into [`LOOK`] bits.
+#[derive(Clone, Copy, Default)]
+#[repr(align(4))]
+struct Quick {
+    value: i16,
+    /// Places to go on in the block; [`END`] for the end of the block. (In a DC table, of no meaning.)
+    step: u8,
+    /// Bits in all; 0 where they do not fit.
+    bits: u8,
+}
+
+/// [`Quick::step`] of the end of a block.
+const END: u8 = 64;
+
+impl<'a> Huffman<'a> {
+    fn new(counts: &[u8; 16], symbols: &'a [u8]) -> Result<Self> {
+        let mut quick = Box::new([Quick::default(); 1 << LOOK]);
+        let (mut limits, mut offsets) = ([u32::MAX; 18], [0; 17]);
+        let (mut code, mut k) = (0u32, 0usize);
+        for length in 1..=16u32 {
+            offsets[length as usize] = k as i32 - code as i32;
+            for _ in 0..counts[length as usize - 1] {
+                if code >= 1 << length {
+                    return Err(Refusal::Broken("a Huffman table with too many codes"));
+                }
+                let (run, size) = (symbols[k] >> 4, u32::from(symbols[k] & 15));
+                if length + size <= LOOK {
+                    let step = if size == 0 && run == 0 { END } else { run + 1 };
+                    let free = LOOK - length - size;
+                    for value in 0..1 << size {
+                        let first = ((code << size | value) << free) as usize;
+                        let bits = (length + size) as u8;
+                        quick[first..first + (1 << free)].fill(Quick { value: extend(value, size) as i16, step, bits });
+                    }
+                }
+                code += 1;
+                k += 1;
+            }
+            limits[length as usize] = code << (16 - length);
+            code <<= 1;
+        }
+        limits[17] = u32::MAX;
+        Ok(Self { quick, limits, offsets, symbols })
+    }
+}
+
+/// A value's bits as a number: those that begin with 0 are negative.
+#[inline(always)]
+fn extend(bits: u32, size: u32) -> i32 {
+    let bits = bits as i32;
+    if size > 0 && bits < 1 << (size - 1) { bits - (1 << size) + 1 } else { bits }
+}
+
+/// The scan's bits, stuffing removed.
+struct Bits<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    buffer: u64,
+    held: u32,
+}
+
+impl<'a> Bits<'a> {
+    /// `bytes` ends in eight bytes that are not the scan's.
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, buffer: 0, held: 0 }
+    }
+
+    /// At least 56 bits in the buffer, zeros past the end.
+    #[inline(always)]
+    fn fill(&mut self) {
+        if let Some(next) = self.bytes.get(self.at..self.at + 8) {
+            let next = u64::from_be_bytes(next.try_into().expect("eight bytes"));
+            self.buffer |= next >> self.held;
+            let taken = (63 - self.held) >> 3;
+            self.at += taken as usize;
+            self.held += taken * 8;
+        } else {
+            self.held = 63;
+            self.at = self.bytes.len();
+        }
+    }
+
+    #[inline(always)]
+    fn peek(&self, n: u32) -> u32 {
+        (self.buffer >> (64 - n)) as u32
+    }
+
+    #[inline(always)]
+    fn skip(&mut self, n: u32) {
+        self.buffer <<= n;
+        self.held = self.held.wrapping_sub(n);
+    }
+
+    /// The next symbol, by its code's length.
+    #[inline(never)]
+    fn symbol(&mut self, table: &Huffman) -> Result<u8> {
+        let code = self.peek(16);
+        let length = (1..).find(|length| code < table.limits[*length]).expect("the last limit is above all codes");
+        let broken = Refusal::Broken("a code that its Huffman table does not have");
+        if length > 16 {
+            return Err(broken);
+        }
+        self.skip(length as u32);
+        let at = (code >> (16 - length)) as i32 + table.offsets[length];
+        table.symbols.get(at as usize).copied().ok_or(broken)
+    }
+
+    #[inline(always)]
+    fn value(&mut self, size: u32) -> i32 {
+        if size == 0 {
+            return 0;
+        }
+        let bits = self.peek(size);
+        self.skip(size);
+        extend(bits, size)
+    }
+}
+
+struct Component {
+    id: u8,
+    h: usize,
+    v: usize,
+    quantise: usize,
+    dc: usize,
+    ac: usize,
+}
+
+#[derive(Default)]
+struct Header<'a> {
+    width: usize,
+    height: usize,
+    components: Vec<Component>,
+    quantise: [Option<[u16; 64]>; 4],
+    /// Huffman tables, DC then AC: code counts by length, and symbols.
+    huffman: [[Option<(&'a [u8; 16], &'a [u8])>; 4]; 2],
+    restart: usize,
+    /// Where the scan's bits begin.
+    scan: usize,
+}
+
+/// Reads the segments up to the first scan, or to the picture's size.
+fn header(bytes: &[u8], only_size: bool) -> Result<Header<'_>> {
+    let broken = |what| Refusal::Broken(what);
+    let mut header = Header::default();
+    let mut at = 2;
+    if bytes.get(..2) != Some(&[0xFF, 0xD8]) {
+        return Err(broken("no JPEG"));
+    }
+    loop {
+        while bytes.get(at) == Some(&0xFF) && bytes.get(at + 1) == Some(&0xFF) {
+            at += 1;
+        }
+        let (Some(0xFF), Some(&marker)) = (bytes.get(at), bytes.get(at + 1)) else {
+            return Err(broken("no marker where one must be"));
+        };
+        let length = bytes.get(at + 2..at + 4).map_or(0, |l| usize::from(l[0]) << 8 | usize::from(l[1]));
+        let body = bytes.get(at + 4..at + 2 + length.max(2)).ok_or(broken("a segment that ends too early"))?;
+        at += 2 + length;
+        let short = broken("a segment that is too short");
+        match marker {
+            0xC0 | 0xC1 => {
+                let [8, h1, h0, w1, w0, count, rest @ ..] = body else { return Err(Refusal::Unsupported) };
+                header.height = usize::from(*h1) << 8 | usize::from(*h0);
+                header.width = usize::from(*w1) << 8 | usize::from(*w0);
+                if header.height == 0 || header.width == 0 || ![1, 3].contains(count) || !header.components.is_empty() {
+                    return Err(Refusal::Unsupported);
+                }
+                for c in 0..usize::from(*count) {
+                    let [id, sampling, table] = *rest.get(c * 3..c * 3 + 3).ok_or(short)? else { unreachable!() };
+                    let (h, v, quantise) = (usize::from(sampling >> 4), usize::from(sampling & 15), usize::from(table));
+                    header.components.push(Component { id, h, v, quantise, dc: 0, ac: 0 });
+                    if quantise > 3 {
+                        return Err(broken("a quantisation table that cannot be"));
+                    }
+                }
+                if only_size {
+                    return Ok(header);
+                }
+            }
+            0xC2..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCF => return Err(Refusal::Unsupported),
+            0xC4 => {
+                let mut rest = body;
+                while let [which, tail @ ..] = rest {
+                    let counts: &[u8; 16] = tail.first_chunk().ok_or(Refusal::Broken("a segment that is too short"))?;
+                    let total: usize = counts.iter().map(|c| usize::from(*c)).sum();
+                    let symbols = tail.get(16..16 + total).ok_or(Refusal::Broken("a segment that is too short"))?;
+                    let kind = header.huffman.get_mut(usize::from(which >> 4));
+                    let table = kind.and_then(|tables| tables.get_mut(usize::from(which & 15)));
+                    *table.ok_or(broken("a Huffman table that cannot be"))? = Some((counts, symbols));
+                    rest = &tail[16 + total..];
+                }
+            }
+            0xDB => {
+                let mut rest = body;
+                while let [which, tail @ ..] = rest {
+                    let wide = which >> 4 != 0;
+                    let values = tail
+                        .get(..if wide { 128 } else { 64 })
+                        .ok_or(Refusal::Broken("a segment that is too short"))?;
+                    let mut table = [0u16; 64];
+                    for (k, place) in ZIGZAG[..64].iter().enumerate() {
+                        table[usize::from(*place)] = match wide {
+                            true => u16::from_be_bytes([values[2 * k], values[2 * k + 1]]),
+                            false => values[k].into(),
+                        };
+                    }
+                    *header
+                        .quantise
+                        .get_mut(usize::from(which & 15))
+                        .ok_or(broken("a quantisation table that cannot be"))? = Some(table);
+                    rest = &tail[values.len()..];
+                }
+            }
+            0xDD => {
+                let [high, low, ..] = *body else { return Err(short) };
+                header.restart = usize::from(high) << 8 | usize::from(low);
+            }
+            // Adobe's: 0 is RGB or CMYK.
+            0xEE if body.starts_with(b"Adobe") && body.get(11) == Some(&0) => return Err(Refusal::Unsupported),
+            0xDA => {
+                let [count, rest @ ..] = body else { return Err(short) };
+                if usize::from(*count) != header.components.len() || header.components.is_empty() {
+                    return Err(Refusal::Unsupported);
+                }
+                for (c, component) in header.components.iter_mut().enumerate() {
+                    let [id, tables] =
+                        *rest.get(c * 2..c * 2 + 2).ok_or(Refusal::Broken("a segment that is too short"))?
+                    else {
+                        unreachable!()
+                    };
+                    if id != component.id {
+                        return Err(Refusal::Unsupported);
+                    }
+                    (component.dc, component.ac) = (usize::from(tables >> 4) & 3, usize::from(tables) & 3);
+                }
+                header.scan = at;
+                return Ok(header);
+            }
+            _ => {}
+        }
+        if length < 2 {
+            return Err(broken("a segment without a length"));
+        }
+    }
+}
+
+/// Stretches of the scan between restart markers, stuffing removed, eight zero bytes behind each.
+///
+/// Only as many as `wanted`. The second value says whether the scan was ended by a marker, not by the file's end.
+fn unstuff(bytes: &[u8], out: &mut Vec<u8>) -> (Vec<usize>, bool) {
+    out.clear();
+    out.reserve(bytes.len() + 64);
+    let mut ends = Vec::new();
+    let mut rest = bytes;
+    loop {
+        let Some(at) = memchr::memchr(0xFF, rest) else {
+            out.extend_from_slice(rest);
+            ends.push(out.len());
+            return (ends, false);
+        };
+        out.extend_from_slice(&rest[..at]);
+        match rest.get(at + 1) {
+            Some(0) => {
+                out.push(0xFF);
+                rest = &rest[at + 2..];
+            }
+            Some(0xD0..=0xD7) => {
+                ends.push(out.len());
+                out.extend_from_slice(&[0; PAD]);
+                rest = &rest[at + 2..];
+            }
+            Some(0xFF) => rest = &rest[at + 1..],
+            Some(_) => {
+                ends.push(out.len());
+                return (ends, true);
+            }
+            None => {
+                ends.push(out.len());
+                return (ends, false);
+            }
+        }
+    }
+}
+
+/// One component's samples under the window.
+struct Plane {
+    /// Blocks of the window: first and past the last, across and down.
+    columns: (usize, usize),
+    rows: (usize, usize),
+    /// Samples a row.
+    stride: usize,
+    samples: Vec<u8>,
+    /// Samples of the whole component.
+    width: usize,
+    height: usize,
+}
+
+impl Plane {
+    /// A row of the component, from the first of its blocks on.
+    #[inline(always)]
+    fn line(&self, y: usize) -> &[u8] {
+        &self.samples[(y - self.rows.0 * 8) * self.stride..][..self.stride]
+    }
+}
+
+/// Width and height of a JPEG, read from its header.
+pub fn size(bytes: &[u8]) -> Result<(u32, u32)> {
+    header(bytes, true).map(|h| (h.width as u32, h.height as u32))
+}
+
+/// Decodes a window to RGB: `[height, width, 3]`.
+///
+/// # Errors
+/// [`Refusal::Unsupported`], also for a window that is empty or reaches over the edge; [`Refusal::Broken`] where the
+/// scan ends before the window does or the bytes cannot be.
+pub fn decode(bytes: &[u8], window: Window) -> Result<Vec<u8>> {
+    let header = header(bytes, false)?;
+    let [x, y, width, height] = [window.x, window.y, window.width, window.height].map(|v| v as usize);
+    Arch::new().dispatch(Decode { bytes, header: &header, window: Area { x, y, width, height } })
+}
+
+/// A window in places of memory.
+#[derive(Clone, Copy)]
+struct Area {
+    x: usize,
+    y: usize,
+    width: usize,
+    height: usize,
+}
+
+struct Decode<'a> {
+    bytes: &'a [u8],
+    header: &'a Header<'a>,
+    window: Area,
+}
+
+impl WithSimd for Decode<'_> {
+    type Output = Result<Vec<u8>>;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Self::Output {
+        self.run()
+    }
+}
+
+impl Decode<'_> {
+    #[inline(always)]
+    fn run(self) -> Result<Vec<u8>> {
+        let h = self.header;
+        let window = self.window;
+        if window.width == 0
+            || window.height == 0
+            || window.x + window.width > h.width
+            || window.y + window.height > h.height
+        {
+            return Err(Refusal::Unsupported);
+        }
+        let sampling: Vec<(usize, usize)> = h.components.iter().map(|c| (c.h, c.v)).collect();
+        let (hmax, vmax) = match sampling.as_slice() {
+            [_] => (1, 1),
+            [luma @ ((1, 1) | (2, 1) | (2, 2)), (1, 1), (1, 1)] => *luma,
+            _ => return Err(Refusal::Unsupported),
+        };
+        let single = h.components.len() == 1;
+        let mcus_across = h.width.div_ceil(8 * hmax);
+        let mcus_down = h.height.div_ceil(8 * vmax);
+        // Chroma needs a sample more on each side.
+        let mut planes: Vec<Plane> = h
+            .components
+            .iter()
+            .map(|c| {
+                let (ch, cv) = if single { (1, 1) } else { (c.h, c.v) };
+                let (across, down) = (hmax / ch, vmax / cv);
+                let width = h.width.div_ceil(across);
+                let height = h.height.div_ceil(down);
+                let margin = usize::from(across * down > 1);
+                let span = |start: usize, length: usize, share: usize, whole: usize| {
+                    let first = (start / share).saturating_sub(margin) / 8;
+                    let last = ((start + length - 1) / share + margin).min(whole - 1) / 8;
+                    (first, last + 1)
+                };
+                let columns = span(window.x, window.width, across, width);
+                let rows = span(window.y, window.height, down, height);
+                let stride = (columns.1 - columns.0) * 8;
+                let samples = vec![0; stride * (rows.1 - rows.0) * 8];
+                Plane { columns, rows, stride, samples, width, height }
+            })
+            .collect();
+        let last_mcu_row = {
+            let by_plane = h.components.iter().zip(&planes).map(|(c, p)| {
+                let cv = if single { 1 } else { c.v };
+                p.rows.1.div_ceil(cv)
+            });
+            by_plane.max().unwrap_or(0).min(mcus_down)
+        };
+        let missing = Refusal::Broken("a table is missing");
+        let build = |kind: usize, which: usize| match h.huffman[kind][which] {
+            Some((counts, symbols)) => Huffman::new(counts, symbols),
+            None => Err(missing),
+        };
+        // Components share tables more often than not.
+        let mut built: Vec<(usize, usize, Huffman)> = Vec::new();
+        for (kind, which) in h.components.iter().flat_map(|c| [(0, c.dc), (1, c.ac)]) {
+            if !built.iter().any(|(k, w, _)| (*k, *w) == (kind, which)) {
+                built.push((kind, which, build(kind, which)?));
+            }
+        }
+        let find = |kind, which| built.iter().find(|(k, w, _)| (*k, *w) == (kind, which)).map(|(.., t)| t);
+        let tables: Vec<(&[u16; 64], &Huffman, &Huffman)> = h
+            .components
+            .iter()
+            .map(|c| Some((h.quantise[c.quantise].as_ref()?, find(0, c.dc)?, find(1, c.ac)?)))
+            .collect::<Option<_>>()
+            .ok_or(missing)?;
+
+        let mut scan = Vec::new();
+        let (mut ends, whole) = unstuff(&self.bytes[h.scan..], &mut scan);
+        if !whole {
+            return Err(Refusal::Broken("the picture ends too early"));
+        }
+        scan.extend_from_slice(&[0; PAD]);
+        ends.reverse();
+        let mut end = ends.pop().ok_or(Refusal::Broken("the picture ends too early"))?;
+        let mut bits = Bits::new(&scan[..end + PAD]);
+        let mut dc = [0i32; 3];
+        let mut until_restart = h.restart;
+        let mut block = [0i32; 64];
+        for my in 0..last_mcu_row {
+            for mx in 0..mcus_across {
+                if h.restart > 0 {
+                    if until_restart == 0 {
+                        let start = end + PAD;
+                        end = ends.pop().ok_or(Refusal::Broken("the picture ends too early"))?;
+                        bits = Bits::new(&scan[..end + PAD]);
+                        bits.at = start;
+                        dc = [0; 3];
+                        until_restart = h.restart;
+                    }
+                    until_restart -= 1;
+                }
+                for (c, plane) in planes.iter_mut().enumerate() {
+                    let (ch, cv) = if single { (1, 1) } else { (h.components[c].h, h.components[c].v) };
+                    let (quantise, dc_table, ac_table) = tables[c];
+                    for v in 0..cv {
+                        for hh in 0..ch {
+                            let (bx, by) = (mx * ch + hh, my * cv + v);
+                            let wanted = (plane.columns.0..plane.columns.1).contains(&bx)
+                                && (plane.rows.0..plane.rows.1).contains(&by);
+                            if wanted {
+                                let last = read_block::<true>(
+                                    &mut bits, dc_table, ac_table, &mut dc[c], quantise, &mut block,
+                                )?;
+                                let at = (by - plane.rows.0) * 8 * plane.stride + (bx - plane.columns.0) * 8;
+                                let stride = plane.stride;
+                                let out = &mut plane.samples[at..at + 7 * stride + 8];
+                                inverse(&mut block, last, out, stride);
+                            } else {
+                                read_block::<false>(&mut bits, dc_table, ac_table, &mut dc[c], quantise, &mut block)?;
+                            }
+                        }
+                    }
+                }
+                // Bits past the end are zeros that were never there.
+                if bits.over(end) {
+                    return Err(Refusal::Broken("the picture ends too early"));
+                }
+            }
+        }
+        Ok(colour(window, (hmax, vmax), &planes))
+    }
+}
+
+impl Bits<'_> {
+    /// Whether more bits were used than lie before `end`.
+    #[inline(always)]
+    fn over(&self, end: usize) -> bool {
+        self.at as i64 * 8 - i64::from(self.held) > end as i64 * 8
+    }
+}
+
+/// Reads a block; with `KEEP` its coefficients, dequantised, into `block`, which was zero. Returns the last one's place
+/// in the scan's order.
+#[inline(always)]
+fn read_block<const KEEP: bool>(
+    bits: &mut Bits,
+    dc_table: &Huffman,
+    ac_table: &Huffman,
+    dc: &mut i32,
+    quantise: &[u16; 64],
+    block: &mut [i32; 64],
+) -> Result<usize> {
+    bits.fill();
+    let quick = dc_table.quick[bits.peek(LOOK) as usize];
+    let difference = if quick.bits > 0 {
+        bits.skip(quick.bits.into());
+        quick.value.into()
+    } else {
+        let size = u32::from(bits.symbol(dc_table)?);
+        if size > 11 {
+            return Err(Refusal::Broken("a coefficient that is too large"));
+        }
+        bits.value(size)
+    };
+    *dc = dc.wrapping_add(difference);
+    if KEEP {
+        block[0] = dc.wrapping_mul(quantise[0].into());
+    }
+    let mut k = 0;
+    loop {
+        bits.fill();
+        let mut quick = ac_table.quick[bits.peek(LOOK) as usize];
+        if quick.bits > 0 {
+            bits.skip(quick.bits.into());
+        } else {
+            let symbol = bits.symbol(ac_table)?;
+            let size = u32::from(symbol & 15);
+            quick.step = if symbol == 0 { END } else { (symbol >> 4) + 1 };
+            quick.value = bits.value(size) as i16;
+        }
+        let before = k;
+        k += usize::from(quick.step);
+        if KEEP {
+            // Past the end this is place 63, which is still zero, and zero is what an end holds.
+            let place = usize::from(ZIGZAG[k & 127]) & 63;
+            block[place] = i32::from(quick.value) * i32::from(quantise[place]);
+        }
+        if k >= 63 {
+            return match (k, quick.step) {
+                (63, _) => Ok(63),
+                (_, END) => Ok(before),
+                _ => Err(Refusal::Broken("a block with too many coefficients")),
+            };
+        }
+    }
+}
+
+/// The inverse DCT of libjpeg's jidctint.c on the columns of a block, all eight at once. Wrapping: broken files hold
+/// numbers of any size.
+#[inline(always)]
+fn pass<const SHIFT: usize>(input: &[i32; 64], output: &mut [i32; 64]) {
+    use std::num::Wrapping as W;
+    for l in 0..8 {
+        let x = |k: usize| W(input[k * 8 + l]);
+        let z1 = (x(2) + x(6)) * W(4433);
+        let (even2, even3) = (z1 - x(6) * W(15137), z1 + x(2) * W(6270));
+        let (even0, even1) = ((x(0) + x(4)) << 13, (x(0) - x(4)) << 13);
+        let sums = [even0 + even3, even1 + even2, even1 - even2, even0 - even3];
+        let (z1, z2, z3, z4) = (x(7) + x(1), x(5) + x(3), x(7) + x(3), x(5) + x(1));
+        let z5 = (z3 + z4) * W(9633);
+        let (z1, z2, z3, z4) = (z1 * W(-7373), z2 * W(-20995), z5 - z3 * W(16069), z5 - z4 * W(3196));
+        let odds =
+            [x(1) * W(12299) + z1 + z4, x(3) * W(25172) + z2 + z3, x(5) * W(16819) + z2 + z4, x(7) * W(2446) + z1 + z3];
+        let round = W(1 << (SHIFT - 1));
+        for k in 0..4 {
+            output[k * 8 + l] = ((sums[k] + odds[k] + round) >> SHIFT).0;
+            output[(7 - k) * 8 + l] = ((sums[k] - odds[k] + round) >> SHIFT).0;
+        }
+    }
+}
+
+/// Transforms a block back into samples, and leaves zeros in it.
+#[inline(always)]
+fn inverse(block: &mut [i32; 64], last: usize, out: &mut [u8], stride: usize) {
+    if last == 0 {
+        let level = ((block[0].wrapping_add(4) >> 3) + 128).clamp(0, 255) as u8;
+        block[0] = 0;
+        for row in 0..8 {
+            out[row * stride..][..8].fill(level);
+        }
+        return;
+    }
+    let (mut columns, mut turned, mut rows) = ([0; 64], [0; 64], [0; 64]);
+    pass::<11>(block, &mut columns);
+    *block = [0; 64];
+    for y in 0..8 {
+        for x in 0..8 {
+            turned[x * 8 + y] = columns[y * 8 + x];
+        }
+    }
+    pass::<18>(&turned, &mut rows);
+    let mut levels = [0u8; 64];
+    for i in 0..64 {
+        levels[i] = (rows[i] + 128).clamp(0, 255) as u8;
+    }
+    for y in 0..8 {
+        let line: [u8; 8] = std::array::from_fn(|x| levels[x * 8 + y]);
+        out[y * stride..][..8].copy_from_slice(&line);
+    }
+}
+
+/// The window's pixels from its planes: chroma spread as libjpeg's "fancy" upsampling does, then YCbCr to RGB.
+#[inline(always)]
+fn colour(window: Area, (hmax, vmax): (usize, usize), planes: &[Plane]) -> Vec<u8> {
+    let mut pixels = vec![0; window.width * window.height * 3];
+    let mut chroma = [vec![0u8; window.width], vec![0u8; window.width]];
+    let (mut sums, mut wide) = (vec![0u16; window.width + 4], vec![0u8; window.width + 4]);
+    for (row, out) in pixels.chunks_exact_mut(window.width * 3).enumerate() {
+        let y = window.y + row;
+        let luma = &planes[0].line(y)[window.x - planes[0].columns.0 * 8..][..window.width];
+        let [_, blue, red] = planes else {
+            for (out, grey) in out.chunks_exact_mut(3).zip(luma) {
+                out.fill(*grey);
+            }
+            continue;
+        };
+        for (line, plane) in chroma.iter_mut().zip([blue, red]) {
+            if hmax == 1 {
+                line.copy_from_slice(&plane.line(y)[window.x - plane.columns.0 * 8..][..window.width]);
+                continue;
+            }
+            let near = plane.line(y / vmax);
+            // The chroma row on the other side of this row, where rows were halved too.
+            let (far, weight, rounds, shift) = match vmax {
+                1 => (near, 0, [1, 2], 2),
+                _ if y.is_multiple_of(2) => (plane.line((y / 2).saturating_sub(1)), 1, [8, 7], 4),
+                _ => (plane.line((y / 2 + 1).min(plane.height - 1)), 1, [8, 7], 4),
+            };
+            let (first, last) = (window.x / 2, (window.x + window.width - 1) / 2);
+            let count = last + 1 - first;
+            let at = first - plane.columns.0 * 8;
+            let (near_own, far_own) = (&near[at..][..count], &far[at..][..count]);
+            let own = 1 + 2 * weight;
+            for ((sum, n), f) in sums[1..=count].iter_mut().zip(near_own).zip(far_own) {
+                *sum = own * u16::from(*n) + weight * u16::from(*f);
+            }
+            let beside = |c: usize| {
+                let c = c - plane.columns.0 * 8;
+                own * u16::from(near[c]) + weight * u16::from(far[c])
+            };
+            sums[0] = beside(first.saturating_sub(1));
+            sums[count + 1] = beside((last + 1).min(plane.width - 1));
+            let (before, own, after) = (&sums[..count], &sums[1..][..count], &sums[2..][..count]);
+            for (i, out) in wide[..2 * count].chunks_exact_mut(2).enumerate() {
+                let (before, own, after) = (before[i], 3 * own[i], after[i]);
+                out[0] = ((own + before + rounds[0]) >> shift) as u8;
+                out[1] = ((own + after + rounds[1]) >> shift) as u8;
+            }
+            line.copy_from_slice(&wide[window.x % 2..][..window.width]);
+        }
+        let [blue, red] = &chroma;
+        for (((out, y), cb), cr) in out.chunks_exact_mut(3).zip(luma).zip(blue).zip(red) {
+            let (y, cb, cr) = (i32::from(*y), i32::from(*cb) - 128, i32::from(*cr) - 128);
+            let level = |v: i32| v.clamp(0, 255) as u8;
+            out[0] = level(y + ((91881 * cr + 32768) >> 16));
+            out[1] = level(y + ((-22554 * cb - 46802 * cr + 32768) >> 16));
+            out[2] = level(y + ((116130 * cb + 32768) >> 16));
+        }
+    }
+    pixels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const WHOLE: Window = Window { x: 0, y: 0, width: 70, height: 53 };
+
+    macro_rules! fixtures {
+        ($($name:literal),*) => {
+            [$((
+                $name,
+                include_bytes!(concat!("../../tests/fixtures/jpeg/", $name, ".jpg")).as_slice(),
+                include_bytes!(concat!("../../tests/fixtures/jpeg/", $name, ".png")).as_slice(),
+            )),*]
+        };
+    }
+
+    /// The JPEGs of tests/fixtures/jpeg with what libjpeg-turbo makes of them.
+    fn fixtures() -> Vec<(&'static str, &'static [u8], image::RgbImage)> {
+        fixtures!("444", "422", "420", "coarse", "fine", "restart", "optimised", "grey")
+            .into_iter()
+            .map(|(name, jpeg, png)| (name, jpeg, image::load_from_memory(png).unwrap().into_rgb8()))
+            .collect()
+    }
+
+    #[test]
+    fn pixels_are_libjpegs_to_the_bit() {
+        for (name, bytes, expected) in fixtures() {
+            assert_eq!(size(bytes), Ok((70, 53)), "{name}");
+            assert!(decode(bytes, WHOLE).unwrap() == expected.into_raw(), "{name}");
+        }
+    }
+
+    #[test]
+    fn other_kinds_are_left_to_others() {
+        let [(_, progressive, _)] = fixtures!("progressive");
+        assert_eq!(decode(progressive, WHOLE), Err(Refusal::Unsupported));
+        let (_, bytes, _) = fixtures().remove(0);
+        assert_eq!(decode(bytes, Window { x: 1, ..WHOLE }), Err(Refusal::Unsupported));
+    }
+
+    #[test]
+    fn a_picture_that_ends_too_early_is_broken() {
+        for (name, bytes, _) in fixtures() {
+            for cut in [3, 10, bytes.len() / 3, bytes.len() / 2] {
+                assert!(
+                    matches!(decode(&bytes[..bytes.len() - cut], WHOLE), Err(Refusal::Broken(_))),
+                    "{name} - {cut}"
+                );
+            }
+        }
+    }
+
+    proptest! {
+        /// A window is what lies there in the whole.
+        #[test]
+        fn a_window_is_a_part_of_the_whole(x in 0u32..70, y in 0u32..53, width in 1u32..=70, height in 1u32..=53) {
+            let window = Window { x, y, width: width.min(70 - x), height: height.min(53 - y) };
+            for (name, bytes, whole) in fixtures() {
+                let part = image::imageops::crop_imm(&whole, x, y, window.width, window.height).to_image();
+                prop_assert!(decode(bytes, window).unwrap() == part.into_raw(), "{} {:?}", name, window);
+            }
+        }
+
+        /// Whatever the bytes are, there is an answer.
+        #[test]
+        fn broken_bytes_are_refused_and_never_a_panic(
+            which in 0usize..8, changes in prop::collection::vec((any::<u16>(), any::<u8>()), 1..20), end in any::<u16>(),
+        ) {
+            let (_, bytes, _) = fixtures().remove(which);
+            let mut bytes = bytes.to_vec();
+            for (at, value) in changes {
+                let length = bytes.len();
+                bytes[usize::from(at) % length] = value;
+            }
+            bytes.truncate(bytes.len() - usize::from(end) % bytes.len().min(50));
+            if let Ok((width, height)) = size(&bytes) && u64::from(width) * u64::from(height) < 1 << 22 {
+                let _ = decode(&bytes, Window { x: 0, y: 0, width, height });
+            }
+        }
+    }
+}
