@@ -9,7 +9,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::basic::Compression;
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -58,6 +58,8 @@ pub fn write_stream(
     let properties = WriterProperties::builder()
         .set_compression(if pixels { Compression::UNCOMPRESSED } else { Compression::SNAPPY })
         .set_dictionary_enabled(!pixels)
+        // Nobody asks for the smallest picture.
+        .set_statistics_enabled(if pixels { EnabledStatistics::None } else { EnabledStatistics::Page })
         // A row group is held in memory until it is whole.
         .set_max_row_group_row_count(Some(if pixels { PICTURE_ROWS } else { BATCH_ROWS }))
         .set_created_by(concat!("wbc ", env!("CARGO_PKG_VERSION")).into())

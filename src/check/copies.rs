@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::rows::Severity;
 use crate::seed;
+use pulp::{Arch, Simd, WithSimd};
 use rand::Rng;
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -91,24 +92,47 @@ pub fn near_pairs(
         looks.iter().enumerate().filter_map(|(i, look)| Some((i, look.as_ref().ok()?))).collect();
     let threshold = settings.near_copy_correlation.max(unrelated(&seen));
     ctx.progress.begin("looking for near copies", Some(seen.len() as u64), "images");
+    let arch = Arch::new();
     let pairs: Result<Vec<Vec<NearPair>>> = (0..seen.len())
         .into_par_iter()
         .map(|i| {
             ctx.check_stop()?;
             let (a, one) = seen[i];
-            let pair = |(b, other): &(usize, &Look)| {
-                if one.distance(other) > settings.near_copy_bits {
-                    return None;
-                }
+            let rest = &seen[i + 1..];
+            let mut candidates = Vec::new();
+            arch.dispatch(Close { one, rest, bits: settings.near_copy_bits, candidates: &mut candidates });
+            let pair = |at: usize| {
+                let (b, other) = rest[at];
                 let (correlation, shift) = correlation(&one.thumb, &other.thumb, threshold);
-                (correlation >= threshold).then_some(NearPair { a, b: *b, correlation, shift })
+                (correlation >= threshold).then_some(NearPair { a, b, correlation, shift })
             };
             ctx.progress.advance(1);
-            Ok(seen[i + 1..].iter().filter_map(pair).collect())
+            Ok(candidates.into_iter().filter_map(pair).collect())
         })
         .collect();
     ctx.progress.end();
     Ok(pairs?.concat())
+}
+
+/// Lists where in `rest` the looks stand whose hashes are close to those of `one`, with the machine's own count of bits.
+struct Close<'a> {
+    one: &'a Look,
+    rest: &'a [(usize, &'a Look)],
+    bits: u32,
+    candidates: &'a mut Vec<usize>,
+}
+
+impl WithSimd for Close<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (at, (_, other)) in self.rest.iter().enumerate() {
+            if self.one.distance(other) <= self.bits {
+                self.candidates.push(at);
+            }
+        }
+    }
 }
 
 /// What unrelated pictures of the data set hardly reach: small pictures of a cell on a plain ground are all alike.

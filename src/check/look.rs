@@ -1,6 +1,7 @@
 //! What one decode leaves of a picture: a few numbers, a perceptual hash, and a thumbnail to compare copies by.
 
 use crate::decode::Rgb;
+use pulp::{Arch, Simd, WithSimd};
 use std::f32::consts::PI;
 use std::sync::LazyLock;
 
@@ -32,22 +33,7 @@ pub struct Look {
 
 impl Look {
     pub fn at(picture: &Rgb) -> Self {
-        let (width, height) = (picture.width_px as usize, picture.height_px as usize);
-        let grey: Vec<u8> = picture
-            .pixels
-            .chunks_exact(3)
-            .map(|p| ((u32::from(p[0]) * 77 + u32::from(p[1]) * 150 + u32::from(p[2]) * 29 + 128) >> 8) as u8)
-            .collect();
-        let mut counts = [0u64; 256];
-        grey.iter().for_each(|&v| counts[v as usize] += 1);
-        let thumb = thumbnail(&grey, width, height);
-        Self {
-            dark_end: percentile(&counts, 0.05),
-            bright_end: percentile(&counts, 0.95),
-            sharpness: sharpness(&grey, width, height),
-            hashes: std::array::from_fn(|i| hash(&thumb, i % PLACES * STEP, i / PLACES * STEP)),
-            thumb,
-        }
+        Arch::new().dispatch(Measure(picture))
     }
 
     /// The hash of the central window.
@@ -57,12 +43,63 @@ impl Look {
 
     /// Bits by which the two pictures' hashes differ where they differ least: one's central window against all of the
     /// other's. Small for copies, also for those cut a little differently.
+    #[inline(always)]
     pub fn distance(&self, other: &Look) -> u32 {
-        let least = |hash: u64, hashes: &[u64]| hashes.iter().map(|h| (h ^ hash).count_ones()).min().unwrap_or(64);
-        least(self.hash(), &other.hashes).min(least(other.hash(), &self.hashes))
+        let (mine, its) = (self.hash(), other.hash());
+        let mut least = u64::from(u64::BITS);
+        for (a, b) in self.hashes.iter().zip(&other.hashes) {
+            least = least.min(u64::from((a ^ its).count_ones())).min(u64::from((b ^ mine).count_ones()));
+        }
+        least as u32
     }
 }
 
+/// [`Look::at`], compiled for the machine's vectors.
+struct Measure<'a>(&'a Rgb);
+
+impl WithSimd for Measure<'_> {
+    type Output = Look;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Look {
+        let (width, height) = (self.0.width_px as usize, self.0.height_px as usize);
+        let mut grey = vec![0u8; width * height];
+        for (grey, p) in grey.iter_mut().zip(self.0.pixels.as_chunks::<3>().0) {
+            *grey = ((u32::from(p[0]) * 77 + u32::from(p[1]) * 150 + u32::from(p[2]) * 29 + 128) >> 8) as u8;
+        }
+        let counts = histogram(&grey);
+        let thumb = thumbnail(&grey, width, height);
+        Look {
+            dark_end: percentile(&counts, 0.05),
+            bright_end: percentile(&counts, 0.95),
+            sharpness: sharpness(&grey, width, height),
+            hashes: hashes(&thumb),
+            thumb,
+        }
+    }
+}
+
+#[inline(always)]
+fn histogram(grey: &[u8]) -> [u64; 256] {
+    // Four tables: equal neighbours would wait for each other.
+    let mut tables = [[0u32; 256]; 4];
+    let (fours, rest) = grey.as_chunks::<4>();
+    for four in fours {
+        for (table, v) in tables.iter_mut().zip(four) {
+            table[usize::from(*v)] += 1;
+        }
+    }
+    for v in rest {
+        tables[0][usize::from(*v)] += 1;
+    }
+    let mut counts = [0; 256];
+    for (v, count) in counts.iter_mut().enumerate() {
+        *count = tables.iter().map(|table| u64::from(table[v])).sum();
+    }
+    counts
+}
+
+#[inline(always)]
 fn percentile(counts: &[u64; 256], share: f64) -> u8 {
     let rank = (counts.iter().sum::<u64>() as f64 * share) as u64;
     let mut below = 0;
@@ -74,6 +111,7 @@ fn percentile(counts: &[u64; 256], share: f64) -> u8 {
         .unwrap_or(255)
 }
 
+#[inline(always)]
 fn sharpness(grey: &[u8], width: usize, height: usize) -> f64 {
     if width < 3 || height < 3 {
         return 0.0;
@@ -81,13 +119,25 @@ fn sharpness(grey: &[u8], width: usize, height: usize) -> f64 {
     let (mut sum, mut squares, mut grey_sum, mut grey_squares) = (0i64, 0i64, 0i64, 0i64);
     for y in 1..height - 1 {
         let [above, row, below] = [y - 1, y, y + 1].map(|y| &grey[y * width..][..width]);
-        for x in 1..width - 1 {
-            let v = |p: u8| i64::from(p);
-            let laplacian = 4 * v(row[x]) - v(row[x - 1]) - v(row[x + 1]) - v(above[x]) - v(below[x]);
-            sum += laplacian;
-            squares += laplacian * laplacian;
-            grey_sum += v(row[x]);
-            grey_squares += v(row[x]) * v(row[x]);
+        let (mut first, inner) = (0, width - 2);
+        while first < inner {
+            // Squares of up to 1,020 in pieces of a thousand stay below 2^31.
+            let length = (inner - first).min(1024);
+            let [left, right] = [first, first + 2].map(|x| &row[x..][..length]);
+            let [above, row, below] = [above, row, below].map(|line| &line[first + 1..][..length]);
+            let mut sums = [0i32; 4];
+            for i in 0..length {
+                let v = i32::from(row[i]);
+                let around = i32::from(left[i]) + i32::from(right[i]) + i32::from(above[i]) + i32::from(below[i]);
+                let laplacian = 4 * v - around;
+                sums[0] += laplacian;
+                sums[1] += laplacian * laplacian;
+                sums[2] += v;
+                sums[3] += v * v;
+            }
+            let [a, b, c, d] = sums.map(i64::from);
+            (sum, squares, grey_sum, grey_squares) = (sum + a, squares + b, grey_sum + c, grey_squares + d);
+            first += length;
         }
     }
     let n = ((width - 2) * (height - 2)) as f64;
@@ -97,42 +147,70 @@ fn sharpness(grey: &[u8], width: usize, height: usize) -> f64 {
 }
 
 /// Area average of the whole picture, squeezed into a square.
+#[inline(always)]
 fn thumbnail(grey: &[u8], width: usize, height: usize) -> Vec<u8> {
     let span = |i: usize, length: usize| {
         let start = (i * length / THUMB).min(length - 1);
         start..((i + 1) * length / THUMB).clamp(start + 1, length)
     };
     let mut thumb = Vec::with_capacity(THUMB * THUMB);
+    let mut columns = vec![0u32; width];
     for ty in 0..THUMB {
+        let rows = span(ty, height);
+        columns.fill(0);
+        for row in rows.clone() {
+            for (sum, v) in columns.iter_mut().zip(&grey[row * width..][..width]) {
+                *sum += u32::from(*v);
+            }
+        }
         for tx in 0..THUMB {
-            let (rows, columns) = (span(ty, height), span(tx, width));
-            let n = (rows.len() * columns.len()) as u64;
-            let sum: u64 =
-                rows.map(|y| grey[y * width..][columns.clone()].iter().map(|&v| u64::from(v)).sum::<u64>()).sum();
+            let span = span(tx, width);
+            let n = (rows.len() * span.len()) as u64;
+            let sum: u64 = columns[span].iter().map(|v| u64::from(*v)).sum();
             thumb.push(((sum + n / 2) / n) as u8);
         }
     }
     thumb
 }
 
-/// The perceptual hash of Zauner's thesis (pHash, 2010) of one window: low cosine frequencies against their median.
-fn hash(thumb: &[u8], x0: usize, y0: usize) -> u64 {
+/// The perceptual hash of Zauner's thesis (pHash, 2010) of every window: low cosine frequencies against their median.
+#[inline(always)]
+fn hashes(thumb: &[u8]) -> [u64; PLACES * PLACES] {
     // Frequencies 1 to 8 each way: 0 is the brightness, which must not count.
-    static COSINES: LazyLock<[[f32; WINDOW]; LOW]> = LazyLock::new(|| {
+    static COSINES: LazyLock<[[f32; LOW]; WINDOW]> = LazyLock::new(|| {
         let cosine = |k: usize, x: usize| ((2 * x + 1) as f32 * (k + 1) as f32 * PI / (2 * WINDOW) as f32).cos();
-        std::array::from_fn(|k| std::array::from_fn(|x| cosine(k, x)))
+        std::array::from_fn(|x| std::array::from_fn(|k| cosine(k, x)))
     });
-    let rows = thumb.chunks_exact(THUMB).skip(y0).take(WINDOW).map(|row| &row[x0..x0 + WINDOW]);
-    let rows: Vec<[f32; LOW]> = rows
-        .map(|row| std::array::from_fn(|k| row.iter().zip(&COSINES[k]).map(|(v, c)| f32::from(*v) * c).sum()))
-        .collect();
-    let mut values = [0f32; LOW * LOW];
-    for (i, value) in values.iter_mut().enumerate() {
-        let (ky, kx) = (i / LOW, i % LOW);
-        *value = rows.iter().zip(&COSINES[ky]).map(|(row, c)| row[kx] * c).sum();
+    let cosines: &[[f32; LOW]; WINDOW] = &COSINES;
+    // Along the rows, for each place of the window across.
+    let mut across = [[[0f32; LOW]; THUMB]; PLACES];
+    for (place, across) in across.iter_mut().enumerate() {
+        for (row, sums) in thumb.chunks_exact(THUMB).zip(across) {
+            for (v, cosines) in row[place * STEP..].iter().zip(cosines) {
+                let v = f32::from(*v);
+                for k in 0..LOW {
+                    sums[k] += v * cosines[k];
+                }
+            }
+        }
     }
-    let mut sorted = values;
-    sorted.sort_by(f32::total_cmp);
-    let median = (sorted[31] + sorted[32]) / 2.0;
-    values.iter().enumerate().fold(0, |hash, (i, v)| hash | u64::from(*v > median) << i)
+    let mut hashes = [0; PLACES * PLACES];
+    for (i, hash) in hashes.iter_mut().enumerate() {
+        let (down, across) = (i / PLACES, &across[i % PLACES]);
+        let mut values = [[0f32; LOW]; LOW];
+        for (row, cosines) in across[down * STEP..].iter().zip(cosines) {
+            for ky in 0..LOW {
+                for kx in 0..LOW {
+                    values[ky][kx] += row[kx] * cosines[ky];
+                }
+            }
+        }
+        let values = values.as_flattened();
+        let mut sorted = [0f32; LOW * LOW];
+        sorted.copy_from_slice(values);
+        let (below, above, _) = sorted.select_nth_unstable_by(LOW * LOW / 2, f32::total_cmp);
+        let median = (below.iter().copied().fold(f32::MIN, f32::max) + *above) / 2.0;
+        *hash = values.iter().enumerate().fold(0, |hash, (i, v)| hash | u64::from(*v > median) << i);
+    }
+    hashes
 }

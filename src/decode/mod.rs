@@ -1,10 +1,11 @@
-//! Image files → header or RGB pixels. Usual JPEGs go through [`jpeg`], the others through `zune-jpeg`; other
-//! formats through `image`.
+//! Image files → header or RGB pixels. Usual JPEGs and BMPs go through [`jpeg`] and [`bmp`], other JPEGs through
+//! `zune-jpeg`, everything else through `image`.
 
 use crate::error::{Error, Result};
 use std::io::Cursor;
 use std::path::Path;
 
+mod bmp;
 mod jpeg;
 
 /// Larger pictures are refused before anything is allocated for them: a header can claim any size.
@@ -86,9 +87,12 @@ fn part(bytes: &[u8], path: &Path, part: Option<Window>) -> Result<Rgb> {
         return Err(image_error(format!("expected a window inside {whole:?}, found {wanted:?}")));
     }
     let rgb = |window: Window, pixels| Rgb { width_px: window.width, height_px: window.height, pixels };
-    if head.format == "jpeg"
-        && let Ok(pixels) = jpeg::decode(bytes, wanted)
-    {
+    let quick = match head.format {
+        "jpeg" => jpeg::decode(bytes, wanted).ok(),
+        "bmp" => bmp::decode(bytes, wanted),
+        _ => None,
+    };
+    if let Some(pixels) = quick {
         return Ok(rgb(wanted, pixels));
     }
     let pixels = if head.format == "jpeg" {

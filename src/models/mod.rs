@@ -27,10 +27,11 @@ pub struct Step {
 }
 
 /// One named array of a model's state.
-pub struct StateArray {
+pub struct StateArray<'a> {
     pub name: String,
     pub shape: Vec<usize>,
-    pub values: Vec<f32>,
+    /// Its numbers, f32 and little-endian, made when they are asked for: all of them at once would double the memory.
+    pub bytes: Box<dyn Fn() -> Vec<u8> + 'a>,
 }
 
 /// A model in training or use.
@@ -42,7 +43,7 @@ pub trait Model: Send {
     /// Probabilities of `n` pictures, `x` as in [`Batch`].
     fn predict(&self, x: &[f32], n: usize) -> Result<Vec<[f32; Class::COUNT]>>;
     /// The weights (and, with `moments`, what the optimiser keeps), in a fixed order.
-    fn state(&self, moments: bool) -> Vec<StateArray>;
+    fn state(&self, moments: bool) -> Vec<StateArray<'_>>;
     /// Takes over what [`Model::state`] gave; `take` yields an array by name and shape, or an error that says why not.
     fn load(&mut self, moments: bool, take: &mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>>) -> Result<()>;
     /// Number of trainable parameters.

@@ -183,29 +183,37 @@ impl Model for WNet {
         Ok(logits.as_vec().chunks_exact(Class::COUNT).map(softmax).collect())
     }
 
-    fn state(&self, moments: bool) -> Vec<StateArray> {
+    fn state(&self, moments: bool) -> Vec<StateArray<'_>> {
         let mut arrays = Vec::new();
-        let mut put = |name: &str, shape: &[usize], values: Vec<f32>, m: Vec<f32>, v: Vec<f32>| {
-            arrays.push(StateArray { name: name.into(), shape: shape.into(), values });
-            if moments {
-                arrays.push(StateArray { name: format!("adam.m.{name}"), shape: shape.into(), values: m });
-                arrays.push(StateArray { name: format!("adam.v.{name}"), shape: shape.into(), values: v });
-            }
-        };
-        let tiled = self.hidden.tiled.lock().unwrap_or_else(|e| e.into_inner());
-        let rows = |values: &[f32], wanted| if wanted { tiled.to_rows(values) } else { Vec::new() };
-        let shape = [tiled.inputs, tiled.outputs];
-        put("fc1.weight", &shape, rows(&tiled.value, true), rows(&tiled.m, moments), rows(&tiled.v, moments));
+        let (inputs, outputs) = self.hidden.shape();
+        let kinds: &[&str] = if moments { &["", "adam.m.", "adam.v."] } else { &[""] };
+        for (which, kind) in kinds.iter().enumerate() {
+            let bytes = move || {
+                let tiled = self.hidden.lock();
+                tiled.row_bytes([&tiled.value, &tiled.m, &tiled.v][which])
+            };
+            let name = format!("{kind}fc1.weight");
+            arrays.push(StateArray { name, shape: vec![inputs, outputs], bytes: Box::new(bytes) });
+        }
         for p in self.small() {
-            put(p.name, &p.shape, p.value.as_vec(), p.m.clone(), p.v.clone());
+            for (which, kind) in kinds.iter().enumerate() {
+                let bytes = move || match which {
+                    0 => bytemuck::cast_slice(&p.value.as_vec()).to_vec(),
+                    1 => bytemuck::cast_slice(&p.m).to_vec(),
+                    _ => bytemuck::cast_slice(&p.v).to_vec(),
+                };
+                let name = format!("{kind}{}", p.name);
+                arrays.push(StateArray { name, shape: p.shape.clone(), bytes: Box::new(bytes) });
+            }
         }
         arrays
     }
 
     fn load(&mut self, moments: bool, take: &mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>>) -> Result<()> {
         {
-            let mut tiled = self.hidden.tiled.lock().unwrap_or_else(|e| e.into_inner());
-            let shape = [tiled.inputs, tiled.outputs];
+            let (inputs, outputs) = self.hidden.shape();
+            let shape = [inputs, outputs];
+            let mut tiled = self.hidden.lock();
             tiled.value = tiled.from_rows(&take("fc1.weight", &shape)?);
             if moments {
                 tiled.m = tiled.from_rows(&take("adam.m.fc1.weight", &shape)?);
@@ -223,8 +231,8 @@ impl Model for WNet {
     }
 
     fn parameters(&self) -> usize {
-        let tiled = self.hidden.tiled.lock().unwrap_or_else(|e| e.into_inner());
-        tiled.inputs * tiled.outputs + self.small().map(|p| p.m.len()).sum::<usize>()
+        let (inputs, outputs) = self.hidden.shape();
+        inputs * outputs + self.small().map(|p| p.m.len()).sum::<usize>()
     }
 }
 

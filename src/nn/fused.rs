@@ -3,7 +3,7 @@
 use super::Shape4;
 use super::kernel::{self, AdamStep, ConvShape, Dropout, LANES, Tiled, Vector};
 use dfdx::prelude::*;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 type Result<T> = std::result::Result<T, CpuError>;
 
@@ -65,10 +65,21 @@ impl SharedWeight {
     pub fn new(tiled: Tiled) -> Self {
         Self { tiled: Arc::new(Mutex::new(tiled)), step: None, gradient: Arc::default() }
     }
+
+    /// The weight, for as long as the guard lives.
+    pub fn lock(&self) -> MutexGuard<'_, Tiled> {
+        lock(&self.tiled)
+    }
+
+    /// Inputs and outputs.
+    pub fn shape(&self) -> (usize, usize) {
+        let tiled = self.lock();
+        (tiled.inputs, tiled.outputs)
+    }
 }
 
 /// A lock that a panicked thread left behind is of no concern: the program ends with that panic anyway.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
@@ -90,7 +101,7 @@ pub fn linear_block<T: Tape<f32, Cpu>>(
     let xt = kernel::transpose(n, inputs, padded, &values(&x));
     let mut y = vec![0.0; n * outputs];
     let drop = dropout.map(|d| (d.dropout, d.keys));
-    kernel::linear_forward(vector, &lock(&weight.tiled), &xt, n, &values(bias), drop, &mut y);
+    kernel::linear_forward(vector, &weight.lock(), &xt, n, &values(bias), drop, &mut y);
     let outputs_kept = if T::OWNS_TAPE { y.clone() } else { Vec::new() };
     let y = x.device().try_tensor_from_vec(y, (n, outputs))?;
     if T::OWNS_TAPE {
@@ -106,7 +117,7 @@ pub fn linear_block<T: Tape<f32, Cpu>>(
                 add(&mut bias_gradient, dz);
             }
             add(grads.get_or_alloc_mut(&bias)?, &bias_gradient);
-            let mut tiled = lock(&weight.tiled);
+            let mut tiled = weight.lock();
             let mut gradient = lock(&weight.gradient);
             let wanted = weight.step.is_none().then(|| {
                 gradient.resize(tiled.value.len(), 0.0);

@@ -623,13 +623,15 @@ impl Tiled {
         Self { inputs, outputs, value: zeros(), m: zeros(), v: zeros() }
     }
 
-    /// Tiles → row-major `[inputs, outputs]`.
-    pub fn to_rows(&self, tiles: &[f32]) -> Vec<f32> {
-        let mut rows = vec![0.0; tiles.len()];
-        rows.par_chunks_mut(ROWS * self.outputs).zip(tiles.par_chunks(ROWS * self.outputs)).for_each(|(rows, slab)| {
+    /// Tiles → row-major `[inputs, outputs]`, as bytes.
+    pub fn row_bytes(&self, tiles: &[f32]) -> Vec<u8> {
+        let mut rows = vec![0u8; tiles.len() * 4];
+        let slab = ROWS * self.outputs;
+        rows.par_chunks_mut(slab * 4).zip(tiles.par_chunks(slab)).for_each(|(rows, slab)| {
             for (p, tile) in slab.chunks_exact(ROWS * PANEL).enumerate() {
                 for (r, values) in tile.chunks_exact(PANEL).enumerate() {
-                    rows[r * self.outputs + p * PANEL..][..PANEL].copy_from_slice(values);
+                    let at = (r * self.outputs + p * PANEL) * 4;
+                    rows[at..][..PANEL * 4].copy_from_slice(bytemuck::cast_slice(values));
                 }
             }
         });

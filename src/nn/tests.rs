@@ -102,7 +102,7 @@ fn the_linear_block_equals_its_composition() {
             let weight = SharedWeight::new(tiled);
             let y = fused::linear_block(vector, x.leaky_trace(), &weight, &bias, drop).unwrap();
             let (values, grads) = finish(y);
-            let dw = weight.tiled.lock().unwrap().to_rows(&weight.gradient.lock().unwrap());
+            let dw = bytemuck::pod_collect_to_vec(&weight.lock().row_bytes(&weight.gradient.lock().unwrap()));
             let found: Found = [values, grads.get(&x).as_vec(), dw, grads.get(&bias).as_vec()];
             for (name, (e, f)) in ["y", "dx", "dw", "db"].iter().zip(expected.iter().zip(&found)) {
                 assert_close(&format!("{name} of {n}x{inputs} to {outputs} on {vector:?}"), e, f);

@@ -19,11 +19,17 @@ use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub mod contact_sheet;
+
+thread_local! {
+    /// Keeps its buffers.
+    static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
+}
 
 /// Pictures a shard file.
 const SHARD: usize = 4096;
@@ -163,7 +169,7 @@ pub fn picture(image: &Rgb, square: Square, settings: &Settings) -> Vec<u8> {
     let source = TypedImageRef::<U8x3>::from_buffer(from, from, &cut).expect("side * side * 3 bytes");
     let mut picture = vec![0; (to * to * 3) as usize];
     let mut target = TypedImage::<U8x3>::from_buffer(to, to, &mut picture).expect("size * size * 3 bytes");
-    Resizer::new().resize_typed(&source, &mut target, &options).expect("the cut is the whole source");
+    RESIZER.with_borrow_mut(|r| r.resize_typed(&source, &mut target, &options)).expect("the cut is the whole source");
     picture
 }
 
@@ -315,29 +321,42 @@ fn write_shard(
     settings: &Settings,
     ctx: &Context,
 ) -> Result<()> {
-    let schema = TENSORS.arrow();
-    table::write_stream(path, &TENSORS, made, |put| {
+    // One batch is cut while the one before is written.
+    let (sender, batches) = std::sync::mpsc::sync_channel::<Result<RecordBatch>>(1);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(move || {
+            table::write_stream(path, &TENSORS, made, |put| batches.into_iter().try_for_each(|batch| put(&batch?)))
+        });
         for rows in rows.chunks(BATCH) {
-            let pictures: Result<Vec<Vec<u8>>> = rows
-                .par_iter()
-                .map(|row| {
-                    ctx.check_stop()?;
-                    let picture = one(raw, row, settings)?;
-                    ctx.progress.advance(1);
-                    Ok(picture)
-                })
-                .collect();
-            let sides = UInt32Array::from_value(settings.size_px, rows.len());
-            let columns: Vec<ArrayRef> = vec![
-                Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.image_id))),
-                Arc::new(sides.clone()),
-                Arc::new(sides),
-                Arc::new(BinaryArray::from_iter_values(pictures?)),
-            ];
-            put(&RecordBatch::try_new(schema.clone(), columns).expect("the columns are the schema's"))?;
+            // The writer has stopped where it cannot write.
+            if sender.send(batch(raw, rows, settings, ctx)).is_err() {
+                break;
+            }
         }
-        Ok(())
+        drop(sender);
+        writer.join().expect("the writer does not panic")
     })
+}
+
+/// The pictures of `rows`, on all cores.
+fn batch(raw: &Path, rows: &[ManifestRow], settings: &Settings, ctx: &Context) -> Result<RecordBatch> {
+    let pictures: Result<Vec<Vec<u8>>> = rows
+        .par_iter()
+        .map(|row| {
+            ctx.check_stop()?;
+            let picture = one(raw, row, settings)?;
+            ctx.progress.advance(1);
+            Ok(picture)
+        })
+        .collect();
+    let sides = UInt32Array::from_value(settings.size_px, rows.len());
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.image_id))),
+        Arc::new(sides.clone()),
+        Arc::new(sides),
+        Arc::new(BinaryArray::from_iter_values(pictures?)),
+    ];
+    Ok(RecordBatch::try_new(TENSORS.arrow(), columns).expect("the columns are the schema's"))
 }
 
 /// Reads, verifies, decodes, cuts and resizes one image.

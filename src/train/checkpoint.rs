@@ -32,9 +32,9 @@ pub struct Meta {
 /// safetensors' key of [`Meta`]. One key only: the order of several would differ from run to run.
 const KEY: &str = "wbc";
 
-struct Bytes(StateArray);
+struct Bytes<'a>(StateArray<'a>);
 
-impl View for Bytes {
+impl View for Bytes<'_> {
     fn dtype(&self) -> Dtype {
         Dtype::F32
     }
@@ -42,10 +42,10 @@ impl View for Bytes {
         &self.0.shape
     }
     fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(bytemuck::cast_slice(&self.0.values))
+        Cow::Owned((self.0.bytes)())
     }
     fn data_len(&self) -> usize {
-        self.0.values.len() * 4
+        self.0.shape.iter().product::<usize>() * 4
     }
 }
 

@@ -1,0 +1,23 @@
+//! Drawn cells, made once a process.
+
+use std::sync::OnceLock;
+use wbc::bench::{Drawn, Format};
+use wbc::context::{Context, STOP};
+use wbc::progress::Silent;
+
+/// A context that nobody stops.
+pub fn context() -> Context<'static> {
+    Context { seed: 0, progress: &Silent, stop: &STOP, resume: String::new() }
+}
+
+/// 400 JPEGs of 360 x 361 px and 40 BMPs of 720 x 576 px, ingested and preprocessed.
+pub fn drawn() -> &'static Drawn {
+    static DRAWN: OnceLock<(tempfile::TempDir, Drawn)> = OnceLock::new();
+    let (_, drawn) = DRAWN.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let drawn = Drawn::new(dir.path(), 400, 40, &context()).unwrap();
+        drawn.preprocess(Format::Jpeg, &context()).unwrap();
+        (dir, drawn)
+    });
+    drawn
+}

@@ -1,0 +1,15 @@
+"""The median of a function's times."""
+
+import statistics
+import time
+
+
+def median(work, least=5, seconds=3.0):
+    work()
+    start = time.perf_counter()
+    times = []
+    while len(times) < least or time.perf_counter() - start < seconds:
+        before = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - before)
+    return statistics.median(times)

@@ -1,0 +1,144 @@
+//! How cost grows with rows, without images: manifest, split, evaluate, Table 3.
+
+use divan::counter::ItemsCount;
+use rand::Rng;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, OnceLock};
+use wbc::class::Class;
+use wbc::context::{Context, STOP};
+use wbc::progress::Silent;
+use wbc::report::{self, Wanted};
+use wbc::rows::{ManifestRow, PredictionRow};
+use wbc::schema::{MANIFEST, PREDICTIONS};
+use wbc::table::{self, Provenance};
+use wbc::workspace::Workspace;
+use wbc::{evaluate, seed, split, train};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    wbc::memory::keep();
+    divan::main();
+}
+
+fn context() -> Context<'static> {
+    Context { seed: 0, progress: &Silent, stop: &STOP, resume: String::new() }
+}
+
+const COUNTS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
+
+fn made(stage: &str) -> Provenance {
+    Provenance { stage: stage.into(), settings: serde_json::Value::Null, seed: None, inputs: BTreeMap::new() }
+}
+
+/// Classes in CUK's shares, one image in fifty a copy of the one before.
+fn manifest_rows(count: usize) -> Vec<ManifestRow> {
+    let mut rng = seed::rng(0, "bench", 0, 0, count as u64);
+    let shares = report::paper::CUK_IMAGES;
+    let mut rows: Vec<ManifestRow> = Vec::with_capacity(count);
+    for i in 0..count {
+        let mut at = rng.next_u64() % shares.iter().sum::<u64>();
+        let class = Class::ALL.into_iter().zip(shares).find(|(_, share)| {
+            let here = at < *share;
+            at = at.saturating_sub(*share);
+            here
+        });
+        let image_id = format!("drawn/{i:08}.jpg");
+        let mut row = ManifestRow {
+            group_id: image_id.clone(),
+            content_hash: format!("{:064x}", u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())),
+            path: format!("{i:08}.jpg"),
+            image_id,
+            dataset: "drawn".into(),
+            class: class.map(|(class, _)| class),
+            layout: "class_folders".into(),
+            format: "jpeg".into(),
+            width_px: 360,
+            height_px: 361,
+            file_bytes: 17_000,
+            ..Default::default()
+        };
+        if i % 50 == 49 {
+            let before: &ManifestRow = &rows[i - 1];
+            (row.group_id, row.content_hash, row.class) =
+                (before.group_id.clone(), before.content_hash.clone(), before.class);
+        }
+        rows.push(row);
+    }
+    rows
+}
+
+fn predictions(rows: &[ManifestRow]) -> Vec<PredictionRow> {
+    let mut rng = seed::rng(0, "bench", 1, 0, rows.len() as u64);
+    let mut one = |(i, row): (usize, &ManifestRow)| {
+        let truth = row.class.expect("every drawn row has one");
+        let mut p: [f32; Class::COUNT] = std::array::from_fn(|_| rng.next_u32() as f32 / u32::MAX as f32);
+        p[truth.index()] += 2.0;
+        let sum: f32 = p.iter().sum();
+        PredictionRow::new(row.image_id.clone(), (i % 10) as u32, truth, p.map(|p| p / sum))
+    };
+    rows.iter().enumerate().map(&mut one).collect()
+}
+
+/// A workspace with a manifest, its split, and a run's predictions; made once for each count.
+fn workspace(count: usize) -> Workspace {
+    static MADE: OnceLock<Mutex<HashMap<usize, tempfile::TempDir>>> = OnceLock::new();
+    let mut dirs = MADE.get_or_init(Mutex::default).lock().unwrap();
+    let dir = dirs.entry(count).or_insert_with(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let ws = Workspace::new(dir.path());
+        let rows = manifest_rows(count);
+        table::write_rows(&ws.manifest("drawn"), &MANIFEST, &made("ingest"), &rows).unwrap();
+        split::run(&ws, "drawn", &split::Settings::default(), &context()).unwrap();
+        let path = ws.run("run").join("predictions.parquet");
+        table::write_rows(&path, &PREDICTIONS, &made("train"), &predictions(&rows)).unwrap();
+        let record = train::Record {
+            dataset: "drawn".into(),
+            model: "wnet".into(),
+            pipeline: "quick".into(),
+            seed: 0,
+            folds: 10,
+            size_px: 128,
+            settings: train::Settings::default(),
+            inputs: BTreeMap::new(),
+        };
+        std::fs::write(ws.run("run").join("run.json"), serde_json::to_string(&record).unwrap()).unwrap();
+        evaluate::run(&ws, "run").unwrap();
+        dir
+    });
+    Workspace::new(dir.path())
+}
+
+#[divan::bench(args = COUNTS, sample_count = 3, sample_size = 1)]
+fn manifest_write_and_read(bencher: divan::Bencher, rows: usize) {
+    let ws = workspace(rows);
+    let (all, _) = table::read_rows::<ManifestRow>(&ws.manifest("drawn"), &MANIFEST).unwrap();
+    let path = ws.manifest("again");
+    bencher.counter(ItemsCount::new(rows)).bench(|| {
+        table::write_rows(&path, &MANIFEST, &made("ingest"), &all).unwrap();
+        table::read_rows::<ManifestRow>(&path, &MANIFEST).unwrap().0.len()
+    });
+}
+
+#[divan::bench(args = COUNTS, sample_count = 3, sample_size = 1)]
+fn split_stratified(bencher: divan::Bencher, rows: usize) {
+    let ws = workspace(rows);
+    bencher
+        .counter(ItemsCount::new(rows))
+        .bench(|| split::run(&ws, "drawn", &split::Settings::default(), &context()).unwrap());
+}
+
+#[divan::bench(args = COUNTS, sample_count = 3, sample_size = 1)]
+fn evaluate_run(bencher: divan::Bencher, rows: usize) {
+    let ws = workspace(rows);
+    bencher.counter(ItemsCount::new(rows)).bench(|| evaluate::run(&ws, "run").unwrap());
+}
+
+#[divan::bench(args = COUNTS, sample_count = 3, sample_size = 1)]
+fn report_table_3(bencher: divan::Bencher, rows: usize) {
+    let ws = workspace(rows);
+    let wanted = Wanted { dataset: None, run: Some("run".into()), pipeline: "quick".into() };
+    let table = report::find(3).unwrap();
+    bencher.counter(ItemsCount::new(rows)).bench(|| table.build(&ws, &wanted).unwrap());
+}
