@@ -144,6 +144,11 @@ pub fn read_batches(
     Ok(provenance)
 }
 
+/// Rows of a table, from its footer.
+pub fn count(path: &Path, schema: &Schema) -> Result<usize> {
+    open(path, schema).map(|(_, metadata, _)| metadata.metadata().file_metadata().num_rows() as usize)
+}
+
 /// The provenance in a table's footer; no row is read.
 pub fn provenance(path: &Path, schema: &Schema) -> Result<Provenance> {
     open(path, schema).map(|(_, _, provenance)| provenance)

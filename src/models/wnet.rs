@@ -74,7 +74,7 @@ impl WNet {
         });
         let inputs = (size / 8) * (size / 8) * FILTERS[2];
         let mut tiled = Tiled::zeros(inputs, HIDDEN);
-        tiled.value = tiled.from_rows(&xavier(3, inputs, HIDDEN, inputs * HIDDEN));
+        Tiled::set_rows(HIDDEN, &mut tiled.value, &xavier(3, inputs, HIDDEN, inputs * HIDDEN));
         let output = xavier(4, HIDDEN, Class::COUNT, HIDDEN * Class::COUNT);
         Ok(Self {
             size,
@@ -214,10 +214,10 @@ impl Model for WNet {
             let (inputs, outputs) = self.hidden.shape();
             let shape = [inputs, outputs];
             let mut tiled = self.hidden.lock();
-            tiled.value = tiled.from_rows(&take("fc1.weight", &shape)?);
+            Tiled::set_rows(outputs, &mut tiled.value, &take("fc1.weight", &shape)?);
             if moments {
-                tiled.m = tiled.from_rows(&take("adam.m.fc1.weight", &shape)?);
-                tiled.v = tiled.from_rows(&take("adam.v.fc1.weight", &shape)?);
+                Tiled::set_rows(outputs, &mut tiled.m, &take("adam.m.fc1.weight", &shape)?);
+                Tiled::set_rows(outputs, &mut tiled.v, &take("adam.v.fc1.weight", &shape)?);
             }
         }
         for p in self.small_mut() {

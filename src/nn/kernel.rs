@@ -638,17 +638,17 @@ impl Tiled {
         rows
     }
 
-    /// Row-major `[inputs, outputs]` → tiles.
-    pub fn from_rows(&self, rows: &[f32]) -> Vec<f32> {
-        let mut tiles = vec![0.0; rows.len()];
-        tiles.par_chunks_mut(ROWS * self.outputs).zip(rows.par_chunks(ROWS * self.outputs)).for_each(|(slab, rows)| {
+    /// Row-major `[inputs, outputs]` → `tiles`, which are of this weight's length.
+    pub fn set_rows(outputs: usize, tiles: &mut [f32], rows: &[f32]) {
+        assert_eq!(tiles.len(), rows.len());
+        let slab = ROWS * outputs;
+        tiles.par_chunks_mut(slab).zip(rows.par_chunks(slab)).for_each(|(slab, rows)| {
             for (p, tile) in slab.chunks_exact_mut(ROWS * PANEL).enumerate() {
                 for (r, values) in tile.chunks_exact_mut(PANEL).enumerate() {
-                    values.copy_from_slice(&rows[r * self.outputs + p * PANEL..][..PANEL]);
+                    values.copy_from_slice(&rows[r * outputs + p * PANEL..][..PANEL]);
                 }
             }
         });
-        tiles
     }
 }
 

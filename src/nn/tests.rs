@@ -98,7 +98,7 @@ fn the_linear_block_equals_its_composition() {
             let x: Tensor<Flat, f32, Cpu> = dev.tensor_from_vec(xs.clone(), (n, inputs));
             let bias = dev.tensor_from_vec(bs.clone(), (outputs,));
             let mut tiled = Tiled::zeros(inputs, outputs);
-            tiled.value = tiled.from_rows(&ws);
+            Tiled::set_rows(tiled.outputs, &mut tiled.value, &ws);
             let weight = SharedWeight::new(tiled);
             let y = fused::linear_block(vector, x.leaky_trace(), &weight, &bias, drop).unwrap();
             let (values, grads) = finish(y);

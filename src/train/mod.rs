@@ -312,10 +312,10 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, plan: &Plan, ctx:
     for fold in wanted {
         if finished(fold)? { up_to_date.push(fold) } else { left.push(fold) }
     }
-    let mut parameters = build(&data, 0)?.parameters();
-    if !left.is_empty() {
-        announce(&data, settings, &left, ctx)?;
-    }
+    let mut parameters = match left.is_empty() {
+        true => build(&data, 0)?.parameters(),
+        false => announce(&data, settings, &left, ctx)?,
+    };
     let mut trained = Vec::new();
     for fold in left {
         parameters = train_fold(&data, settings, &files, fold, &hash, ctx)?;
@@ -383,8 +383,9 @@ fn build(data: &Data, fold: u32) -> Result<Box<dyn Model>> {
     (entry.build)(data.pictures.size_px, *seed, u64::from(fold), Dropout { p: settings.dropout }, Vector::detect())
 }
 
-/// Says what is ahead and how long it will take, from a few steps on a model that is thrown away.
-fn announce(data: &Data, settings: &Settings, folds: &[u32], ctx: &Context) -> Result<()> {
+/// Says what is ahead and how long it will take, from a few steps on a model that is thrown away; returns its number of
+/// parameters.
+fn announce(data: &Data, settings: &Settings, folds: &[u32], ctx: &Context) -> Result<usize> {
     let mut model = build(data, 0)?;
     let rows: Vec<usize> = data.rows(data.splits.train(folds[0]))?.iter().map(|r| r.1).take(settings.batch).collect();
     let labels = vec![0; rows.len()];
@@ -412,7 +413,7 @@ fn announce(data: &Data, settings: &Settings, folds: &[u32], ctx: &Context) -> R
         crate::progress::human(seconds),
         rayon::current_num_threads(),
     ));
-    Ok(())
+    Ok(model.parameters())
 }
 
 /// Trains one fold from its checkpoint (or from the start) to the end and predicts its test images. Returns the
