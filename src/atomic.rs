@@ -19,7 +19,7 @@ pub fn write<T>(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result
     })
 }
 
-/// [`write`] for libraries that want a path: `write` fills the file at the path it is given.
+/// [`write()`] for libraries that want a path: `write` fills the file at the path it is given.
 pub fn write_path<T>(path: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     write_temp(path, |temp| write(temp.path()))
 }
@@ -40,7 +40,7 @@ fn write_temp<T>(path: &Path, write: impl FnOnce(&tempfile::NamedTempFile) -> Re
     Ok(value)
 }
 
-/// [`write`] for bytes that are already there.
+/// [`write()`] for bytes that are already there.
 pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, |out| out.write_all(bytes).map_err(Error::io(path, "write")))
 }

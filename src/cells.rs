@@ -76,23 +76,25 @@ const MIN_LOBE: f64 = 0.08;
 /// How far a cell reaches beyond its nucleus, as a share of the nucleus's longer side.
 const CYTOPLASM_MARGIN: f64 = 0.25;
 
-/// How far green lies below the lesser of red and blue, weighted with darkness, 0 to 255, of the picture averaged over squares of `factor` pixels: width, height, values.
+/// How far green lies below the lesser of red and blue, weighted with darkness, 0 to 255, of the picture averaged over
+/// squares of `factor` pixels (less where the picture is smaller): width, height, values.
 fn stain(frame: &Rgb, factor: usize) -> (usize, usize, Vec<u8>) {
-    let width = frame.width_px as usize;
-    let (small_width, small_height) = ((width / factor).max(1), (frame.height_px as usize / factor).max(1));
+    let (width, height) = (frame.width_px as usize, frame.height_px as usize);
+    let (small_width, small_height) = ((width / factor).max(1), (height / factor).max(1));
+    let (across, down) = (factor.min(width), factor.min(height));
     let mut values = Vec::with_capacity(small_width * small_height);
     for y in 0..small_height {
         for x in 0..small_width {
             let (mut red, mut green, mut blue) = (0u32, 0u32, 0u32);
-            for row in 0..factor {
+            for row in 0..down {
                 let start = ((y * factor + row) * width + x * factor) * 3;
-                for pixel in frame.pixels[start..start + factor * 3].chunks_exact(3) {
+                for pixel in frame.pixels[start..start + across * 3].chunks_exact(3) {
                     red += u32::from(pixel[0]);
                     green += u32::from(pixel[1]);
                     blue += u32::from(pixel[2]);
                 }
             }
-            let count = (factor * factor) as u32;
+            let count = (across * down) as u32;
             let (purple, dark) = (red.min(blue).saturating_sub(green) / count, 255 - green / count);
             values.push((2 * purple * dark / 255).min(255) as u8);
         }
@@ -259,6 +261,8 @@ mod tests {
         }
         let empty = picture(720, 576, |x, _| if x % 90 < 40 { [215, 160, 165] } else { [220, 215, 220] });
         assert_eq!(of_stain(&empty), []);
+        // A line is no frame, and no reason to fail.
+        assert!(of_stain(&picture(640, 1, |x, _| if x > 300 { [110, 60, 150] } else { [220; 3] })).len() <= 1);
     }
 
     proptest! {

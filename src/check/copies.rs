@@ -22,7 +22,7 @@ pub struct NearPair {
     pub b: usize,
     /// Correlation of the aligned thumbnails, -1 to 1.
     pub correlation: f32,
-    /// How far one had to be slid, px of [`THUMB`].
+    /// How far one had to be slid, px of the thumbnail.
     pub shift: u32,
 }
 

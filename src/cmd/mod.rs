@@ -38,7 +38,7 @@ struct Cli {
 /// Options of every command.
 #[derive(Args, Clone, Debug)]
 pub struct Globals {
-    /// Workspace folder: images under raw/<DATASET>/, results beside it
+    /// Workspace folder: images under raw/DATASET/, results beside it
     #[arg(long, global = true, value_name = "DIR", default_value = "data", env = "WBC_WORKSPACE")]
     pub workspace: PathBuf,
     /// Data set (folder under raw/) to work on

@@ -1,4 +1,4 @@
-//! Image files → header or RGB pixels. Usual JPEGs and BMPs go through [`jpeg`] and [`bmp`], other JPEGs through
+//! Image files → header or RGB pixels. Usual JPEGs and BMPs go through `jpeg` and `bmp` here, other JPEGs through
 //! `zune-jpeg`, everything else through `image`.
 
 use crate::error::{Error, Result};
@@ -125,7 +125,7 @@ pub(crate) fn format_of(bytes: &[u8]) -> Option<(image::ImageFormat, &'static st
     }
 }
 
-/// The JPEGs that [`jpeg`] leaves: progressive ones, odd sampling, CMYK. Strict: a truncated scan is an error, not a
+/// The JPEGs that `jpeg` leaves: progressive ones, odd sampling, CMYK. Strict: a truncated scan is an error, not a
 /// half-grey picture.
 fn other_jpeg(bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {
     use zune_core::bytestream::ZCursor;
