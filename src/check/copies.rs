@@ -154,21 +154,55 @@ fn unrelated(seen: &[(usize, &Look)]) -> f32 {
 /// The best correlation of two thumbnails over all small shifts, on the part where they overlap, and the shift. A flat
 /// picture correlates with nothing. What is far below `wanted` at every second shift is not looked at more closely.
 fn correlation(a: &[u8], b: &[u8], wanted: f32) -> (f32, u32) {
-    const FAR: f32 = 0.15;
-    let best = |shifts: &mut dyn Iterator<Item = (i32, i32)>| {
-        let found = shifts.map(|(dx, dy)| (correlation_at(a, b, dx, dy), dx, dy));
-        found.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((-1.0, 0, 0))
-    };
-    let coarse = (-REACH..=REACH).step_by(2);
-    let (near, x, y) = best(&mut coarse.clone().flat_map(|dy| coarse.clone().map(move |dx| (dx, dy))));
-    if near < wanted - FAR {
-        return (near, x.unsigned_abs().max(y.unsigned_abs()));
-    }
-    let around = |at: i32| (at - 1).max(-REACH)..=(at + 1).min(REACH);
-    let (found, x, y) = best(&mut around(y).flat_map(|dy| around(x).map(move |dx| (dx, dy))));
-    (found, x.unsigned_abs().max(y.unsigned_abs()))
+    Arch::new().dispatch(Slide { a, b, wanted })
 }
 
+/// [`correlation`], compiled for the machine's vectors.
+struct Slide<'a> {
+    a: &'a [u8],
+    b: &'a [u8],
+    wanted: f32,
+}
+
+impl WithSimd for Slide<'_> {
+    type Output = (f32, u32);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> (f32, u32) {
+        const FAR: f32 = 0.15;
+        let (near, x, y) = self.best([-REACH, -REACH], [REACH, REACH], 2);
+        if near < self.wanted - FAR {
+            return (near, x.unsigned_abs().max(y.unsigned_abs()));
+        }
+        let from = [x, y].map(|at| (at - 1).max(-REACH));
+        let to = [x, y].map(|at| (at + 1).min(REACH));
+        let (found, x, y) = self.best(from, to, 1);
+        (found, x.unsigned_abs().max(y.unsigned_abs()))
+    }
+}
+
+impl Slide<'_> {
+    /// The best of the shifts `from` to `to`, and where.
+    #[inline(always)]
+    fn best(&self, from: [i32; 2], to: [i32; 2], step: i32) -> (f32, i32, i32) {
+        let mut best = (f32::NEG_INFINITY, 0, 0);
+        let mut dy = from[1];
+        while dy <= to[1] {
+            let mut dx = from[0];
+            while dx <= to[0] {
+                let found = correlation_at(self.a, self.b, dx, dy);
+                if found >= best.0 {
+                    best = (found, dx, dy);
+                }
+                dx += step;
+            }
+            dy += step;
+        }
+        best
+    }
+}
+
+#[inline(always)]
 fn correlation_at(a: &[u8], b: &[u8], dx: i32, dy: i32) -> f32 {
     let overlap = |d: i32| (d.max(0) as usize, (-d).max(0) as usize, THUMB - d.unsigned_abs() as usize);
     let ((ax, bx, width), (ay, by, height)) = (overlap(dx), overlap(dy));

@@ -13,6 +13,7 @@ use crate::schema::{ISSUES, MANIFEST, TENSORS};
 use crate::table::{self, Provenance};
 use crate::workspace::Workspace;
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray, UInt32Array};
+use arrow::buffer::{Buffer, OffsetBuffer};
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
@@ -33,8 +34,8 @@ thread_local! {
 
 /// Pictures a shard file.
 const SHARD: usize = 4096;
-/// Pictures in memory at a time.
-const BATCH: usize = 256;
+/// Pictures that are cut at once, while as many are written: enough for many cores, and no more memory than that.
+const BATCH: usize = 128;
 
 /// Settings of the stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -340,21 +341,21 @@ fn write_shard(
 
 /// The pictures of `rows`, on all cores.
 fn batch(raw: &Path, rows: &[ManifestRow], settings: &Settings, ctx: &Context) -> Result<RecordBatch> {
-    let pictures: Result<Vec<Vec<u8>>> = rows
-        .par_iter()
-        .map(|row| {
-            ctx.check_stop()?;
-            let picture = one(raw, row, settings)?;
-            ctx.progress.advance(1);
-            Ok(picture)
-        })
-        .collect();
+    let length = (settings.size_px * settings.size_px * 3) as usize;
+    let mut pixels = vec![0u8; rows.len() * length];
+    pixels.par_chunks_exact_mut(length).zip(rows).try_for_each(|(pixels, row)| {
+        ctx.check_stop()?;
+        pixels.copy_from_slice(&one(raw, row, settings)?);
+        ctx.progress.advance(1);
+        Ok(())
+    })?;
     let sides = UInt32Array::from_value(settings.size_px, rows.len());
+    let ends = OffsetBuffer::from_repeated_length(length, rows.len());
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.image_id))),
         Arc::new(sides.clone()),
         Arc::new(sides),
-        Arc::new(BinaryArray::from_iter_values(pictures?)),
+        Arc::new(BinaryArray::new(ends, Buffer::from_vec(pixels), None)),
     ];
     Ok(RecordBatch::try_new(TENSORS.arrow(), columns).expect("the columns are the schema's"))
 }
