@@ -23,8 +23,13 @@ fn assert_close(what: &str, a: &[f32], b: &[f32]) {
     assert!(a.iter().any(|v| *v != 0.0), "{what}: all zero proves nothing");
 }
 
-fn paths() -> [Vector; 2] {
-    [Vector::detect(), Vector::Portable]
+/// Every code path that this machine has.
+fn paths() -> Vec<Vector> {
+    let mut paths = vec![Vector::detect(), Vector::Portable];
+    // Where there is AVX-512, AVX2 would never be tried.
+    #[cfg(target_arch = "x86_64")]
+    paths.extend(pulp::x86::V3::try_new().map(|v3| Vector::Best(pulp::Arch::V3(v3))));
+    paths
 }
 
 /// Output, and the gradients of x, weight and bias under a loss that weighs every output differently.
