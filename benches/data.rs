@@ -23,26 +23,20 @@ fn ingest_jpeg(bencher: divan::Bencher) {
         .bench(|| drawn.ingest(Format::Jpeg, &context()).unwrap());
 }
 
-/// Ingest, then full decode, hashes, near copies, every check.
+/// Full decode, hashes, near copies, every check.
 #[divan::bench(sample_count = 5)]
-fn ingest_and_check_jpeg(bencher: divan::Bencher) {
+fn check_jpeg(bencher: divan::Bencher) {
     let drawn = drawn();
     bencher
         .counter(ItemsCount::new(drawn.files(Format::Jpeg)))
-        .bench(|| drawn.check(Format::Jpeg, &context()).unwrap());
+        .with_inputs(|| drawn.ingest(Format::Jpeg, &context()).unwrap())
+        .bench_local_values(|()| drawn.check(Format::Jpeg, &context()).unwrap());
 }
 
 /// Read, verify, decode, cut 200 x 200, resize to 128 x 128, write shards.
-#[divan::bench(sample_count = 10)]
-fn preprocess_jpeg(bencher: divan::Bencher) {
+#[divan::bench(args = [Format::Jpeg, Format::Bmp], sample_count = 10)]
+fn preprocess(bencher: divan::Bencher, format: Format) {
     let drawn = drawn();
-    let files = drawn.files(Format::Jpeg);
-    bencher.counter(ItemsCount::new(files)).bench(|| drawn.preprocess(Format::Jpeg, &context()).unwrap());
-}
-
-#[divan::bench(sample_count = 10)]
-fn preprocess_bmp(bencher: divan::Bencher) {
-    let drawn = drawn();
-    let files = drawn.files(Format::Bmp);
-    bencher.counter(ItemsCount::new(files)).bench(|| drawn.preprocess(Format::Bmp, &context()).unwrap());
+    let files = drawn.files(format);
+    bencher.counter(ItemsCount::new(files)).bench(|| drawn.preprocess(format, &context()).unwrap());
 }

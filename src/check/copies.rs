@@ -184,19 +184,15 @@ impl WithSimd for Slide<'_> {
 impl Slide<'_> {
     /// The best of the shifts `from` to `to`, and where.
     #[inline(always)]
-    fn best(&self, from: [i32; 2], to: [i32; 2], step: i32) -> (f32, i32, i32) {
+    fn best(&self, from: [i32; 2], to: [i32; 2], step: usize) -> (f32, i32, i32) {
         let mut best = (f32::NEG_INFINITY, 0, 0);
-        let mut dy = from[1];
-        while dy <= to[1] {
-            let mut dx = from[0];
-            while dx <= to[0] {
+        for dy in (from[1]..=to[1]).step_by(step) {
+            for dx in (from[0]..=to[0]).step_by(step) {
                 let found = correlation_at(self.a, self.b, dx, dy);
                 if found >= best.0 {
                     best = (found, dx, dy);
                 }
-                dx += step;
             }
-            dy += step;
         }
         best
     }

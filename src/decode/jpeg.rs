@@ -22,6 +22,8 @@ pub enum Refusal {
 
 type Result<T> = std::result::Result<T, Refusal>;
 
+const ENDS_EARLY: Refusal = Refusal::Broken("the picture ends too early");
+
 /// Bits that the Huffman tables look up at once; longer codes are rare.
 const LOOK: u32 = 11;
 
@@ -117,7 +119,7 @@ struct Bits<'a> {
 }
 
 impl<'a> Bits<'a> {
-    /// `bytes` ends in eight bytes that are not the scan's.
+    /// `bytes` ends in [`PAD`] bytes that are not the scan's.
     fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0, buffer: 0, held: 0 }
     }
@@ -171,6 +173,12 @@ impl<'a> Bits<'a> {
         self.skip(size);
         extend(bits, size)
     }
+
+    /// Whether more bits were used than lie before `end`.
+    #[inline(always)]
+    fn over(&self, end: usize) -> bool {
+        self.at as i64 * 8 - i64::from(self.held) > end as i64 * 8
+    }
 }
 
 struct Component {
@@ -198,6 +206,7 @@ struct Header<'a> {
 /// Reads the segments up to the first scan, or to the picture's size.
 fn header(bytes: &[u8], only_size: bool) -> Result<Header<'_>> {
     let broken = |what| Refusal::Broken(what);
+    let short = broken("a segment that is too short");
     let mut header = Header::default();
     let mut at = 2;
     if bytes.get(..2) != Some(&[0xFF, 0xD8]) {
@@ -213,7 +222,6 @@ fn header(bytes: &[u8], only_size: bool) -> Result<Header<'_>> {
         let length = bytes.get(at + 2..at + 4).map_or(0, |l| usize::from(l[0]) << 8 | usize::from(l[1]));
         let body = bytes.get(at + 4..at + 2 + length.max(2)).ok_or(broken("a segment that ends too early"))?;
         at += 2 + length;
-        let short = broken("a segment that is too short");
         match marker {
             0xC0 | 0xC1 => {
                 let [8, h1, h0, w1, w0, count, rest @ ..] = body else { return Err(Refusal::Unsupported) };
@@ -222,9 +230,11 @@ fn header(bytes: &[u8], only_size: bool) -> Result<Header<'_>> {
                 if header.height == 0 || header.width == 0 || ![1, 3].contains(count) || !header.components.is_empty() {
                     return Err(Refusal::Unsupported);
                 }
-                for c in 0..usize::from(*count) {
-                    let [id, sampling, table] = *rest.get(c * 3..c * 3 + 3).ok_or(short)? else { unreachable!() };
-                    let (h, v, quantise) = (usize::from(sampling >> 4), usize::from(sampling & 15), usize::from(table));
+                for [id, sampling, table] in rest.as_chunks().0.get(..usize::from(*count)).ok_or(short)? {
+                    let (id, quantise) = (*id, usize::from(*table));
+                    // One component alone is not interleaved: its sampling says nothing.
+                    let (h, v) =
+                        if *count == 1 { (1, 1) } else { (usize::from(sampling >> 4), usize::from(sampling & 15)) };
                     header.components.push(Component { id, h, v, quantise, dc: 0, ac: 0 });
                     if quantise > 3 {
                         return Err(broken("a quantisation table that cannot be"));
@@ -238,9 +248,9 @@ fn header(bytes: &[u8], only_size: bool) -> Result<Header<'_>> {
             0xC4 => {
                 let mut rest = body;
                 while let [which, tail @ ..] = rest {
-                    let counts: &[u8; 16] = tail.first_chunk().ok_or(Refusal::Broken("a segment that is too short"))?;
+                    let counts: &[u8; 16] = tail.first_chunk().ok_or(short)?;
                     let total: usize = counts.iter().map(|c| usize::from(*c)).sum();
-                    let symbols = tail.get(16..16 + total).ok_or(Refusal::Broken("a segment that is too short"))?;
+                    let symbols = tail.get(16..16 + total).ok_or(short)?;
                     let kind = header.huffman.get_mut(usize::from(which >> 4));
                     let table = kind.and_then(|tables| tables.get_mut(usize::from(which & 15)));
                     *table.ok_or(broken("a Huffman table that cannot be"))? = Some((counts, symbols));
@@ -251,9 +261,7 @@ fn header(bytes: &[u8], only_size: bool) -> Result<Header<'_>> {
                 let mut rest = body;
                 while let [which, tail @ ..] = rest {
                     let wide = which >> 4 != 0;
-                    let values = tail
-                        .get(..if wide { 128 } else { 64 })
-                        .ok_or(Refusal::Broken("a segment that is too short"))?;
+                    let values = tail.get(..if wide { 128 } else { 64 }).ok_or(short)?;
                     let mut table = [0u16; 64];
                     for (k, place) in ZIGZAG[..64].iter().enumerate() {
                         table[usize::from(*place)] = match wide {
@@ -279,16 +287,12 @@ fn header(bytes: &[u8], only_size: bool) -> Result<Header<'_>> {
                 if usize::from(*count) != header.components.len() || header.components.is_empty() {
                     return Err(Refusal::Unsupported);
                 }
-                for (c, component) in header.components.iter_mut().enumerate() {
-                    let [id, tables] =
-                        *rest.get(c * 2..c * 2 + 2).ok_or(Refusal::Broken("a segment that is too short"))?
-                    else {
-                        unreachable!()
-                    };
-                    if id != component.id {
+                let tables = rest.as_chunks().0.get(..usize::from(*count)).ok_or(short)?;
+                for (component, [id, tables]) in header.components.iter_mut().zip(tables) {
+                    if *id != component.id {
                         return Err(Refusal::Unsupported);
                     }
-                    (component.dc, component.ac) = (usize::from(tables >> 4) & 3, usize::from(tables) & 3);
+                    (component.dc, component.ac) = (usize::from(tables >> 4) & 3, usize::from(*tables) & 3);
                 }
                 header.scan = at;
                 return Ok(header);
@@ -301,41 +305,31 @@ fn header(bytes: &[u8], only_size: bool) -> Result<Header<'_>> {
     }
 }
 
-/// Stretches of the scan between restart markers, stuffing removed, eight zero bytes behind each.
-///
-/// Only as many as `wanted`. The second value says whether the scan was ended by a marker, not by the file's end.
-fn unstuff(bytes: &[u8], out: &mut Vec<u8>) -> (Vec<usize>, bool) {
-    out.clear();
-    out.reserve(bytes.len() + 64);
+/// The scan up to the marker that ends it, stuffing removed, [`PAD`] zero bytes behind each stretch between restart
+/// markers; and where the stretches end.
+fn unstuff(bytes: &[u8]) -> Result<(Vec<u8>, Vec<usize>)> {
+    let mut out = Vec::with_capacity(bytes.len() + PAD);
     let mut ends = Vec::new();
     let mut rest = bytes;
     loop {
-        let Some(at) = memchr::memchr(0xFF, rest) else {
-            out.extend_from_slice(rest);
-            ends.push(out.len());
-            return (ends, false);
-        };
+        let at = memchr::memchr(0xFF, rest).ok_or(ENDS_EARLY)?;
         out.extend_from_slice(&rest[..at]);
-        match rest.get(at + 1) {
-            Some(0) => {
-                out.push(0xFF);
-                rest = &rest[at + 2..];
+        match rest.get(at + 1).ok_or(ENDS_EARLY)? {
+            0 => out.push(0xFF),
+            // Fill: any number of these may stand before a marker.
+            0xFF => {
+                rest = &rest[at + 1..];
+                continue;
             }
-            Some(0xD0..=0xD7) => {
+            marker => {
                 ends.push(out.len());
                 out.extend_from_slice(&[0; PAD]);
-                rest = &rest[at + 2..];
-            }
-            Some(0xFF) => rest = &rest[at + 1..],
-            Some(_) => {
-                ends.push(out.len());
-                return (ends, true);
-            }
-            None => {
-                ends.push(out.len());
-                return (ends, false);
+                if !(0xD0..=0xD7).contains(marker) {
+                    return Ok((out, ends));
+                }
             }
         }
+        rest = &rest[at + 2..];
     }
 }
 
@@ -414,11 +408,10 @@ impl Decode<'_> {
         }
         let sampling: Vec<(usize, usize)> = h.components.iter().map(|c| (c.h, c.v)).collect();
         let (hmax, vmax) = match sampling.as_slice() {
-            [_] => (1, 1),
+            [(1, 1)] => (1, 1),
             [luma @ ((1, 1) | (2, 1) | (2, 2)), (1, 1), (1, 1)] => *luma,
             _ => return Err(Refusal::Unsupported),
         };
-        let single = h.components.len() == 1;
         let mcus_across = h.width.div_ceil(8 * hmax);
         let mcus_down = h.height.div_ceil(8 * vmax);
         // Chroma needs a sample more on each side.
@@ -426,8 +419,7 @@ impl Decode<'_> {
             .components
             .iter()
             .map(|c| {
-                let (ch, cv) = if single { (1, 1) } else { (c.h, c.v) };
-                let (across, down) = (hmax / ch, vmax / cv);
+                let (across, down) = (hmax / c.h, vmax / c.v);
                 let width = h.width.div_ceil(across);
                 let height = h.height.div_ceil(down);
                 let margin = usize::from(across * down > 1);
@@ -443,13 +435,8 @@ impl Decode<'_> {
                 Plane { columns, rows, stride, samples, width, height }
             })
             .collect();
-        let last_mcu_row = {
-            let by_plane = h.components.iter().zip(&planes).map(|(c, p)| {
-                let cv = if single { 1 } else { c.v };
-                p.rows.1.div_ceil(cv)
-            });
-            by_plane.max().unwrap_or(0).min(mcus_down)
-        };
+        let by_plane = h.components.iter().zip(&planes).map(|(c, plane)| plane.rows.1.div_ceil(c.v));
+        let last_mcu_row = by_plane.max().unwrap_or(0).min(mcus_down);
         let missing = Refusal::Broken("a table is missing");
         let build = |kind: usize, which: usize| match h.huffman[kind][which] {
             Some((counts, symbols)) => Huffman::new(counts, symbols),
@@ -470,14 +457,9 @@ impl Decode<'_> {
             .collect::<Option<_>>()
             .ok_or(missing)?;
 
-        let mut scan = Vec::new();
-        let (mut ends, whole) = unstuff(&self.bytes[h.scan..], &mut scan);
-        if !whole {
-            return Err(Refusal::Broken("the picture ends too early"));
-        }
-        scan.extend_from_slice(&[0; PAD]);
-        ends.reverse();
-        let mut end = ends.pop().ok_or(Refusal::Broken("the picture ends too early"))?;
+        let (scan, ends) = unstuff(&self.bytes[h.scan..])?;
+        let mut ends = ends.into_iter();
+        let mut end = ends.next().ok_or(ENDS_EARLY)?;
         let mut bits = Bits::new(&scan[..end + PAD]);
         let mut dc = [0i32; 3];
         let mut until_restart = h.restart;
@@ -487,7 +469,7 @@ impl Decode<'_> {
                 if h.restart > 0 {
                     if until_restart == 0 {
                         let start = end + PAD;
-                        end = ends.pop().ok_or(Refusal::Broken("the picture ends too early"))?;
+                        end = ends.next().ok_or(ENDS_EARLY)?;
                         bits = Bits::new(&scan[..end + PAD]);
                         bits.at = start;
                         dc = [0; 3];
@@ -496,7 +478,7 @@ impl Decode<'_> {
                     until_restart -= 1;
                 }
                 for (c, plane) in planes.iter_mut().enumerate() {
-                    let (ch, cv) = if single { (1, 1) } else { (h.components[c].h, h.components[c].v) };
+                    let (ch, cv) = (h.components[c].h, h.components[c].v);
                     let (quantise, dc_table, ac_table) = tables[c];
                     for v in 0..cv {
                         for hh in 0..ch {
@@ -519,19 +501,11 @@ impl Decode<'_> {
                 }
                 // Bits past the end are zeros that were never there.
                 if bits.over(end) {
-                    return Err(Refusal::Broken("the picture ends too early"));
+                    return Err(ENDS_EARLY);
                 }
             }
         }
         Ok(colour(window, (hmax, vmax), &planes))
-    }
-}
-
-impl Bits<'_> {
-    /// Whether more bits were used than lie before `end`.
-    #[inline(always)]
-    fn over(&self, end: usize) -> bool {
-        self.at as i64 * 8 - i64::from(self.held) > end as i64 * 8
     }
 }
 
