@@ -103,7 +103,7 @@ fn stain(frame: &Rgb, factor: usize) -> (usize, usize, Vec<u8>) {
 }
 
 /// The threshold that best parts `values` in two (the upper part is above it); `None` where all are equal.
-fn otsu(values: &[u8]) -> Option<u8> {
+pub(crate) fn otsu(values: &[u8]) -> Option<u8> {
     let mut counts = [0u64; 256];
     values.iter().for_each(|&v| counts[v as usize] += 1);
     let total = values.len() as f64;
@@ -172,7 +172,7 @@ fn regions(on: &[bool], core: &[bool], width: usize) -> Vec<Region> {
 }
 
 /// The pixels of every 8-connected region of `on`.
-fn label(on: &[bool], width: usize) -> Vec<Vec<usize>> {
+pub(crate) fn label(on: &[bool], width: usize) -> Vec<Vec<usize>> {
     let height = on.len() / width.max(1);
     let mut seen = vec![false; on.len()];
     let mut found = Vec::new();

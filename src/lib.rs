@@ -34,8 +34,10 @@ pub mod batch;
 pub mod cells;
 pub mod check;
 pub mod decode;
+pub mod features;
 pub mod ingest;
 pub mod prep;
+pub mod segment;
 pub mod split;
 pub mod synth;
 // 3: learning; the only place dfdx appears

@@ -1,7 +1,7 @@
 //! `pipelines/*.toml`: every stage's settings in one file, no code. The built-in ones are compiled in.
 
 use crate::error::{Error, Result};
-use crate::{check, ingest, prep, split, train};
+use crate::{check, features, ingest, prep, split, train};
 use serde::{Deserialize, Serialize};
 
 /// One experiment. Every key is optional; an unknown one is an error that names it.
@@ -27,6 +27,8 @@ pub struct Pipeline {
     pub split: split::Settings,
     #[serde(default)]
     pub preprocess: prep::Settings,
+    #[serde(default)]
+    pub features: features::Settings,
     #[serde(default)]
     pub train: train::Settings,
 }
@@ -78,6 +80,7 @@ impl Pipeline {
         self.check.validate()?;
         self.split.validate()?;
         self.preprocess.validate()?;
+        self.features.validate()?;
         self.train.validate()
     }
 

@@ -83,6 +83,8 @@ commands! {
     Split = split,
     /// Cut, resize and store the pictures for training
     Preprocess = preprocess,
+    /// Find nuclei and cytoplasm, and measure the cells for the classical models
+    Features = features,
     /// Train on every fold and predict its test images
     Train = train,
     /// Print the paper's tables with our figures
