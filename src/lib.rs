@@ -41,6 +41,7 @@ pub mod segment;
 pub mod split;
 pub mod synth;
 // 3: learning; the only place dfdx appears
+pub mod classical;
 pub mod models;
 pub mod nn;
 pub mod train;

@@ -30,14 +30,19 @@ pub struct Pipeline {
     #[serde(default)]
     pub features: features::Settings,
     #[serde(default)]
-    pub train: train::Settings,
+    pub train: train::Recipe,
 }
 
 /// The pipelines that are compiled in.
-pub const BUILT_IN: [(&str, &str); 3] = [
+pub const BUILT_IN: [(&str, &str); 8] = [
     ("quick", include_str!("../pipelines/quick.toml")),
     ("paper", include_str!("../pipelines/paper.toml")),
     ("demo", include_str!("../pipelines/demo.toml")),
+    ("knn", include_str!("../pipelines/knn.toml")),
+    ("svm", include_str!("../pipelines/svm.toml")),
+    ("lda", include_str!("../pipelines/lda.toml")),
+    ("bayes", include_str!("../pipelines/bayes.toml")),
+    ("forest", include_str!("../pipelines/forest.toml")),
 ];
 
 impl Pipeline {

@@ -5,6 +5,7 @@ use crate::bench::{Drawn, Format, Trainee, median, timed};
 use crate::context::Context;
 use crate::nn::kernel::Vector;
 use crate::pipeline::{BUILT_IN, Pipeline};
+use crate::train;
 use crate::progress::Silent;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
@@ -112,7 +113,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
 fn recipes(images: u64, steps: [(usize, Duration); 2], infer_rate: f64) -> anyhow::Result<Vec<Recipe>> {
     let mut recipes = Vec::new();
     for (name, _) in BUILT_IN {
-        let Pipeline { split, train, .. } = Pipeline::load(name)?;
+        let Pipeline { split, train: train::Recipe::Network(train), .. } = Pipeline::load(name)? else { continue };
         let Some((_, step)) = steps.iter().find(|(batch, _)| *batch == train.batch) else { continue };
         let folds = f64::from(split.folds);
         let seen = images as f64 * (folds - 1.0) * f64::from(train.epochs);

@@ -1,6 +1,7 @@
 //! The models that can be trained. A model file holds an architecture and what its paper fixes, nothing else.
 
 use crate::class::Class;
+use crate::classical;
 use crate::error::{Error, Result};
 use crate::nn::kernel::{Dropout, Vector};
 use crate::nn::optim::Adam;
@@ -69,7 +70,10 @@ pub const MODELS: [Entry; 1] = [wnet::ENTRY];
 pub fn find(name: &str) -> Result<&'static Entry> {
     MODELS.iter().find(|m| m.name == name).ok_or_else(|| Error::Setting {
         key: "train.model".into(),
-        expected: format!("one of: {}", MODELS.map(|m| m.name).join(", ")),
+        expected: {
+            let names = MODELS.iter().map(|m| m.name).chain(classical::CLASSIFIERS.iter().map(|c| c.name));
+            format!("one of: {}", names.collect::<Vec<_>>().join(", "))
+        },
         got: name.into(),
     })
 }

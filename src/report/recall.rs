@@ -22,6 +22,10 @@ impl Table for Wnet {
         "W-Net, accuracy a class and fold"
     }
 
+    fn model(&self) -> Option<&'static str> {
+        Some("wnet")
+    }
+
     fn build(&self, ws: &Workspace, wanted: &Wanted) -> Result<Sheet> {
         let run = Run::choose(ws, wanted, "wnet")?;
         let record = &run.record;

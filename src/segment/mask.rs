@@ -88,21 +88,14 @@ impl Mask {
         /// Stands for "none in this column": larger than the pictures that we take, and its square is still exact.
         const FAR: i32 = 1 << 14;
         // Down and up every column, then the lower envelope of parabolas along every row.
-        let mut down = vec![FAR; width * height];
-        for x in 0..width {
-            let mut run = FAR;
-            for y in 0..height {
-                let i = y * width + x;
-                run = if self.on[i] { 0 } else { (run + 1).min(FAR) };
-                down[i] = run;
+        let mut down: Vec<i32> = self.on.iter().map(|on| if *on { 0 } else { FAR }).collect();
+        let mut carry = |from: usize, to: usize| {
+            for x in 0..width {
+                down[to * width + x] = down[to * width + x].min(down[from * width + x] + 1);
             }
-            run = FAR;
-            for y in (0..height).rev() {
-                let i = y * width + x;
-                run = if self.on[i] { 0 } else { (run + 1).min(FAR) };
-                down[i] = down[i].min(run);
-            }
-        }
+        };
+        (1..height).for_each(|y| carry(y - 1, y));
+        (1..height).rev().for_each(|y| carry(y, y - 1));
         let mut distance = vec![f32::INFINITY; width * height];
         // The columns whose parabolas make the envelope, and from where on each does.
         let (mut roots, mut starts) = (Vec::with_capacity(width), Vec::with_capacity(width));
@@ -112,9 +105,11 @@ impl Mask {
             for x in (0..width).filter(|x| down[y * width + x] < FAR) {
                 let mut start = 0;
                 while let Some(&root) = roots.last() {
-                    // The first whole place where x is nearer than the root before it.
+                    // The first whole place where x is nearer than the root before it. Both are whole numbers far below
+                    // 2^53, so that the quotient's floor is exact; dividing whole numbers takes longer.
                     let (a, b) = (root as i32, x as i32);
-                    start = ((f(x) + b * b) - (f(root) + a * a)).div_euclid(2 * (b - a)) + 1;
+                    let ahead = (f(x) + b * b) - (f(root) + a * a);
+                    start = (f64::from(ahead) / f64::from(2 * (b - a))).floor() as i32 + 1;
                     if start > *starts.last().expect("as many as roots") {
                         break;
                     }

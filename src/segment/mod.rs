@@ -52,11 +52,12 @@ const GOES_ON: f32 = 1.5;
 const RED_AWAY: f32 = 1.2;
 const RED_BODY: f32 = 0.3;
 const RED_ENOUGH: f32 = 0.1;
-/// A pixel is as red cells are from this likeness on; the colour tells nothing where the median of the ring around the
-/// nucleus, `RING` hull radii wide, is above `RING_LIKE`: cytoplasm can look like them.
+/// A pixel is as red cells are from this likeness on; but the colour tells only where this share of the ring around the
+/// nucleus, so many hull radii wide, is less like them: cytoplasm can look as they do.
 const RED_LIKE: f32 = 0.5;
 const RING: f32 = 0.3;
 const RING_LIKE: f32 = 0.3;
+const RING_SHARE: f64 = 0.4;
 /// What parts of a red cell's colour a disc of this many hull radii must fit into.
 const RED_PART: f32 = 0.2;
 /// The edge of the cell lies where density is this share of the cytoplasm's median.
@@ -101,10 +102,8 @@ pub fn cell(picture: &Rgb) -> Option<Cell> {
     let core = core(&stain, &purple)?;
     let tissue = tissue(&stain, &core.middle);
     let depth = tissue.depth();
-    let behind_neck = {
-        let width = flood::widest(&core.middle, &tissue, &depth);
-        tissue.with(|i| tissue.on[i] && width[i] < NECK * depth[i])
-    };
+    let width = flood::widest(&core.middle, &tissue, &depth);
+    let behind_neck = tissue.with(|i| tissue.on[i] && width[i] < NECK * depth[i]);
     let nuclear = core.threshold;
     let core = core.with_lobes(&behind_neck);
     let guess = nucleus(&stain, &core, core.radius())?.intersection(&core);
@@ -112,8 +111,12 @@ pub fn cell(picture: &Rgb) -> Option<Cell> {
     let radius = hull.radius();
     let around = Around { away: hull.distance(), hull, radius };
 
-    let pale = tissue.with(|i| tissue.on[i] && purple[i] <= nuclear);
-    let red = RedCells::of(&stain, &pale, &tissue, &around);
+    // Not a nucleus, and either apart from the cell or far from it: red cells, for sure.
+    let red = tissue.with(|i| {
+        let apart = width[i] == 0.0 || around.away[i] > RED_AWAY * radius;
+        tissue.on[i] && apart && purple[i] <= nuclear && held_back(stain.density[i]) > FAINTEST.1
+    });
+    let red = RedCells::of(&stain, &red, &tissue, &around);
     let far = far(&stain, &tissue, &around);
     let theirs = tissue.with(|i| {
         !core.on[i] && (behind_neck.on[i] && !around.hull.on[i] || far.on[i] || red.as_ref().is_some_and(|r| r.part.on[i]))
@@ -124,8 +127,9 @@ pub fn cell(picture: &Rgb) -> Option<Cell> {
         edges.iter().enumerate().map(|(i, edge)| edge + (20.0 * like(i)) as u32).collect()
     };
     let ours = flood::cheapest(&core, &tissue, &dear(&likeness));
-    let other = flood::cheapest(&theirs, &tissue, &dear(&|i| 1.0 - likeness(i)));
-    let reached = tissue.with(|i| ours[i] < u32::MAX && ours[i] <= other[i]);
+    let reached = tissue.with(|i| ours[i] < u32::MAX);
+    let other = flood::cheapest(&theirs, &reached, &dear(&|i| 1.0 - likeness(i)));
+    let reached = reached.with(|i| reached.on[i] && ours[i] <= other[i]);
     // Without bumps; of what then is apart, the region that has most of the nucleus.
     let smooth = |mask: Mask| {
         let smooth = mask.opened((SMOOTH_CELL * radius).round().max(1.0)).union(&guess);
@@ -217,11 +221,10 @@ struct RedCells {
 }
 
 impl RedCells {
-    /// From the `pale` tissue (not purple) at a distance; `None` where the picture shows too little of it.
-    fn of(stain: &Stain, pale: &Mask, tissue: &Mask, around: &Around) -> Option<Self> {
+    /// From what must be red cells or smaller things; `None` where too little of it is as large as red cells are.
+    fn of(stain: &Stain, red: &Mask, tissue: &Mask, around: &Around) -> Option<Self> {
         let Around { hull, radius, away } = around;
-        let bodies = pale.with(|i| pale.on[i] && away[i] > RED_AWAY * radius && held_back(stain.density[i]) > 0.1);
-        let sure: Vec<usize> = bodies.opened(RED_BODY * radius).pixels().collect();
+        let sure: Vec<usize> = red.opened(RED_BODY * radius).pixels().collect();
         if (sure.len() as f32) < RED_ENOUGH * hull.area() as f32 {
             return None;
         }
@@ -252,7 +255,7 @@ impl RedCells {
         let share = |i: usize| f32::from(like[i]) / 65535.0;
         let in_ring = |i: &usize| !hull.on[*i] && !stain.padding.on[*i] && away[*i] > 2.0 && away[*i] < RING * radius;
         let ring = (0..tissue.on.len()).filter(in_ring).map(|i| if tissue.on[i] { share(i) } else { 0.0 }).collect();
-        let tells = quantile(ring, 0.5).is_some_and(|typical| typical < RING_LIKE);
+        let tells = quantile(ring, RING_SHARE).is_some_and(|typical| typical < RING_LIKE);
         let part = tissue.with(|i| tells && tissue.on[i] && !hull.on[i] && share(i) > RED_LIKE);
         Some(Self { part: part.opened(RED_PART * radius), like })
     }

@@ -1,4 +1,5 @@
-//! Trains a model on every fold and predicts the fold's test images.
+//! Trains a model on every fold and predicts the fold's test images: a network on pictures, or a classical classifier
+//! on features (`classical`; its fold has `fit.json` in place of a checkpoint, and no epochs).
 //!
 //! A run's folder, `runs/<run>/`: `run.json` (what identifies the run: its recipe and the inputs' hashes),
 //! `pipeline.toml` (every stage's resolved settings), a folder a fold with its
@@ -28,8 +29,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub mod checkpoint;
+mod classical;
+mod recipe;
 
 use checkpoint::Meta;
+pub use recipe::Recipe;
 
 /// Settings of training: a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,9 +109,11 @@ pub struct Record {
     pub pipeline: String,
     pub seed: u64,
     pub folds: u32,
-    pub size_px: u32,
-    pub settings: Settings,
-    /// Hashes of the manifest, the splits and the preprocessed pictures.
+    /// Side of the pictures, px; a classical classifier has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_px: Option<u32>,
+    pub settings: Recipe,
+    /// Hashes of the manifest, the splits, and the preprocessed pictures or the features.
     pub inputs: BTreeMap<String, String>,
 }
 
@@ -179,7 +185,8 @@ pub struct Summary {
     pub folder: PathBuf,
     pub dataset: String,
     pub model: String,
-    pub parameters: usize,
+    /// Trainable parameters of a network.
+    pub parameters: Option<usize>,
     pub folds: u32,
     /// Folds that were finished already.
     pub up_to_date: Vec<u32>,
@@ -194,11 +201,8 @@ pub struct Summary {
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let list = |folds: &[u32]| folds.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
-        writeln!(
-            f,
-            "run {}: {} ({} parameters) on {}, {} images",
-            self.run, self.model, self.parameters, self.dataset, self.images
-        )?;
+        let parameters = self.parameters.map_or(String::new(), |n| format!(" ({n} parameters)"));
+        writeln!(f, "run {}: {}{parameters} on {}, {} images", self.run, self.model, self.dataset, self.images)?;
         if !self.trained.is_empty() {
             writeln!(f, "trained: fold {} in {:.0} s", list(&self.trained), self.elapsed_s)?;
         }
@@ -232,8 +236,9 @@ impl Files {
     }
 }
 
-/// The run's data, ready for training.
+/// The run's data, ready for training a network.
 struct Data {
+    settings: Settings,
     pictures: Pictures,
     splits: split::Splits,
     class_of: HashMap<String, Class>,
@@ -257,11 +262,11 @@ impl Data {
             pipeline: plan.pipeline.clone(),
             seed,
             folds: splits.folds,
-            size_px: plan.size_px,
-            settings: settings.clone(),
+            size_px: Some(plan.size_px),
+            settings: Recipe::Network(settings.clone()),
             inputs,
         };
-        Ok(Self { pictures, splits, class_of, record })
+        Ok(Self { settings: settings.clone(), pictures, splits, class_of, record })
     }
 
     /// (image_id, row of the pictures, class) of a fold's images of one role; sorted by image_id.
@@ -282,17 +287,58 @@ impl Data {
     }
 }
 
+/// What a run trains, and on what.
+enum Work {
+    Network(Data),
+    Classical(classical::Data),
+}
+
+impl Work {
+    fn load(ws: &Workspace, dataset: &str, recipe: &Recipe, seed: u64, plan: &Plan) -> Result<Self> {
+        Ok(match recipe {
+            Recipe::Network(settings) => Self::Network(Data::load(ws, dataset, settings, seed, plan)?),
+            Recipe::Classical(settings) => {
+                Self::Classical(classical::Data::load(ws, dataset, settings, seed, plan)?)
+            }
+        })
+    }
+
+    fn record(&self) -> &Record {
+        match self {
+            Self::Network(data) => &data.record,
+            Self::Classical(data) => &data.record,
+        }
+    }
+
+    fn images(&self) -> usize {
+        match self {
+            Self::Network(data) => data.splits.fold_of.len(),
+            Self::Classical(data) => data.splits.fold_of.len(),
+        }
+    }
+
+    /// The epochs of a finished fold (a classifier has none); `None` where it is not finished.
+    fn epochs(&self, files: &Files, fold: u32, hash: &str) -> Result<Option<Vec<EpochRow>>> {
+        match self {
+            Self::Network(_) => Ok(checkpoint::meta(&files.checkpoint(fold))?
+                .filter(|m| m.run == hash && m.finished && files.predictions(fold).is_file())
+                .map(|m| m.epochs)),
+            Self::Classical(data) => Ok(data.finished(files, fold, hash).then(Vec::new)),
+        }
+    }
+}
+
 /// Trains every fold that is not finished yet (or those that `plan` names), and predicts its test images.
 ///
 /// # Errors
 /// [`Error::Setting`] where a run of that name had other settings or inputs and `restart` is off;
 /// [`Error::Interrupted`] when the user stops it; whatever reading and writing says.
-pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, plan: &Plan, ctx: &Context) -> Result<Summary> {
-    settings.validate()?;
+pub fn run(ws: &Workspace, dataset: &str, recipe: &Recipe, plan: &Plan, ctx: &Context) -> Result<Summary> {
+    recipe.validate()?;
     let started = Instant::now();
-    let data = Data::load(ws, dataset, settings, ctx.seed, plan)?;
+    let work = Work::load(ws, dataset, recipe, ctx.seed, plan)?;
     let files = Files { dir: ws.run(&plan.run) };
-    let folds = data.record.folds;
+    let folds = work.record().folds;
     if let Some(wrong) = plan.folds.iter().find(|f| **f >= folds) {
         return Err(Error::Setting {
             key: "fold".into(),
@@ -300,29 +346,36 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, plan: &Plan, ctx:
             got: wrong.to_string(),
         });
     }
-    begin(&files, &data.record, plan)?;
-    let hash = data.record.hash();
+    begin(&files, work.record(), plan)?;
+    let hash = work.record().hash();
     let wanted: Vec<u32> = if plan.folds.is_empty() { (0..folds).collect() } else { plan.folds.clone() };
-    let finished = |fold: u32| -> Result<bool> {
-        Ok(checkpoint::meta(&files.checkpoint(fold))?.is_some_and(|m| m.run == hash && m.finished)
-            && files.predictions(fold).is_file())
-    };
+    let finished = |fold: u32| -> Result<bool> { Ok(work.epochs(&files, fold, &hash)?.is_some()) };
     let mut up_to_date = Vec::new();
     let mut left = Vec::new();
     for fold in wanted {
         if finished(fold)? { up_to_date.push(fold) } else { left.push(fold) }
     }
-    let mut parameters = match left.is_empty() {
-        true => build(&data, 0)?.parameters(),
-        false => announce(&data, settings, &left, ctx)?,
+    let mut parameters = match &work {
+        Work::Network(data) if left.is_empty() => Some(build(data, 0)?.parameters()),
+        Work::Network(data) => Some(announce(data, &data.settings, &left, ctx)?),
+        Work::Classical(_) if left.is_empty() => None,
+        Work::Classical(data) => {
+            data.announce(&left, ctx);
+            None
+        }
     };
     let mut trained = Vec::new();
     for fold in left {
-        parameters = train_fold(&data, settings, &files, fold, &hash, ctx)?;
+        match &work {
+            Work::Network(data) => {
+                parameters = Some(train_fold(data, &data.settings, &files, fold, &hash, ctx)?);
+            }
+            Work::Classical(data) => data.train_fold(&files, fold, &hash, ctx)?,
+        }
         trained.push(fold);
-        gather(&files, &data.record, &hash)?;
+        gather(&files, &work, &hash)?;
     }
-    gather(&files, &data.record, &hash)?;
+    gather(&files, &work, &hash)?;
     let mut missing = Vec::new();
     for fold in 0..folds {
         if !finished(fold)? {
@@ -333,13 +386,13 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, plan: &Plan, ctx:
         run: plan.run.clone(),
         folder: files.dir,
         dataset: dataset.into(),
-        model: settings.model.clone(),
+        model: recipe.model().into(),
         parameters,
         folds,
         up_to_date,
         trained,
         missing,
-        images: data.splits.fold_of.len() as u64,
+        images: work.images() as u64,
         elapsed_s: started.elapsed().as_secs_f64(),
     })
 }
@@ -378,7 +431,7 @@ fn begin(files: &Files, record: &Record, plan: &Plan) -> Result<()> {
 }
 
 fn build(data: &Data, fold: u32) -> Result<Box<dyn Model>> {
-    let Record { settings, seed, .. } = &data.record;
+    let (settings, seed) = (&data.settings, &data.record.seed);
     let entry = models::find(&settings.model)?;
     (entry.build)(data.pictures.size_px, *seed, u64::from(fold), Dropout { p: settings.dropout }, Vector::detect())
 }
@@ -564,11 +617,12 @@ fn predict_fold(data: &Data, settings: &Settings, model: &dyn Model, meta: &Meta
 }
 
 /// Writes `epochs.parquet` and `predictions.parquet` over the folds there are.
-fn gather(files: &Files, record: &Record, hash: &str) -> Result<()> {
+fn gather(files: &Files, work: &Work, hash: &str) -> Result<()> {
+    let record = work.record();
     let (mut epochs, mut predictions) = (Vec::new(), Vec::new());
     for fold in 0..record.folds {
-        if let Some(meta) = checkpoint::meta(&files.checkpoint(fold))?.filter(|m| m.run == hash && m.finished) {
-            epochs.extend(meta.epochs);
+        if let Some(of_fold) = work.epochs(files, fold, hash)? {
+            epochs.extend(of_fold);
             predictions.extend(table::read_rows::<PredictionRow>(&files.predictions(fold), &PREDICTIONS)?.0);
         }
     }
