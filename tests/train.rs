@@ -34,7 +34,7 @@ fn drawn(name: &str, images: &str) -> Workdir {
 }
 
 /// Everything of a run that must not depend on threads or interruptions.
-fn results(w: &Workdir, run: &str) -> Vec<(String, Vec<u8>)> {
+pub fn results(w: &Workdir, run: &str) -> Vec<(String, Vec<u8>)> {
     let dir = w.path("data/runs").join(run);
     let mut files: Vec<_> = walkdir::WalkDir::new(&dir)
         .sort_by_file_name()
@@ -47,7 +47,7 @@ fn results(w: &Workdir, run: &str) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-fn same(a: &[(String, Vec<u8>)], b: &[(String, Vec<u8>)], what: &str) {
+pub fn same(a: &[(String, Vec<u8>)], b: &[(String, Vec<u8>)], what: &str) {
     let names = |r: &[(String, Vec<u8>)]| r.iter().map(|f| f.0.clone()).collect::<Vec<_>>();
     assert_eq!(names(a), names(b), "{what}");
     for ((name, a), (_, b)) in a.iter().zip(b) {

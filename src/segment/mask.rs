@@ -184,14 +184,13 @@ impl Mask {
         }
         // Row by row from the left: the hull's part of a row is one run.
         let inside = |p: Point| (0..corners.len()).all(|k| turn(corners[k], corners[(k + 1) % corners.len()], p) >= 0);
-        let (top, bottom) = (points.iter().map(|p| p.1).min(), points.iter().map(|p| p.1).max());
+        let (left, top, right, bottom) = self.bounds().unwrap_or_default();
         let mut hull = self.clone();
-        for y in top.unwrap_or(0)..=bottom.unwrap_or(-1) {
-            let row = |x: &i64| inside((*x, y));
-            let Some(left) = (0..self.width_px as i64).find(row) else { continue };
-            let right = (left..self.width_px as i64).rev().find(row).unwrap_or(left);
-            let start = y as usize * self.width_px;
-            hull.on[start + left as usize..=start + right as usize].fill(true);
+        for y in top..=bottom {
+            let row = |x: &usize| inside((*x as i64, y as i64));
+            let Some(first) = (left..=right).find(row) else { continue };
+            let last = (first..=right).rev().find(row).unwrap_or(first);
+            hull.on[y * self.width_px + first..=y * self.width_px + last].fill(true);
         }
         hull
     }

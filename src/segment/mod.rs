@@ -45,7 +45,7 @@ const FAINTEST: (f32, f32) = (0.05, 0.12);
 const NECK: f32 = 0.75;
 /// Further from the nucleus's hull than this, in its radii, is not the cell's, if the part that is goes on to `GOES_ON`
 /// times that.
-const FAR: f32 = 1.3;
+const FAR: f32 = 1.6;
 const GOES_ON: f32 = 1.5;
 /// Red cells are known by their bodies: so many hull radii away, a disc of so many fits in, and together they have this
 /// share of the hull's area.
@@ -310,4 +310,85 @@ fn nucleus(stain: &Stain, cell: &Mask, radius: f32) -> Option<Mask> {
     let smooth = if smooth.area() > 0 { smooth } else { above };
     let area = smooth.area() as f32;
     Some(smooth.keep(|region| region.len() as f32 >= MIN_PART * area).filled(MIN_HOLE * area).intersection(cell))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A cell of 45 px around a place, its nucleus of 28 px a little off its middle, plasma around, and red cells, one
+    /// of which touches it: red, green, blue of PBC's stain.
+    fn drawn(side: usize, x: f64, y: f64, towards: f64) -> (Rgb, Mask, Mask) {
+        let within = |i: usize, (u, v): (f64, f64), radius: f64| {
+            ((i % side) as f64 - u).hypot((i / side) as f64 - v) <= radius
+        };
+        let at = |angle: f64, away: f64| (x + away * angle.cos(), y + away * angle.sin());
+        let nucleus = Mask::new(side, side, |i| within(i, at(towards, 8.0), 28.0));
+        let whole = Mask::new(side, side, |i| within(i, (x, y), 45.0));
+        let reds = [at(towards + 2.0, 77.0), at(towards + 4.0, 95.0), at(towards - 1.0, 110.0)];
+        let pixels = (0..side * side).flat_map(|i| {
+            // A little uneven, as chromatin is.
+            let grain = ((i * 7919) % 13) as u8;
+            match (nucleus.on[i], whole.on[i], reds.iter().any(|red| within(i, *red, 34.0))) {
+                (true, ..) => [70 + grain, 35 + grain, 125 + grain],
+                (_, true, _) => [205 + grain, 165 + grain, 180 + grain],
+                (_, _, true) => [195 + grain / 4, 165 + grain / 4, 163 + grain / 4],
+                _ => [254, 231, 204],
+            }
+        });
+        (Rgb { width_px: side as u32, height_px: side as u32, pixels: pixels.collect() }, nucleus, whole)
+    }
+
+    fn dice(a: &Mask, b: &Mask) -> f64 {
+        2.0 * a.intersection(b).area() as f64 / (a.area() + b.area()) as f64
+    }
+
+    /// The picture, or a mask, by a quarter turn.
+    fn turned<T: Copy>(values: &[T], width: usize) -> Vec<T> {
+        let height = values.len() / width;
+        (0..values.len()).map(|i| values[(height - 1 - i % height) * width + i / height]).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Wherever the cell is and wherever its nucleus and the red cells are: it is found, and a turned picture gives
+        /// the same, turned.
+        #[test]
+        fn a_cell_is_found_and_turns_with_its_picture(x in 95.0..125.0f64, y in 95.0..125.0f64, towards in 0.0..6.28f64) {
+            let (picture, nucleus, whole) = drawn(220, x, y, towards);
+            let cell = cell(&picture).unwrap();
+            prop_assert!(dice(&cell.nucleus, &nucleus) > 0.95, "{}", dice(&cell.nucleus, &nucleus));
+            prop_assert!(dice(&cell.whole, &whole) > 0.95, "{}", dice(&cell.whole, &whole));
+            let pixels = turned(picture.pixels.as_chunks::<3>().0, 220).concat();
+            let other = super::cell(&Rgb { pixels, ..picture }).unwrap();
+            prop_assert_eq!(&other.nucleus.on, &turned(&cell.nucleus.on, 220));
+            prop_assert_eq!(&other.whole.on, &turned(&cell.whole.on, 220));
+            prop_assert_eq!(other.plasma, cell.plasma);
+        }
+
+        /// Whatever the picture, nothing fails, and what is found is one region without holes that holds its nucleus.
+        #[test]
+        fn noise_is_no_reason_to_fail(width in 1u32..40, height in 1u32..40, seed in any::<u64>(), dark in any::<bool>()) {
+            let byte = |i: u64| (seed ^ i).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()[0];
+            let pixels = (0..u64::from(width * height * 3)).map(|i| if dark { byte(i) / 8 } else { byte(i) });
+            let picture = Rgb { width_px: width, height_px: height, pixels: pixels.collect() };
+            if let Some(cell) = cell(&picture) {
+                prop_assert!(cell.nucleus.area() > 0 && cell.nucleus.pixels().all(|i| cell.whole.on[i]));
+                prop_assert_eq!(cell.whole.regions().len(), 1);
+                prop_assert_eq!(cell.whole.filled(f32::INFINITY), cell.whole);
+            }
+        }
+    }
+
+    #[test]
+    fn red_cells_and_plasma_have_no_nucleus() {
+        let (mut picture, nucleus, _) = drawn(220, 110.0, 110.0, 0.0);
+        for i in nucleus.pixels() {
+            picture.pixels[i * 3..][..3].copy_from_slice(&[254, 231, 204]);
+        }
+        assert_eq!(cell(&picture), None);
+        assert_eq!(cell(&Rgb { width_px: 50, height_px: 40, pixels: vec![230; 6000] }), None);
+    }
 }

@@ -647,3 +647,20 @@ fn log_time(dir: &Path, fold: u32, epoch: u32, images: usize, elapsed_s: f64) ->
     let rate = images as f64 / elapsed_s;
     writeln!(file, "{head}{fold},{epoch},{images},{elapsed_s:.3},{rate:.1}").map_err(Error::io(&path, "write"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Record, Recipe, Settings};
+
+    /// A run's hash is that of its record: one byte more and every finished fold would be trained again.
+    #[test]
+    fn a_networks_record_is_what_it_was_before_there_were_classifiers() {
+        let settings = serde_json::to_string(&Settings::default()).unwrap();
+        let text = format!(
+            r#"{{"dataset":"pbc","model":"wnet","pipeline":"quick","seed":0,"folds":10,"size_px":128,"settings":{settings},"inputs":{{"manifest":"a"}}}}"#
+        );
+        let record: Record = serde_json::from_str(&text).unwrap();
+        assert_eq!(record.settings, Recipe::Network(Settings::default()));
+        assert_eq!(serde_json::to_string(&record).unwrap(), text);
+    }
+}

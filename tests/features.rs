@@ -1,0 +1,181 @@
+//! `wbc features`: what is measured, when it is measured again, and how well the segmentation does on real cells.
+
+use crate::common::{Workdir, picture, shared};
+use wbc::decode::{self, Rgb};
+use wbc::features::{self, Features};
+use wbc::schema::FEATURES;
+use wbc::segment::{self, Mask};
+use wbc::table;
+
+fn drawn(name: &str, images: &str) -> Workdir {
+    let w = Workdir::new(name);
+    w.wbc(&["synth", "--images", images, "--name", "d"]).ok();
+    w.wbc(&["ingest"]);
+    w
+}
+
+fn read(w: &Workdir) -> Features {
+    features::read(&w.workspace(), "d").unwrap()
+}
+
+#[test]
+fn every_cell_is_measured_once_and_what_can_be_checked_is_so() {
+    let w = drawn("measured", "6,5,4,6,5");
+    let run = w.wbc(&["features", "--contact-sheet", "sheet.png"]).ok();
+    assert!(run.stdout.contains("100 features of 26 cells"), "{}", run.stdout);
+    assert!(run.stderr.contains("26 of the cells: sheet.png"), "{}", run.stderr);
+    assert_eq!(image::image_dimensions(w.path("sheet.png")).unwrap(), (10 * 264 + 4, 5 * 264 + 4));
+    let features = read(&w);
+    let ids: Vec<String> = w.manifest("d").into_iter().map(|row| row.image_id).collect();
+    assert_eq!(features.image_ids, ids, "in manifest order");
+    let column = |name: &str| features.names.iter().position(|n| n == name).unwrap();
+    for (id, row) in ids.iter().zip(&features.values) {
+        assert!(row.iter().flatten().all(|v| v.is_finite()), "{id}");
+        let value = |name: &str| row[column(name)].unwrap();
+        assert!(value("nucleus_area") <= value("cell_area") && value("nucleus_area") > 500.0, "{id}");
+        for share in ["nucleus_share", "nucleus_solidity", "cell_extent", "nucleus_glcm_energy", "cell_eccentricity"] {
+            assert!((0.0..=1.0).contains(&value(share)), "{id}: {share} {}", value(share));
+        }
+        let patterns: f64 = (0..10).map(|k| value(&format!("nucleus_lbp_{k}"))).sum();
+        assert!((patterns - 1.0).abs() < 1e-9, "{id}");
+    }
+    // Lymphocytes are small and all nucleus; segmented nuclei are less solid than round ones.
+    let mean = |class: &str, name: &str| {
+        let of: Vec<f64> = ids
+            .iter()
+            .zip(&features.values)
+            .filter(|(id, _)| id.contains(&format!("/{class}/")))
+            .filter_map(|(_, row)| row[column(name)])
+            .collect();
+        of.iter().sum::<f64>() / of.len() as f64
+    };
+    assert!(mean("lymphocyte", "cell_area") < 0.8 * mean("monocyte", "cell_area"));
+    assert!(mean("lymphocyte", "nucleus_share") > mean("neutrophil", "nucleus_share") + 0.1);
+    assert!(mean("lymphocyte", "nucleus_solidity") > mean("neutrophil", "nucleus_solidity") + 0.05);
+    // Eosin holds back blue and green and lets red through.
+    assert!(mean("eosinophil", "cytoplasm_density_green_mean") > mean("neutrophil", "cytoplasm_density_green_mean"));
+}
+
+#[test]
+fn features_are_kept_until_something_changes_and_threads_change_nothing() {
+    let w = drawn("features-kept", "20");
+    w.wbc(&["features", "--threads", "1"]).ok();
+    let path = w.path("data/d/features.parquet");
+    let first = std::fs::read(&path).unwrap();
+    let again = w.wbc(&["features"]).ok();
+    assert!(again.stdout.contains("up to date") && again.stdout.contains("20 cells"), "{}", again.stdout);
+    w.write("wide.toml", "name = \"wide\"\n[features]\ncentre_px = 300\n");
+    let run = w.wbc(&["features", "--pipeline", "wide.toml"]).ok();
+    assert!(!run.stdout.contains("up to date"), "{}", run.stdout);
+    assert!(std::fs::read(&path).unwrap() != first);
+    w.wbc(&["features", "--threads", "2"]).ok();
+    assert!(std::fs::read(&path).unwrap() == first, "threads or history change the bytes");
+    w.write("wrong.toml", "name = \"wrong\"\n[features]\ncentre_px = 3\n");
+    let run = w.wbc(&["features", "--pipeline", "wrong.toml"]).exits(2);
+    assert!(run.stderr.contains("features.centre_px") && run.stderr.contains("found 3"), "{}", run.stderr);
+}
+
+#[test]
+fn an_unreadable_image_is_reported_and_the_rest_goes_on() {
+    let w = drawn("features-damaged", "10");
+    let jpeg = picture("a.jpg", 5, 360, 361);
+    w.write("data/raw/d/neutrophil/cut.jpg", &jpeg[..jpeg.len() / 2]);
+    w.wbc(&["ingest", "--no-check"]).ok();
+    for _ in 0..2 {
+        // Both times: a table with gaps is not up to date.
+        let run = w.wbc(&["features"]).exits(1);
+        assert!(run.stdout.contains("of 10 cells, 1 unreadable"), "{}", run.stdout);
+        assert!(run.stderr.contains("cut.jpg") && run.stderr.contains("wbc check"), "{}", run.stderr);
+    }
+    assert_eq!(read(&w).image_ids.len(), 10);
+    // Found by check, it is left out, and all is well.
+    w.wbc(&["check"]).exits(1);
+    assert!(w.wbc(&["features"]).ok().stdout.contains("of 10 cells, 1 left out"));
+    // Another file than the one that was ingested is another matter.
+    let row = w.manifest("d").swap_remove(0);
+    w.write(format!("data/raw/d/{}", row.path), picture("a.jpg", 9, 360, 361));
+    std::fs::remove_file(w.path("data/d/features.parquet")).unwrap();
+    let run = w.wbc(&["features"]).exits(2);
+    assert!(run.stderr.contains("changed since it was ingested") && run.stderr.contains("wbc ingest"), "{}", run.stderr);
+    assert!(!w.path("data/d/features.parquet").exists());
+}
+
+#[test]
+fn a_picture_without_a_cell_has_a_row_of_nulls() {
+    let w = drawn("features-empty", "10");
+    let red = image::RgbImage::from_fn(360, 361, |x, _| image::Rgb(if x % 90 < 40 { [215, 160, 165] } else { [220; 3] }));
+    red.save(w.path("data/raw/d/neutrophil/empty.png")).unwrap();
+    w.wbc(&["ingest", "--no-check"]).ok();
+    let run = w.wbc(&["features"]).ok();
+    assert!(run.stdout.contains("of 11 cells, 1 without a nucleus"), "{}", run.stdout);
+    let features = read(&w);
+    let at = features.image_ids.iter().position(|id| id.ends_with("empty.png")).unwrap();
+    assert!(features.values[at].iter().all(Option::is_none));
+    let nulls = features.values.iter().filter(|row| row.iter().all(Option::is_none)).count();
+    assert_eq!((nulls, table::count(&w.path("data/d/features.parquet"), &FEATURES).unwrap()), (1, 11));
+}
+
+fn decoded(path: &std::path::Path) -> Rgb {
+    decode::rgb(&std::fs::read(path).unwrap(), path).unwrap()
+}
+
+/// 2 |A and B| / (|A| + |B|).
+fn dice(got: &Mask, truth: &Mask) -> f64 {
+    2.0 * got.intersection(truth).area() as f64 / (got.area() + truth.area()) as f64
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// The experts' masks of JTSC: nucleus white, cytoplasm grey. Measured 0.959 and 0.973; LISC's masks are not among the
+/// images here.
+#[test]
+fn real_cells_are_segmented_as_experts_do() {
+    let Some(source) = shared("jtsc") else { return };
+    let (mut nuclei, mut cells) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(source.join("images")).unwrap() {
+        let image = entry.unwrap().path();
+        let picture = decoded(&image);
+        let mask = decoded(&source.join("masks").join(image.file_name().unwrap()).with_extension("png"));
+        let truth = |above: u8| {
+            Mask::new(mask.width_px as usize, mask.height_px as usize, |i| mask.pixels[i * 3] > above)
+        };
+        let cell = segment::cell(&picture).unwrap_or_else(|| panic!("no cell in {}", image.display()));
+        nuclei.push(dice(&cell.nucleus, &truth(200)));
+        cells.push(dice(&cell.whole, &truth(64)));
+    }
+    eprintln!("Dice over {} images: nucleus {:.4}, cell {:.4}", nuclei.len(), mean(&nuclei), mean(&cells));
+    assert!(nuclei.len() >= 300 && mean(&nuclei) > 0.955 && mean(&cells) > 0.97);
+    let good = |values: &[f64]| values.iter().filter(|d| **d > 0.8).count() as f64 / values.len() as f64;
+    assert!(good(&nuclei) > 0.95 && good(&cells) > 0.98, "{} {}", good(&nuclei), good(&cells));
+}
+
+/// LISC's masks are of whole cells; ours are of drawn ones, in frames of many cells.
+#[test]
+fn drawn_frames_are_segmented_as_their_masks_say() {
+    let w = Workdir::new("features-lisc");
+    w.wbc(&["synth", "--layout", "lisc", "--images", "12", "--name", "d"]).ok();
+    w.wbc(&["ingest"]);
+    let raw = w.path("data/raw/d");
+    let settings = features::Settings::default();
+    let mut found = Vec::new();
+    for row in w.manifest("d").iter().filter(|row| row.class.is_some() && row.mask_path.is_some()) {
+        let window = features::Window::read(&raw, row, &settings).unwrap();
+        let cut = wbc::prep::Settings { margin: settings.margin, centre_px: settings.centre_px, ..Default::default() };
+        let mut square = wbc::prep::square(row, &cut).unwrap().0;
+        (square.x, square.y) = (square.x.max(0), square.y.max(0));
+        let mask = decoded(&raw.join(row.mask_path.as_ref().unwrap()));
+        let (x, y, width, height) = row.cell_box().unwrap();
+        // The mask holds every cell of the frame: this one's is in its box.
+        let truth = Mask::new(window.picture.width_px as usize, window.picture.height_px as usize, |i| {
+            let u = square.x as usize + i % window.picture.width_px as usize;
+            let v = square.y as usize + i / window.picture.width_px as usize;
+            let inside = (x..x + width).contains(&(u as u32)) && (y..y + height).contains(&(v as u32));
+            inside && mask.pixels[(v * mask.width_px as usize + u) * 3] > 64
+        });
+        found.push(segment::cell(&window.picture).map_or(0.0, |cell| dice(&cell.whole, &truth)));
+    }
+    eprintln!("Dice over {} drawn cells: {:.4}", found.len(), mean(&found));
+    assert!(found.len() >= 12 && mean(&found) > 0.93, "{found:?}");
+}
