@@ -7,14 +7,15 @@
 use super::{Batch, Entry, Model, StateArray, Step};
 use crate::class::Class;
 use crate::error::{Error, Result};
-use crate::nn::fused::{Drop, SharedWeight, conv_block, linear_block};
-use crate::nn::kernel::{Dropout, Tiled, Vector};
+use crate::nn::fused::{Drop, SharedWeight, conv_block, linear_block, values};
+use crate::nn::kernel::{self, Block, ConvShape, Dropout, Tiled, Vector};
 use crate::nn::optim::{Adam, Parameter};
 use crate::seed;
 use dfdx::losses::cross_entropy_with_logits_loss;
-use dfdx::prelude::{Cpu, Gradients, OwnedTape, SplitTape, Tape, Tensor, TensorFromVec};
+use dfdx::prelude::{Axis, Cpu, Gradients, OwnedTape, SplitTape, Tensor, TensorFromVec};
 use dfdx::tensor_ops::*;
 use rand::Rng;
+use rayon::prelude::*;
 
 /// W-Net's registration.
 pub const ENTRY: Entry = Entry {
@@ -89,37 +90,40 @@ impl WNet {
         })
     }
 
-    /// `[n, size, size, 3]` → logits `[n, 5]`. `keys` (one an image) turn dropout on.
-    fn logits<T: Tape<f32, Cpu>>(
+    /// `[n, size, size, 3]` → logits `[n, 5]`, on a tape, with dropout by `keys` (one an image).
+    fn logits(
         &self,
         x: Vec<f32>,
-        n: usize,
-        keys: Option<&[u64]>,
-    ) -> std::result::Result<Tensor<(usize, usize), f32, Cpu, T>, dfdx::tensor::CpuError> {
-        let s = self.size;
+        keys: &[u64],
+    ) -> std::result::Result<Tensor<(usize, usize), f32, Cpu, OwnedTape<f32, Cpu>>, dfdx::tensor::CpuError> {
+        let (s, n) = (self.size, keys.len());
         // A layer's key is the image's, turned.
         let keys: Vec<Vec<u64>> = (0..4u64)
             .map(|layer| {
                 let turn = layer.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-                keys.unwrap_or_default().iter().map(|k| (k ^ turn).rotate_left(16 * layer as u32)).collect()
+                keys.iter().map(|k| (k ^ turn).rotate_left(16 * layer as u32)).collect()
             })
             .collect();
-        let drop = |layer: usize| {
-            (!keys[layer].is_empty() && self.dropout.p > 0.0)
-                .then(|| Drop { dropout: self.dropout, keys: &keys[layer] })
-        };
-        let mut x = self.dev.try_tensor_from_vec(x, (n, s, s, 3))?.retaped::<T>();
+        let drop = |layer: usize| (self.dropout.p > 0.0).then(|| Drop { dropout: self.dropout, keys: &keys[layer] });
+        let mut x = self.dev.try_tensor_from_vec(x, (n, s, s, 3))?.retaped::<OwnedTape<f32, Cpu>>();
         for (i, (weight, bias)) in self.convolutions.iter().enumerate() {
             // [n, s, s, 3] → [n, s/2, s/2, 16] → [n, s/4, s/4, 32] → [n, s/8, s/8, 64]
             x = conv_block(self.vector, x, &weight.value, &bias.value, drop(i), i > 0)?;
         }
-        let inputs = (s / 8) * (s / 8) * FILTERS[2];
-        let x = x.try_reshape_like(&(n, inputs))?; // [n, 16384]
+        let x = x.try_reshape_like(&(n, self.inputs()))?; // [n, 16384]
         let h = linear_block(self.vector, x, &self.hidden, &self.hidden_bias.value, drop(3))?; // [n, 1024]
-        let weight = self.output.value.retaped::<T>().try_reshape_like(&(HIDDEN, Class::COUNT))?;
-        let bias =
-            self.output_bias.value.retaped::<T>().try_broadcast_like::<_, dfdx::shapes::Axis<0>>(&(n, Class::COUNT))?;
+        let weight = self.output.value.retaped::<OwnedTape<f32, Cpu>>().try_reshape_like(&(HIDDEN, Class::COUNT))?;
+        let bias = self
+            .output_bias
+            .value
+            .retaped::<OwnedTape<f32, Cpu>>()
+            .try_broadcast_like::<_, Axis<0>>(&(n, Class::COUNT))?;
         h.try_matmul(weight)?.try_add(bias) // [n, 5]
+    }
+
+    /// Inputs of the hidden linear layer.
+    fn inputs(&self) -> usize {
+        (self.size / 8) * (self.size / 8) * FILTERS[2]
     }
 
     fn small(&self) -> impl Iterator<Item = &Parameter> {
@@ -145,7 +149,7 @@ impl WNet {
             targets[i * Class::COUNT + label] = 1.0;
         }
         let targets = self.dev.try_tensor_from_vec(targets, (n, Class::COUNT))?;
-        let logits = self.logits::<OwnedTape<f32, Cpu>>(batch.x, n, Some(batch.keys))?;
+        let logits = self.logits(batch.x, batch.keys)?;
         let (plain, tape) = logits.split_tape();
         let values = plain.as_vec();
         let logits = dfdx::prelude::PutTape::put_tape(plain, tape);
@@ -179,8 +183,39 @@ impl Model for WNet {
     }
 
     fn predict(&self, x: &[f32], n: usize) -> Result<Vec<[f32; Class::COUNT]>> {
-        let logits = self.logits::<dfdx::prelude::NoneTape>(x.to_vec(), n, None).map_err(compute)?;
-        Ok(logits.as_vec().chunks_exact(Class::COUNT).map(softmax).collect())
+        // Without a gradient there is nothing for a tape: the kernels alone.
+        let parameters: Vec<[Vec<f32>; 2]> =
+            self.convolutions.iter().map(|(weight, bias)| [values(&weight.value), values(&bias.value)]).collect();
+        let blocks: Vec<Block> = parameters
+            .iter()
+            .enumerate()
+            .map(|(i, [weight, bias])| {
+                let side = self.size >> i;
+                let shape = ConvShape { h: side, w: side, c_in: weight.len() / 9 / bias.len(), c_out: bias.len() };
+                Block::new(self.vector, shape, weight, bias)
+            })
+            .collect();
+        let features = kernel::blocks_forward(self.vector, &blocks, x); // [n, 16384]
+        let xt = kernel::transpose(n, self.inputs(), n.next_multiple_of(kernel::LANES), &features);
+        let mut hidden = vec![0.0; n * HIDDEN];
+        kernel::linear_forward(
+            self.vector,
+            &self.hidden.lock(),
+            &xt,
+            n,
+            &values(&self.hidden_bias.value),
+            None,
+            &mut hidden,
+        );
+        let (weight, bias) = (values(&self.output.value), values(&self.output_bias.value));
+        let probabilities = |h: &[f32]| {
+            let mut logits: [f32; Class::COUNT] = std::array::from_fn(|class| bias[class]);
+            for (h, w) in h.iter().zip(weight.as_chunks::<{ Class::COUNT }>().0) {
+                logits.iter_mut().zip(w).for_each(|(logit, w)| *logit += h * w);
+            }
+            softmax(&logits)
+        };
+        Ok(hidden.par_chunks(HIDDEN).map(probabilities).collect())
     }
 
     fn state(&self, moments: bool) -> Vec<StateArray<'_>> {
@@ -250,4 +285,30 @@ fn softmax(logits: &[f32]) -> [f32; Class::COUNT] {
     let exps: [f32; Class::COUNT] = std::array::from_fn(|i| (logits[i] - top).exp());
     let sum: f32 = exps.iter().sum();
     exps.map(|e| e / sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Prediction takes other kernels than training: without dropout the two are the same function.
+    #[test]
+    fn prediction_is_the_forward_pass_of_training() {
+        for vector in Vector::every() {
+            for (size, n) in [(32, 33), (40, 3), (224, 1)] {
+                let model = WNet::new(size, 3, 0, Dropout { p: 0.0 }, vector).unwrap();
+                let mut rng = seed::rng(1, "test", 0, 0, 0);
+                let draw = |_| rng.next_u32() as f32 / u32::MAX as f32 * 4.0 - 2.0;
+                let x: Vec<f32> = (0..n * size * size * 3).map(draw).collect();
+                let found = model.predict(&x, n).unwrap();
+                let (labels, keys) = (vec![0; n], vec![0; n]);
+                let (_, logits, _) = model.backward(Batch { x, labels: &labels, keys: &keys }).unwrap();
+                for (found, logits) in found.iter().zip(logits.chunks_exact(Class::COUNT)) {
+                    for (f, e) in found.iter().zip(softmax(logits)) {
+                        assert!((f - e).abs() < 1e-5, "{size} px, {vector:?}: {found:?} and {:?}", softmax(logits));
+                    }
+                }
+            }
+        }
+    }
 }
