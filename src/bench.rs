@@ -7,9 +7,9 @@ use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::ingest;
-use crate::models::{self, Batch, Model};
+use crate::models::{self, Batch, Model, Spec};
 use crate::nn::kernel::{Dropout, Vector};
-use crate::nn::optim::Adam;
+use crate::nn::optim::{Optimiser, Sgd};
 use crate::prep;
 use crate::seed;
 use crate::synth::{self, Images, Layout};
@@ -118,7 +118,7 @@ fn remove(removed: std::io::Result<()>, path: &Path) -> Result<()> {
 
 /// A batch of drawn cells.
 pub struct Examples {
-    /// `[n, 128, 128, 3]`, normalised.
+    /// `[n, size, size, 3]`, normalised.
     pub x: Vec<f32>,
     pub labels: Vec<usize>,
     pub keys: Vec<u64>,
@@ -131,18 +131,24 @@ pub struct Trainee {
 }
 
 impl Trainee {
-    /// `name` of [`models::MODELS`], dropout 0.4.
+    /// `name` of [`models::MODELS`], at its paper's size; W-Net with Adam and dropout 0.4, ResNet50 with SGD.
     pub fn new(name: &str, vector: Vector) -> Result<Self> {
         let entry = models::find(name)?;
-        Ok(Self { model: (entry.build)(128, 0, 0, Dropout { p: 0.4 }, vector)?, steps: 0 })
+        let (optimiser, p) = match name {
+            "resnet50" => (Optimiser::Sgd(Sgd::default()), 0.0),
+            _ => (Optimiser::default(), 0.4),
+        };
+        let (size_px, dropout) = (entry.size_px, Dropout { p });
+        let spec = Spec { size_px, seed: 0, fold: 0, dropout, optimiser, zero_init_residual: false, vector };
+        Ok(Self { model: (entry.build)(&spec)?, steps: 0 })
     }
 
-    /// One step of training, forward, backward and Adam: how long it took.
+    /// One step of training, forward, backward and update: how long it took.
     pub fn step(&mut self, examples: &Examples) -> Result<Duration> {
         let batch = Batch { x: examples.x.clone(), labels: &examples.labels, keys: &examples.keys };
         self.steps += 1;
         let start = Instant::now();
-        self.model.train(batch, Adam::default(), self.steps, 1e-4)?;
+        self.model.train(batch, self.steps, 1e-4)?;
         Ok(start.elapsed())
     }
 

@@ -4,12 +4,12 @@
 //! ReLU and dropout; a linear layer of 5. 16,806,949 parameters at 128 x 128. Xavier's initialisation (uniform, as
 //! TensorFlow's), zero biases. Activations are `[n, h, w, c]`, filters `[3, 3, c_in, c_out]`, as in TensorFlow.
 
-use super::{Batch, Entry, Model, StateArray, Step};
+use super::{Batch, Entry, Model, Spec, StateArray, Step, one_hot, softmax, step_of};
 use crate::class::Class;
 use crate::error::{Error, Result};
 use crate::nn::fused::{Drop, SharedWeight, conv_block, linear_block, values};
 use crate::nn::kernel::{self, Block, ConvShape, Dropout, Tiled, Vector};
-use crate::nn::optim::{Adam, Parameter};
+use crate::nn::optim::{Adam, Optimiser, Parameter};
 use crate::seed;
 use dfdx::losses::cross_entropy_with_logits_loss;
 use dfdx::prelude::{Axis, Cpu, Gradients, OwnedTape, SplitTape, Tensor, TensorFromVec};
@@ -18,12 +18,8 @@ use rand::Rng;
 use rayon::prelude::*;
 
 /// W-Net's registration.
-pub const ENTRY: Entry = Entry {
-    name: "wnet",
-    title: "W-Net",
-    size_px: 128,
-    build: |size, seed, fold, dropout, vector| Ok(Box::new(WNet::new(size, seed, fold, dropout, vector)?)),
-};
+pub const ENTRY: Entry =
+    Entry { name: "wnet", title: "W-Net", size_px: 128, build: |spec| Ok(Box::new(WNet::new(spec)?)) };
 
 /// Filters of the three convolutions.
 pub const FILTERS: [usize; 3] = [16, 32, 64];
@@ -34,6 +30,7 @@ pub const HIDDEN: usize = 1024;
 pub struct WNet {
     size: usize,
     dropout: Dropout,
+    adam: Adam,
     vector: Vector,
     dev: Cpu,
     /// Weight and bias of each convolution.
@@ -48,8 +45,9 @@ impl WNet {
     /// Fresh weights, drawn from (seed, fold).
     ///
     /// # Errors
-    /// [`Error::Setting`] where `size` is no multiple of 8, at least 8.
-    pub fn new(size: usize, seed: u64, fold: u64, dropout: Dropout, vector: Vector) -> Result<Self> {
+    /// [`Error::Setting`] where the size is no multiple of 8, at least 8, or the optimiser is not Adam.
+    pub fn new(spec: &Spec) -> Result<Self> {
+        let Spec { size_px: size, seed, fold, dropout, vector, .. } = *spec;
         if size < 8 || !size.is_multiple_of(8) {
             return Err(Error::Setting {
                 key: "preprocess.size_px".into(),
@@ -57,6 +55,13 @@ impl WNet {
                 got: size.to_string(),
             });
         }
+        let Optimiser::Adam(adam) = spec.optimiser else {
+            return Err(Error::Setting {
+                key: "train.optimiser".into(),
+                expected: "adam: W-Net's update is a part of its backward pass".into(),
+                got: spec.optimiser.name().into(),
+            });
+        };
         let dev = Cpu::seed_from_u64(seed::key(seed, "dfdx", fold, 0, 0));
         let xavier = |layer: u64, fan_in: usize, fan_out: usize, len: usize| -> Vec<f32> {
             let mut rng = seed::rng(seed, "weights", fold, 0, layer);
@@ -80,6 +85,7 @@ impl WNet {
         Ok(Self {
             size,
             dropout,
+            adam,
             vector,
             convolutions,
             hidden: SharedWeight::new(tiled),
@@ -144,11 +150,7 @@ impl WNet {
         batch: Batch,
     ) -> std::result::Result<(f32, Vec<f32>, Gradients<f32, Cpu>), dfdx::tensor::CpuError> {
         let n = batch.labels.len();
-        let mut targets = vec![0.0; n * Class::COUNT];
-        for (i, label) in batch.labels.iter().enumerate() {
-            targets[i * Class::COUNT + label] = 1.0;
-        }
-        let targets = self.dev.try_tensor_from_vec(targets, (n, Class::COUNT))?;
+        let targets = self.dev.try_tensor_from_vec(one_hot(batch.labels), (n, Class::COUNT))?;
         let logits = self.logits(batch.x, batch.keys)?;
         let (plain, tape) = logits.split_tape();
         let values = plain.as_vec();
@@ -164,22 +166,16 @@ impl Model for WNet {
         self.size
     }
 
-    fn train(&mut self, batch: Batch, adam: Adam, t: u64, learning_rate: f64) -> Result<Step> {
+    fn train(&mut self, batch: Batch, t: u64, learning_rate: f64) -> Result<Step> {
         let labels = batch.labels;
-        let step = adam.step(t, learning_rate);
+        let step = self.adam.step(t, learning_rate);
         self.hidden.step = Some(step);
         let (loss, logits, mut gradients) = self.backward(batch).map_err(compute)?;
-        if !loss.is_finite() {
-            return Err(Error::Compute {
-                what: format!("W-Net, step {t}"),
-                message: format!("the loss is {loss}: the learning rate {learning_rate} is too high for this data"),
-            });
-        }
+        let told = step_of("W-Net", t, learning_rate, loss, &logits, labels)?;
         for parameter in self.small_mut() {
             parameter.update(step, &mut gradients).map_err(compute)?;
         }
-        let correct = logits.chunks_exact(Class::COUNT).zip(labels).filter(|(l, y)| argmax(l) == **y).count();
-        Ok(Step { loss, correct })
+        Ok(told)
     }
 
     fn predict(&self, x: &[f32], n: usize) -> Result<Vec<[f32; Class::COUNT]>> {
@@ -275,18 +271,6 @@ fn compute(e: dfdx::tensor::CpuError) -> Error {
     Error::Compute { what: "W-Net".into(), message: e.to_string() }
 }
 
-/// Index of the largest; the first of equals.
-fn argmax(values: &[f32]) -> usize {
-    (1..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
-}
-
-fn softmax(logits: &[f32]) -> [f32; Class::COUNT] {
-    let top = logits.iter().copied().fold(f32::MIN, f32::max);
-    let exps: [f32; Class::COUNT] = std::array::from_fn(|i| (logits[i] - top).exp());
-    let sum: f32 = exps.iter().sum();
-    exps.map(|e| e / sum)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,7 +280,16 @@ mod tests {
     fn prediction_is_the_forward_pass_of_training() {
         for vector in Vector::every() {
             for (size, n) in [(32, 33), (40, 3), (224, 1)] {
-                let model = WNet::new(size, 3, 0, Dropout { p: 0.0 }, vector).unwrap();
+                let model = WNet::new(&Spec {
+                    size_px: size,
+                    seed: 3,
+                    fold: 0,
+                    dropout: Dropout { p: 0.0 },
+                    optimiser: Optimiser::default(),
+                    zero_init_residual: false,
+                    vector,
+                })
+                .unwrap();
                 let mut rng = seed::rng(1, "test", 0, 0, 0);
                 let draw = |_| rng.next_u32() as f32 / u32::MAX as f32 * 4.0 - 2.0;
                 let x: Vec<f32> = (0..n * size * size * 3).map(draw).collect();

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::models::{self, Batch, Model};
 use crate::nn::kernel::{Dropout, Vector};
-use crate::nn::optim::{Adam, Schedule};
+use crate::nn::optim::{Optimiser, Schedule};
 use crate::rows::{EpochRow, ManifestRow, PredictionRow};
 use crate::schema::{EPOCHS, MANIFEST, PREDICTIONS};
 use crate::seed;
@@ -41,12 +41,14 @@ pub struct Settings {
     pub epochs: u32,
     /// Images a step.
     pub batch: usize,
-    /// Adam's learning rate (the peak, where the schedule has one).
+    /// Learning rate (the peak, where the schedule has one).
     pub learning_rate: f64,
     pub schedule: Schedule,
-    pub adam: Adam,
+    pub optimiser: Optimiser,
     /// Share of activations dropped, 0 to below 1. The paper's "p = 0.6" was TensorFlow's share to keep.
     pub dropout: f32,
+    /// ResNet50: the last scale of each block starts at 0, so that the block begins as its shortcut (Goyal et al. 2017).
+    pub zero_init_residual: bool,
     pub normalise: Normalisation,
     pub augment: Augment,
     /// Views of each test image whose probabilities are averaged: 1, or the 8 of turns and flips.
@@ -61,8 +63,9 @@ impl Default for Settings {
             batch: 64,
             learning_rate: 1e-3,
             schedule: Schedule::OneCycle,
-            adam: Adam::default(),
+            optimiser: Optimiser::default(),
             dropout: 0.4,
+            zero_init_residual: false,
             normalise: Normalisation::Channel,
             augment: Augment::default(),
             test_views: 1,
@@ -380,7 +383,15 @@ fn begin(files: &Files, record: &Record, plan: &Plan) -> Result<()> {
 fn build(data: &Data, fold: u32) -> Result<Box<dyn Model>> {
     let Record { settings, seed, .. } = &data.record;
     let entry = models::find(&settings.model)?;
-    (entry.build)(data.pictures.size_px, *seed, u64::from(fold), Dropout { p: settings.dropout }, Vector::detect())
+    (entry.build)(&models::Spec {
+        size_px: data.pictures.size_px,
+        seed: *seed,
+        fold: fold.into(),
+        dropout: Dropout { p: settings.dropout },
+        optimiser: settings.optimiser,
+        zero_init_residual: settings.zero_init_residual,
+        vector: Vector::detect(),
+    })
 }
 
 /// Says what is ahead and how long it will take, from a few steps on a model that is thrown away; returns its number of
@@ -396,7 +407,7 @@ fn announce(data: &Data, settings: &Settings, folds: &[u32], ctx: &Context) -> R
         let start = Instant::now();
         let mut x = vec![0.0; rows.len() * data.pictures.size_px * data.pictures.size_px * 3];
         data.pictures.fill(&rows, |_| View::turned(5), &normalise, &mut x);
-        model.train(Batch { x, labels: &labels, keys: &keys }, settings.adam, t, 1e-6)?;
+        model.train(Batch { x, labels: &labels, keys: &keys }, t, 1e-6)?;
         best = best.min(start.elapsed());
     }
     let images: usize = folds.iter().map(|f| data.splits.train(*f).count()).sum();
@@ -516,7 +527,7 @@ fn train_epoch(
         data.pictures.fill(&rows, view, &meta.normalise, &mut x);
         let t = (epoch - 1) * steps + step as u64;
         rate = settings.schedule.rate(settings.learning_rate, t, total);
-        let done = model.train(Batch { x, labels: &labels, keys: &keys }, settings.adam, t + 1, rate)?;
+        let done = model.train(Batch { x, labels: &labels, keys: &keys }, t + 1, rate)?;
         loss += f64::from(done.loss) * rows.len() as f64;
         correct += done.correct;
         ctx.progress.advance(rows.len() as u64);

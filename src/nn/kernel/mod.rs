@@ -4,11 +4,16 @@
 //! NHWC; work is cut into pieces that depend on the shapes alone and sums are taken in a fixed order, so that results
 //! are the same bytes on any number of threads.
 
+// Loops over indices: closures and iterator adaptors are not always compiled for the wide vectors.
+#![allow(clippy::needless_range_loop)]
+
 use pulp::{Arch, Simd, WithSimd};
 
 mod conv;
+pub mod convolution;
 mod infer;
 mod linear;
+pub mod norm;
 
 pub use conv::{ConvGradients, ConvShape, DEAD, conv_backward, conv_forward};
 pub use infer::{Block, blocks_forward};
