@@ -32,9 +32,11 @@ pub struct Pipeline {
 }
 
 /// The pipelines that are compiled in.
-pub const BUILT_IN: [(&str, &str); 3] = [
+pub const BUILT_IN: [(&str, &str); 5] = [
     ("quick", include_str!("../pipelines/quick.toml")),
     ("paper", include_str!("../pipelines/paper.toml")),
+    ("resnet50", include_str!("../pipelines/resnet50.toml")),
+    ("resnet50-paper", include_str!("../pipelines/resnet50-paper.toml")),
     ("demo", include_str!("../pipelines/demo.toml")),
 ];
 

@@ -337,6 +337,26 @@ impl ResNet50 {
         std::iter::once(&mut self.stem).chain(self.blocks.iter_mut().flat_map(Bottleneck::layers_mut))
     }
 
+    /// Logits of `n` pictures by the running means and variances.
+    fn logits(&self, x: &[f32], n: usize) -> Vec<[f32; Class::COUNT]> {
+        let (vector, side) = (self.vector, self.stem_side());
+        let stem = self.stem.predict(vector, Input::Plain(x), n);
+        let (mut out, _) = norm::max_pool(vector, &stem.z, &stem.normal, side, side);
+        drop(stem);
+        for block in &self.blocks {
+            out = block.predict(vector, &out, n);
+        }
+        let features = norm::mean_pool(&out, self.last_pixels(), FEATURES);
+        let logits = |features: &[f32]| {
+            let mut logits: [f32; Class::COUNT] = std::array::from_fn(|class| self.output_bias.value[class]);
+            for (f, w) in features.iter().zip(self.output.value.as_chunks::<{ Class::COUNT }>().0) {
+                logits.iter_mut().zip(w).for_each(|(logit, w)| *logit += f * w);
+            }
+            logits
+        };
+        features.par_chunks(FEATURES).map(logits).collect()
+    }
+
     /// Loss and logits (`[n, 5]`) of features (`[n, 2048]`), and the gradients of features, weight and bias.
     fn head(&self, features: Vec<f32>, labels: &[usize]) -> std::result::Result<Head, dfdx::tensor::CpuError> {
         let n = labels.len();
@@ -404,22 +424,7 @@ impl Model for ResNet50 {
     }
 
     fn predict(&self, x: &[f32], n: usize) -> Result<Vec<[f32; Class::COUNT]>> {
-        let (vector, side) = (self.vector, self.stem_side());
-        let stem = self.stem.predict(vector, Input::Plain(x), n);
-        let (mut out, _) = norm::max_pool(vector, &stem.z, &stem.normal, side, side);
-        drop(stem);
-        for block in &self.blocks {
-            out = block.predict(vector, &out, n);
-        }
-        let features = norm::mean_pool(&out, self.last_pixels(), FEATURES);
-        let probabilities = |features: &[f32]| {
-            let mut logits: [f32; Class::COUNT] = std::array::from_fn(|class| self.output_bias.value[class]);
-            for (f, w) in features.iter().zip(self.output.value.as_chunks::<{ Class::COUNT }>().0) {
-                logits.iter_mut().zip(w).for_each(|(logit, w)| *logit += f * w);
-            }
-            softmax(&logits)
-        };
-        Ok(features.par_chunks(FEATURES).map(probabilities).collect())
+        Ok(self.logits(x, n).iter().map(|logits| softmax(logits)).collect())
     }
 
     fn state(&self, moments: bool) -> Vec<StateArray<'_>> {
@@ -475,4 +480,132 @@ fn unit(rng: &mut seed::Pcg64) -> f32 {
 fn normal(rng: &mut seed::Pcg64) -> f32 {
     let (a, b) = (unit(rng).max(1e-9), unit(rng));
     (-2.0 * a.ln()).sqrt() * (std::f32::consts::TAU * b).cos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::kernel::Dropout;
+    use std::collections::BTreeMap;
+
+    fn fresh(size_px: usize, sgd: Sgd, vector: Vector) -> ResNet50 {
+        let (optimiser, dropout) = (Optimiser::Sgd(sgd), Dropout { p: 0.0 });
+        ResNet50::new(&Spec { size_px, seed: 1, fold: 0, dropout, optimiser, zero_init_residual: false, vector })
+            .unwrap()
+    }
+
+    /// `drawn` of tests/fixtures/resnet50/make.py.
+    fn drawn(item: u32, count: usize) -> Vec<f32> {
+        let one = |place: u32| {
+            let mut z = place.wrapping_mul(2_654_435_761).wrapping_add(item.wrapping_mul(40503));
+            for (shift, factor) in [(15, 2_246_822_519), (13, 3_266_489_917)] {
+                z = (z ^ (z >> shift)).wrapping_mul(factor);
+            }
+            z ^= z >> 16;
+            z as f32 / 4_294_967_296.0 * 2.0 - 1.0
+        };
+        (0..count as u32).map(one).collect()
+    }
+
+    #[test]
+    fn it_has_the_papers_number_of_parameters() {
+        assert_eq!(fresh(64, Sgd::default(), Vector::detect()).parameters(), 23_544_837);
+    }
+
+    /// The same weights and pictures as in the fixture's script.
+    #[test]
+    fn its_forward_pass_is_torchvisions() {
+        let expected: BTreeMap<String, Vec<[f32; 5]>> =
+            serde_json::from_str(include_str!("../../tests/fixtures/resnet50/logits.json")).unwrap();
+        for (size, expected) in expected {
+            let size: usize = size.parse().unwrap();
+            let mut model = fresh(size, Sgd::default(), Vector::detect());
+            let mut names: Vec<String> = model.state(false).into_iter().map(|a| a.name).collect();
+            names.sort();
+            let item = |name: &str| names.iter().position(|n| n == name).unwrap() as u32 + 1;
+            model
+                .load(false, &mut |name, shape| {
+                    let mut values = drawn(item(name), shape.iter().product());
+                    if let [kernel, _, c_in, c_out] = *shape {
+                        let limit = (6.0 / (kernel * kernel * c_in) as f32).sqrt();
+                        // PyTorch's order is [c_out, c_in, kernel, kernel].
+                        let at = |i: usize| {
+                            let (o, i) = (i % c_out, i / c_out);
+                            (o * c_in + i % c_in) * kernel * kernel + i / c_in
+                        };
+                        values = (0..values.len()).map(|i| values[at(i)] * limit).collect();
+                    } else if name.ends_with("running_var") {
+                        values.iter_mut().for_each(|v| *v = 1.0 + 0.5 * *v);
+                    } else if name == "fc.weight" {
+                        let turned = |i: usize| values[i % Class::COUNT * FEATURES + i / Class::COUNT] * 0.02;
+                        values = (0..values.len()).map(turned).collect();
+                    } else if name == "fc.bias" {
+                        values.iter_mut().for_each(|v| *v *= 0.02);
+                    } else if name.ends_with("weight") {
+                        values.iter_mut().for_each(|v| *v = 0.6 + 0.2 * *v);
+                    } else {
+                        values.iter_mut().for_each(|v| *v *= 0.1);
+                    }
+                    Ok(values)
+                })
+                .unwrap();
+            let plane = size * size;
+            let picture = drawn(0, 2 * 3 * plane);
+            let turned = |i: usize| picture[i / (3 * plane) * 3 * plane + i % 3 * plane + i / 3 % plane];
+            let x: Vec<f32> = (0..picture.len()).map(turned).collect();
+            let found = model.logits(&x, 2);
+            let scale = expected.as_flattened().iter().fold(0f32, |m, v| m.max(v.abs()));
+            for (f, e) in found.as_flattened().iter().zip(expected.as_flattened()) {
+                assert!((f - e).abs() < 1e-4 * scale.max(1.0), "{size} px: {found:?} and {expected:?}");
+            }
+        }
+    }
+
+    /// Moving all weights along a direction changes the loss by the gradient's product with it; the gradient is what one
+    /// step of plain SGD moves them by.
+    #[test]
+    fn its_gradient_is_that_of_finite_differences() {
+        let plain = Sgd { momentum: 0.0, weight_decay: 0.0 };
+        let (size, n) = (64, 4);
+        let x = drawn(0, n * size * size * 3);
+        let (labels, keys) = ([0, 1, 2, 3], [0; 4]);
+        let batch = || Batch { x: x.clone(), labels: &labels, keys: &keys };
+        let weights = |model: &ResNet50| -> BTreeMap<String, Vec<f32>> {
+            let arrays = model.state(false).into_iter().filter(|a| !a.name.contains("running"));
+            arrays.map(|a| (a.name, bytemuck::pod_collect_to_vec(&(a.bytes)()))).collect()
+        };
+        let mut model = fresh(size, plain, Vector::detect());
+        let before = weights(&model);
+        model.train(batch(), 1, 1.0).unwrap();
+        let after = weights(&model);
+        // Layers near and far from the loss, each along its own gradient.
+        let names = [
+            "conv1.weight",
+            "layer1.0.conv2.weight",
+            "layer2.0.bn2.bias",
+            "layer3.0.downsample.0.weight",
+            "layer4.0.conv2.weight",
+            "fc.weight",
+        ];
+        for name in names {
+            let gradient: Vec<f32> = before[name].iter().zip(&after[name]).map(|(b, a)| b - a).collect();
+            // So far that the loss changes by about 0.002 each way: more than rounding, less than curvature shows.
+            let expected = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>();
+            let by = 2e-3 / expected;
+            let loss = |by: f64| {
+                let mut model = fresh(size, plain, Vector::detect());
+                let parameters = model.layers_mut().flat_map(Layer::parameters_mut);
+                let mut all: Vec<&mut Parameter> = parameters.collect();
+                if let Some(p) = all.iter_mut().find(|p| p.name == name) {
+                    p.value.iter_mut().zip(&gradient).for_each(|(w, g)| *w += (by * f64::from(*g)) as f32);
+                } else {
+                    assert_eq!(name, "fc.weight");
+                    model.output.value.iter_mut().zip(&gradient).for_each(|(w, g)| *w += (by * f64::from(*g)) as f32);
+                }
+                f64::from(model.train(batch(), 1, 0.0).unwrap().loss)
+            };
+            let numeric = (loss(by) - loss(-by)) / (2.0 * by);
+            assert!((numeric / expected - 1.0).abs() < 0.03, "{name}: {numeric} and {expected}");
+        }
+    }
 }
