@@ -45,6 +45,7 @@ pub mod train;
 // 4: results
 pub mod evaluate;
 pub mod report;
+pub mod statistics;
 // 5: the program
 pub mod bench;
 pub mod cmd;
