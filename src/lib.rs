@@ -43,6 +43,7 @@ pub mod models;
 pub mod nn;
 pub mod train;
 // 4: results
+pub mod compare;
 pub mod evaluate;
 pub mod report;
 pub mod statistics;
