@@ -102,6 +102,7 @@ fn workspace(count: usize) -> Workspace {
             size_px: 128,
             settings: train::Settings::default(),
             inputs: BTreeMap::new(),
+            init: None,
         };
         std::fs::write(ws.run("run").join("run.json"), serde_json::to_string(&record).unwrap()).unwrap();
         evaluate::run(&ws, "run").unwrap();
@@ -138,7 +139,7 @@ fn evaluate_run(bencher: divan::Bencher, rows: usize) {
 #[divan::bench(args = COUNTS, sample_count = 3, sample_size = 1)]
 fn report_table_3(bencher: divan::Bencher, rows: usize) {
     let ws = workspace(rows);
-    let wanted = Wanted { dataset: None, run: Some("run".into()), pipeline: "quick".into() };
+    let wanted = Wanted { dataset: None, run: Some("run".into()), pipeline: "quick".into(), ..Default::default() };
     let table = report::find(3).unwrap();
     bencher.counter(ItemsCount::new(rows)).bench(|| table.build(&ws, &wanted).unwrap());
 }

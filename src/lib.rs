@@ -43,8 +43,10 @@ pub mod models;
 pub mod nn;
 pub mod train;
 // 4: results
+pub mod compare;
 pub mod evaluate;
 pub mod report;
+pub mod statistics;
 // 5: the program
 pub mod bench;
 pub mod cmd;

@@ -96,6 +96,7 @@ schemas! {
     EPOCHS = "epochs",
     PREDICTIONS = "predictions",
     METRICS = "metrics",
+    INTERVALS = "intervals",
 }
 
 #[cfg(test)]

@@ -81,6 +81,11 @@ pub struct Entry {
 /// Every model, by name.
 pub const MODELS: [Entry; 2] = [wnet::ENTRY, resnet50::ENTRY];
 
+/// A model's name in print; of another version's model, its name.
+pub fn title(name: &str) -> &str {
+    MODELS.iter().find(|m| m.name == name).map_or(name, |m| m.title)
+}
+
 /// The model named `name`.
 pub fn find(name: &str) -> Result<&'static Entry> {
     MODELS.iter().find(|m| m.name == name).ok_or_else(|| Error::Setting {

@@ -112,6 +112,22 @@ pub struct Record {
     pub settings: Settings,
     /// Hashes of the manifest, the splits and the preprocessed pictures.
     pub inputs: BTreeMap<String, String>,
+    /// The weights that training started from; none where they were drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Init>,
+}
+
+/// Weights of an earlier training that a run starts from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Init {
+    /// Name of the run, or the file.
+    pub from: String,
+    /// The fold whose weights they are; none: of a model trained on all of the data set.
+    pub fold: Option<u32>,
+    /// The data set that they were trained on, where it is known.
+    pub dataset: Option<String>,
+    /// Hash of the weights' file.
+    pub hash: String,
 }
 
 impl Record {
@@ -263,6 +279,7 @@ impl Data {
             size_px: plan.size_px,
             settings: settings.clone(),
             inputs,
+            init: None,
         };
         Ok(Self { pictures, splits, class_of, record })
     }
