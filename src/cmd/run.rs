@@ -98,6 +98,8 @@ pub(super) fn whole_line(
         pipeline: pipeline.name.clone(),
         size_px: pipeline.preprocess.size_px,
         folds: Vec::new(),
+        all: false,
+        init: None,
         restart,
         resolved: pipeline.to_toml()?,
     };

@@ -28,8 +28,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub mod checkpoint;
+mod init;
 
 use checkpoint::Meta;
+pub use init::Init;
+use init::Start;
 
 /// Settings of training: a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -117,26 +120,13 @@ pub struct Record {
     pub init: Option<Init>,
 }
 
-/// Weights of an earlier training that a run starts from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Init {
-    /// Name of the run, or the file.
-    pub from: String,
-    /// The fold whose weights they are; none: of a model trained on all of the data set.
-    pub fold: Option<u32>,
-    /// The data set that they were trained on, where it is known.
-    pub dataset: Option<String>,
-    /// Hash of the weights' file.
-    pub hash: String,
-}
-
 impl Record {
     /// Reads a run's `run.json`.
     ///
     /// # Errors
     /// [`Error::Missing`] that lists the runs there are, [`Error::Format`] where it is of another version.
     pub fn read(ws: &Workspace, run: &str) -> Result<Record> {
-        let path = Files { dir: ws.run(run) }.record();
+        let path = ws.run(run).join("run.json");
         let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => {
                 let there = run_names(ws);
@@ -185,6 +175,10 @@ pub struct Plan {
     pub size_px: u32,
     /// Only these folds; all where empty.
     pub folds: Vec<u32>,
+    /// Not the folds, but one model on all images: to start other trainings from, or to predict new images with.
+    pub all: bool,
+    /// Weights to start from: `RUN`, `RUN:FOLD`, or a safetensors file.
+    pub init: Option<String>,
     /// Throw away a run of that name that had other settings or inputs.
     pub restart: bool,
     /// Every stage's resolved settings, kept as `pipeline.toml` beside the results: to read, and to run again.
@@ -199,6 +193,7 @@ pub struct Summary {
     pub dataset: String,
     pub model: String,
     pub parameters: usize,
+    /// How many there are. As a fold's number below, it stands for the model of all images.
     pub folds: u32,
     /// Folds that were finished already.
     pub up_to_date: Vec<u32>,
@@ -212,7 +207,8 @@ pub struct Summary {
 
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let list = |folds: &[u32]| folds.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        let name = |fold: &u32| if *fold == self.folds { "all images".into() } else { fold.to_string() };
+        let list = |folds: &[u32]| folds.iter().map(name).collect::<Vec<_>>().join(", ");
         writeln!(
             f,
             "run {}: {} ({} parameters) on {}, {} images",
@@ -231,9 +227,10 @@ impl std::fmt::Display for Summary {
     }
 }
 
-/// A run's folder, by fold.
+/// A run's folder, by fold; the number of folds stands for the model of all images.
 struct Files {
     dir: PathBuf,
+    folds: u32,
 }
 
 impl Files {
@@ -241,7 +238,7 @@ impl Files {
         self.dir.join("run.json")
     }
     fn fold(&self, fold: u32) -> PathBuf {
-        self.dir.join(format!("fold-{fold:02}"))
+        if fold == self.folds { self.dir.join("all") } else { self.dir.join(format!("fold-{fold:02}")) }
     }
     fn checkpoint(&self, fold: u32) -> PathBuf {
         self.fold(fold).join("checkpoint.safetensors")
@@ -257,6 +254,9 @@ struct Data {
     splits: split::Splits,
     class_of: HashMap<String, Class>,
     record: Record,
+    /// Weights to start from, and what is to be said of them.
+    start: Option<Start>,
+    note: Option<String>,
 }
 
 impl Data {
@@ -264,6 +264,14 @@ impl Data {
         let splits = split::read(ws, dataset)?;
         let (manifest, _) = table::read_rows::<ManifestRow>(&ws.manifest(dataset), &MANIFEST)?;
         let pictures = Pictures::load(ws, dataset, plan.size_px)?;
+        let start = plan.init.as_deref().map(|asked| Start::find(ws, asked, &settings.model)).transpose()?;
+        let note = match &start {
+            Some(start) if !plan.all => {
+                let tested = manifest.iter().filter(|r| splits.fold_of.contains_key(&r.image_id));
+                start.check_leak(ws, &tested.cloned().collect::<Vec<_>>(), dataset)?
+            }
+            _ => None,
+        };
         let class_of = manifest.into_iter().filter_map(|r| Some((r.image_id, r.class?))).collect();
         let inputs = BTreeMap::from([
             ("manifest".into(), table::file_hash(&ws.manifest(dataset))?),
@@ -279,9 +287,9 @@ impl Data {
             size_px: plan.size_px,
             settings: settings.clone(),
             inputs,
-            init: None,
+            init: start.as_ref().map(|s| s.init.clone()),
         };
-        Ok(Self { pictures, splits, class_of, record })
+        Ok(Self { pictures, splits, class_of, record, start, note })
     }
 
     /// (image_id, row of the pictures, class) of a fold's images of one role; sorted by image_id.
@@ -311,8 +319,8 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, plan: &Plan, ctx:
     settings.validate()?;
     let started = Instant::now();
     let data = Data::load(ws, dataset, settings, ctx.seed, plan)?;
-    let files = Files { dir: ws.run(&plan.run) };
     let folds = data.record.folds;
+    let files = Files { dir: ws.run(&plan.run), folds };
     if let Some(wrong) = plan.folds.iter().find(|f| **f >= folds) {
         return Err(Error::Setting {
             key: "fold".into(),
@@ -321,11 +329,18 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, plan: &Plan, ctx:
         });
     }
     begin(&files, &data.record, plan)?;
+    if let Some(note) = &data.note {
+        ctx.progress.log(note);
+    }
     let hash = data.record.hash();
-    let wanted: Vec<u32> = if plan.folds.is_empty() { (0..folds).collect() } else { plan.folds.clone() };
+    let wanted: Vec<u32> = match plan {
+        Plan { all: true, .. } => vec![folds],
+        Plan { folds: named, .. } if named.is_empty() => (0..folds).collect(),
+        Plan { folds: named, .. } => named.clone(),
+    };
     let finished = |fold: u32| -> Result<bool> {
         Ok(checkpoint::meta(&files.checkpoint(fold))?.is_some_and(|m| m.run == hash && m.finished)
-            && files.predictions(fold).is_file())
+            && (fold == folds || files.predictions(fold).is_file()))
     };
     let mut up_to_date = Vec::new();
     let mut left = Vec::new();
@@ -467,6 +482,11 @@ fn train_fold(data: &Data, settings: &Settings, files: &Files, fold: u32, hash: 
         }
         _ => {
             let rows: Vec<usize> = train.iter().map(|r| r.1).collect();
+            if let Some(start) = &data.start {
+                for note in start.apply(model.as_mut())? {
+                    ctx.progress.log(&format!("{}: {note}", start.init.from));
+                }
+            }
             Meta {
                 run: hash.into(),
                 model: settings.model.clone(),
@@ -481,7 +501,8 @@ fn train_fold(data: &Data, settings: &Settings, files: &Files, fold: u32, hash: 
     };
     let steps = train.len().div_ceil(settings.batch) as u64;
     let total = steps * u64::from(settings.epochs);
-    let what = format!("fold {fold} of {}", record.folds);
+    let whole = fold == record.folds;
+    let what = if whole { "all images".into() } else { format!("fold {fold} of {}", record.folds) };
     ctx.progress.begin(&what, Some(train.len() as u64 * u64::from(settings.epochs - meta.epoch)), "images");
     let ended = (|| {
         while meta.epoch < settings.epochs {
@@ -497,14 +518,16 @@ fn train_fold(data: &Data, settings: &Settings, files: &Files, fold: u32, hash: 
             ctx.progress.note(&format!("epoch {} loss {:.3}", row.epoch, row.train_loss));
             meta.epochs.push(row);
             if meta.epoch == settings.epochs {
-                let rows = predict_fold(data, settings, model.as_ref(), &meta)?;
-                let provenance = Provenance {
-                    stage: "train".into(),
-                    settings: serde_json::to_value(settings).expect("plain data"),
-                    seed: Some(record.seed),
-                    inputs: BTreeMap::from([("run".into(), hash.into())]),
-                };
-                table::write_rows(&files.predictions(fold), &PREDICTIONS, &provenance, &rows)?;
+                if !whole {
+                    let rows = predict_fold(data, settings, model.as_ref(), &meta)?;
+                    let provenance = Provenance {
+                        stage: "train".into(),
+                        settings: serde_json::to_value(settings).expect("plain data"),
+                        seed: Some(record.seed),
+                        inputs: BTreeMap::from([("run".into(), hash.into())]),
+                    };
+                    table::write_rows(&files.predictions(fold), &PREDICTIONS, &provenance, &rows)?;
+                }
                 meta.finished = true;
             }
             checkpoint::save(&path, model.as_ref(), &meta)?;
