@@ -11,7 +11,7 @@
 //!                      │
 //!                    train ─▶ epoch rows, checkpoint      predict ─▶ prediction rows
 //!                      │
-//!                   evaluate ─▶ metric rows ─ report ─▶ a table cell
+//!                   evaluate ─▶ metric and interval rows ─ report ─▶ a table cell
 //! ```
 //!
 //! Stages never call each other: they meet in Parquet tables. A module may use those above it, never those below.

@@ -2,9 +2,11 @@
 
 mod check;
 mod common;
+mod compare;
 mod house;
 mod ingest;
 mod preprocess;
+mod report;
 mod split;
 mod synth;
 mod train;

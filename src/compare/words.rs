@@ -50,25 +50,28 @@ pub fn conclusion(c: &Comparison, seed_alone: bool) -> String {
     let folds =
         t.map_or("the folds cannot tell".into(), |t| format!("over folds: corrected resampled t, {}", says(t.p)));
     let chance = format!("McNemar's mid-{}", says(c.mcnemar.mid_p));
-    let same_way = t.is_some_and(|t| (t.t > 0.0) == (one > other));
-    let verdict = match (c.mcnemar.mid_p < SMALL, t.is_some_and(|t| t.p < SMALL)) {
-        (true, true) if same_way => format!(
-            "That is more than chance among the images would give ({chance}), and more than the folds' own spread ({folds}): \
-             {}.",
-            if seed_alone {
-                "the seed alone does this much".into()
-            } else {
-                format!("on data like these {better} is the more accurate")
+    // Whether the folds show it too, and the same way.
+    let shown = t.map(|t| t.p < SMALL && (t.t > 0.0) == (one > other));
+    let beyond_chance = format!("That is more than chance among the images would give ({chance})");
+    let verdict = match (c.mcnemar.mid_p < SMALL, shown) {
+        (true, Some(true)) => format!(
+            "{beyond_chance}, and more than the folds' own spread ({folds}): {}.",
+            match seed_alone {
+                true => "the seed alone does this much".into(),
+                false => format!("on data like these {better} is the more accurate"),
             }
         ),
-        (true, _) => format!(
-            "That is more than chance among the images would give ({chance}), but not more than the folds' own spread \
-             ({folds}): these models differ on these images; trained on others, the two may come out otherwise."
+        (true, Some(false)) => format!(
+            "{beyond_chance}, but not more than the folds' own spread ({folds}): these models differ on these images; \
+             trained on others, the two may come out otherwise."
         ),
-        (false, true) => {
+        (true, None) => format!(
+            "{beyond_chance}: these models differ on these images; how the two come out when trained on others, {folds}."
+        ),
+        (false, Some(true)) => {
             format!("The folds lean one way ({folds}), the images alone do not show it ({chance}): undecided.")
         }
-        (false, false) => {
+        (false, _) => {
             let range = score("accuracy").and_then(|s| s.interval).map_or(String::new(), |i| {
                 let (low, high) = (100.0 * i.low, 100.0 * i.high);
                 format!(": differences from {low:+.2} to {high:+.2} points of accuracy remain possible")
@@ -104,10 +107,12 @@ pub fn notes(c: &Comparison) -> Vec<String> {
         format!("{}; {}", side(&c.first), side(&c.second)),
         format!("Differences: {} minus {}, in points; scores are means over folds", c.first.run, c.second.run),
     ];
-    if !c.left_out.is_empty() {
-        let folds: Vec<String> =
-            c.left_out.iter().map(|l| format!("fold {} (not finished in {})", l.fold, l.missing_in)).collect();
-        notes.push(format!("INCOMPLETE: left out {}", folds.join(", ")));
+    for run in [&c.first.run, &c.second.run] {
+        let left = c.left_out.iter().filter(|left| left.missing_in == *run);
+        let folds: Vec<String> = left.map(|left| left.fold.to_string()).collect();
+        if !folds.is_empty() {
+            notes.push(format!("INCOMPLETE: fold {} left out, not finished in {run}", folds.join(", ")));
+        }
     }
     notes.extend([
         format!(

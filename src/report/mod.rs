@@ -10,7 +10,7 @@ mod counts;
 pub(crate) mod notes;
 pub mod paper;
 mod recall;
-mod runs;
+pub(crate) mod runs;
 mod sheet;
 mod studies;
 

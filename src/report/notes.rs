@@ -1,6 +1,6 @@
 //! What a table does not say: the lines below it.
 
-use super::runs::Run;
+use super::runs::{Run, again};
 use super::thousands;
 use crate::class::Class;
 use crate::rows::IntervalRow;
@@ -42,32 +42,38 @@ pub fn range(interval: &IntervalRow) -> String {
 pub fn of_run(ws: &Workspace, run: &Run, caveats: &[&str]) -> Vec<String> {
     let record = &run.record;
     let mut notes = data(run).to_vec();
-    notes.extend(intervals(run));
+    notes.extend(intervals(ws, run));
     notes.push(
         "A cell is the share of the class's test images that were classified right (recall), which the paper calls \
          accuracy; the last row is the mean over classes (balanced accuracy), the last column the mean over folds"
             .into(),
     );
     if let Some(fewest) = run.fewest().filter(|n| *n < 20) {
-        let points = 100.0 / fewest as f64;
+        let (points, s) = (100.0 / fewest as f64, if fewest == 1 { "" } else { "s" });
         notes.push(format!(
-            "A class has as few as {fewest} test images in a fold: one image is {points:.0} points there"
+            "A class has as few as {fewest} test image{s} in a fold: one image is {points:.0} points there"
         ));
     }
-    notes.extend(incomplete(run));
+    let untested: Vec<&str> = run.untested().into_iter().map(Class::name).collect();
+    if !untested.is_empty() {
+        notes.push(format!(
+            "Some folds have no test image of {}: their last row is the mean over the other classes",
+            untested.join(", ")
+        ));
+    }
+    notes.extend(incomplete(ws, run));
     notes.extend(init(record));
     if is_drawn(ws, &record.dataset) {
         notes.push(DRAWN.into());
     }
     let settings = &record.settings;
     notes.push(format!(
-        "This run: {} epochs, batch {}, {} of activations dropped, normalise {}, {} px; all settings: {}",
+        "This run: {} epochs, batch {}, {} of activations dropped, normalise {}, {} px; all settings are in its pipeline.toml",
         settings.epochs,
         settings.batch,
         settings.dropout,
         serde_json::to_value(settings.normalise).ok().as_ref().and_then(|v| v.as_str()).unwrap_or("-"),
         record.size_px,
-        ws.run(&run.name).join("pipeline.toml").display(),
     ));
     notes.extend(caveats.iter().map(|c| c.to_string()));
     let manifest = table::provenance(&ws.manifest(&record.dataset), &MANIFEST);
@@ -102,16 +108,14 @@ fn data(run: &Run) -> [String; 2] {
 }
 
 /// The 95 % intervals, and what they are not.
-fn intervals(run: &Run) -> Vec<String> {
+fn intervals(ws: &Workspace, run: &Run) -> Vec<String> {
     let both = |method: &str| {
         let of = |metric: &str| run.interval(metric, None, method);
         Some((of("balanced_accuracy")?, of("accuracy")?))
     };
     let Some((balanced, plain)) = both("bootstrap") else {
-        let again = &run.record.dataset;
-        return vec![format!(
-            "No intervals: an earlier version evaluated this run; wbc train --dataset {again} adds them"
-        )];
+        let again = again(ws, &run.name, &run.record);
+        return vec![format!("No intervals: an earlier version evaluated this run. To add them: {again}")];
     };
     let mut notes = vec![format!(
         "95 % intervals over images: balanced accuracy {} %, accuracy {} % (percentile bootstrap, {} resamples of the test \
@@ -169,13 +173,13 @@ pub fn init(record: &Record) -> Option<String> {
 }
 
 /// Which folds a run still lacks.
-pub fn incomplete(run: &Run) -> Option<String> {
+pub fn incomplete(ws: &Workspace, run: &Run) -> Option<String> {
     let missing: Vec<String> = run.missing().iter().map(u32::to_string).collect();
     (!missing.is_empty()).then(|| {
         format!(
-            "INCOMPLETE: fold {} not trained yet; means are over the others. Run: wbc train --dataset {}",
+            "INCOMPLETE: fold {} not trained yet; means are over the others. Run: {}",
             missing.join(", "),
-            run.record.dataset
+            again(ws, &run.name, &run.record)
         )
     })
 }

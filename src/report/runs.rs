@@ -1,4 +1,4 @@
-//! A run with its metrics, as tables show it, and which run a table shows.
+//! A run with its metrics, as tables show it, and the choice of the run that a table shows.
 
 use super::Wanted;
 use crate::class::Class;
@@ -52,6 +52,12 @@ fn kind(model: &str, init: bool) -> String {
 /// Whether a data set is LISC, by its name.
 pub fn is_lisc(dataset: &str) -> bool {
     dataset.to_lowercase().starts_with("lisc")
+}
+
+/// The command that goes on with a run: its settings lie beside it.
+pub fn again(ws: &Workspace, name: &str, record: &Record) -> String {
+    let settings = ws.run(name).join("pipeline.toml");
+    format!("wbc train --dataset {} --run {name} --pipeline {}", record.dataset, settings.display())
 }
 
 /// A run, with its metrics.
@@ -116,7 +122,7 @@ impl Run {
     pub fn load(ws: &Workspace, name: &str, record: Record) -> Result<Run> {
         let metrics = match read(ws, name, &record, "metrics.parquet", &METRICS) {
             Err(Error::Missing { path, .. }) => {
-                let hint = format!("No fold of {name} is finished. Run: wbc train --dataset {}", record.dataset);
+                let hint = format!("No fold of {name} is finished. Run: {}", again(ws, name, &record));
                 return Err(Error::Missing { path, what: "table of metrics", hint });
             }
             other => other?,
@@ -144,6 +150,15 @@ impl Run {
         Class::ALL.map(|class| recalls().filter(|r| r.class == Some(class)).map(|r| r.images).sum())
     }
 
+    /// Classes that a finished fold has no test image of.
+    pub fn untested(&self) -> Vec<Class> {
+        let empty = |class: &Class| {
+            let mut rows = self.metrics.iter().filter(|r| r.fold.is_some() && r.metric == "recall");
+            rows.any(|r| r.class == Some(*class) && r.images == 0)
+        };
+        Class::ALL.into_iter().filter(empty).collect()
+    }
+
     /// The fewest test images that a class which a fold has, has there.
     pub fn fewest(&self) -> Option<u64> {
         let recalls = self.metrics.iter().filter(|r| r.fold.is_some() && r.metric == "recall");
@@ -167,8 +182,8 @@ fn read<T: DeserializeOwned>(
     let path = ws.run(name).join(file);
     let (rows, made) = table::read_rows(&path, schema)?;
     if made.inputs.get("predictions") != Some(&table::file_hash(&ws.run(name).join("predictions.parquet"))?) {
-        let command = format!("wbc train --dataset {}", record.dataset);
-        return Err(Error::Stale { path, reason: "the predictions have changed since".into(), command });
+        let reason = "the predictions have changed since".into();
+        return Err(Error::Stale { path, reason, command: again(ws, name, record) });
     }
     Ok(rows)
 }
@@ -186,13 +201,14 @@ fn choose_dataset(ws: &Workspace, wanted: &Wanted, fits: &Fits, runs: &[(String,
     if let (Some(only), 1) = (with_run.first(), with_run.len()) {
         return Ok((*only).into());
     }
+    let ingested = ws.ingested_datasets();
     let usual = match fits.lisc {
         true => with_run.iter().find(|d| is_lisc(d)).map(|d| d.to_string()),
-        false => ws.choose(None, &ws.ingested_datasets()?).ok(),
+        false => ingested.as_ref().ok().and_then(|names| ws.choose(None, names).ok()),
     };
     match usual {
         Some(usual) if with_run.contains(usual.as_str()) => Ok(usual),
-        other if with_run.is_empty() => Err(missing(ws, fits, other.as_deref())),
+        other if with_run.is_empty() => ingested.and(Err(missing(ws, fits, other.as_deref()))),
         _ => Err(Error::Setting {
             key: "dataset".into(),
             expected: format!("--dataset with one of: {}", with_run.into_iter().collect::<Vec<_>>().join(", ")),

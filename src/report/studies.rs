@@ -23,7 +23,7 @@ impl Table for Studies {
     }
 
     fn build(&self, ws: &Workspace, wanted: &Wanted) -> Result<Sheet> {
-        let mut rows: Vec<Vec<String>> = STUDIES.iter().map(|study| papers(study)).collect();
+        let mut rows: Vec<Vec<String>> = STUDIES.iter().map(papers).collect();
         let mut below = Vec::new();
         let mut left_out = Vec::new();
         let named = |wish: &Option<String>, is: &str| wish.as_ref().is_none_or(|wish| wish == is);
@@ -33,7 +33,7 @@ impl Table for Studies {
             }
             match Run::load(ws, &name, record) {
                 Ok(run) => {
-                    below.extend(notes::incomplete(&run).map(|note| format!("{name}: {note}")));
+                    below.extend(notes::incomplete(ws, &run).map(|note| format!("{name}: {note}")));
                     rows.push(ours(ws, &run));
                 }
                 Err(Error::Missing { .. }) => left_out.push(format!("{name} (no fold is finished)")),

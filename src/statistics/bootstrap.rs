@@ -12,8 +12,8 @@ use rayon::prelude::*;
 /// How often the images are drawn.
 pub const RESAMPLES: usize = 10_000;
 
-/// Intervals of `statistic`'s values. `strata` has the counts of each outcome in each stratum; `statistic` takes such
-/// counts and yields the same values every time defined or not. Equal seeds give equal intervals on any number of threads.
+/// Intervals of `statistic`'s values. `strata` has the counts of each outcome in each stratum; `statistic` makes
+/// values of such counts, and which of them are defined must depend on the strata's sizes alone. Equal seeds give equal intervals on any number of threads.
 pub fn bootstrap<const K: usize, const M: usize>(
     strata: &[[u64; K]],
     seed: u64,

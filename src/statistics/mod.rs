@@ -38,7 +38,7 @@ pub fn wilson(part: u64, of: u64) -> Option<Interval> {
     let (share, n) = (part as f64 / of as f64, of as f64);
     let centre = (share + z * z / (2.0 * n)) / (1.0 + z * z / n);
     let half = z / (1.0 + z * z / n) * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
-    (of > 0).then(|| Interval {
+    (of > 0).then_some(Interval {
         low: if part == 0 { 0.0 } else { centre - half },
         high: if part == of { 1.0 } else { centre + half },
     })
