@@ -82,24 +82,24 @@ impl Drawn {
         check::run(&self.ws, format.dataset(), &check::Settings::default(), ctx).map(|_| ())
     }
 
-    /// Files to shards: read, verify, decode, cut 200 x 200 from the middle, resize to 128 x 128, write.
-    pub fn preprocess(&self, format: Format, ctx: &Context) -> Result<()> {
-        let dir = self.ws.tensors(format.dataset(), 128);
+    /// Files to shards: read, verify, decode, cut 200 x 200 from the middle, resize to `size_px`, write.
+    pub fn preprocess(&self, format: Format, size_px: u32, ctx: &Context) -> Result<()> {
+        let dir = self.ws.tensors(format.dataset(), size_px);
         remove(std::fs::remove_dir_all(&dir), &dir)?;
-        let settings = prep::Settings { cut: prep::Cut::Centre, ..Default::default() };
+        let settings = prep::Settings { cut: prep::Cut::Centre, size_px, ..Default::default() };
         prep::run(&self.ws, format.dataset(), &settings, ctx).map(|_| ())
     }
 
     /// `n` preprocessed pictures as a model takes them, with their labels and dropout keys.
     ///
     /// # Errors
-    /// [`Error::Missing`] before [`Drawn::preprocess`].
-    pub fn batch(&self, n: usize) -> Result<Examples> {
-        let pictures = Pictures::load(&self.ws, Format::Jpeg.dataset(), 128)?;
+    /// [`Error::Missing`] before [`Drawn::preprocess`] of JPEGs to this size.
+    pub fn batch(&self, n: usize, size_px: u32) -> Result<Examples> {
+        let pictures = Pictures::load(&self.ws, Format::Jpeg.dataset(), size_px)?;
         let count = pictures.len().max(1);
         let rows: Vec<usize> = (0..n).map(|i| i * 17 % count).collect();
         let normalise = Normalise::fit(Normalisation::Channel, &pictures, &rows);
-        let mut x = vec![0.0; n * 128 * 128 * 3];
+        let mut x = vec![0.0; n * pictures.size_px * pictures.size_px * 3];
         pictures.fill(&rows, |i| View::turned(i % 8), &normalise, &mut x);
         Ok(Examples {
             x,
