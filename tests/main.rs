@@ -5,6 +5,7 @@ mod common;
 mod compare;
 mod house;
 mod ingest;
+mod init;
 mod preprocess;
 mod report;
 mod split;
