@@ -97,8 +97,8 @@ fn workspace(count: usize) -> Workspace {
             pipeline: "quick".into(),
             seed: 0,
             folds: 10,
-            size_px: 128,
-            settings: train::Settings::default(),
+            size_px: Some(128),
+            settings: train::Recipe::default(),
             inputs: BTreeMap::from([("splits".into(), "drawn".into())]),
             init: None,
         };

@@ -103,7 +103,7 @@ fn stain(frame: &Rgb, factor: usize) -> (usize, usize, Vec<u8>) {
 }
 
 /// The threshold that best parts `values` in two (the upper part is above it); `None` where all are equal.
-fn otsu(values: &[u8]) -> Option<u8> {
+pub(crate) fn otsu(values: &[u8]) -> Option<u8> {
     let mut counts = [0u64; 256];
     values.iter().for_each(|&v| counts[v as usize] += 1);
     let total = values.len() as f64;
@@ -172,30 +172,32 @@ fn regions(on: &[bool], core: &[bool], width: usize) -> Vec<Region> {
 }
 
 /// The pixels of every 8-connected region of `on`.
-fn label(on: &[bool], width: usize) -> Vec<Vec<usize>> {
-    let height = on.len() / width.max(1);
-    let mut seen = vec![false; on.len()];
+pub(crate) fn label(on: &[bool], width: usize) -> Vec<Vec<usize>> {
+    // With a border of pixels that are off, so that every pixel has eight neighbours.
+    let wide = width + 2;
+    let mut left = vec![false; (on.len() / width.max(1) + 2) * wide];
+    for (row, padded) in on.chunks_exact(width.max(1)).zip(left[wide..].chunks_exact_mut(wide)) {
+        padded[1..=width].copy_from_slice(row);
+    }
     let mut found = Vec::new();
-    for start in 0..on.len() {
-        if !on[start] || seen[start] {
+    for start in wide..left.len() {
+        if !left[start] {
             continue;
         }
-        seen[start] = true;
+        left[start] = false;
         let mut pixels = vec![start];
         let mut next = 0;
         while let Some(&i) = pixels.get(next) {
             next += 1;
-            let (x, y) = (i % width, i / width);
-            for ny in y.saturating_sub(1)..=(y + 1).min(height - 1) {
-                for nx in x.saturating_sub(1)..=(x + 1).min(width - 1) {
-                    let n = ny * width + nx;
-                    if on[n] && !seen[n] {
-                        seen[n] = true;
-                        pixels.push(n);
-                    }
+            let (above, below) = (i - wide, i + wide);
+            for n in [above - 1, above, above + 1, i - 1, i + 1, below - 1, below, below + 1] {
+                if left[n] {
+                    left[n] = false;
+                    pixels.push(n);
                 }
             }
         }
+        pixels.iter_mut().for_each(|i| *i = (*i / wide - 1) * width + *i % wide - 1);
         found.push(pixels);
     }
     found

@@ -34,11 +34,14 @@ pub mod batch;
 pub mod cells;
 pub mod check;
 pub mod decode;
+pub mod features;
 pub mod ingest;
 pub mod prep;
+pub mod segment;
 pub mod split;
 pub mod synth;
 // 3: learning; the only place dfdx appears
+pub mod classical;
 pub mod models;
 pub mod nn;
 pub mod train;

@@ -1,7 +1,7 @@
 //! `pipelines/*.toml`: every stage's settings in one file, no code. The built-in ones are compiled in.
 
 use crate::error::{Error, Result};
-use crate::{check, ingest, prep, split, train};
+use crate::{check, features, ingest, prep, split, train};
 use serde::{Deserialize, Serialize};
 
 /// One experiment. Every key is optional; an unknown one is an error that names it.
@@ -28,16 +28,23 @@ pub struct Pipeline {
     #[serde(default)]
     pub preprocess: prep::Settings,
     #[serde(default)]
-    pub train: train::Settings,
+    pub features: features::Settings,
+    #[serde(default)]
+    pub train: train::Recipe,
 }
 
 /// The pipelines that are compiled in.
-pub const BUILT_IN: [(&str, &str); 5] = [
+pub const BUILT_IN: [(&str, &str); 10] = [
     ("quick", include_str!("../pipelines/quick.toml")),
     ("paper", include_str!("../pipelines/paper.toml")),
     ("resnet50", include_str!("../pipelines/resnet50.toml")),
     ("resnet50-paper", include_str!("../pipelines/resnet50-paper.toml")),
     ("demo", include_str!("../pipelines/demo.toml")),
+    ("knn", include_str!("../pipelines/knn.toml")),
+    ("svm", include_str!("../pipelines/svm.toml")),
+    ("lda", include_str!("../pipelines/lda.toml")),
+    ("bayes", include_str!("../pipelines/bayes.toml")),
+    ("forest", include_str!("../pipelines/forest.toml")),
 ];
 
 impl Pipeline {
@@ -80,6 +87,7 @@ impl Pipeline {
         self.check.validate()?;
         self.split.validate()?;
         self.preprocess.validate()?;
+        self.features.validate()?;
         self.train.validate()
     }
 

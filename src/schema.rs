@@ -93,6 +93,7 @@ schemas! {
     ISSUES = "issues",
     SPLITS = "splits",
     TENSORS = "tensors",
+    FEATURES = "features",
     EPOCHS = "epochs",
     PREDICTIONS = "predictions",
     METRICS = "metrics",

@@ -207,6 +207,7 @@ fn maker(schema: &str) -> &'static str {
         "issues" => "check",
         "splits" => "split --stratified",
         "tensors" => "preprocess",
+        "features" => "features",
         _ => "train",
     }
 }

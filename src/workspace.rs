@@ -44,6 +44,11 @@ impl Workspace {
         self.root.join(dataset).join(format!("tensors-{size_px}"))
     }
 
+    /// `<dataset>/features.parquet`.
+    pub fn features(&self, dataset: &str) -> PathBuf {
+        self.root.join(dataset).join("features.parquet")
+    }
+
     /// `runs/`.
     pub fn runs(&self) -> PathBuf {
         self.root.join("runs")

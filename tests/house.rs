@@ -78,7 +78,7 @@ fn no_module_uses_one_below_its_layer() {
 
 #[test]
 fn stages_do_not_call_each_other() {
-    let stages = ["ingest", "check", "split", "prep", "train", "evaluate", "compare", "report", "synth"];
+    let stages = ["ingest", "check", "split", "prep", "features", "train", "evaluate", "compare", "report", "synth"];
     for path in sources().iter().filter(|p| stages.contains(&module(p).as_str())) {
         let text = std::fs::read_to_string(path).unwrap();
         for stage in stages.iter().filter(|s| **s != module(path)) {
@@ -90,10 +90,15 @@ fn stages_do_not_call_each_other() {
 #[test]
 fn every_file_of_a_room_is_registered() {
     // Files that serve the others of their room.
-    let helpers = ["mod", "look", "sheet", "paper", "notes", "runs", "terminal", "contact_sheet"];
-    for (room, registry) in
-        [("ingest", "LAYOUTS"), ("check", "CHECKS"), ("models", "MODELS"), ("report", "TABLES"), ("cmd", "commands!")]
-    {
+    let helpers = ["mod", "look", "sheet", "paper", "notes", "runs", "terminal", "contact_sheet", "scale"];
+    for (room, registry) in [
+        ("ingest", "LAYOUTS"),
+        ("check", "CHECKS"),
+        ("models", "MODELS"),
+        ("classical", "CLASSIFIERS"),
+        ("report", "TABLES"),
+        ("cmd", "commands!"),
+    ] {
         let text = read(format!("src/{room}/mod.rs"));
         let at = text.find(&format!("static {registry}")).or(text.find(&format!("const {registry}")));
         let at = at.or_else(|| text.rfind(&format!("{registry} {{"))).unwrap();
@@ -114,7 +119,8 @@ fn names_are_unique() {
     }
     unique("layouts", wbc::ingest::LAYOUTS.iter().map(|l| l.name().into()).collect());
     unique("checks", wbc::check::CHECKS.iter().map(|c| c.name().into()).collect());
-    unique("models", wbc::models::MODELS.iter().map(|m| m.name.into()).collect());
+    let models = wbc::models::MODELS.iter().map(|m| m.name);
+    unique("models", models.chain(wbc::classical::CLASSIFIERS.iter().map(|c| c.name)).map(Into::into).collect());
     unique("tables", wbc::report::TABLES.iter().map(|t| t.number().to_string()).collect());
     unique("schemas", wbc::schema::all().iter().map(|s| s.name.clone()).collect());
 }

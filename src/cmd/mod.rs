@@ -44,7 +44,7 @@ pub struct Globals {
     /// Data set (folder under raw/) to work on
     #[arg(long, global = true, value_name = "NAME", env = "WBC_DATASET")]
     pub dataset: Option<String>,
-    /// Settings: a built-in pipeline (quick, paper) or a file like pipelines/quick.toml
+    /// Settings: a built-in pipeline (quick, paper, knn, svm, ...) or a file like pipelines/quick.toml
     #[arg(long, global = true, value_name = "NAME|FILE", default_value = "quick", env = "WBC_PIPELINE")]
     pub pipeline: String,
     /// Seed of every random choice [default: the pipeline's]
@@ -83,6 +83,8 @@ commands! {
     Split = split,
     /// Cut, resize and store the pictures for training
     Preprocess = preprocess,
+    /// Find nuclei and cytoplasm, and measure the cells for the classical models
+    Features = features,
     /// Train on every fold and predict its test images
     Train = train,
     /// Print the paper's tables with our figures
@@ -119,7 +121,7 @@ impl Globals {
 
     /// The usual name of a run: data set, model, pipeline, and the seed where `--seed` says another than the pipeline.
     pub fn run_name(&self, dataset: &str, pipeline: &Pipeline) -> Result<String> {
-        let name = format!("{dataset}-{}-{}", pipeline.train.model, pipeline.name);
+        let name = format!("{dataset}-{}-{}", pipeline.train.model(), pipeline.name);
         Ok(match self.seed {
             Some(seed) if seed != Pipeline::load(&self.pipeline)?.seed => format!("{name}-s{seed}"),
             _ => name,

@@ -6,11 +6,12 @@ use crate::context::Context;
 use crate::pipeline::Pipeline;
 use crate::report::{TABLES, Wanted};
 use crate::schema::SPLITS;
-use crate::{check, ingest, prep, split, table, train};
+use crate::train::Recipe;
+use crate::{check, features, ingest, prep, split, table, train};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// Runs ingest, check, split, preprocess, train and report on one data set, with the settings of a pipeline file.
+/// Runs ingest, check, split, preprocess (features for a classical model), train and report on one data set, with the settings of a pipeline file.
 /// Steps whose results are up to date are skipped, and the output says so; what check finds does not stop it.
 #[derive(clap::Args)]
 pub struct Args {
@@ -88,10 +89,16 @@ pub(super) fn whole_line(
     } else {
         stages.run("split", || Ok((false, split::run(ws, dataset, &pipeline.split, ctx)?)))?;
     }
-    stages.run("preprocess", || {
-        let summary = prep::run(ws, dataset, &pipeline.preprocess, ctx)?;
-        Ok((summary.up_to_date, summary))
-    })?;
+    match &pipeline.train {
+        Recipe::Network(_) => stages.run("preprocess", || {
+            let summary = prep::run(ws, dataset, &pipeline.preprocess, ctx)?;
+            Ok((summary.up_to_date, summary))
+        })?,
+        Recipe::Classical(_) => stages.run("features", || {
+            let summary = features::run(ws, dataset, &pipeline.features, ctx)?;
+            Ok((summary.up_to_date, summary))
+        })?,
+    }
     let run = globals.run_name(dataset, pipeline)?;
     let plan = train::Plan {
         run: run.clone(),

@@ -1,16 +1,18 @@
-//! `wbc train`: preprocesses where that is needed, trains every fold, predicts its test images, evaluates.
+//! `wbc train`: preprocesses or measures where that is needed, trains every fold, predicts its test images, evaluates.
 
 use super::{Globals, Outcome};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::train::Recipe;
 use crate::workspace::Workspace;
-use crate::{evaluate, prep, train};
+use crate::{evaluate, features, prep, train};
 use serde::Serialize;
 use std::path::Path;
 
 /// Trains the pipeline's model on every fold of a data set and predicts the fold's test images; preprocesses first
-/// where that is needed. Writes data/runs/<RUN>/. Ctrl-C stops after the step in hand; the same command goes on
-/// after the last whole epoch, to the same bytes.
+/// where that is needed (for a classical model: measures features). Writes data/runs/<RUN>/. Ctrl-C stops after the
+/// step in hand; the same command goes on after the last whole epoch (for a classical model: the last whole fold), to
+/// the same bytes.
 #[derive(clap::Args)]
 pub struct Args {
     /// Train only this fold, from 0 (may be given several times)
@@ -50,21 +52,41 @@ pub(super) struct Report {
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let mut pipeline = globals.pipeline()?;
-    let settings = &mut pipeline.train;
-    settings.epochs = args.epochs.unwrap_or(settings.epochs);
-    settings.batch = args.batch.unwrap_or(settings.batch);
-    settings.learning_rate = args.learning_rate.unwrap_or(settings.learning_rate);
-    settings.validate()?;
-    pipeline.preprocess.validate()?;
+    match &mut pipeline.train {
+        Recipe::Network(settings) => {
+            settings.epochs = args.epochs.unwrap_or(settings.epochs);
+            settings.batch = args.batch.unwrap_or(settings.batch);
+            settings.learning_rate = args.learning_rate.unwrap_or(settings.learning_rate);
+        }
+        Recipe::Classical(settings) => {
+            let given = [("epochs", args.epochs.is_some()), ("batch", args.batch.is_some())];
+            let given = given.into_iter().chain([("learning_rate", args.learning_rate.is_some())]);
+            if let Some((key, _)) = given.into_iter().find(|(_, given)| *given) {
+                let expected = "a network, which learns in steps".into();
+                return Err(Error::Setting { key: key.into(), expected, got: settings.model.clone() }.into());
+            }
+        }
+    }
+    pipeline.validate()?;
     let ws = globals.workspace();
     let dataset = globals.one_dataset(&pipeline)?;
     let progress = globals.progress();
     let ctx = globals.context(pipeline.seed, &progress);
     // A split that is missing or stale is the user's to make: say so before any work.
     crate::split::read(&ws, &dataset)?;
-    let pictures = prep::run(&ws, &dataset, &pipeline.preprocess, &ctx)?;
-    if !pictures.up_to_date {
-        eprintln!("{pictures}");
+    match &pipeline.train {
+        Recipe::Network(_) => {
+            let pictures = prep::run(&ws, &dataset, &pipeline.preprocess, &ctx)?;
+            if !pictures.up_to_date {
+                eprintln!("{pictures}");
+            }
+        }
+        Recipe::Classical(_) => {
+            let measured = features::run(&ws, &dataset, &pipeline.features, &ctx)?;
+            if !measured.up_to_date {
+                eprintln!("{measured}");
+            }
+        }
     }
     let plan = train::Plan {
         run: match args.run {
@@ -102,11 +124,11 @@ impl std::fmt::Display for Report {
 pub(super) fn train_and_evaluate(
     ws: &Workspace,
     dataset: &str,
-    settings: &train::Settings,
+    recipe: &Recipe,
     plan: &train::Plan,
     ctx: &Context,
 ) -> Result<Report> {
-    match train::run(ws, dataset, settings, plan, ctx) {
+    match train::run(ws, dataset, recipe, plan, ctx) {
         Err(error @ Error::Interrupted { .. }) => {
             // Without a finished fold there is nothing to evaluate; the stop is what matters.
             let _ = evaluate::run(ws, &plan.run);

@@ -12,13 +12,12 @@ use crate::evaluate::{
     scores::{self, Scores},
     test_to_train,
 };
-use crate::models;
 use crate::report::{notes, runs};
 use crate::rows::PredictionRow;
 use crate::schema::PREDICTIONS;
 use crate::statistics::{self, CorrectedT, Interval, McNemar, Wilcoxon};
 use crate::table;
-use crate::train::Record;
+use crate::train::{self, Record};
 use crate::workspace::Workspace;
 use serde::Serialize;
 use std::collections::{BTreeSet, HashMap};
@@ -34,7 +33,8 @@ pub struct Side {
     pub model: String,
     pub pipeline: String,
     pub seed: u64,
-    pub size_px: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_px: Option<u32>,
 }
 
 /// A fold that only one run has finished.
@@ -199,7 +199,7 @@ impl Run {
 
     fn side(&self, run: &str) -> Side {
         let Record { model, pipeline, seed, size_px, .. } = self.record.clone();
-        Side { run: run.into(), model: models::title(&model).into(), pipeline, seed, size_px }
+        Side { run: run.into(), model: train::title(&model).into(), pipeline, seed, size_px }
     }
 }
 

@@ -101,7 +101,8 @@ pub fn conclusion(c: &Comparison, seed_alone: bool) -> String {
 /// What must be known to read the figures.
 pub fn notes(c: &Comparison) -> Vec<String> {
     let side = |s: &super::Side| {
-        format!("{}: {}, recipe {}, seed {}, pictures of {} px", s.run, s.model, s.pipeline, s.seed, s.size_px)
+        let pictures = s.size_px.map_or(String::new(), |size| format!(", pictures of {size} px"));
+        format!("{}: {}, recipe {}, seed {}{pictures}", s.run, s.model, s.pipeline, s.seed)
     };
     let mut notes = vec![
         format!("{}; {}", side(&c.first), side(&c.second)),

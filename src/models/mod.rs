@@ -1,6 +1,7 @@
 //! The models that can be trained. A model file holds an architecture and what its paper fixes, nothing else.
 
 use crate::class::Class;
+use crate::classical;
 use crate::error::{Error, Result};
 use crate::nn::kernel::{Dropout, Vector};
 use crate::nn::optim::Optimiser;
@@ -81,16 +82,14 @@ pub struct Entry {
 /// Every model, by name.
 pub const MODELS: [Entry; 2] = [wnet::ENTRY, resnet50::ENTRY];
 
-/// A model's name in print; of another version's model, its name.
-pub fn title(name: &str) -> &str {
-    MODELS.iter().find(|m| m.name == name).map_or(name, |m| m.title)
-}
-
 /// The model named `name`.
 pub fn find(name: &str) -> Result<&'static Entry> {
     MODELS.iter().find(|m| m.name == name).ok_or_else(|| Error::Setting {
         key: "train.model".into(),
-        expected: format!("one of: {}", MODELS.map(|m| m.name).join(", ")),
+        expected: {
+            let names = MODELS.iter().map(|m| m.name).chain(classical::CLASSIFIERS.iter().map(|c| c.name));
+            format!("one of: {}", names.collect::<Vec<_>>().join(", "))
+        },
         got: name.into(),
     })
 }

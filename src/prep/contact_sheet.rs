@@ -8,6 +8,7 @@ use crate::schema::{MANIFEST, TENSORS};
 use crate::table;
 use crate::workspace::Workspace;
 use arrow::array::AsArray;
+use image::RgbImage;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -16,30 +17,71 @@ const COLUMNS: usize = 10;
 /// Between pictures, px.
 const GAP: u32 = 4;
 
-/// Writes a PNG of up to ten preprocessed pictures a class, evenly drawn from the data set, classes from the top in
-/// their usual order. Returns how many pictures are on it.
+/// Where a picture stands on a sheet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    row: usize,
+    column: usize,
+}
+
+/// Up to ten rows a class, evenly drawn from the data set, and their places: classes from the top in their usual order.
+pub fn choose(rows: &[ManifestRow]) -> Vec<(&ManifestRow, Place)> {
+    let mut chosen = Vec::new();
+    for class in Class::ALL {
+        let of_class: Vec<&ManifestRow> = rows.iter().filter(|r| r.class == Some(class)).collect();
+        let shown = of_class.len().min(COLUMNS);
+        let place = |column| Place { row: class.index(), column };
+        chosen.extend((0..shown).map(|column| (of_class[column * of_class.len() / shown], place(column))));
+    }
+    chosen
+}
+
+/// A sheet of square tiles.
+pub struct Sheet {
+    tile_px: u32,
+    sheet: RgbImage,
+    shown: usize,
+}
+
+impl Sheet {
+    pub fn new(tile_px: u32) -> Self {
+        let side = |n: usize| n as u32 * (tile_px + GAP) + GAP;
+        Self { tile_px, sheet: RgbImage::from_pixel(side(COLUMNS), side(Class::COUNT), image::Rgb([255; 3])), shown: 0 }
+    }
+
+    /// Puts a picture in its place.
+    pub fn put(&mut self, place: Place, picture: &RgbImage) {
+        let at = |n: usize| i64::from(GAP + n as u32 * (self.tile_px + GAP));
+        image::imageops::replace(&mut self.sheet, picture, at(place.column), at(place.row));
+        self.shown += 1;
+    }
+
+    /// Writes a PNG; returns how many pictures are on it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write(&self, path: &Path) -> Result<usize> {
+        atomic::write(path, |out| {
+            let encoder = image::codecs::png::PngEncoder::new(out);
+            self.sheet.write_with_encoder(encoder).map_err(|e| Error::Io {
+                path: path.into(),
+                action: "write",
+                source: std::io::Error::other(e),
+            })
+        })?;
+        Ok(self.shown)
+    }
+}
+
+/// Writes a PNG of up to ten preprocessed pictures a class. Returns how many pictures are on it.
 ///
 /// # Errors
 /// [`Error::Missing`] where nothing was preprocessed; [`Error::Io`].
 pub fn write(ws: &Workspace, dataset: &str, size_px: u32, path: &Path) -> Result<usize> {
     let (rows, _) = table::read_rows::<ManifestRow>(&ws.manifest(dataset), &MANIFEST)?;
-    let mut place: HashMap<String, (usize, usize)> = HashMap::new();
-    for class in Class::ALL {
-        let of_class: Vec<&ManifestRow> = rows.iter().filter(|r| r.class == Some(class)).collect();
-        let shown = of_class.len().min(COLUMNS);
-        for column in 0..shown {
-            let row = of_class[column * of_class.len() / shown];
-            place.insert(row.image_id.clone(), (class.index(), column));
-        }
-    }
-    let step = size_px + GAP;
-    let mut sheet = image::RgbImage::from_pixel(
-        COLUMNS as u32 * step + GAP,
-        Class::COUNT as u32 * step + GAP,
-        image::Rgb([255; 3]),
-    );
+    let places: HashMap<&str, Place> = choose(&rows).into_iter().map(|(row, at)| (row.image_id.as_str(), at)).collect();
+    let mut sheet = Sheet::new(size_px);
     let dir = ws.tensors(dataset, size_px);
-    let mut shown = 0;
     for number in 0.. {
         let shard = dir.join(format!("part-{number:05}.parquet"));
         if number > 0 && !shard.is_file() {
@@ -48,24 +90,13 @@ pub fn write(ws: &Workspace, dataset: &str, size_px: u32, path: &Path) -> Result
         table::read_batches(&shard, &TENSORS, |batch| {
             let (ids, pixels) = (batch.column(0).as_string::<i32>(), batch.column(3).as_binary::<i32>());
             for i in 0..batch.num_rows() {
-                let Some((row, column)) = place.get(ids.value(i)) else { continue };
-                let Some(picture) = image::RgbImage::from_raw(size_px, size_px, pixels.value(i).to_vec()) else {
-                    continue;
-                };
-                let at = |n: usize| i64::from(GAP + n as u32 * step);
-                image::imageops::replace(&mut sheet, &picture, at(*column), at(*row));
-                shown += 1;
+                let Some(place) = places.get(ids.value(i)) else { continue };
+                if let Some(picture) = RgbImage::from_raw(size_px, size_px, pixels.value(i).to_vec()) {
+                    sheet.put(*place, &picture);
+                }
             }
             Ok(())
         })?;
     }
-    atomic::write(path, |out| {
-        let encoder = image::codecs::png::PngEncoder::new(out);
-        sheet.write_with_encoder(encoder).map_err(|e| Error::Io {
-            path: path.into(),
-            action: "write",
-            source: std::io::Error::other(e),
-        })
-    })?;
-    Ok(shown)
+    sheet.write(path)
 }

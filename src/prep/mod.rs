@@ -215,8 +215,20 @@ struct Work {
     made: Provenance,
 }
 
-impl Work {
-    fn plan(ws: &Workspace, dataset: &str, settings: &Settings) -> Result<Self> {
+/// The rows of a manifest that later stages use.
+pub struct Usable {
+    pub rows: Vec<ManifestRow>,
+    /// Rows without a class, or with an issue of severity error.
+    pub left_out: u64,
+    /// The manifest's hash.
+    pub manifest: String,
+}
+
+impl Usable {
+    /// # Errors
+    /// [`Error::Missing`] or [`Error::Format`] for the tables, [`Error::Stale`] where the issues belong to another
+    /// manifest, [`Error::Data`] where no row is left.
+    pub fn read(ws: &Workspace, dataset: &str) -> Result<Self> {
         let manifest = ws.manifest(dataset);
         let (mut rows, _) = table::read_rows::<ManifestRow>(&manifest, &MANIFEST)?;
         let hash = table::file_hash(&manifest)?;
@@ -243,13 +255,20 @@ impl Work {
                 hint: format!("What is wrong with them: {}", issues.display()),
             });
         }
+        Ok(Self { left_out: (all - rows.len()) as u64, rows, manifest: hash })
+    }
+}
+
+impl Work {
+    fn plan(ws: &Workspace, dataset: &str, settings: &Settings) -> Result<Self> {
+        let Usable { rows, left_out, manifest } = Usable::read(ws, dataset)?;
         let made = Provenance {
             stage: "preprocess".into(),
             settings: serde_json::to_value(settings).expect("settings are plain JSON"),
             seed: None,
-            inputs: [("manifest".to_string(), hash)].into(),
+            inputs: [("manifest".to_string(), manifest)].into(),
         };
-        Ok(Self { left_out: (all - rows.len()) as u64, rows, made })
+        Ok(Self { rows, left_out, made })
     }
 
     fn shards(&self) -> usize {
@@ -362,14 +381,22 @@ fn batch(raw: &Path, rows: &[ManifestRow], settings: &Settings, ctx: &Context) -
 
 /// Reads, verifies, decodes, cuts and resizes one image.
 fn one(raw: &Path, row: &ManifestRow, settings: &Settings) -> Result<Vec<u8>> {
+    let (image, square) = part(raw, row, square(row, settings)?.0)?;
+    Ok(picture(&image, square, settings))
+}
+
+/// Reads and verifies a row's image and decodes the part of `square` that lies in it, and nothing else; with it the
+/// square as seen from that part.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Image`], and [`Error::Stale`] where the file is not the one that was ingested.
+pub fn part(raw: &Path, row: &ManifestRow, square: Square) -> Result<(Rgb, Square)> {
     let path = raw.join(&row.path);
     let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
     if *blake3::hash(&bytes).to_hex() != *row.content_hash {
         let (reason, command) = ("it has changed since it was ingested".into(), "wbc ingest".into());
         return Err(Error::Stale { path, reason, command });
     }
-    let square = square(row, settings)?.0;
-    // The part of the square that lies in the image; nothing else is decoded.
     let (width, height) = (i64::from(row.width_px), i64::from(row.height_px));
     let (x, y) = (square.x.clamp(0, width - 1), square.y.clamp(0, height - 1));
     let window = Window {
@@ -384,7 +411,7 @@ fn one(raw: &Path, row: &ManifestRow, settings: &Settings) -> Result<Vec<u8>> {
         }
         other => other,
     })?;
-    Ok(picture(&image, Square { x: square.x - x, y: square.y - y, ..square }, settings))
+    Ok((image, Square { x: square.x - x, y: square.y - y, ..square }))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::schema::MANIFEST;
 use crate::statistics::RESAMPLES;
 use crate::synth;
 use crate::table;
-use crate::train::Record;
+use crate::train::{Recipe, Record};
 use crate::workspace::Workspace;
 
 /// Of the paper's Tables 3 and 4.
@@ -66,15 +66,16 @@ pub fn of_run(ws: &Workspace, run: &Run, caveats: &[&str]) -> Vec<String> {
     if is_drawn(ws, &record.dataset) {
         notes.push(DRAWN.into());
     }
-    let settings = &record.settings;
-    notes.push(format!(
+    if let (Recipe::Network(settings), Some(size_px)) = (&record.settings, record.size_px) {
+        notes.push(format!(
         "This run: {} epochs, batch {}, {} of activations dropped, normalise {}, {} px; all settings are in its pipeline.toml",
         settings.epochs,
         settings.batch,
         settings.dropout,
         serde_json::to_value(settings.normalise).ok().as_ref().and_then(|v| v.as_str()).unwrap_or("-"),
-        record.size_px,
-    ));
+            size_px,
+        ));
+    }
     notes.extend(caveats.iter().map(|c| c.to_string()));
     let manifest = table::provenance(&ws.manifest(&record.dataset), &MANIFEST);
     if manifest.is_ok_and(|made| !made.inputs.contains_key("check")) {

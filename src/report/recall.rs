@@ -5,8 +5,7 @@ use super::runs::{Fits, Run, is_lisc};
 use super::{Sheet, Table, Wanted, notes};
 use crate::class::Class;
 use crate::error::Result;
-use crate::models;
-use crate::train::Record;
+use crate::train::{self, Record};
 use crate::workspace::Workspace;
 
 /// Table 3: W-Net.
@@ -77,6 +76,10 @@ impl Table for Recall {
         self.doc
     }
 
+    fn model(&self) -> Option<&'static str> {
+        Some("wnet")
+    }
+
     fn build(&self, ws: &Workspace, wanted: &Wanted) -> Result<Sheet> {
         let run = Run::choose(ws, wanted, &self.fits, |record| !wanted.own || self.is_own(record))?;
         let record = &run.record;
@@ -98,7 +101,7 @@ impl Table for Recall {
         };
         let title = format!(
             "{folds}-fold cross-validation of {} on {}{start}, classification accuracy (%)",
-            models::title(&record.model),
+            train::title(&record.model),
             record.dataset
         );
         let notes = notes::of_run(ws, &run, self.caveats);

@@ -3,7 +3,6 @@
 use super::Wanted;
 use crate::class::Class;
 use crate::error::{Error, Result};
-use crate::models;
 use crate::rows::{IntervalRow, MetricRow};
 use crate::schema::{INTERVALS, METRICS, Schema};
 use crate::table;
@@ -37,16 +36,18 @@ impl Fits {
         let on = dataset.map(|d| format!(" --dataset {d}")).unwrap_or_default();
         let usual = train::Settings::default().model;
         match self.init {
-            true => "Train it on one data set, then on another from that run's weights: see wbc train --help".into(),
+            true => {
+                format!("Run: wbc train --dataset SOURCE --all, then wbc train{on} --init RUN with that run's name")
+            }
             false if self.model == usual => format!("Run: wbc train{on}"),
-            false => format!("Run: wbc train{on}, with `model = \"{}\"` under [train] of its --pipeline", self.model),
+            false => format!("Run: wbc train{on} --pipeline {}", self.model),
         }
     }
 }
 
 fn kind(model: &str, init: bool) -> String {
     let start = if init { "from earlier weights" } else { "from scratch" };
-    format!("{} {start}", models::title(model))
+    format!("{} {start}", train::title(model))
 }
 
 /// Whether a data set is LISC, by its name.

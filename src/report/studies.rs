@@ -4,7 +4,6 @@ use super::paper::STUDIES;
 use super::runs::Run;
 use super::{Sheet, Table, Wanted, notes, thousands};
 use crate::error::{Error, Result};
-use crate::models;
 use crate::train;
 use crate::workspace::Workspace;
 
@@ -86,7 +85,7 @@ fn ours(ws: &Workspace, run: &Run) -> Vec<String> {
     let record = &run.record;
     let images = run.images();
     let percent = |metric: &str| run.value(None, metric, None).map_or("-".into(), |v| format!("{:.2}%", 100.0 * v));
-    let mut methods = format!("{}, {}, seed {}", models::title(&record.model), record.pipeline, record.seed);
+    let mut methods = format!("{}, {}, seed {}", train::title(&record.model), record.pipeline, record.seed);
     if let Some(init) = &record.init {
         methods += &format!(", after {}", init.dataset.as_deref().unwrap_or(&init.from));
     }

@@ -1,4 +1,5 @@
-//! Trains a model on every fold and predicts the fold's test images.
+//! Trains a model on every fold and predicts the fold's test images: a network on pictures, or a classical classifier
+//! on features (`classical`; its fold has `fit.json` in place of a checkpoint, and no epochs).
 //!
 //! A run's folder, `runs/<run>/`: `run.json` (what identifies the run: its recipe and the inputs' hashes),
 //! `pipeline.toml` (every stage's resolved settings), a folder a fold with its
@@ -28,11 +29,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub mod checkpoint;
+mod classical;
 mod init;
+mod recipe;
 
 use checkpoint::Meta;
 pub use init::Init;
 use init::Start;
+pub use recipe::{Recipe, title};
 
 /// Settings of training: a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,9 +115,11 @@ pub struct Record {
     pub pipeline: String,
     pub seed: u64,
     pub folds: u32,
-    pub size_px: u32,
-    pub settings: Settings,
-    /// Hashes of the manifest, the splits and the preprocessed pictures.
+    /// Side of the pictures, px; a classical classifier has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_px: Option<u32>,
+    pub settings: Recipe,
+    /// Hashes of the manifest, the splits, and the preprocessed pictures or the features.
     pub inputs: BTreeMap<String, String>,
     /// The weights that training started from; none where they were drawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -192,7 +198,8 @@ pub struct Summary {
     pub folder: PathBuf,
     pub dataset: String,
     pub model: String,
-    pub parameters: usize,
+    /// Trainable parameters of a network.
+    pub parameters: Option<usize>,
     /// How many there are. As a fold's number below, it stands for the model of all images.
     pub folds: u32,
     /// Folds that were finished already.
@@ -209,11 +216,8 @@ impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let name = |fold: &u32| if *fold == self.folds { "all images".into() } else { fold.to_string() };
         let list = |folds: &[u32]| folds.iter().map(name).collect::<Vec<_>>().join(", ");
-        writeln!(
-            f,
-            "run {}: {} ({} parameters) on {}, {} images",
-            self.run, self.model, self.parameters, self.dataset, self.images
-        )?;
+        let parameters = self.parameters.map_or(String::new(), |n| format!(" ({n} parameters)"));
+        writeln!(f, "run {}: {}{parameters} on {}, {} images", self.run, self.model, self.dataset, self.images)?;
         if !self.trained.is_empty() {
             writeln!(f, "trained: fold {} in {:.0} s", list(&self.trained), self.elapsed_s)?;
         }
@@ -248,8 +252,9 @@ impl Files {
     }
 }
 
-/// The run's data, ready for training.
+/// The run's data, ready for training a network.
 struct Data {
+    settings: Settings,
     pictures: Pictures,
     splits: split::Splits,
     class_of: HashMap<String, Class>,
@@ -284,12 +289,12 @@ impl Data {
             pipeline: plan.pipeline.clone(),
             seed,
             folds: splits.folds,
-            size_px: plan.size_px,
-            settings: settings.clone(),
+            size_px: Some(plan.size_px),
+            settings: Recipe::Network(settings.clone()),
             inputs,
             init: start.as_ref().map(|s| s.init.clone()),
         };
-        Ok(Self { pictures, splits, class_of, record, start, note })
+        Ok(Self { settings: settings.clone(), pictures, splits, class_of, record, start, note })
     }
 
     /// (image_id, row of the pictures, class) of a fold's images of one role; sorted by image_id.
@@ -310,16 +315,67 @@ impl Data {
     }
 }
 
+/// What a run trains, and on what.
+enum Work {
+    Network(Data),
+    Classical(classical::Data),
+}
+
+impl Work {
+    fn load(ws: &Workspace, dataset: &str, recipe: &Recipe, seed: u64, plan: &Plan) -> Result<Self> {
+        Ok(match recipe {
+            Recipe::Network(settings) => Self::Network(Data::load(ws, dataset, settings, seed, plan)?),
+            Recipe::Classical(settings) => {
+                for (key, asked) in [("all", plan.all), ("init", plan.init.is_some())] {
+                    if asked {
+                        return Err(Error::Setting {
+                            key: key.into(),
+                            expected: "a network: a classifier is fitted in seconds, and starts from nothing".into(),
+                            got: settings.model.clone(),
+                        });
+                    }
+                }
+                Self::Classical(classical::Data::load(ws, dataset, settings, seed, plan)?)
+            }
+        })
+    }
+
+    fn record(&self) -> &Record {
+        match self {
+            Self::Network(data) => &data.record,
+            Self::Classical(data) => &data.record,
+        }
+    }
+
+    fn images(&self) -> usize {
+        match self {
+            Self::Network(data) => data.splits.fold_of.len(),
+            Self::Classical(data) => data.splits.fold_of.len(),
+        }
+    }
+
+    /// The epochs of a finished fold (a classifier has none); `None` where it is not finished.
+    fn epochs(&self, files: &Files, fold: u32, hash: &str) -> Result<Option<Vec<EpochRow>>> {
+        match self {
+            Self::Network(_) => Ok(checkpoint::meta(&files.checkpoint(fold))?
+                .filter(|m| m.run == hash && m.finished)
+                .filter(|_| fold == files.folds || files.predictions(fold).is_file())
+                .map(|m| m.epochs)),
+            Self::Classical(data) => Ok(data.finished(files, fold, hash).then(Vec::new)),
+        }
+    }
+}
+
 /// Trains every fold that is not finished yet (or those that `plan` names), and predicts its test images.
 ///
 /// # Errors
 /// [`Error::Setting`] where a run of that name had other settings or inputs and `restart` is off;
 /// [`Error::Interrupted`] when the user stops it; whatever reading and writing says.
-pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, plan: &Plan, ctx: &Context) -> Result<Summary> {
-    settings.validate()?;
+pub fn run(ws: &Workspace, dataset: &str, recipe: &Recipe, plan: &Plan, ctx: &Context) -> Result<Summary> {
+    recipe.validate()?;
     let started = Instant::now();
-    let data = Data::load(ws, dataset, settings, ctx.seed, plan)?;
-    let folds = data.record.folds;
+    let work = Work::load(ws, dataset, recipe, ctx.seed, plan)?;
+    let folds = work.record().folds;
     let files = Files { dir: ws.run(&plan.run), folds };
     if let Some(wrong) = plan.folds.iter().find(|f| **f >= folds) {
         return Err(Error::Setting {
@@ -328,36 +384,42 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, plan: &Plan, ctx:
             got: wrong.to_string(),
         });
     }
-    begin(&files, &data.record, plan)?;
-    if let Some(note) = &data.note {
+    // What cannot be built does not claim the run's name.
+    let parameters = match &work {
+        Work::Network(data) => Some(build(data, 0)?.parameters()),
+        Work::Classical(_) => None,
+    };
+    begin(&files, work.record(), plan)?;
+    if let Work::Network(Data { note: Some(note), .. }) = &work {
         ctx.progress.log(note);
     }
-    let hash = data.record.hash();
+    let hash = work.record().hash();
     let wanted: Vec<u32> = match plan {
         Plan { all: true, .. } => vec![folds],
         Plan { folds: named, .. } if named.is_empty() => (0..folds).collect(),
         Plan { folds: named, .. } => named.clone(),
     };
-    let finished = |fold: u32| -> Result<bool> {
-        Ok(checkpoint::meta(&files.checkpoint(fold))?.is_some_and(|m| m.run == hash && m.finished)
-            && (fold == folds || files.predictions(fold).is_file()))
-    };
+    let finished = |fold: u32| -> Result<bool> { Ok(work.epochs(&files, fold, &hash)?.is_some()) };
     let mut up_to_date = Vec::new();
     let mut left = Vec::new();
     for fold in wanted {
         if finished(fold)? { up_to_date.push(fold) } else { left.push(fold) }
     }
-    let mut parameters = match left.is_empty() {
-        true => build(&data, 0)?.parameters(),
-        false => announce(&data, settings, &left, ctx)?,
-    };
+    match &work {
+        _ if left.is_empty() => {}
+        Work::Network(data) => announce(data, &data.settings, &left, ctx)?,
+        Work::Classical(data) => data.announce(&left, ctx),
+    }
     let mut trained = Vec::new();
     for fold in left {
-        parameters = train_fold(&data, settings, &files, fold, &hash, ctx)?;
+        match &work {
+            Work::Network(data) => train_fold(data, &data.settings, &files, fold, &hash, ctx)?,
+            Work::Classical(data) => data.train_fold(&files, fold, &hash, ctx)?,
+        }
         trained.push(fold);
-        gather(&files, &data.record, &hash)?;
+        gather(&files, &work, &hash)?;
     }
-    gather(&files, &data.record, &hash)?;
+    gather(&files, &work, &hash)?;
     let mut missing = Vec::new();
     for fold in 0..folds {
         if !finished(fold)? {
@@ -368,13 +430,13 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, plan: &Plan, ctx:
         run: plan.run.clone(),
         folder: files.dir,
         dataset: dataset.into(),
-        model: settings.model.clone(),
+        model: recipe.model().into(),
         parameters,
         folds,
         up_to_date,
         trained,
         missing,
-        images: data.splits.fold_of.len() as u64,
+        images: work.images() as u64,
         elapsed_s: started.elapsed().as_secs_f64(),
     })
 }
@@ -413,7 +475,7 @@ fn begin(files: &Files, record: &Record, plan: &Plan) -> Result<()> {
 }
 
 fn build(data: &Data, fold: u32) -> Result<Box<dyn Model>> {
-    let Record { settings, seed, .. } = &data.record;
+    let (settings, seed) = (&data.settings, &data.record.seed);
     let entry = models::find(&settings.model)?;
     (entry.build)(&models::Spec {
         size_px: data.pictures.size_px,
@@ -426,9 +488,8 @@ fn build(data: &Data, fold: u32) -> Result<Box<dyn Model>> {
     })
 }
 
-/// Says what is ahead and how long it will take, from a few steps on a model that is thrown away; returns its number of
-/// parameters.
-fn announce(data: &Data, settings: &Settings, folds: &[u32], ctx: &Context) -> Result<usize> {
+/// Says what is ahead and how long it will take, from a few steps on a model that is thrown away.
+fn announce(data: &Data, settings: &Settings, folds: &[u32], ctx: &Context) -> Result<()> {
     let mut model = build(data, 0)?;
     let rows: Vec<usize> = data.rows(data.splits.train(folds[0]))?.iter().map(|r| r.1).take(settings.batch).collect();
     let labels = vec![0; rows.len()];
@@ -456,12 +517,11 @@ fn announce(data: &Data, settings: &Settings, folds: &[u32], ctx: &Context) -> R
         crate::progress::human(seconds),
         rayon::current_num_threads(),
     ));
-    Ok(model.parameters())
+    Ok(())
 }
 
-/// Trains one fold from its checkpoint (or from the start) to the end and predicts its test images. Returns the
-/// model's number of parameters.
-fn train_fold(data: &Data, settings: &Settings, files: &Files, fold: u32, hash: &str, ctx: &Context) -> Result<usize> {
+/// Trains one fold from its checkpoint (or from the start) to the end and predicts its test images.
+fn train_fold(data: &Data, settings: &Settings, files: &Files, fold: u32, hash: &str, ctx: &Context) -> Result<()> {
     let record = &data.record;
     let train = data.rows(data.splits.train(fold))?;
     if train.is_empty() {
@@ -535,7 +595,7 @@ fn train_fold(data: &Data, settings: &Settings, files: &Files, fold: u32, hash: 
             log_time(&files.dir, fold, meta.epoch, train.len(), elapsed)?;
             ctx.progress.log(&format!("{line}, {:.0} images/s", train.len() as f64 / elapsed));
         }
-        Ok(model.parameters())
+        Ok(())
     })();
     ctx.progress.end();
     ended
@@ -615,11 +675,12 @@ fn predict_fold(data: &Data, settings: &Settings, model: &dyn Model, meta: &Meta
 }
 
 /// Writes `epochs.parquet` and `predictions.parquet` over the folds there are.
-fn gather(files: &Files, record: &Record, hash: &str) -> Result<()> {
+fn gather(files: &Files, work: &Work, hash: &str) -> Result<()> {
+    let record = work.record();
     let (mut epochs, mut predictions) = (Vec::new(), Vec::new());
     for fold in 0..record.folds {
-        if let Some(meta) = checkpoint::meta(&files.checkpoint(fold))?.filter(|m| m.run == hash && m.finished) {
-            epochs.extend(meta.epochs);
+        if let Some(of_fold) = work.epochs(files, fold, hash)? {
+            epochs.extend(of_fold);
             predictions.extend(table::read_rows::<PredictionRow>(&files.predictions(fold), &PREDICTIONS)?.0);
         }
     }

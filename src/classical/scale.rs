@@ -1,0 +1,62 @@
+//! Gaps filled and columns standardised, by what the training cells say.
+
+/// Fitted on a fold's training cells.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scale {
+    /// For every column that is used: its number, the median that fills gaps, mean, and standard deviation.
+    columns: Vec<(usize, f64, f64, f64)>,
+}
+
+impl Scale {
+    /// Columns that are always missing, or the same everywhere, say nothing and are left out.
+    pub fn fit(rows: &[&[Option<f64>]]) -> Self {
+        let width = rows.first().map_or(0, |row| row.len());
+        let column = |k: usize| {
+            let mut values: Vec<f64> = rows.iter().filter_map(|row| row[k]).collect();
+            values.sort_unstable_by(f64::total_cmp);
+            let middle = values.len() / 2;
+            let median = match values.len() % 2 {
+                _ if values.is_empty() => return None,
+                0 => (values[middle - 1] + values[middle]) / 2.0,
+                _ => values[middle],
+            };
+            let filled = || rows.iter().map(|row| row[k].unwrap_or(median));
+            let mean = filled().sum::<f64>() / rows.len() as f64;
+            let deviation = (filled().map(|v| (v - mean).powi(2)).sum::<f64>() / rows.len() as f64).sqrt();
+            (deviation > 1e-12 * mean.abs().max(1e-300)).then_some((k, median, mean, deviation))
+        };
+        Self { columns: (0..width).filter_map(column).collect() }
+    }
+
+    /// A row of what the classifiers take.
+    pub fn apply(&self, row: &[Option<f64>]) -> Vec<f64> {
+        let standard =
+            |(k, median, mean, deviation): &(usize, f64, f64, f64)| (row[*k].unwrap_or(*median) - mean) / deviation;
+        self.columns.iter().map(standard).collect()
+    }
+
+    /// Columns that are used.
+    pub fn width(&self) -> usize {
+        self.columns.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Scale;
+
+    #[test]
+    fn gaps_are_medians_and_useless_columns_go() {
+        let rows: [&[Option<f64>]; 4] = [
+            &[Some(1.0), Some(7.0), None, Some(0.0)],
+            &[Some(3.0), Some(7.0), None, None],
+            &[None, Some(7.0), None, Some(4.0)],
+            &[Some(11.0), Some(7.0), None, Some(8.0)],
+        ];
+        let scale = Scale::fit(&rows);
+        assert_eq!(scale.width(), 2);
+        // Column 0: 1, 3, 3, 11 with mean 4.5 and variance (12.25 + 2.25 + 2.25 + 42.25) / 4.
+        let deviation = 14.75f64.sqrt();
+        assert_eq!(scale.apply(&[None, None, Some(5.0), Some(4.0)]), [(3.0 - 4.5) / deviation, 0.0]);
+    }
+}
