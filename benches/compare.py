@@ -17,13 +17,15 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PEERS = ROOT / "benches" / "peers"
 NEEDS = {
     "tensorflow": ["tensorflow-cpu"],
-    "torch": ["torch", "numpy"],
+    "torch": ["torch", "torchvision", "numpy"],
     "data": ["numpy", "pillow", "opencv-python-headless", "pyarrow", "blake3", "simplejpeg"],
 }
 ROWS = [
     ("wnet_step_b5_ms", "W-Net, training step of 5 images, ms", False),
     ("wnet_step_b32_ms", "W-Net, training step of 32 images, ms", False),
     ("wnet_infer_b64_images_per_s", "W-Net, inference in batches of 64, images/s", True),
+    ("resnet50_step_b32_s", "ResNet50, training step of 32 images, s", False),
+    ("resnet50_infer_b32_images_per_s", "ResNet50, inference in batches of 32, images/s", True),
     ("jpeg_images_per_s", "JPEG 360 x 361: decode, cut, resize, images/s", True),
     ("bmp_images_per_s", "BMP 720 x 576: decode, cut, resize, images/s", True),
     ("ingest_images_per_s", "ingest to manifest, images/s", True),
@@ -60,8 +62,8 @@ def main():
         data = [f"{folder}/raw/cuk", f"{folder}/raw/lisc"]
         programs = {
             "wbc": [[wbc, "bench", "--json", "--threads", threads]],
-            "TensorFlow": [[pythons["tensorflow"], PEERS / p, threads, *data] for p in ("wnet_tf.py", "data_tf.py")],
-            "PyTorch": [[pythons["torch"], PEERS / "wnet_torch.py", threads]],
+            "TensorFlow": [[pythons["tensorflow"], PEERS / p, threads, *data] for p in ("wnet_tf.py", "resnet_tf.py", "data_tf.py")],
+            "PyTorch": [[pythons["torch"], PEERS / p, threads] for p in ("wnet_torch.py", "resnet_torch.py")],
             "OpenCV, pyarrow": [[pythons["data"], PEERS / "data_cv.py", threads, *data]],
         }
         for round in range(options.rounds):

@@ -38,5 +38,5 @@ fn check_jpeg(bencher: divan::Bencher) {
 fn preprocess(bencher: divan::Bencher, format: Format) {
     let drawn = drawn();
     let files = drawn.files(format);
-    bencher.counter(ItemsCount::new(files)).bench(|| drawn.preprocess(format, &context()).unwrap());
+    bencher.counter(ItemsCount::new(files)).bench(|| drawn.preprocess(format, 128, &context()).unwrap());
 }

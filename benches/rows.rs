@@ -1,4 +1,4 @@
-//! How cost grows with rows, without images: manifest, split, evaluate, Table 3.
+//! How cost grows with rows, without images: manifest, split, evaluate, Table 3, comparison.
 
 use divan::counter::ItemsCount;
 use rand::Rng;
@@ -12,7 +12,7 @@ use wbc::rows::{ManifestRow, PredictionRow};
 use wbc::schema::{MANIFEST, PREDICTIONS};
 use wbc::table::{self, Provenance};
 use wbc::workspace::Workspace;
-use wbc::{evaluate, seed, split, train};
+use wbc::{compare, evaluate, seed, split, train};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -69,8 +69,8 @@ fn manifest_rows(count: usize) -> Vec<ManifestRow> {
     rows
 }
 
-fn predictions(rows: &[ManifestRow]) -> Vec<PredictionRow> {
-    let mut rng = seed::rng(0, "bench", 1, 0, rows.len() as u64);
+fn predictions(rows: &[ManifestRow], run: u64) -> Vec<PredictionRow> {
+    let mut rng = seed::rng(0, "bench", run, 0, rows.len() as u64);
     let mut one = |(i, row): (usize, &ManifestRow)| {
         let truth = row.class.expect("every drawn row has one");
         let mut p: [f32; Class::COUNT] = std::array::from_fn(|_| rng.next_u32() as f32 / u32::MAX as f32);
@@ -81,7 +81,7 @@ fn predictions(rows: &[ManifestRow]) -> Vec<PredictionRow> {
     rows.iter().enumerate().map(&mut one).collect()
 }
 
-/// A workspace with a manifest, its split, and a run's predictions; made once for each count.
+/// A workspace with a manifest, its split, and the predictions of two runs; made once for each count.
 fn workspace(count: usize) -> Workspace {
     static MADE: OnceLock<Mutex<HashMap<usize, tempfile::TempDir>>> = OnceLock::new();
     let mut dirs = MADE.get_or_init(Mutex::default).lock().unwrap();
@@ -91,8 +91,6 @@ fn workspace(count: usize) -> Workspace {
         let rows = manifest_rows(count);
         table::write_rows(&ws.manifest("drawn"), &MANIFEST, &made("ingest"), &rows).unwrap();
         split::run(&ws, "drawn", &split::Settings::default(), &context()).unwrap();
-        let path = ws.run("run").join("predictions.parquet");
-        table::write_rows(&path, &PREDICTIONS, &made("train"), &predictions(&rows)).unwrap();
         let record = train::Record {
             dataset: "drawn".into(),
             model: "wnet".into(),
@@ -101,9 +99,14 @@ fn workspace(count: usize) -> Workspace {
             folds: 10,
             size_px: Some(128),
             settings: train::Recipe::default(),
-            inputs: BTreeMap::new(),
+            inputs: BTreeMap::from([("splits".into(), "drawn".into())]),
+            init: None,
         };
-        std::fs::write(ws.run("run").join("run.json"), serde_json::to_string(&record).unwrap()).unwrap();
+        for (i, run) in ["run", "other"].into_iter().enumerate() {
+            let path = ws.run(run).join("predictions.parquet");
+            table::write_rows(&path, &PREDICTIONS, &made("train"), &predictions(&rows, 1 + i as u64)).unwrap();
+            std::fs::write(ws.run(run).join("run.json"), serde_json::to_string(&record).unwrap()).unwrap();
+        }
         evaluate::run(&ws, "run").unwrap();
         dir
     });
@@ -138,7 +141,13 @@ fn evaluate_run(bencher: divan::Bencher, rows: usize) {
 #[divan::bench(args = COUNTS, sample_count = 3, sample_size = 1)]
 fn report_table_3(bencher: divan::Bencher, rows: usize) {
     let ws = workspace(rows);
-    let wanted = Wanted { dataset: None, run: Some("run".into()), pipeline: "quick".into() };
+    let wanted = Wanted { dataset: None, run: Some("run".into()), pipeline: "quick".into(), ..Default::default() };
     let table = report::find(3).unwrap();
     bencher.counter(ItemsCount::new(rows)).bench(|| table.build(&ws, &wanted).unwrap());
+}
+
+#[divan::bench(args = COUNTS, sample_count = 3, sample_size = 1)]
+fn compare_runs(bencher: divan::Bencher, rows: usize) {
+    let ws = workspace(rows);
+    bencher.counter(ItemsCount::new(rows)).bench(|| compare::run(&ws, "run", "other", &context()).unwrap());
 }

@@ -7,9 +7,9 @@ use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::ingest;
-use crate::models::{self, Batch, Model};
+use crate::models::{self, Batch, Model, Spec};
 use crate::nn::kernel::{Dropout, Vector};
-use crate::nn::optim::Adam;
+use crate::nn::optim::{Optimiser, Sgd};
 use crate::prep;
 use crate::seed;
 use crate::synth::{self, Images, Layout};
@@ -82,24 +82,24 @@ impl Drawn {
         check::run(&self.ws, format.dataset(), &check::Settings::default(), ctx).map(|_| ())
     }
 
-    /// Files to shards: read, verify, decode, cut 200 x 200 from the middle, resize to 128 x 128, write.
-    pub fn preprocess(&self, format: Format, ctx: &Context) -> Result<()> {
-        let dir = self.ws.tensors(format.dataset(), 128);
+    /// Files to shards: read, verify, decode, cut 200 x 200 from the middle, resize to `size_px`, write.
+    pub fn preprocess(&self, format: Format, size_px: u32, ctx: &Context) -> Result<()> {
+        let dir = self.ws.tensors(format.dataset(), size_px);
         remove(std::fs::remove_dir_all(&dir), &dir)?;
-        let settings = prep::Settings { cut: prep::Cut::Centre, ..Default::default() };
+        let settings = prep::Settings { cut: prep::Cut::Centre, size_px, ..Default::default() };
         prep::run(&self.ws, format.dataset(), &settings, ctx).map(|_| ())
     }
 
     /// `n` preprocessed pictures as a model takes them, with their labels and dropout keys.
     ///
     /// # Errors
-    /// [`Error::Missing`] before [`Drawn::preprocess`].
-    pub fn batch(&self, n: usize) -> Result<Examples> {
-        let pictures = Pictures::load(&self.ws, Format::Jpeg.dataset(), 128)?;
+    /// [`Error::Missing`] before [`Drawn::preprocess`] of JPEGs to this size.
+    pub fn batch(&self, n: usize, size_px: u32) -> Result<Examples> {
+        let pictures = Pictures::load(&self.ws, Format::Jpeg.dataset(), size_px)?;
         let count = pictures.len().max(1);
         let rows: Vec<usize> = (0..n).map(|i| i * 17 % count).collect();
         let normalise = Normalise::fit(Normalisation::Channel, &pictures, &rows);
-        let mut x = vec![0.0; n * 128 * 128 * 3];
+        let mut x = vec![0.0; n * pictures.size_px * pictures.size_px * 3];
         pictures.fill(&rows, |i| View::turned(i % 8), &normalise, &mut x);
         Ok(Examples {
             x,
@@ -118,7 +118,7 @@ fn remove(removed: std::io::Result<()>, path: &Path) -> Result<()> {
 
 /// A batch of drawn cells.
 pub struct Examples {
-    /// `[n, 128, 128, 3]`, normalised.
+    /// `[n, size, size, 3]`, normalised.
     pub x: Vec<f32>,
     pub labels: Vec<usize>,
     pub keys: Vec<u64>,
@@ -131,18 +131,24 @@ pub struct Trainee {
 }
 
 impl Trainee {
-    /// `name` of [`models::MODELS`], dropout 0.4.
+    /// `name` of [`models::MODELS`], at its paper's size; W-Net with Adam and dropout 0.4, ResNet50 with SGD.
     pub fn new(name: &str, vector: Vector) -> Result<Self> {
         let entry = models::find(name)?;
-        Ok(Self { model: (entry.build)(128, 0, 0, Dropout { p: 0.4 }, vector)?, steps: 0 })
+        let (optimiser, p) = match name {
+            "resnet50" => (Optimiser::Sgd(Sgd::default()), 0.0),
+            _ => (Optimiser::default(), 0.4),
+        };
+        let (size_px, dropout) = (entry.size_px, Dropout { p });
+        let spec = Spec { size_px, seed: 0, fold: 0, dropout, optimiser, zero_init_residual: false, vector };
+        Ok(Self { model: (entry.build)(&spec)?, steps: 0 })
     }
 
-    /// One step of training, forward, backward and Adam: how long it took.
+    /// One step of training, forward, backward and update: how long it took.
     pub fn step(&mut self, examples: &Examples) -> Result<Duration> {
         let batch = Batch { x: examples.x.clone(), labels: &examples.labels, keys: &examples.keys };
         self.steps += 1;
         let start = Instant::now();
-        self.model.train(batch, Adam::default(), self.steps, 1e-4)?;
+        self.model.train(batch, self.steps, 1e-4)?;
         Ok(start.elapsed())
     }
 

@@ -11,7 +11,7 @@
 //!                      │
 //!                    train ─▶ epoch rows, checkpoint      predict ─▶ prediction rows
 //!                      │
-//!                   evaluate ─▶ metric rows ─ report ─▶ a table cell
+//!                   evaluate ─▶ metric and interval rows ─ report ─▶ a table cell
 //! ```
 //!
 //! Stages never call each other: they meet in Parquet tables. A module may use those above it, never those below.
@@ -46,8 +46,10 @@ pub mod models;
 pub mod nn;
 pub mod train;
 // 4: results
+pub mod compare;
 pub mod evaluate;
 pub mod report;
+pub mod statistics;
 // 5: the program
 pub mod bench;
 pub mod cmd;

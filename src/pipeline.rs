@@ -34,9 +34,13 @@ pub struct Pipeline {
 }
 
 /// The pipelines that are compiled in.
-pub const BUILT_IN: [(&str, &str); 8] = [
+pub const BUILT_IN: [(&str, &str); 12] = [
     ("quick", include_str!("../pipelines/quick.toml")),
     ("paper", include_str!("../pipelines/paper.toml")),
+    ("resnet50", include_str!("../pipelines/resnet50.toml")),
+    ("resnet50-paper", include_str!("../pipelines/resnet50-paper.toml")),
+    ("lisc", include_str!("../pipelines/lisc.toml")),
+    ("lisc-paper", include_str!("../pipelines/lisc-paper.toml")),
     ("demo", include_str!("../pipelines/demo.toml")),
     ("knn", include_str!("../pipelines/knn.toml")),
     ("svm", include_str!("../pipelines/svm.toml")),

@@ -98,6 +98,12 @@ impl PredictionRow {
         Self { image_id, fold, truth, p_neutrophil, p_eosinophil, p_basophil, p_lymphocyte, p_monocyte }
     }
 
+    /// The class of the largest probability, the first of equal ones.
+    pub fn predicted(&self) -> Class {
+        let p = self.probabilities();
+        Class::ALL.into_iter().rev().max_by(|a, b| p[a.index()].total_cmp(&p[b.index()])).expect("five classes")
+    }
+
     /// The five probabilities in class order.
     pub fn probabilities(&self) -> [f32; Class::COUNT] {
         [self.p_neutrophil, self.p_eosinophil, self.p_basophil, self.p_lymphocyte, self.p_monocyte]
@@ -113,4 +119,17 @@ pub struct MetricRow {
     pub predicted: Option<Class>,
     pub value: Option<f64>,
     pub images: u64,
+}
+
+/// A row of `intervals.parquet`: see `schemas/intervals.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IntervalRow {
+    pub metric: String,
+    pub class: Option<Class>,
+    pub method: String,
+    pub level: f64,
+    pub value: f64,
+    pub low: f64,
+    pub high: f64,
+    pub units: u64,
 }

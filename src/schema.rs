@@ -97,6 +97,7 @@ schemas! {
     EPOCHS = "epochs",
     PREDICTIONS = "predictions",
     METRICS = "metrics",
+    INTERVALS = "intervals",
 }
 
 #[cfg(test)]

@@ -3,10 +3,13 @@
 mod check;
 mod classical;
 mod common;
+mod compare;
 mod features;
 mod house;
 mod ingest;
+mod init;
 mod preprocess;
+mod report;
 mod split;
 mod synth;
 mod train;

@@ -16,7 +16,9 @@ pub fn drawn() -> &'static Drawn {
     let (_, drawn) = DRAWN.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
         let drawn = Drawn::new(dir.path(), 400, 40, &context()).unwrap();
-        drawn.preprocess(Format::Jpeg, &context()).unwrap();
+        for size_px in [128, 224] {
+            drawn.preprocess(Format::Jpeg, size_px, &context()).unwrap();
+        }
         (dir, drawn)
     });
     drawn

@@ -1,6 +1,6 @@
 //! What one decode leaves of a picture: a few numbers, a perceptual hash, and a thumbnail to compare copies by.
 
-use crate::decode::Rgb;
+use crate::decode::Grey;
 use pulp::{Arch, Simd, WithSimd};
 use std::f32::consts::PI;
 use std::sync::LazyLock;
@@ -32,7 +32,7 @@ pub struct Look {
 }
 
 impl Look {
-    pub fn at(picture: &Rgb) -> Self {
+    pub fn at(picture: &Grey) -> Self {
         Arch::new().dispatch(Measure(picture))
     }
 
@@ -55,7 +55,7 @@ impl Look {
 }
 
 /// [`Look::at`], compiled for the machine's vectors.
-struct Measure<'a>(&'a Rgb);
+struct Measure<'a>(&'a Grey);
 
 impl WithSimd for Measure<'_> {
     type Output = Look;
@@ -63,16 +63,13 @@ impl WithSimd for Measure<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Look {
         let (width, height) = (self.0.width_px as usize, self.0.height_px as usize);
-        let mut grey = vec![0u8; width * height];
-        for (grey, p) in grey.iter_mut().zip(self.0.pixels.as_chunks::<3>().0) {
-            *grey = ((u32::from(p[0]) * 77 + u32::from(p[1]) * 150 + u32::from(p[2]) * 29 + 128) >> 8) as u8;
-        }
-        let counts = histogram(&grey);
-        let thumb = thumbnail(&grey, width, height);
+        let grey = self.0.pixels.as_slice();
+        let counts = histogram(grey);
+        let thumb = thumbnail(grey, width, height);
         Look {
             dark_end: percentile(&counts, 0.05),
             bright_end: percentile(&counts, 0.95),
-            sharpness: sharpness(&grey, width, height),
+            sharpness: sharpness(grey, width, height),
             hashes: hashes(&thumb),
             thumb,
         }

@@ -335,7 +335,7 @@ fn look_at(raw: &Path, row: &ManifestRow) -> std::result::Result<Look, String> {
     if *blake3::hash(&bytes).to_hex() != *row.content_hash {
         return Err("expected the file that was ingested, found other content. Run: wbc ingest".into());
     }
-    match decode::rgb(&bytes, &path) {
+    match decode::grey(&bytes, &path) {
         Ok(picture) => Ok(Look::at(&picture)),
         Err(Error::Image { message, .. }) => Err(message),
         Err(other) => Err(other.to_string()),

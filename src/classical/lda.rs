@@ -109,8 +109,10 @@ mod tests {
     #[test]
     fn halfway_between_even_classes_is_even() {
         use Class::{Basophil as BA, Neutrophil as NE};
-        let x: Vec<Vec<f64>> =
-            [(-1.0, 1.0), (1.0, -1.0), (0.5, 0.5), (-0.5, -0.5)].iter().flat_map(|(a, b)| [vec![*a, *b], vec![a + 4.0, *b]]).collect();
+        let x: Vec<Vec<f64>> = [(-1.0, 1.0), (1.0, -1.0), (0.5, 0.5), (-0.5, -0.5)]
+            .iter()
+            .flat_map(|(a, b)| [vec![*a, *b], vec![a + 4.0, *b]])
+            .collect();
         let classes = [NE, BA, NE, BA, NE, BA, NE, BA];
         let p = fitted("lda", &[], &x, &classes).probabilities(&[2.0, 0.0]).unwrap();
         assert!((p[NE.index()] - 0.5).abs() < 1e-9 && (p[BA.index()] - 0.5).abs() < 1e-9, "{p:?}");

@@ -245,8 +245,7 @@ mod tests {
     pub(super) fn fitted(name: &str, choice: &[(&str, f64)], x: &[Vec<f64>], classes: &[Class]) -> Box<dyn Fitted> {
         let rows: Vec<&[f64]> = x.iter().map(Vec::as_slice).collect();
         let held_out_by: Vec<u32> = (0..x.len() as u32).map(|i| i / 3 % 3).collect();
-        let samples =
-            Samples { x: &rows, classes, held_out_by: &held_out_by, inner_folds: 3, key: 5, calibrate: true };
+        let samples = Samples { x: &rows, classes, held_out_by: &held_out_by, inner_folds: 3, key: 5, calibrate: true };
         let settings = Settings::usual(find(name).unwrap());
         let mut full = settings.choices().swap_remove(0);
         full.extend(choice.iter().map(|(name, value)| (name.to_string(), *value)));
@@ -258,11 +257,9 @@ mod tests {
         let (x, classes) = heaps(20, 4.0);
         for entry in &CLASSIFIERS {
             let fitted = fitted(entry.name, &[], &x, &classes);
-            for (class, at) in [
-                (Class::Neutrophil, [0.1, 0.2]),
-                (Class::Basophil, [6.2, -0.3]),
-                (Class::Monocyte, [0.3, 6.4]),
-            ] {
+            for (class, at) in
+                [(Class::Neutrophil, [0.1, 0.2]), (Class::Basophil, [6.2, -0.3]), (Class::Monocyte, [0.3, 6.4])]
+            {
                 let p = fitted.probabilities(&at).unwrap();
                 assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{}: {p:?}", entry.name);
                 assert!(p[class.index()] > 0.8, "{}: {p:?}", entry.name);

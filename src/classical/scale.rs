@@ -30,7 +30,8 @@ impl Scale {
 
     /// A row of what the classifiers take.
     pub fn apply(&self, row: &[Option<f64>]) -> Vec<f64> {
-        let standard = |(k, median, mean, deviation): &(usize, f64, f64, f64)| (row[*k].unwrap_or(*median) - mean) / deviation;
+        let standard =
+            |(k, median, mean, deviation): &(usize, f64, f64, f64)| (row[*k].unwrap_or(*median) - mean) / deviation;
         self.columns.iter().map(standard).collect()
     }
 

@@ -38,10 +38,7 @@ fn fit(choice: &Choice, samples: &Samples) -> Result<Box<dyn Fitted>> {
     let mut model = train(choice, samples, |_| true);
     if samples.calibrate {
         let pairs = held_out(choice, samples);
-        (model.prob_a, model.prob_b) = pairs
-            .iter()
-            .map(|(decisions, signs)| sigmoid_train(decisions, signs))
-            .unzip();
+        (model.prob_a, model.prob_b) = pairs.iter().map(|(decisions, signs)| sigmoid_train(decisions, signs)).unzip();
     }
     Ok(Box::new(Machine { model, calibrated: samples.calibrate }))
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::time::Duration;
 
 /// Times training, inference and the data path on drawn cells (in a temporary folder), and says how long the recipes
-/// would take. Takes about a minute. Other programs' work shows in the figures: run it on a machine at rest.
+/// would take. Takes a minute or two. Other programs' work shows in the figures: run it on a machine at rest.
 #[derive(clap::Args)]
 pub struct Args {
     /// Images of the data set that the recipes' times are for [default: those of the paper's CUK]
@@ -29,8 +29,8 @@ struct Figures {
     wnet_step_b5_ms: f64,
     wnet_step_b32_ms: f64,
     wnet_infer_b64_images_per_s: f64,
-    /// Once there is a ResNet50.
-    resnet50_step_b32_s: Option<f64>,
+    resnet50_step_b32_s: f64,
+    resnet50_infer_b32_images_per_s: f64,
     jpeg_images_per_s: f64,
     bmp_images_per_s: f64,
     ingest_images_per_s: f64,
@@ -72,14 +72,14 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         timed(|| drawn.check(Format::Jpeg, quiet))
     })?;
     said("JPEG to shards");
-    let jpeg = median(3, budget, || timed(|| drawn.preprocess(Format::Jpeg, quiet)))?;
+    let jpeg = median(3, budget, || timed(|| drawn.preprocess(Format::Jpeg, 128, quiet)))?;
     said("BMP to shards");
-    let bmp = median(3, budget, || timed(|| drawn.preprocess(Format::Bmp, quiet)))?;
+    let bmp = median(3, budget, || timed(|| drawn.preprocess(Format::Bmp, 128, quiet)))?;
 
     let mut wnet = Trainee::new("wnet", Vector::detect())?;
     let mut step = |n: usize| -> anyhow::Result<Duration> {
         said(&format!("W-Net, batch {n}"));
-        let examples = drawn.batch(n)?;
+        let examples = drawn.batch(n, 128)?;
         Ok(median(5, budget, || {
             quiet.check_stop()?;
             wnet.step(&examples)
@@ -87,15 +87,29 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     };
     let (b5, b32) = (step(5)?, step(32)?);
     said("W-Net, inference");
-    let examples = drawn.batch(64)?;
-    let infer = median(5, budget, || wnet.predict(&examples))?;
+    let examples = drawn.batch(64, 128)?;
+    let infer = 64.0 / median(5, budget, || wnet.predict(&examples))?.as_secs_f64();
+    drop(wnet);
 
-    let infer_rate = 64.0 / infer.as_secs_f64();
+    said("ResNet50, batch 32");
+    drawn.preprocess(Format::Jpeg, 224, quiet)?;
+    let examples = drawn.batch(32, 224)?;
+    let mut resnet = Trainee::new("resnet50", Vector::detect())?;
+    let resnet_step = median(3, budget, || {
+        quiet.check_stop()?;
+        resnet.step(&examples)
+    })?;
+    said("ResNet50, inference");
+    let resnet_infer = 32.0 / median(3, budget, || resnet.predict(&examples))?.as_secs_f64();
+
+    let timed =
+        [("wnet", 5, b5, infer), ("wnet", 32, b32, infer), ("resnet50", 32, resnet_step, resnet_infer)];
     let figures = Figures {
         wnet_step_b5_ms: 1e3 * b5.as_secs_f64(),
         wnet_step_b32_ms: 1e3 * b32.as_secs_f64(),
-        wnet_infer_b64_images_per_s: infer_rate,
-        resnet50_step_b32_s: None,
+        wnet_infer_b64_images_per_s: infer,
+        resnet50_step_b32_s: resnet_step.as_secs_f64(),
+        resnet50_infer_b32_images_per_s: resnet_infer,
         jpeg_images_per_s: rate(Format::Jpeg, jpeg),
         bmp_images_per_s: rate(Format::Bmp, bmp),
         ingest_images_per_s: rate(Format::Jpeg, ingest),
@@ -103,18 +117,19 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         threads: rayon::current_num_threads(),
         vector: Vector::detect().name(),
         images: args.images,
-        recipes: recipes(args.images, [(5, b5), (32, b32)], infer_rate)?,
+        recipes: recipes(args.images, &timed)?,
     };
     globals.print(&figures, &figures)?;
     Ok(Outcome::Done)
 }
 
-/// The built-in recipes whose batch was timed.
-fn recipes(images: u64, steps: [(usize, Duration); 2], infer_rate: f64) -> anyhow::Result<Vec<Recipe>> {
+/// The built-in recipes whose model and batch were timed: model, images a step, its time, images a second in prediction.
+fn recipes(images: u64, timed: &[(&str, usize, Duration, f64)]) -> anyhow::Result<Vec<Recipe>> {
     let mut recipes = Vec::new();
     for (name, _) in BUILT_IN {
         let Pipeline { split, train: train::Recipe::Network(train), .. } = Pipeline::load(name)? else { continue };
-        let Some((_, step)) = steps.iter().find(|(batch, _)| *batch == train.batch) else { continue };
+        let found = timed.iter().find(|(model, batch, ..)| *model == train.model && *batch == train.batch);
+        let Some((.., step, infer_rate)) = found else { continue };
         let folds = f64::from(split.folds);
         let seen = images as f64 * (folds - 1.0) * f64::from(train.epochs);
         let predicted = images as f64 * train.test_views as f64;
@@ -138,13 +153,15 @@ impl std::fmt::Display for Figures {
             ("W-Net, a training step of 5 images", self.wnet_step_b5_ms, "ms"),
             ("W-Net, a training step of 32 images", self.wnet_step_b32_ms, "ms"),
             ("W-Net, inference in batches of 64", self.wnet_infer_b64_images_per_s, "images/s"),
+            ("ResNet50, a training step of 32 images", self.resnet50_step_b32_s, "s"),
+            ("ResNet50, inference in batches of 32", self.resnet50_infer_b32_images_per_s, "images/s"),
             ("JPEG 360 x 361 to shards of 128 x 128", self.jpeg_images_per_s, "images/s"),
             ("BMP 720 x 576 to shards of 128 x 128", self.bmp_images_per_s, "images/s"),
             ("ingest, JPEG files to manifest", self.ingest_images_per_s, "images/s"),
             ("check, JPEG files to issues", self.check_images_per_s, "images/s"),
         ];
         for (what, value, unit) in rows {
-            let value = if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") };
+            let value = if value < 10.0 { format!("{value:.2}") } else if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") };
             table.add_row([what, &value, unit]);
         }
         if let Some(column) = table.column_mut(1) {

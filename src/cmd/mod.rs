@@ -89,6 +89,8 @@ commands! {
     Train = train,
     /// Print the paper's tables with our figures
     Report = report,
+    /// Compare two runs on the same test images
+    Compare = compare,
     /// Run a whole pipeline file; skips what is up to date
     Run = run,
     /// Draw data sets of cells in the CUK and LISC layouts

@@ -105,6 +105,8 @@ pub(super) fn whole_line(
         pipeline: pipeline.name.clone(),
         size_px: pipeline.preprocess.size_px,
         folds: Vec::new(),
+        all: false,
+        init: None,
         restart,
         resolved: pipeline.to_toml()?,
     };
@@ -113,12 +115,14 @@ pub(super) fn whole_line(
         Ok((report.train.trained.is_empty(), report))
     })?;
     let wanted =
-        Wanted { dataset: Some(dataset.into()), run: Some(run.clone()), pipeline: pipeline.name.clone() };
-    let tables = TABLES
-        .iter()
-        .filter(|table| table.model().is_none_or(|model| model == pipeline.train.model()))
-        .map(|table| report::make(*table, globals, &wanted, reports))
-        .collect::<crate::error::Result<_>>()?;
+        Wanted { dataset: Some(dataset.into()), run: Some(run.clone()), pipeline: pipeline.name.clone(), own: true };
+    // The tables of this data set and this run; a model without one stands in Table 1, among the studies.
+    let (studies, others): (Vec<_>, Vec<_>) = TABLES.into_iter().partition(|table| table.number() == 1);
+    let make = |tables| report::make_all(tables, globals, &wanted, reports);
+    let mut tables: Vec<_> = make(others)?.into_iter().filter_map(report::Entry::written).collect();
+    if tables.iter().all(|table| table.sheet.run.is_none()) {
+        tables.extend(make(studies)?.into_iter().filter_map(report::Entry::written));
+    }
     Ok(Line { dataset: dataset.into(), run, stages: stages.0, tables })
 }
 

@@ -7,6 +7,7 @@ use crate::train::Recipe;
 use crate::workspace::Workspace;
 use crate::{evaluate, features, prep, train};
 use serde::Serialize;
+use std::path::Path;
 
 /// Trains the pipeline's model on every fold of a data set and predicts the fold's test images; preprocesses first
 /// where that is needed (for a classical model: measures features). Writes data/runs/<RUN>/. Ctrl-C stops after the
@@ -17,7 +18,14 @@ pub struct Args {
     /// Train only this fold, from 0 (may be given several times)
     #[arg(long, value_name = "N")]
     fold: Vec<u32>,
-    /// Name of the run [default: <DATASET>-<MODEL>-<PIPELINE>, and -s<SEED> where --seed differs]
+    /// Train one model on all images instead: to start other trainings from (--init), or to predict new images with
+    #[arg(long, conflicts_with = "fold")]
+    all: bool,
+    /// Start from the weights of a run's model of all images, of one of its folds, or of a safetensors file (PyTorch's
+    /// and timm's ResNet50 too); refused where they were trained on an image that is tested here
+    #[arg(long, value_name = "RUN|RUN:FOLD|FILE", env = "WBC_INIT")]
+    init: Option<String>,
+    /// Name of the run [default: <DATASET>-<MODEL>-<PIPELINE>, -s<SEED> where --seed differs, -from-<RUN> with --init]
     #[arg(long, value_name = "NAME", env = "WBC_RUN")]
     run: Option<String>,
     /// Throw away a run of that name that had other settings or data
@@ -38,7 +46,8 @@ pub struct Args {
 #[derive(Serialize)]
 pub(super) struct Report {
     pub train: train::Summary,
-    evaluate: evaluate::Summary,
+    /// None for a model of all images: nothing was tested.
+    evaluate: Option<evaluate::Summary>,
 }
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
@@ -82,11 +91,13 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let plan = train::Plan {
         run: match args.run {
             Some(name) => name,
-            None => globals.run_name(&dataset, &pipeline)?,
+            None => globals.run_name(&dataset, &pipeline)? + &init_suffix(args.init.as_deref()),
         },
         pipeline: pipeline.name.clone(),
         size_px: pipeline.preprocess.size_px,
         folds: args.fold,
+        all: args.all,
+        init: args.init,
         restart: args.restart,
         resolved: pipeline.to_toml()?,
     };
@@ -95,9 +106,17 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// What `--init` adds to a run's name.
+fn init_suffix(init: Option<&str>) -> String {
+    let Some(init) = init else { return String::new() };
+    let stem = Path::new(init).file_stem().map_or(init.into(), |s| s.to_string_lossy());
+    format!("-from-{}", stem.replace(':', "-"))
+}
+
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}\n{}", self.train, self.evaluate)
+        write!(f, "{}", self.train)?;
+        self.evaluate.as_ref().map_or(Ok(()), |e| write!(f, "\n{e}"))
     }
 }
 
@@ -115,6 +134,10 @@ pub(super) fn train_and_evaluate(
             let _ = evaluate::run(ws, &plan.run);
             Err(error)
         }
-        trained => Ok(Report { train: trained?, evaluate: evaluate::run(ws, &plan.run)? }),
+        trained => {
+            let train = trained?;
+            let evaluate = if plan.all { None } else { Some(evaluate::run(ws, &plan.run)?) };
+            Ok(Report { train, evaluate })
+        }
     }
 }

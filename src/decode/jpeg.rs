@@ -365,9 +365,21 @@ pub fn size(bytes: &[u8]) -> Result<(u32, u32)> {
 /// [`Refusal::Unsupported`], also for a window that is empty or reaches over the edge; [`Refusal::Broken`] where the
 /// scan ends before the window does or the bytes cannot be.
 pub fn decode(bytes: &[u8], window: Window) -> Result<Vec<u8>> {
+    dispatch(bytes, window, false)
+}
+
+/// Decodes a window's luma: `[height, width]`. The whole scan down to there is read and verified all the same.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_grey(bytes: &[u8], window: Window) -> Result<Vec<u8>> {
+    dispatch(bytes, window, true)
+}
+
+fn dispatch(bytes: &[u8], window: Window, grey: bool) -> Result<Vec<u8>> {
     let header = header(bytes, false)?;
     let [x, y, width, height] = [window.x, window.y, window.width, window.height].map(|v| v as usize);
-    Arch::new().dispatch(Decode { bytes, header: &header, window: Area { x, y, width, height } })
+    Arch::new().dispatch(Decode { bytes, header: &header, window: Area { x, y, width, height }, grey })
 }
 
 /// A window in places of memory.
@@ -383,6 +395,8 @@ struct Decode<'a> {
     bytes: &'a [u8],
     header: &'a Header<'a>,
     window: Area,
+    /// Only the luma is wanted.
+    grey: bool,
 }
 
 impl WithSimd for Decode<'_> {
@@ -418,7 +432,8 @@ impl Decode<'_> {
         let mut planes: Vec<Plane> = h
             .components
             .iter()
-            .map(|c| {
+            .enumerate()
+            .map(|(i, c)| {
                 let (across, down) = (hmax / c.h, vmax / c.v);
                 let width = h.width.div_ceil(across);
                 let height = h.height.div_ceil(down);
@@ -428,8 +443,11 @@ impl Decode<'_> {
                     let last = ((start + length - 1) / share + margin).min(whole - 1) / 8;
                     (first, last + 1)
                 };
-                let columns = span(window.x, window.width, across, width);
-                let rows = span(window.y, window.height, down, height);
+                let (mut columns, rows) =
+                    (span(window.x, window.width, across, width), span(window.y, window.height, down, height));
+                if self.grey && i > 0 {
+                    columns = (0, 0);
+                }
                 let stride = (columns.1 - columns.0) * 8;
                 let samples = vec![0; stride * (rows.1 - rows.0) * 8];
                 Plane { columns, rows, stride, samples, width, height }
@@ -464,6 +482,7 @@ impl Decode<'_> {
         let mut dc = [0i32; 3];
         let mut until_restart = h.restart;
         let mut block = [0i32; 64];
+        let shuffles = Shuffles::detect();
         for my in 0..last_mcu_row {
             for mx in 0..mcus_across {
                 if h.restart > 0 {
@@ -492,7 +511,7 @@ impl Decode<'_> {
                                 let at = (by - plane.rows.0) * 8 * plane.stride + (bx - plane.columns.0) * 8;
                                 let stride = plane.stride;
                                 let out = &mut plane.samples[at..at + 7 * stride + 8];
-                                inverse(&mut block, last, out, stride);
+                                inverse(&mut block, last, out, stride, shuffles);
                             } else {
                                 read_block::<false>(&mut bits, dc_table, ac_table, &mut dc[c], quantise, &mut block)?;
                             }
@@ -505,7 +524,14 @@ impl Decode<'_> {
                 }
             }
         }
-        Ok(colour(window, (hmax, vmax), &planes))
+        if self.grey {
+            let mut luma = Vec::with_capacity(window.width * window.height);
+            for y in window.y..window.y + window.height {
+                luma.extend_from_slice(&planes[0].line(y)[window.x - planes[0].columns.0 * 8..][..window.width]);
+            }
+            return Ok(luma);
+        }
+        Ok(colour(window, (hmax, vmax), &planes, shuffles))
     }
 }
 
@@ -571,16 +597,19 @@ fn read_block<const KEEP: bool>(
 fn pass<const SHIFT: usize>(input: &[i32; 64], output: &mut [i32; 64]) {
     use std::num::Wrapping as W;
     for l in 0..8 {
-        let x = |k: usize| W(input[k * 8 + l]);
-        let z1 = (x(2) + x(6)) * W(4433);
-        let (even2, even3) = (z1 - x(6) * W(15137), z1 + x(2) * W(6270));
-        let (even0, even1) = ((x(0) + x(4)) << 13, (x(0) - x(4)) << 13);
+        let mut x = [W(0); 8];
+        for k in 0..8 {
+            x[k] = W(input[k * 8 + l]);
+        }
+        let z1 = (x[2] + x[6]) * W(4433);
+        let (even2, even3) = (z1 - x[6] * W(15137), z1 + x[2] * W(6270));
+        let (even0, even1) = ((x[0] + x[4]) << 13, (x[0] - x[4]) << 13);
         let sums = [even0 + even3, even1 + even2, even1 - even2, even0 - even3];
-        let (z1, z2, z3, z4) = (x(7) + x(1), x(5) + x(3), x(7) + x(3), x(5) + x(1));
+        let (z1, z2, z3, z4) = (x[7] + x[1], x[5] + x[3], x[7] + x[3], x[5] + x[1]);
         let z5 = (z3 + z4) * W(9633);
         let (z1, z2, z3, z4) = (z1 * W(-7373), z2 * W(-20995), z5 - z3 * W(16069), z5 - z4 * W(3196));
         let odds =
-            [x(1) * W(12299) + z1 + z4, x(3) * W(25172) + z2 + z3, x(5) * W(16819) + z2 + z4, x(7) * W(2446) + z1 + z3];
+            [x[1] * W(12299) + z1 + z4, x[3] * W(25172) + z2 + z3, x[5] * W(16819) + z2 + z4, x[7] * W(2446) + z1 + z3];
         let round = W(1 << (SHIFT - 1));
         for k in 0..4 {
             output[k * 8 + l] = ((sums[k] + odds[k] + round) >> SHIFT).0;
@@ -591,7 +620,7 @@ fn pass<const SHIFT: usize>(input: &[i32; 64], output: &mut [i32; 64]) {
 
 /// Transforms a block back into samples, and leaves zeros in it.
 #[inline(always)]
-fn inverse(block: &mut [i32; 64], last: usize, out: &mut [u8], stride: usize) {
+fn inverse(block: &mut [i32; 64], last: usize, out: &mut [u8], stride: usize, shuffles: Shuffles) {
     if last == 0 {
         let level = ((block[0].wrapping_add(4) >> 3) + 128).clamp(0, 255) as u8;
         block[0] = 0;
@@ -600,44 +629,18 @@ fn inverse(block: &mut [i32; 64], last: usize, out: &mut [u8], stride: usize) {
         }
         return;
     }
-    let (mut columns, mut turned, mut rows) = ([0; 64], [0; 64], [0; 64]);
+    let (mut columns, mut rows) = ([0; 64], [0; 64]);
     pass::<11>(block, &mut columns);
     *block = [0; 64];
-    for y in 0..8 {
-        for x in 0..8 {
-            turned[x * 8 + y] = columns[y * 8 + x];
-        }
-    }
-    pass::<18>(&turned, &mut rows);
-    let mut levels = [0u8; 64];
-    for i in 0..64 {
-        levels[i] = (rows[i] + 128).clamp(0, 255) as u8;
-    }
-    let mut lines = [0u64; 8];
-    for (line, column) in lines.iter_mut().zip(levels.as_chunks::<8>().0) {
-        *line = u64::from_le_bytes(*column);
-    }
-    turn(&mut lines);
-    for (y, line) in lines.iter().enumerate() {
-        out[y * stride..][..8].copy_from_slice(&line.to_le_bytes());
-    }
-}
-
-/// Columns of eight bytes → rows: halves, then quarters, then eighths of the square change places.
-#[inline(always)]
-fn turn(lines: &mut [u64; 8]) {
-    for (step, mask) in [(4, 0xFFFF_FFFFu64), (2, 0xFFFF_0000_FFFF), (1, 0x00FF_00FF_00FF_00FF)] {
-        for i in (0..8).filter(|i| i & step == 0) {
-            let swap = ((lines[i] >> (8 * step)) ^ lines[i + step]) & mask;
-            lines[i] ^= swap << (8 * step);
-            lines[i + step] ^= swap;
-        }
+    pass::<18>(&shuffles.turn(&columns), &mut rows);
+    for (y, line) in shuffles.levels(&rows).iter().enumerate() {
+        out[y * stride..][..8].copy_from_slice(line);
     }
 }
 
 /// The window's pixels from its planes: chroma spread as libjpeg's "fancy" upsampling does, then YCbCr to RGB.
 #[inline(always)]
-fn colour(window: Area, (hmax, vmax): (usize, usize), planes: &[Plane]) -> Vec<u8> {
+fn colour(window: Area, (hmax, vmax): (usize, usize), planes: &[Plane], shuffles: Shuffles) -> Vec<u8> {
     let mut pixels = vec![0; window.width * window.height * 3];
     let mut chroma = [vec![0u8; window.width], vec![0u8; window.width]];
     let (mut sums, mut wide) = (vec![0u16; window.width + 4], vec![0u8; window.width + 4]);
@@ -685,15 +688,152 @@ fn colour(window: Area, (hmax, vmax): (usize, usize), planes: &[Plane]) -> Vec<u
             line.copy_from_slice(&wide[window.x % 2..][..window.width]);
         }
         let [blue, red] = &chroma;
-        for (((out, y), cb), cr) in out.chunks_exact_mut(3).zip(luma).zip(blue).zip(red) {
-            let (y, cb, cr) = (i32::from(*y), i32::from(*cb) - 128, i32::from(*cr) - 128);
-            let level = |v: i32| v.clamp(0, 255) as u8;
-            out[0] = level(y + ((91881 * cr + 32768) >> 16));
-            out[1] = level(y + ((-22554 * cb - 46802 * cr + 32768) >> 16));
-            out[2] = level(y + ((116130 * cb + 32768) >> 16));
+        let (luma, luma_rest) = luma.as_chunks::<PIXELS>();
+        let ((blue, blue_rest), (red, red_rest)) = (blue.as_chunks::<PIXELS>(), red.as_chunks::<PIXELS>());
+        let (whole, rest) = out.split_at_mut(luma.len() * PIXELS * 3);
+        for (((out, y), cb), cr) in whole.as_chunks_mut::<{ 3 * PIXELS }>().0.iter_mut().zip(luma).zip(blue).zip(red) {
+            shuffles.interleave(rgb(y, cb, cr), out);
+        }
+        for (((out, y), cb), cr) in rest.chunks_exact_mut(3).zip(luma_rest).zip(blue_rest).zip(red_rest) {
+            let [[r], [g], [b]] = rgb(&[*y], &[*cb], &[*cr]);
+            out.copy_from_slice(&[r, g, b]);
         }
     }
     pixels
+}
+
+/// YCbCr → red, green and blue, with libjpeg's 16-bit constants.
+#[inline(always)]
+fn rgb<const N: usize>(luma: &[u8; N], blue: &[u8; N], red: &[u8; N]) -> [[u8; N]; 3] {
+    let mut levels = [[0; N]; 3];
+    for i in 0..N {
+        let (y, cb, cr) = (i32::from(luma[i]), i32::from(blue[i]) - 128, i32::from(red[i]) - 128);
+        levels[0][i] = (y + ((91881 * cr + 32768) >> 16)).clamp(0, 255) as u8;
+        levels[1][i] = (y + ((-22554 * cb - 46802 * cr + 32768) >> 16)).clamp(0, 255) as u8;
+        levels[2][i] = (y + ((116130 * cb + 32768) >> 16)).clamp(0, 255) as u8;
+    }
+    levels
+}
+
+/// Pixels that are converted at once.
+const PIXELS: usize = 16;
+
+/// How numbers change places: by the machine's shuffles where it has AVX2 (compilers do not find them), else one by one.
+#[derive(Clone, Copy)]
+struct Shuffles {
+    #[cfg(target_arch = "x86_64")]
+    v3: Option<pulp::x86::V3>,
+}
+
+impl Shuffles {
+    fn detect() -> Self {
+        Self {
+            #[cfg(target_arch = "x86_64")]
+            v3: pulp::x86::V3::try_new(),
+        }
+    }
+
+    /// Rows → columns.
+    #[inline(always)]
+    fn turn(self, square: &[i32; 64]) -> [i32; 64] {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(v3) = self.v3 {
+            let x = v3.avx2;
+            let rows: [std::arch::x86_64::__m256i; 8] = pulp::cast(*square);
+            let mut pairs = rows;
+            for i in (0..8).step_by(2) {
+                pairs[i] = x._mm256_unpacklo_epi32(rows[i], rows[i + 1]);
+                pairs[i + 1] = x._mm256_unpackhi_epi32(rows[i], rows[i + 1]);
+            }
+            let mut fours = rows;
+            for i in [0, 4] {
+                fours[i] = x._mm256_unpacklo_epi64(pairs[i], pairs[i + 2]);
+                fours[i + 1] = x._mm256_unpackhi_epi64(pairs[i], pairs[i + 2]);
+                fours[i + 2] = x._mm256_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
+                fours[i + 3] = x._mm256_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
+            }
+            let mut turned = rows;
+            for i in 0..4 {
+                turned[i] = x._mm256_permute2x128_si256::<0x20>(fours[i], fours[i + 4]);
+                turned[i + 4] = x._mm256_permute2x128_si256::<0x31>(fours[i], fours[i + 4]);
+            }
+            return pulp::cast(turned);
+        }
+        let mut turned = [0; 64];
+        for (i, v) in square.iter().enumerate() {
+            turned[i % 8 * 8 + i / 8] = *v;
+        }
+        turned
+    }
+
+    /// Columns around 0 → rows of levels, 0 to 255.
+    #[inline(always)]
+    fn levels(self, columns: &[i32; 64]) -> [[u8; 8]; 8] {
+        let mut moved = *columns;
+        for v in &mut moved {
+            *v = v.wrapping_add(128);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let Some(v3) = self.v3 {
+            let x = v3.avx2;
+            let c: [std::arch::x86_64::__m256i; 8] = pulp::cast(moved);
+            // Four columns of a half: four rows of each lie one column behind the other, and are to lie row by row.
+            const ORDER: [u8; 32] = {
+                let mut order = [0; 32];
+                let mut i = 0;
+                while i < 32 {
+                    order[i] = (i % 4 * 4 + i % 16 / 4) as u8;
+                    i += 1;
+                }
+                order
+            };
+            let mut half = [c[0]; 2];
+            for i in 0..2 {
+                let pairs =
+                    [x._mm256_packs_epi32(c[4 * i], c[4 * i + 1]), x._mm256_packs_epi32(c[4 * i + 2], c[4 * i + 3])];
+                half[i] = x._mm256_shuffle_epi8(x._mm256_packus_epi16(pairs[0], pairs[1]), pulp::cast(ORDER));
+            }
+            let [left, right] = half;
+            let [a, b, e, f]: [[u8; 8]; 4] = pulp::cast(x._mm256_unpacklo_epi32(left, right));
+            let [c, d, g, h]: [[u8; 8]; 4] = pulp::cast(x._mm256_unpackhi_epi32(left, right));
+            return [a, b, c, d, e, f, g, h];
+        }
+        let mut rows = [[0; 8]; 8];
+        for (i, v) in moved.iter().enumerate() {
+            rows[i % 8][i / 8] = (*v).clamp(0, 255) as u8;
+        }
+        rows
+    }
+
+    /// Planes → pixels.
+    #[inline(always)]
+    fn interleave(self, planes: [[u8; PIXELS]; 3], pixels: &mut [u8; 3 * PIXELS]) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(v3) = self.v3 {
+            // Where each byte of each third comes from: index 128 gives a zero.
+            const FROM: [[[u8; 16]; 3]; 3] = {
+                let mut from = [[[128; 16]; 3]; 3];
+                let mut i = 0;
+                while i < 3 * PIXELS {
+                    from[i / 16][i % 3][i % 16] = (i / 3) as u8;
+                    i += 1;
+                }
+                from
+            };
+            for (third, from) in pixels.as_chunks_mut::<16>().0.iter_mut().zip(FROM) {
+                let mut parts: [std::arch::x86_64::__m128i; 3] = pulp::cast(planes);
+                for c in 0..3 {
+                    parts[c] = v3.ssse3._mm_shuffle_epi8(parts[c], pulp::cast(from[c]));
+                }
+                let [r, g, b] = parts;
+                *third = pulp::cast(v3.sse2._mm_or_si128(v3.sse2._mm_or_si128(r, g), b));
+            }
+            return;
+        }
+        for (i, pixel) in pixels.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+            *pixel = [planes[0][i], planes[1][i], planes[2][i]];
+        }
+    }
 }
 
 #[cfg(test)]
@@ -730,6 +870,21 @@ mod tests {
     }
 
     #[test]
+    fn luma_is_the_grey_of_the_pixels() {
+        for (name, bytes, picture) in fixtures() {
+            let luma = decode_grey(bytes, WHOLE).unwrap();
+            for (pixel, luma) in picture.pixels().zip(luma) {
+                // Where no channel was cut off, colour conversion is undone to rounding.
+                if pixel.0.iter().all(|v| (1..255).contains(v)) {
+                    let [r, g, b] = pixel.0.map(f32::from);
+                    let grey = 0.299 * r + 0.587 * g + 0.114 * b;
+                    assert!((grey - f32::from(luma)).abs() < 1.5, "{name}: {grey} and {luma}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn other_kinds_are_left_to_others() {
         let [(_, progressive, _)] = fixtures!("progressive");
         assert_eq!(decode(progressive, WHOLE), Err(Refusal::Unsupported));
@@ -757,6 +912,10 @@ mod tests {
             for (name, bytes, whole) in fixtures() {
                 let part = image::imageops::crop_imm(&whole, x, y, window.width, window.height).to_image();
                 prop_assert!(decode(bytes, window).unwrap() == part.into_raw(), "{} {:?}", name, window);
+                let luma = decode_grey(bytes, WHOLE).unwrap();
+                let rows = luma.chunks_exact(70).skip(y as usize).take(window.height as usize);
+                let part: Vec<u8> = rows.flat_map(|row| &row[x as usize..][..window.width as usize]).copied().collect();
+                prop_assert!(decode_grey(bytes, window).unwrap() == part, "luma of {} {:?}", name, window);
             }
         }
 

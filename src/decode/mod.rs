@@ -28,6 +28,25 @@ pub struct Rgb {
     pub pixels: Vec<u8>,
 }
 
+/// A decoded picture's brightness: `height_px * width_px` bytes, rows from the top, 0 to 255.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grey {
+    pub width_px: u32,
+    pub height_px: u32,
+    pub pixels: Vec<u8>,
+}
+
+impl From<Rgb> for Grey {
+    /// By the weights of ITU-R BT.601, as JPEG's luma.
+    fn from(picture: Rgb) -> Self {
+        let mut pixels = vec![0u8; picture.pixels.len() / 3];
+        for (grey, p) in pixels.iter_mut().zip(picture.pixels.as_chunks::<3>().0) {
+            *grey = ((u32::from(p[0]) * 77 + u32::from(p[1]) * 150 + u32::from(p[2]) * 29 + 128) >> 8) as u8;
+        }
+        Self { width_px: picture.width_px, height_px: picture.height_px, pixels }
+    }
+}
+
 /// Format and size from an image file's bytes (its beginning suffices for all but some TIFFs); pixels are not decoded.
 ///
 /// # Errors
@@ -67,6 +86,20 @@ pub struct Window {
 /// [`Error::Image`] where [`header`] fails or the pixels cannot be decoded (a truncated file, say).
 pub fn rgb(bytes: &[u8], path: &Path) -> Result<Rgb> {
     part(bytes, path, None)
+}
+
+/// Decodes a whole picture's brightness. What [`rgb`] refuses is refused; of a usual JPEG, colour is read and verified
+/// but not made.
+///
+/// # Errors
+/// As [`rgb`].
+pub fn grey(bytes: &[u8], path: &Path) -> Result<Grey> {
+    let Header { format, width_px, height_px } = header(bytes, path)?;
+    let whole = Window { x: 0, y: 0, width: width_px, height: height_px };
+    match jpeg::decode_grey(bytes, whole) {
+        Ok(pixels) if format == "jpeg" => Ok(Grey { width_px, height_px, pixels }),
+        _ => rgb(bytes, path).map(Grey::from),
+    }
 }
 
 /// Decodes a window of a picture, as [`rgb`] does the whole; of JPEGs, not much more than the window.

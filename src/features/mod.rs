@@ -171,9 +171,8 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
         }
         table::write_stream(&path, &FEATURES, &made, |put| batches.iter().try_for_each(put))?;
     }
-    let missing = |batch: &RecordBatch, column: &str| {
-        batch.column_by_name(column).map_or(0, |column| column.null_count()) as u64
-    };
+    let missing =
+        |batch: &RecordBatch, column: &str| batch.column_by_name(column).map_or(0, |column| column.null_count()) as u64;
     table::read_batches(&path, &FEATURES, |batch| {
         summary.cells += batch.num_rows() as u64;
         summary.without_nucleus += missing(&batch, "nucleus_area");
@@ -283,9 +282,9 @@ pub fn read(ws: &Workspace, dataset: &str) -> Result<Features> {
     let made = table::read_batches(&path, &FEATURES, |batch| {
         let columns: Vec<_> = batch.columns()[1..].iter().map(|c| c.as_primitive::<Float64Type>()).collect();
         features.image_ids.extend(batch.column(0).as_string::<i32>().iter().flatten().map(String::from));
-        features.values.extend(
-            (0..batch.num_rows()).map(|i| columns.iter().map(|c| c.is_valid(i).then(|| c.value(i))).collect()),
-        );
+        features
+            .values
+            .extend((0..batch.num_rows()).map(|i| columns.iter().map(|c| c.is_valid(i).then(|| c.value(i))).collect()));
         Ok(())
     })?;
     if made.inputs.get("manifest") != Some(&table::file_hash(&ws.manifest(dataset))?) {

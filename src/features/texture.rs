@@ -83,7 +83,8 @@ fn haralick(matrix: &Option<Vec<f64>>) -> [Option<f64>; 13] {
     }
     let log = |v: f64| if v > 0.0 { v.ln() } else { 0.0 };
     let entropy = |shares: &[f64]| -shares.iter().map(|v| v * log(*v)).sum::<f64>();
-    let mean_of = |shares: &[f64], from: f64| shares.iter().enumerate().map(|(k, v)| (k as f64 + from) * v).sum::<f64>();
+    let mean_of =
+        |shares: &[f64], from: f64| shares.iter().enumerate().map(|(k, v)| (k as f64 + from) * v).sum::<f64>();
     let variance_of = |shares: &[f64], mean: f64, from: f64| {
         shares.iter().enumerate().map(|(k, v)| (k as f64 + from - mean).powi(2) * v).sum::<f64>()
     };
@@ -126,9 +127,7 @@ fn patterns(green: &[u8], part: &Mask) -> [u64; NEIGHBOURS + 2] {
     let width = part.width_px;
     let mut counts = [0; NEIGHBOURS + 2];
     for i in part.pixels().filter(|i| !part.is_border(*i)) {
-        let at = |across: isize, down: isize| {
-            i64::from(green[i.strict_add_signed(down * width as isize + across)])
-        };
+        let at = |across: isize, down: isize| i64::from(green[i.strict_add_signed(down * width as isize + across)]);
         let here = at(0, 0);
         let diagonal = |x: isize, y: isize| {
             let (near, far) = (NEAR, UNIT - NEAR);

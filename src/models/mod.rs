@@ -4,8 +4,9 @@ use crate::class::Class;
 use crate::classical;
 use crate::error::{Error, Result};
 use crate::nn::kernel::{Dropout, Vector};
-use crate::nn::optim::Adam;
+use crate::nn::optim::Optimiser;
 
+pub mod resnet50;
 pub mod wnet;
 
 /// A batch as models take it.
@@ -40,7 +41,7 @@ pub trait Model: Send {
     /// Pictures are `size x size` pixels.
     fn size_px(&self) -> usize;
     /// One step of the optimiser; `t` counts from 1.
-    fn train(&mut self, batch: Batch, adam: Adam, t: u64, learning_rate: f64) -> Result<Step>;
+    fn train(&mut self, batch: Batch, t: u64, learning_rate: f64) -> Result<Step>;
     /// Probabilities of `n` pictures, `x` as in [`Batch`].
     fn predict(&self, x: &[f32], n: usize) -> Result<Vec<[f32; Class::COUNT]>>;
     /// The weights (and, with `moments`, what the optimiser keeps), in a fixed order.
@@ -51,8 +52,23 @@ pub trait Model: Send {
     fn parameters(&self) -> usize;
 }
 
-/// Makes a model with fresh weights: picture size (px), seed, fold, dropout.
-type Build = fn(usize, u64, u64, Dropout, Vector) -> Result<Box<dyn Model>>;
+/// What a model is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// Pictures are `size_px x size_px`.
+    pub size_px: usize,
+    /// Weights are drawn from (seed, fold).
+    pub seed: u64,
+    pub fold: u64,
+    pub dropout: Dropout,
+    pub optimiser: Optimiser,
+    /// Each residual block begins as its shortcut.
+    pub zero_init_residual: bool,
+    pub vector: Vector,
+}
+
+/// Makes a model with fresh weights; [`Error::Setting`] where it has no such size, optimiser or dropout.
+type Build = fn(&Spec) -> Result<Box<dyn Model>>;
 
 /// A model's registration.
 pub struct Entry {
@@ -64,7 +80,7 @@ pub struct Entry {
 }
 
 /// Every model, by name.
-pub const MODELS: [Entry; 1] = [wnet::ENTRY];
+pub const MODELS: [Entry; 2] = [wnet::ENTRY, resnet50::ENTRY];
 
 /// The model named `name`.
 pub fn find(name: &str) -> Result<&'static Entry> {
@@ -76,4 +92,40 @@ pub fn find(name: &str) -> Result<&'static Entry> {
         },
         got: name.into(),
     })
+}
+
+/// Index of the largest; the first of equals.
+fn argmax(values: &[f32]) -> usize {
+    (1..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
+}
+
+fn softmax(logits: &[f32]) -> [f32; Class::COUNT] {
+    let top = logits.iter().copied().fold(f32::MIN, f32::max);
+    let exps: [f32; Class::COUNT] = std::array::from_fn(|i| (logits[i] - top).exp());
+    let sum: f32 = exps.iter().sum();
+    exps.map(|e| e / sum)
+}
+
+/// `[n, 5]`: 1 at each image's class.
+fn one_hot(labels: &[usize]) -> Vec<f32> {
+    let mut targets = vec![0.0; labels.len() * Class::COUNT];
+    for (targets, label) in targets.chunks_exact_mut(Class::COUNT).zip(labels) {
+        targets[*label] = 1.0;
+    }
+    targets
+}
+
+/// What a batch's loss and logits (`[n, 5]`) say.
+///
+/// # Errors
+/// [`Error::Compute`] for a loss that is no number.
+fn step_of(model: &str, t: u64, learning_rate: f64, loss: f32, logits: &[f32], labels: &[usize]) -> Result<Step> {
+    if !loss.is_finite() {
+        return Err(Error::Compute {
+            what: format!("{model}, step {t}"),
+            message: format!("the loss is {loss}: the learning rate {learning_rate} is too high for this data"),
+        });
+    }
+    let correct = logits.chunks_exact(Class::COUNT).zip(labels).filter(|(l, y)| argmax(l) == **y).count();
+    Ok(Step { loss, correct })
 }

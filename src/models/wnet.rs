@@ -4,25 +4,22 @@
 //! ReLU and dropout; a linear layer of 5. 16,806,949 parameters at 128 x 128. Xavier's initialisation (uniform, as
 //! TensorFlow's), zero biases. Activations are `[n, h, w, c]`, filters `[3, 3, c_in, c_out]`, as in TensorFlow.
 
-use super::{Batch, Entry, Model, StateArray, Step};
+use super::{Batch, Entry, Model, Spec, StateArray, Step, one_hot, softmax, step_of};
 use crate::class::Class;
 use crate::error::{Error, Result};
-use crate::nn::fused::{Drop, SharedWeight, conv_block, linear_block};
-use crate::nn::kernel::{Dropout, Tiled, Vector};
-use crate::nn::optim::{Adam, Parameter};
+use crate::nn::fused::{Drop, SharedWeight, conv_block, linear_block, values};
+use crate::nn::kernel::{self, Block, ConvShape, Dropout, Tiled, Vector};
+use crate::nn::optim::{Adam, Optimiser, Parameter};
 use crate::seed;
 use dfdx::losses::cross_entropy_with_logits_loss;
-use dfdx::prelude::{Cpu, Gradients, OwnedTape, SplitTape, Tape, Tensor, TensorFromVec};
+use dfdx::prelude::{Axis, Cpu, Gradients, OwnedTape, SplitTape, Tensor, TensorFromVec};
 use dfdx::tensor_ops::*;
 use rand::Rng;
+use rayon::prelude::*;
 
 /// W-Net's registration.
-pub const ENTRY: Entry = Entry {
-    name: "wnet",
-    title: "W-Net",
-    size_px: 128,
-    build: |size, seed, fold, dropout, vector| Ok(Box::new(WNet::new(size, seed, fold, dropout, vector)?)),
-};
+pub const ENTRY: Entry =
+    Entry { name: "wnet", title: "W-Net", size_px: 128, build: |spec| Ok(Box::new(WNet::new(spec)?)) };
 
 /// Filters of the three convolutions.
 pub const FILTERS: [usize; 3] = [16, 32, 64];
@@ -33,6 +30,7 @@ pub const HIDDEN: usize = 1024;
 pub struct WNet {
     size: usize,
     dropout: Dropout,
+    adam: Adam,
     vector: Vector,
     dev: Cpu,
     /// Weight and bias of each convolution.
@@ -47,8 +45,9 @@ impl WNet {
     /// Fresh weights, drawn from (seed, fold).
     ///
     /// # Errors
-    /// [`Error::Setting`] where `size` is no multiple of 8, at least 8.
-    pub fn new(size: usize, seed: u64, fold: u64, dropout: Dropout, vector: Vector) -> Result<Self> {
+    /// [`Error::Setting`] where the size is no multiple of 8, at least 8, or the optimiser is not Adam.
+    pub fn new(spec: &Spec) -> Result<Self> {
+        let Spec { size_px: size, seed, fold, dropout, vector, .. } = *spec;
         if size < 8 || !size.is_multiple_of(8) {
             return Err(Error::Setting {
                 key: "preprocess.size_px".into(),
@@ -56,6 +55,13 @@ impl WNet {
                 got: size.to_string(),
             });
         }
+        let Optimiser::Adam(adam) = spec.optimiser else {
+            return Err(Error::Setting {
+                key: "train.optimiser".into(),
+                expected: "adam: W-Net's update is a part of its backward pass".into(),
+                got: spec.optimiser.name().into(),
+            });
+        };
         let dev = Cpu::seed_from_u64(seed::key(seed, "dfdx", fold, 0, 0));
         let xavier = |layer: u64, fan_in: usize, fan_out: usize, len: usize| -> Vec<f32> {
             let mut rng = seed::rng(seed, "weights", fold, 0, layer);
@@ -79,6 +85,7 @@ impl WNet {
         Ok(Self {
             size,
             dropout,
+            adam,
             vector,
             convolutions,
             hidden: SharedWeight::new(tiled),
@@ -89,37 +96,40 @@ impl WNet {
         })
     }
 
-    /// `[n, size, size, 3]` → logits `[n, 5]`. `keys` (one an image) turn dropout on.
-    fn logits<T: Tape<f32, Cpu>>(
+    /// `[n, size, size, 3]` → logits `[n, 5]`, on a tape, with dropout by `keys` (one an image).
+    fn logits(
         &self,
         x: Vec<f32>,
-        n: usize,
-        keys: Option<&[u64]>,
-    ) -> std::result::Result<Tensor<(usize, usize), f32, Cpu, T>, dfdx::tensor::CpuError> {
-        let s = self.size;
+        keys: &[u64],
+    ) -> std::result::Result<Tensor<(usize, usize), f32, Cpu, OwnedTape<f32, Cpu>>, dfdx::tensor::CpuError> {
+        let (s, n) = (self.size, keys.len());
         // A layer's key is the image's, turned.
         let keys: Vec<Vec<u64>> = (0..4u64)
             .map(|layer| {
                 let turn = layer.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-                keys.unwrap_or_default().iter().map(|k| (k ^ turn).rotate_left(16 * layer as u32)).collect()
+                keys.iter().map(|k| (k ^ turn).rotate_left(16 * layer as u32)).collect()
             })
             .collect();
-        let drop = |layer: usize| {
-            (!keys[layer].is_empty() && self.dropout.p > 0.0)
-                .then(|| Drop { dropout: self.dropout, keys: &keys[layer] })
-        };
-        let mut x = self.dev.try_tensor_from_vec(x, (n, s, s, 3))?.retaped::<T>();
+        let drop = |layer: usize| (self.dropout.p > 0.0).then(|| Drop { dropout: self.dropout, keys: &keys[layer] });
+        let mut x = self.dev.try_tensor_from_vec(x, (n, s, s, 3))?.retaped::<OwnedTape<f32, Cpu>>();
         for (i, (weight, bias)) in self.convolutions.iter().enumerate() {
             // [n, s, s, 3] → [n, s/2, s/2, 16] → [n, s/4, s/4, 32] → [n, s/8, s/8, 64]
             x = conv_block(self.vector, x, &weight.value, &bias.value, drop(i), i > 0)?;
         }
-        let inputs = (s / 8) * (s / 8) * FILTERS[2];
-        let x = x.try_reshape_like(&(n, inputs))?; // [n, 16384]
+        let x = x.try_reshape_like(&(n, self.inputs()))?; // [n, 16384]
         let h = linear_block(self.vector, x, &self.hidden, &self.hidden_bias.value, drop(3))?; // [n, 1024]
-        let weight = self.output.value.retaped::<T>().try_reshape_like(&(HIDDEN, Class::COUNT))?;
-        let bias =
-            self.output_bias.value.retaped::<T>().try_broadcast_like::<_, dfdx::shapes::Axis<0>>(&(n, Class::COUNT))?;
+        let weight = self.output.value.retaped::<OwnedTape<f32, Cpu>>().try_reshape_like(&(HIDDEN, Class::COUNT))?;
+        let bias = self
+            .output_bias
+            .value
+            .retaped::<OwnedTape<f32, Cpu>>()
+            .try_broadcast_like::<_, Axis<0>>(&(n, Class::COUNT))?;
         h.try_matmul(weight)?.try_add(bias) // [n, 5]
+    }
+
+    /// Inputs of the hidden linear layer.
+    fn inputs(&self) -> usize {
+        (self.size / 8) * (self.size / 8) * FILTERS[2]
     }
 
     fn small(&self) -> impl Iterator<Item = &Parameter> {
@@ -140,12 +150,8 @@ impl WNet {
         batch: Batch,
     ) -> std::result::Result<(f32, Vec<f32>, Gradients<f32, Cpu>), dfdx::tensor::CpuError> {
         let n = batch.labels.len();
-        let mut targets = vec![0.0; n * Class::COUNT];
-        for (i, label) in batch.labels.iter().enumerate() {
-            targets[i * Class::COUNT + label] = 1.0;
-        }
-        let targets = self.dev.try_tensor_from_vec(targets, (n, Class::COUNT))?;
-        let logits = self.logits::<OwnedTape<f32, Cpu>>(batch.x, n, Some(batch.keys))?;
+        let targets = self.dev.try_tensor_from_vec(one_hot(batch.labels), (n, Class::COUNT))?;
+        let logits = self.logits(batch.x, batch.keys)?;
         let (plain, tape) = logits.split_tape();
         let values = plain.as_vec();
         let logits = dfdx::prelude::PutTape::put_tape(plain, tape);
@@ -160,27 +166,52 @@ impl Model for WNet {
         self.size
     }
 
-    fn train(&mut self, batch: Batch, adam: Adam, t: u64, learning_rate: f64) -> Result<Step> {
+    fn train(&mut self, batch: Batch, t: u64, learning_rate: f64) -> Result<Step> {
         let labels = batch.labels;
-        let step = adam.step(t, learning_rate);
+        let step = self.adam.step(t, learning_rate);
         self.hidden.step = Some(step);
         let (loss, logits, mut gradients) = self.backward(batch).map_err(compute)?;
-        if !loss.is_finite() {
-            return Err(Error::Compute {
-                what: format!("W-Net, step {t}"),
-                message: format!("the loss is {loss}: the learning rate {learning_rate} is too high for this data"),
-            });
-        }
+        let told = step_of("W-Net", t, learning_rate, loss, &logits, labels)?;
         for parameter in self.small_mut() {
             parameter.update(step, &mut gradients).map_err(compute)?;
         }
-        let correct = logits.chunks_exact(Class::COUNT).zip(labels).filter(|(l, y)| argmax(l) == **y).count();
-        Ok(Step { loss, correct })
+        Ok(told)
     }
 
     fn predict(&self, x: &[f32], n: usize) -> Result<Vec<[f32; Class::COUNT]>> {
-        let logits = self.logits::<dfdx::prelude::NoneTape>(x.to_vec(), n, None).map_err(compute)?;
-        Ok(logits.as_vec().chunks_exact(Class::COUNT).map(softmax).collect())
+        // Without a gradient there is nothing for a tape: the kernels alone.
+        let parameters: Vec<[Vec<f32>; 2]> =
+            self.convolutions.iter().map(|(weight, bias)| [values(&weight.value), values(&bias.value)]).collect();
+        let blocks: Vec<Block> = parameters
+            .iter()
+            .enumerate()
+            .map(|(i, [weight, bias])| {
+                let side = self.size >> i;
+                let shape = ConvShape { h: side, w: side, c_in: weight.len() / 9 / bias.len(), c_out: bias.len() };
+                Block::new(self.vector, shape, weight, bias)
+            })
+            .collect();
+        let features = kernel::blocks_forward(self.vector, &blocks, x); // [n, 16384]
+        let xt = kernel::transpose(n, self.inputs(), n.next_multiple_of(kernel::LANES), &features);
+        let mut hidden = vec![0.0; n * HIDDEN];
+        kernel::linear_forward(
+            self.vector,
+            &self.hidden.lock(),
+            &xt,
+            n,
+            &values(&self.hidden_bias.value),
+            None,
+            &mut hidden,
+        );
+        let (weight, bias) = (values(&self.output.value), values(&self.output_bias.value));
+        let probabilities = |h: &[f32]| {
+            let mut logits: [f32; Class::COUNT] = std::array::from_fn(|class| bias[class]);
+            for (h, w) in h.iter().zip(weight.as_chunks::<{ Class::COUNT }>().0) {
+                logits.iter_mut().zip(w).for_each(|(logit, w)| *logit += h * w);
+            }
+            softmax(&logits)
+        };
+        Ok(hidden.par_chunks(HIDDEN).map(probabilities).collect())
     }
 
     fn state(&self, moments: bool) -> Vec<StateArray<'_>> {
@@ -240,14 +271,37 @@ fn compute(e: dfdx::tensor::CpuError) -> Error {
     Error::Compute { what: "W-Net".into(), message: e.to_string() }
 }
 
-/// Index of the largest; the first of equals.
-fn argmax(values: &[f32]) -> usize {
-    (1..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn softmax(logits: &[f32]) -> [f32; Class::COUNT] {
-    let top = logits.iter().copied().fold(f32::MIN, f32::max);
-    let exps: [f32; Class::COUNT] = std::array::from_fn(|i| (logits[i] - top).exp());
-    let sum: f32 = exps.iter().sum();
-    exps.map(|e| e / sum)
+    /// Prediction takes other kernels than training: without dropout the two are the same function.
+    #[test]
+    fn prediction_is_the_forward_pass_of_training() {
+        for vector in Vector::every() {
+            for (size, n) in [(32, 33), (40, 3), (224, 1)] {
+                let model = WNet::new(&Spec {
+                    size_px: size,
+                    seed: 3,
+                    fold: 0,
+                    dropout: Dropout { p: 0.0 },
+                    optimiser: Optimiser::default(),
+                    zero_init_residual: false,
+                    vector,
+                })
+                .unwrap();
+                let mut rng = seed::rng(1, "test", 0, 0, 0);
+                let draw = |_| rng.next_u32() as f32 / u32::MAX as f32 * 4.0 - 2.0;
+                let x: Vec<f32> = (0..n * size * size * 3).map(draw).collect();
+                let found = model.predict(&x, n).unwrap();
+                let (labels, keys) = (vec![0; n], vec![0; n]);
+                let (_, logits, _) = model.backward(Batch { x, labels: &labels, keys: &keys }).unwrap();
+                for (found, logits) in found.iter().zip(logits.chunks_exact(Class::COUNT)) {
+                    for (f, e) in found.iter().zip(softmax(logits)) {
+                        assert!((f - e).abs() < 1e-5, "{size} px, {vector:?}: {found:?} and {:?}", softmax(logits));
+                    }
+                }
+            }
+        }
+    }
 }

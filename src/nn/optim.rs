@@ -1,4 +1,4 @@
-//! Adam, and the learning rate's course over a run.
+//! Adam, SGD with momentum, and the learning rate's course over a run.
 
 use super::kernel::AdamStep;
 use dfdx::prelude::*;
@@ -60,6 +60,66 @@ impl Adam {
             beta2: self.beta2 as f32,
             second: (1.0 / (1.0 - self.beta2.powf(t))) as f32,
             epsilon: self.epsilon as f32,
+        }
+    }
+}
+
+/// Stochastic gradient descent with momentum (Sutskever et al. 2013, as in PyTorch: the decay is added to the gradient).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sgd {
+    pub momentum: f32,
+    /// L2: this times the parameter is added to its gradient.
+    pub weight_decay: f32,
+}
+
+impl Default for Sgd {
+    fn default() -> Self {
+        Self { momentum: 0.9, weight_decay: 1e-4 }
+    }
+}
+
+impl Sgd {
+    /// One step of `values`. No gradient: one of zeros.
+    pub fn step(&self, learning_rate: f32, values: &mut [f32], velocity: &mut [f32], gradient: Option<&[f32]>) {
+        use rayon::prelude::*;
+        const PIECE: usize = 1 << 16;
+        let one = |value: &mut f32, velocity: &mut f32, g: f32| {
+            *velocity = self.momentum * *velocity + (g + self.weight_decay * *value);
+            *value -= learning_rate * *velocity;
+        };
+        let pieces = values.par_chunks_mut(PIECE).zip(velocity.par_chunks_mut(PIECE)).enumerate();
+        pieces.for_each(|(i, (values, velocity))| match gradient {
+            Some(g) => {
+                for ((value, velocity), g) in values.iter_mut().zip(velocity).zip(&g[i * PIECE..]) {
+                    one(value, velocity, *g);
+                }
+            }
+            None => values.iter_mut().zip(velocity).for_each(|(value, velocity)| one(value, velocity, 0.0)),
+        });
+    }
+}
+
+/// How weights are moved.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Optimiser {
+    Adam(Adam),
+    Sgd(Sgd),
+}
+
+impl Default for Optimiser {
+    fn default() -> Self {
+        Optimiser::Adam(Adam::default())
+    }
+}
+
+impl Optimiser {
+    /// Name in pipeline files.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Optimiser::Adam(_) => "adam",
+            Optimiser::Sgd(_) => "sgd",
         }
     }
 }

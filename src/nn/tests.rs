@@ -23,24 +23,18 @@ fn assert_close(what: &str, a: &[f32], b: &[f32]) {
     assert!(a.iter().any(|v| *v != 0.0), "{what}: all zero proves nothing");
 }
 
-/// Every code path that this machine has.
-fn paths() -> Vec<Vector> {
-    let mut paths = vec![Vector::detect(), Vector::Portable];
-    // Where there is AVX-512, AVX2 would never be tried.
-    #[cfg(target_arch = "x86_64")]
-    paths.extend(pulp::x86::V3::try_new().map(|v3| Vector::Best(pulp::Arch::V3(v3))));
-    paths
-}
-
 /// Output, and the gradients of x, weight and bias under a loss that weighs every output differently.
 type Found = [Vec<f32>; 4];
 
 #[test]
 fn the_convolution_block_equals_its_composition() {
-    // n, h, w, c_in, c_out, dropped; odd sizes, odd batches, W-Net's channel counts.
+    // n, h, w, c_in, c_out, dropped; odd sizes, odd batches, W-Net's channel counts, pictures of 32 to 224 px.
     let cases = [
         (1, 8, 8, 3, 16, 0.0),
-        (3, 32, 32, 3, 16, 0.4),
+        (33, 32, 32, 3, 16, 0.4),
+        (1, 224, 224, 3, 16, 0.4),
+        (3, 112, 112, 16, 32, 0.4),
+        (1, 56, 56, 32, 64, 0.4),
         (5, 12, 20, 16, 32, 0.4),
         (33, 6, 10, 32, 64, 0.6),
         (2, 9, 7, 16, 16, 0.3),
@@ -69,7 +63,7 @@ fn the_convolution_block_equals_its_composition() {
         let y = composed::conv_block(x.leaky_trace(), traced(&weight), traced(&bias), drop).unwrap();
         let (values, grads) = finish(y);
         let expected: Found = [values, grads.get(&x).as_vec(), grads.get(&weight).as_vec(), grads.get(&bias).as_vec()];
-        for vector in paths() {
+        for vector in Vector::every() {
             let (x, weight, bias) = leaves();
             let y = fused::conv_block(vector, x.leaky_trace(), &weight, &bias, drop, true).unwrap();
             let (values, grads) = finish(y);
@@ -99,7 +93,7 @@ fn the_linear_block_equals_its_composition() {
         let y = composed::linear_block(x.leaky_trace(), weight.leaky_trace(), bias.leaky_trace(), drop).unwrap();
         let (values, grads) = finish(y);
         let expected: Found = [values, grads.get(&x).as_vec(), grads.get(&weight).as_vec(), grads.get(&bias).as_vec()];
-        for vector in paths() {
+        for vector in Vector::every() {
             let x: Tensor<Flat, f32, Cpu> = dev.tensor_from_vec(xs.clone(), (n, inputs));
             let bias = dev.tensor_from_vec(bs.clone(), (outputs,));
             let mut tiled = Tiled::zeros(inputs, outputs);
@@ -122,7 +116,7 @@ fn adam_in_the_backward_pass_is_adam() {
     let (n, inputs, outputs) = (5, 64, 32);
     let dev = Cpu::seed_from_u64(1);
     let step = super::optim::Adam::default().step(3, 1e-3);
-    for vector in paths() {
+    for vector in Vector::every() {
         let mut tiled = Tiled::zeros(inputs, outputs);
         tiled.value = drawn(inputs * outputs, 1);
         tiled.m = drawn(inputs * outputs, 2);
@@ -148,25 +142,9 @@ fn adam_in_the_backward_pass_is_adam() {
     }
 }
 
-/// Central differences of the fused block itself, through dropout: weights and input.
-#[test]
-fn gradients_are_those_of_finite_differences() {
-    let (n, h, w, c_in, c_out) = (2, 6, 8, 3, 16);
-    let dev = Cpu::seed_from_u64(1);
-    let keys = [11, 12];
-    let drop = Some(Drop { dropout: Dropout { p: 0.4 }, keys: &keys });
-    let weigh = drawn(n * 3 * 4 * c_out, 4);
-    let leaves = [drawn(n * h * w * c_in, 1), drawn(9 * c_in * c_out, 2), drawn(c_out, 3)];
-    let pass = |[xs, ws, bs]: &[Vec<f32>; 3]| {
-        let x: Tensor<Shape4, f32, Cpu> = dev.tensor_from_vec(xs.clone(), (n, h, w, c_in));
-        let weight = dev.tensor_from_vec(ws.clone(), (ws.len(),));
-        let bias = dev.tensor_from_vec(bs.clone(), (c_out,));
-        let y = fused::conv_block(Vector::detect(), x.leaky_trace(), &weight, &bias, drop, true).unwrap();
-        let loss: f64 = y.as_vec().iter().zip(&weigh).map(|(y, w)| f64::from(*y) * f64::from(*w)).sum();
-        let grads = (y * dev.tensor_from_vec(weigh.clone(), (n, 3, 4, c_out))).sum().backward();
-        (loss, [grads.get(&x).as_vec(), grads.get(&weight).as_vec(), grads.get(&bias).as_vec()])
-    };
-    let (_, analytic) = pass(&leaves);
+/// Central differences of a block's loss against its analytic gradients, leaf by leaf.
+fn assert_differences(leaves: &[Vec<f32>; 3], pass: impl Fn(&[Vec<f32>; 3]) -> (f64, [Vec<f32>; 3])) {
+    let (_, analytic) = pass(leaves);
     for (k, name) in ["x", "weight", "bias"].iter().enumerate() {
         let (mut near, mut tried) = (0, 0);
         for i in (0..leaves[k].len()).step_by(5) {
@@ -182,4 +160,49 @@ fn gradients_are_those_of_finite_differences() {
         // A step across a kink of ReLU or max is no fault; most steps cross none.
         assert!(near * 10 >= tried * 8, "{name}: {near} of {tried}");
     }
+}
+
+fn weighed(y: &[f32], weigh: &[f32]) -> f64 {
+    y.iter().zip(weigh).map(|(y, w)| f64::from(*y) * f64::from(*w)).sum()
+}
+
+/// Through ReLU, pooling and dropout: weights, bias and input.
+#[test]
+fn the_convolution_blocks_gradients_are_those_of_finite_differences() {
+    let (n, h, w, c_in, c_out) = (2, 6, 8, 3, 16);
+    let dev = Cpu::seed_from_u64(1);
+    let drop = Some(Drop { dropout: Dropout { p: 0.4 }, keys: &[11, 12] });
+    let weigh = drawn(n * 3 * 4 * c_out, 4);
+    let leaves = [drawn(n * h * w * c_in, 1), drawn(9 * c_in * c_out, 2), drawn(c_out, 3)];
+    assert_differences(&leaves, |[xs, ws, bs]| {
+        let x: Tensor<Shape4, f32, Cpu> = dev.tensor_from_vec(xs.clone(), (n, h, w, c_in));
+        let weight = dev.tensor_from_vec(ws.clone(), (ws.len(),));
+        let bias = dev.tensor_from_vec(bs.clone(), (c_out,));
+        let y = fused::conv_block(Vector::detect(), x.leaky_trace(), &weight, &bias, drop, true).unwrap();
+        let loss = weighed(&y.as_vec(), &weigh);
+        let grads = (y * dev.tensor_from_vec(weigh.clone(), (n, 3, 4, c_out))).sum().backward();
+        (loss, [grads.get(&x).as_vec(), grads.get(&weight).as_vec(), grads.get(&bias).as_vec()])
+    });
+}
+
+/// Through ReLU and dropout: weights, bias and input.
+#[test]
+fn the_linear_blocks_gradients_are_those_of_finite_differences() {
+    let (n, inputs, outputs) = (3, 64, 16);
+    let dev = Cpu::seed_from_u64(1);
+    let drop = Some(Drop { dropout: Dropout { p: 0.4 }, keys: &[11, 12, 13] });
+    let weigh = drawn(n * outputs, 4);
+    let leaves = [drawn(n * inputs, 1), drawn(inputs * outputs, 2), drawn(outputs, 3)];
+    assert_differences(&leaves, |[xs, ws, bs]| {
+        let x: Tensor<Flat, f32, Cpu> = dev.tensor_from_vec(xs.clone(), (n, inputs));
+        let bias = dev.tensor_from_vec(bs.clone(), (outputs,));
+        let mut tiled = Tiled::zeros(inputs, outputs);
+        Tiled::set_rows(outputs, &mut tiled.value, ws);
+        let weight = SharedWeight::new(tiled);
+        let y = fused::linear_block(Vector::detect(), x.leaky_trace(), &weight, &bias, drop).unwrap();
+        let loss = weighed(&y.as_vec(), &weigh);
+        let grads = (y * dev.tensor_from_vec(weigh.clone(), (n, outputs))).sum().backward();
+        let dw = bytemuck::pod_collect_to_vec(&weight.lock().row_bytes(&weight.gradient.lock().unwrap()));
+        (loss, [grads.get(&x).as_vec(), dw, grads.get(&bias).as_vec()])
+    });
 }

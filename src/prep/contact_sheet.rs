@@ -46,11 +46,7 @@ pub struct Sheet {
 impl Sheet {
     pub fn new(tile_px: u32) -> Self {
         let side = |n: usize| n as u32 * (tile_px + GAP) + GAP;
-        Self {
-            tile_px,
-            sheet: RgbImage::from_pixel(side(COLUMNS), side(Class::COUNT), image::Rgb([255; 3])),
-            shown: 0,
-        }
+        Self { tile_px, sheet: RgbImage::from_pixel(side(COLUMNS), side(Class::COUNT), image::Rgb([255; 3])), shown: 0 }
     }
 
     /// Puts a picture in its place.

@@ -1,6 +1,6 @@
 //! Table 2: images a class.
 
-use super::paper::CUK_IMAGES;
+use super::paper::{CUK_IMAGES, CUK_SHARES};
 use super::{Sheet, Table, Wanted, thousands};
 use crate::class::Class;
 use crate::error::Result;
@@ -31,33 +31,40 @@ impl Table for Counts {
         for dataset in &datasets {
             let (manifest, _) = table::read_rows::<ManifestRow>(&ws.manifest(dataset), &MANIFEST)?;
             let count = |class: Option<Class>| manifest.iter().filter(|r| r.class == class).count() as u64;
-            rows.extend(two_rows(dataset, Class::ALL.map(|c| count(Some(c)))));
+            let counts = Class::ALL.map(|c| count(Some(c)));
+            let all = counts.iter().sum::<u64>().max(1);
+            rows.extend(two_rows(dataset, counts, counts.map(|n| (100.0 * n as f64 / all as f64).round() as u64)));
             if count(None) > 0 {
                 notes.push(format!("{dataset}: {} more images have no class of the five", thousands(count(None))));
             }
         }
-        rows.extend(two_rows("CUK (paper)", CUK_IMAGES));
+        rows.extend(two_rows("CUK (paper)", CUK_IMAGES, CUK_SHARES));
         notes.push("Cells by the data sets' labels, before copies and unusable images are dealt with".into());
-        notes.push("CUK is the paper's own set and is not public".into());
+        notes.push(
+            "CUK is the paper's own set and is not public; its shares are as printed (neutrophils are 30.6 %)".into(),
+        );
         let heads = ["NE", "EO", "BA", "LY", "MO", "All"].map(String::from);
         Ok(Sheet {
-            table: self.number(),
+            table: Some(self.number()),
+            label: self.number().to_string(),
             title: "The number of neutrophil, eosinophil, basophil, lymphocyte and monocyte images".into(),
             run: None,
             columns: ["Data set".to_string(), String::new()].into_iter().chain(heads).collect(),
+            left: &[0, 1],
             rows,
             notes,
         })
     }
 }
 
-fn two_rows(name: &str, counts: [u64; Class::COUNT]) -> [Vec<String>; 2] {
-    let all: u64 = counts.iter().sum();
-    let with_all = counts.into_iter().chain([all]);
-    let share = |n: u64| format!("{:.0} %", 100.0 * n as f64 / all.max(1) as f64);
-    let names = |a: &str, b: &str| [a.to_string(), b.to_string()];
+/// Images, and percent of them.
+fn two_rows(name: &str, counts: [u64; Class::COUNT], shares: [u64; Class::COUNT]) -> [Vec<String>; 2] {
+    let row = |name: &str, what: &str, cells: [u64; Class::COUNT], all: u64, show: fn(u64) -> String| {
+        let names = [name.to_string(), what.to_string()].into_iter();
+        names.chain(cells.into_iter().chain([all]).map(show)).collect()
+    };
     [
-        names(name, "images").into_iter().chain(with_all.clone().map(thousands)).collect(),
-        names("", "distribution").into_iter().chain(with_all.map(share)).collect(),
+        row(name, "images", counts, counts.iter().sum(), thousands),
+        row("", "distribution", shares, 100, |n| format!("{n} %")),
     ]
 }

@@ -3,22 +3,43 @@
 use serde::Serialize;
 use std::fmt::Write;
 
+/// Characters a line of the notes in the terminal: about the width of a table of ten folds.
+const WIDTH: usize = 100;
+
 /// A finished table. Every row has one cell a column.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sheet {
-    /// Its number in the paper.
-    pub table: u32,
+    /// Its number in the paper, where it is one of the paper's.
+    pub table: Option<u32>,
+    /// A short name that is its own among those it is written with.
+    #[serde(skip)]
+    pub label: String,
     pub title: String,
     /// The run that it shows, where it shows one.
     pub run: Option<String>,
-    /// Heads; the first two columns are names, the others numbers.
     pub columns: Vec<String>,
+    /// The columns of words, flush left; the others are numbers.
+    #[serde(skip)]
+    pub left: &'static [usize],
     pub rows: Vec<Vec<String>>,
     /// What must be known to read it: data, definitions, and what it cannot claim.
     pub notes: Vec<String>,
 }
 
 impl Sheet {
+    /// "Table 3: ...".
+    fn heading(&self) -> String {
+        match self.table {
+            Some(number) => format!("Table {number}: {}", self.title),
+            None => self.title.clone(),
+        }
+    }
+
+    /// `left` or `right` for each column.
+    fn sides<'a>(&self, left: &'a str, right: &'a str) -> Vec<&'a str> {
+        (0..self.columns.len()).map(|i| if self.left.contains(&i) { left } else { right }).collect()
+    }
+
     /// For the terminal.
     pub fn text(&self) -> String {
         use comfy_table::{CellAlignment, Table, presets};
@@ -27,17 +48,15 @@ impl Sheet {
         self.rows.iter().for_each(|row| {
             table.add_row(row);
         });
-        for i in 2..self.columns.len() {
-            if let Some(column) = table.column_mut(i) {
+        for (i, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((0, 0));
+            if !self.left.contains(&i) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 0));
-        }
-        let mut text = format!("Table {}: {}\n{table}", self.table, self.title);
+        let mut text = format!("{}\n{table}", self.heading());
         for note in &self.notes {
-            let _ = write!(text, "\n- {note}");
+            let _ = write!(text, "\n- {}", wrapped(note, "\n  "));
         }
         text
     }
@@ -46,9 +65,9 @@ impl Sheet {
     pub fn markdown(&self) -> String {
         let escape = |cell: &String| cell.replace('|', "\\|");
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-        let mut text = format!("**Table {}: {}**\n\n", self.table, self.title);
+        let mut text = format!("**{}**\n\n", self.heading());
         text += &line(self.columns.iter().map(escape).collect());
-        text += &line((0..self.columns.len()).map(|i| if i < 2 { "---".into() } else { "---:".into() }).collect());
+        text += &line(self.sides("---", "---:").into_iter().map(String::from).collect());
         self.rows.iter().for_each(|row| text += &line(row.iter().map(escape).collect()));
         text += "\n";
         self.notes.iter().for_each(|note| text += &format!("- {note}\n"));
@@ -68,9 +87,8 @@ impl Sheet {
     pub fn latex(&self) -> String {
         let line = |cells: &Vec<String>| cells.iter().map(|c| latex(c)).collect::<Vec<_>>().join(" & ") + " \\\\\n";
         let mut text = String::from("% \\usepackage{booktabs}\n\\begin{table}\n\\centering\n");
-        let _ = write!(text, "\\caption{{{}}}\n\\label{{tab:wbc-{}}}\n", latex(&self.title), self.table);
-        let _ =
-            writeln!(text, "\\begin{{tabular}}{{ll{}}}\n\\toprule", "r".repeat(self.columns.len().saturating_sub(2)));
+        let _ = write!(text, "\\caption{{{}}}\n\\label{{tab:wbc-{}}}\n", latex(&self.title), self.label);
+        let _ = writeln!(text, "\\begin{{tabular}}{{{}}}\n\\toprule", self.sides("l", "r").concat());
         text += &line(&self.columns);
         text += "\\midrule\n";
         self.rows.iter().for_each(|row| text += &line(row));
@@ -78,6 +96,21 @@ impl Sheet {
         self.notes.iter().for_each(|note| text += &format!("\\par\\footnotesize {}\n", latex(note)));
         text + "\\end{table}\n"
     }
+}
+
+/// Lines of at most [`WIDTH`] characters where words allow it.
+fn wrapped(text: &str, newline: &str) -> String {
+    let (mut lines, mut width) = (String::new(), 0);
+    for word in text.split(' ') {
+        let wide = word.chars().count();
+        if width > 0 && width + 1 + wide > WIDTH {
+            (lines, width) = (lines + newline, 0);
+        } else if width > 0 {
+            (lines, width) = (lines + " ", width + 1);
+        }
+        (lines, width) = (lines + word, width + wide);
+    }
+    lines
 }
 
 fn latex(text: &str) -> String {
@@ -97,15 +130,25 @@ fn latex(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Sheet;
+    use super::{Sheet, wrapped};
+
+    #[test]
+    fn notes_are_broken_between_words() {
+        let text = "word ".repeat(30) + &"x".repeat(120) + " end";
+        let lines: Vec<String> = wrapped(&text, "\n").lines().map(String::from).collect();
+        assert_eq!(lines.join(" "), text);
+        assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [99, 49, 120, 3]);
+    }
 
     #[test]
     fn names_that_mean_something_to_a_format_are_escaped() {
         let sheet = Sheet {
-            table: 2,
+            table: Some(2),
+            label: "2".into(),
             title: "50 % of a_b".into(),
             run: None,
             columns: ["Data set", "", "NE"].map(String::from).into(),
+            left: &[0, 1],
             rows: vec![["a|b".into(), "x, \"y\" & z".into(), "1".into()].into()],
             notes: vec!["p < 0.05".into()],
         };

@@ -119,7 +119,8 @@ pub fn cell(picture: &Rgb) -> Option<Cell> {
     let red = RedCells::of(&stain, &red, &tissue, &around);
     let far = far(&stain, &tissue, &around);
     let theirs = tissue.with(|i| {
-        !core.on[i] && (behind_neck.on[i] && !around.hull.on[i] || far.on[i] || red.as_ref().is_some_and(|r| r.part.on[i]))
+        !core.on[i]
+            && (behind_neck.on[i] && !around.hull.on[i] || far.on[i] || red.as_ref().is_some_and(|r| r.part.on[i]))
     });
     let edges = edges(&stain, &tissue, &depth, radius);
     let likeness = |i: usize| red.as_ref().map_or(0.5, |r| f32::from(r.like[i]) / 65535.0);

@@ -86,6 +86,7 @@ impl Data {
             size_px: None,
             settings: Recipe::Classical(settings.clone()),
             inputs,
+            init: None,
         };
         Ok(Self { settings: settings.clone(), features, cells, splits, record })
     }
@@ -213,16 +214,14 @@ impl Data {
     /// Held-out cells of each class that a choice gets right, and all of them.
     fn held_out(&self, choice: &Choice, samples: &Samples, fold: u32) -> Result<[[u64; 2]; Class::COUNT]> {
         let mut counts = [[0; 2]; Class::COUNT];
-        let (out, kept): (Vec<usize>, Vec<usize>) =
-            (0..samples.x.len()).partition(|i| samples.held_out_by[*i] == fold);
+        let (out, kept): (Vec<usize>, Vec<usize>) = (0..samples.x.len()).partition(|i| samples.held_out_by[*i] == fold);
         if kept.is_empty() {
             return Ok(counts);
         }
         let x: Vec<&[f64]> = kept.iter().map(|i| samples.x[*i]).collect();
         let classes: Vec<Class> = kept.iter().map(|i| samples.classes[*i]).collect();
         let held_out_by: Vec<u32> = kept.iter().map(|i| samples.held_out_by[*i]).collect();
-        let part =
-            Samples { x: &x, classes: &classes, held_out_by: &held_out_by, calibrate: false, ..*samples };
+        let part = Samples { x: &x, classes: &classes, held_out_by: &held_out_by, calibrate: false, ..*samples };
         let fitted = self.settings.fit(choice, &part)?;
         for i in out {
             let p = fitted.probabilities(samples.x[i])?;

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::models::{self, Batch, Model};
 use crate::nn::kernel::{Dropout, Vector};
-use crate::nn::optim::{Adam, Schedule};
+use crate::nn::optim::{Optimiser, Schedule};
 use crate::rows::{EpochRow, ManifestRow, PredictionRow};
 use crate::schema::{EPOCHS, MANIFEST, PREDICTIONS};
 use crate::seed;
@@ -30,10 +30,13 @@ use std::time::{Duration, Instant};
 
 pub mod checkpoint;
 mod classical;
+mod init;
 mod recipe;
 
 use checkpoint::Meta;
-pub use recipe::Recipe;
+pub use init::Init;
+use init::Start;
+pub use recipe::{Recipe, title};
 
 /// Settings of training: a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,12 +48,14 @@ pub struct Settings {
     pub epochs: u32,
     /// Images a step.
     pub batch: usize,
-    /// Adam's learning rate (the peak, where the schedule has one).
+    /// Learning rate (the peak, where the schedule has one).
     pub learning_rate: f64,
     pub schedule: Schedule,
-    pub adam: Adam,
+    pub optimiser: Optimiser,
     /// Share of activations dropped, 0 to below 1. The paper's "p = 0.6" was TensorFlow's share to keep.
     pub dropout: f32,
+    /// ResNet50: the last scale of each block starts at 0, so that the block begins as its shortcut (Goyal et al. 2017).
+    pub zero_init_residual: bool,
     pub normalise: Normalisation,
     pub augment: Augment,
     /// Views of each test image whose probabilities are averaged: 1, or the 8 of turns and flips.
@@ -65,8 +70,9 @@ impl Default for Settings {
             batch: 64,
             learning_rate: 1e-3,
             schedule: Schedule::OneCycle,
-            adam: Adam::default(),
+            optimiser: Optimiser::default(),
             dropout: 0.4,
+            zero_init_residual: false,
             normalise: Normalisation::Channel,
             augment: Augment::default(),
             test_views: 1,
@@ -115,6 +121,9 @@ pub struct Record {
     pub settings: Recipe,
     /// Hashes of the manifest, the splits, and the preprocessed pictures or the features.
     pub inputs: BTreeMap<String, String>,
+    /// The weights that training started from; none where they were drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Init>,
 }
 
 impl Record {
@@ -123,7 +132,7 @@ impl Record {
     /// # Errors
     /// [`Error::Missing`] that lists the runs there are, [`Error::Format`] where it is of another version.
     pub fn read(ws: &Workspace, run: &str) -> Result<Record> {
-        let path = Files { dir: ws.run(run) }.record();
+        let path = ws.run(run).join("run.json");
         let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => {
                 let there = run_names(ws);
@@ -172,6 +181,10 @@ pub struct Plan {
     pub size_px: u32,
     /// Only these folds; all where empty.
     pub folds: Vec<u32>,
+    /// Not the folds, but one model on all images: to start other trainings from, or to predict new images with.
+    pub all: bool,
+    /// Weights to start from: `RUN`, `RUN:FOLD`, or a safetensors file.
+    pub init: Option<String>,
     /// Throw away a run of that name that had other settings or inputs.
     pub restart: bool,
     /// Every stage's resolved settings, kept as `pipeline.toml` beside the results: to read, and to run again.
@@ -187,6 +200,7 @@ pub struct Summary {
     pub model: String,
     /// Trainable parameters of a network.
     pub parameters: Option<usize>,
+    /// How many there are. As a fold's number below, it stands for the model of all images.
     pub folds: u32,
     /// Folds that were finished already.
     pub up_to_date: Vec<u32>,
@@ -200,7 +214,8 @@ pub struct Summary {
 
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let list = |folds: &[u32]| folds.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        let name = |fold: &u32| if *fold == self.folds { "all images".into() } else { fold.to_string() };
+        let list = |folds: &[u32]| folds.iter().map(name).collect::<Vec<_>>().join(", ");
         let parameters = self.parameters.map_or(String::new(), |n| format!(" ({n} parameters)"));
         writeln!(f, "run {}: {}{parameters} on {}, {} images", self.run, self.model, self.dataset, self.images)?;
         if !self.trained.is_empty() {
@@ -216,9 +231,10 @@ impl std::fmt::Display for Summary {
     }
 }
 
-/// A run's folder, by fold.
+/// A run's folder, by fold; the number of folds stands for the model of all images.
 struct Files {
     dir: PathBuf,
+    folds: u32,
 }
 
 impl Files {
@@ -226,7 +242,7 @@ impl Files {
         self.dir.join("run.json")
     }
     fn fold(&self, fold: u32) -> PathBuf {
-        self.dir.join(format!("fold-{fold:02}"))
+        if fold == self.folds { self.dir.join("all") } else { self.dir.join(format!("fold-{fold:02}")) }
     }
     fn checkpoint(&self, fold: u32) -> PathBuf {
         self.fold(fold).join("checkpoint.safetensors")
@@ -243,6 +259,9 @@ struct Data {
     splits: split::Splits,
     class_of: HashMap<String, Class>,
     record: Record,
+    /// Weights to start from, and what is to be said of them.
+    start: Option<Start>,
+    note: Option<String>,
 }
 
 impl Data {
@@ -250,6 +269,14 @@ impl Data {
         let splits = split::read(ws, dataset)?;
         let (manifest, _) = table::read_rows::<ManifestRow>(&ws.manifest(dataset), &MANIFEST)?;
         let pictures = Pictures::load(ws, dataset, plan.size_px)?;
+        let start = plan.init.as_deref().map(|asked| Start::find(ws, asked, &settings.model)).transpose()?;
+        let note = match &start {
+            Some(start) if !plan.all => {
+                let tested = manifest.iter().filter(|r| splits.fold_of.contains_key(&r.image_id));
+                start.check_leak(ws, &tested.cloned().collect::<Vec<_>>(), dataset)?
+            }
+            _ => None,
+        };
         let class_of = manifest.into_iter().filter_map(|r| Some((r.image_id, r.class?))).collect();
         let inputs = BTreeMap::from([
             ("manifest".into(), table::file_hash(&ws.manifest(dataset))?),
@@ -265,8 +292,9 @@ impl Data {
             size_px: Some(plan.size_px),
             settings: Recipe::Network(settings.clone()),
             inputs,
+            init: start.as_ref().map(|s| s.init.clone()),
         };
-        Ok(Self { settings: settings.clone(), pictures, splits, class_of, record })
+        Ok(Self { settings: settings.clone(), pictures, splits, class_of, record, start, note })
     }
 
     /// (image_id, row of the pictures, class) of a fold's images of one role; sorted by image_id.
@@ -298,6 +326,15 @@ impl Work {
         Ok(match recipe {
             Recipe::Network(settings) => Self::Network(Data::load(ws, dataset, settings, seed, plan)?),
             Recipe::Classical(settings) => {
+                for (key, asked) in [("all", plan.all), ("init", plan.init.is_some())] {
+                    if asked {
+                        return Err(Error::Setting {
+                            key: key.into(),
+                            expected: "a network: a classifier is fitted in seconds, and starts from nothing".into(),
+                            got: settings.model.clone(),
+                        });
+                    }
+                }
                 Self::Classical(classical::Data::load(ws, dataset, settings, seed, plan)?)
             }
         })
@@ -321,7 +358,8 @@ impl Work {
     fn epochs(&self, files: &Files, fold: u32, hash: &str) -> Result<Option<Vec<EpochRow>>> {
         match self {
             Self::Network(_) => Ok(checkpoint::meta(&files.checkpoint(fold))?
-                .filter(|m| m.run == hash && m.finished && files.predictions(fold).is_file())
+                .filter(|m| m.run == hash && m.finished)
+                .filter(|_| fold == files.folds || files.predictions(fold).is_file())
                 .map(|m| m.epochs)),
             Self::Classical(data) => Ok(data.finished(files, fold, hash).then(Vec::new)),
         }
@@ -337,8 +375,8 @@ pub fn run(ws: &Workspace, dataset: &str, recipe: &Recipe, plan: &Plan, ctx: &Co
     recipe.validate()?;
     let started = Instant::now();
     let work = Work::load(ws, dataset, recipe, ctx.seed, plan)?;
-    let files = Files { dir: ws.run(&plan.run) };
     let folds = work.record().folds;
+    let files = Files { dir: ws.run(&plan.run), folds };
     if let Some(wrong) = plan.folds.iter().find(|f| **f >= folds) {
         return Err(Error::Setting {
             key: "fold".into(),
@@ -346,30 +384,36 @@ pub fn run(ws: &Workspace, dataset: &str, recipe: &Recipe, plan: &Plan, ctx: &Co
             got: wrong.to_string(),
         });
     }
+    // What cannot be built does not claim the run's name.
+    let parameters = match &work {
+        Work::Network(data) => Some(build(data, 0)?.parameters()),
+        Work::Classical(_) => None,
+    };
     begin(&files, work.record(), plan)?;
+    if let Work::Network(Data { note: Some(note), .. }) = &work {
+        ctx.progress.log(note);
+    }
     let hash = work.record().hash();
-    let wanted: Vec<u32> = if plan.folds.is_empty() { (0..folds).collect() } else { plan.folds.clone() };
+    let wanted: Vec<u32> = match plan {
+        Plan { all: true, .. } => vec![folds],
+        Plan { folds: named, .. } if named.is_empty() => (0..folds).collect(),
+        Plan { folds: named, .. } => named.clone(),
+    };
     let finished = |fold: u32| -> Result<bool> { Ok(work.epochs(&files, fold, &hash)?.is_some()) };
     let mut up_to_date = Vec::new();
     let mut left = Vec::new();
     for fold in wanted {
         if finished(fold)? { up_to_date.push(fold) } else { left.push(fold) }
     }
-    let mut parameters = match &work {
-        Work::Network(data) if left.is_empty() => Some(build(data, 0)?.parameters()),
-        Work::Network(data) => Some(announce(data, &data.settings, &left, ctx)?),
-        Work::Classical(_) if left.is_empty() => None,
-        Work::Classical(data) => {
-            data.announce(&left, ctx);
-            None
-        }
-    };
+    match &work {
+        _ if left.is_empty() => {}
+        Work::Network(data) => announce(data, &data.settings, &left, ctx)?,
+        Work::Classical(data) => data.announce(&left, ctx),
+    }
     let mut trained = Vec::new();
     for fold in left {
         match &work {
-            Work::Network(data) => {
-                parameters = Some(train_fold(data, &data.settings, &files, fold, &hash, ctx)?);
-            }
+            Work::Network(data) => train_fold(data, &data.settings, &files, fold, &hash, ctx)?,
             Work::Classical(data) => data.train_fold(&files, fold, &hash, ctx)?,
         }
         trained.push(fold);
@@ -433,12 +477,19 @@ fn begin(files: &Files, record: &Record, plan: &Plan) -> Result<()> {
 fn build(data: &Data, fold: u32) -> Result<Box<dyn Model>> {
     let (settings, seed) = (&data.settings, &data.record.seed);
     let entry = models::find(&settings.model)?;
-    (entry.build)(data.pictures.size_px, *seed, u64::from(fold), Dropout { p: settings.dropout }, Vector::detect())
+    (entry.build)(&models::Spec {
+        size_px: data.pictures.size_px,
+        seed: *seed,
+        fold: fold.into(),
+        dropout: Dropout { p: settings.dropout },
+        optimiser: settings.optimiser,
+        zero_init_residual: settings.zero_init_residual,
+        vector: Vector::detect(),
+    })
 }
 
-/// Says what is ahead and how long it will take, from a few steps on a model that is thrown away; returns its number of
-/// parameters.
-fn announce(data: &Data, settings: &Settings, folds: &[u32], ctx: &Context) -> Result<usize> {
+/// Says what is ahead and how long it will take, from a few steps on a model that is thrown away.
+fn announce(data: &Data, settings: &Settings, folds: &[u32], ctx: &Context) -> Result<()> {
     let mut model = build(data, 0)?;
     let rows: Vec<usize> = data.rows(data.splits.train(folds[0]))?.iter().map(|r| r.1).take(settings.batch).collect();
     let labels = vec![0; rows.len()];
@@ -449,7 +500,7 @@ fn announce(data: &Data, settings: &Settings, folds: &[u32], ctx: &Context) -> R
         let start = Instant::now();
         let mut x = vec![0.0; rows.len() * data.pictures.size_px * data.pictures.size_px * 3];
         data.pictures.fill(&rows, |_| View::turned(5), &normalise, &mut x);
-        model.train(Batch { x, labels: &labels, keys: &keys }, settings.adam, t, 1e-6)?;
+        model.train(Batch { x, labels: &labels, keys: &keys }, t, 1e-6)?;
         best = best.min(start.elapsed());
     }
     let images: usize = folds.iter().map(|f| data.splits.train(*f).count()).sum();
@@ -466,12 +517,11 @@ fn announce(data: &Data, settings: &Settings, folds: &[u32], ctx: &Context) -> R
         crate::progress::human(seconds),
         rayon::current_num_threads(),
     ));
-    Ok(model.parameters())
+    Ok(())
 }
 
-/// Trains one fold from its checkpoint (or from the start) to the end and predicts its test images. Returns the
-/// model's number of parameters.
-fn train_fold(data: &Data, settings: &Settings, files: &Files, fold: u32, hash: &str, ctx: &Context) -> Result<usize> {
+/// Trains one fold from its checkpoint (or from the start) to the end and predicts its test images.
+fn train_fold(data: &Data, settings: &Settings, files: &Files, fold: u32, hash: &str, ctx: &Context) -> Result<()> {
     let record = &data.record;
     let train = data.rows(data.splits.train(fold))?;
     if train.is_empty() {
@@ -492,6 +542,11 @@ fn train_fold(data: &Data, settings: &Settings, files: &Files, fold: u32, hash: 
         }
         _ => {
             let rows: Vec<usize> = train.iter().map(|r| r.1).collect();
+            if let Some(start) = &data.start {
+                for note in start.apply(model.as_mut())? {
+                    ctx.progress.log(&format!("{}: {note}", start.init.from));
+                }
+            }
             Meta {
                 run: hash.into(),
                 model: settings.model.clone(),
@@ -506,7 +561,8 @@ fn train_fold(data: &Data, settings: &Settings, files: &Files, fold: u32, hash: 
     };
     let steps = train.len().div_ceil(settings.batch) as u64;
     let total = steps * u64::from(settings.epochs);
-    let what = format!("fold {fold} of {}", record.folds);
+    let whole = fold == record.folds;
+    let what = if whole { "all images".into() } else { format!("fold {fold} of {}", record.folds) };
     ctx.progress.begin(&what, Some(train.len() as u64 * u64::from(settings.epochs - meta.epoch)), "images");
     let ended = (|| {
         while meta.epoch < settings.epochs {
@@ -522,14 +578,16 @@ fn train_fold(data: &Data, settings: &Settings, files: &Files, fold: u32, hash: 
             ctx.progress.note(&format!("epoch {} loss {:.3}", row.epoch, row.train_loss));
             meta.epochs.push(row);
             if meta.epoch == settings.epochs {
-                let rows = predict_fold(data, settings, model.as_ref(), &meta)?;
-                let provenance = Provenance {
-                    stage: "train".into(),
-                    settings: serde_json::to_value(settings).expect("plain data"),
-                    seed: Some(record.seed),
-                    inputs: BTreeMap::from([("run".into(), hash.into())]),
-                };
-                table::write_rows(&files.predictions(fold), &PREDICTIONS, &provenance, &rows)?;
+                if !whole {
+                    let rows = predict_fold(data, settings, model.as_ref(), &meta)?;
+                    let provenance = Provenance {
+                        stage: "train".into(),
+                        settings: serde_json::to_value(settings).expect("plain data"),
+                        seed: Some(record.seed),
+                        inputs: BTreeMap::from([("run".into(), hash.into())]),
+                    };
+                    table::write_rows(&files.predictions(fold), &PREDICTIONS, &provenance, &rows)?;
+                }
                 meta.finished = true;
             }
             checkpoint::save(&path, model.as_ref(), &meta)?;
@@ -537,7 +595,7 @@ fn train_fold(data: &Data, settings: &Settings, files: &Files, fold: u32, hash: 
             log_time(&files.dir, fold, meta.epoch, train.len(), elapsed)?;
             ctx.progress.log(&format!("{line}, {:.0} images/s", train.len() as f64 / elapsed));
         }
-        Ok(model.parameters())
+        Ok(())
     })();
     ctx.progress.end();
     ended
@@ -569,7 +627,7 @@ fn train_epoch(
         data.pictures.fill(&rows, view, &meta.normalise, &mut x);
         let t = (epoch - 1) * steps + step as u64;
         rate = settings.schedule.rate(settings.learning_rate, t, total);
-        let done = model.train(Batch { x, labels: &labels, keys: &keys }, settings.adam, t + 1, rate)?;
+        let done = model.train(Batch { x, labels: &labels, keys: &keys }, t + 1, rate)?;
         loss += f64::from(done.loss) * rows.len() as f64;
         correct += done.correct;
         ctx.progress.advance(rows.len() as u64);

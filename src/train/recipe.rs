@@ -4,6 +4,7 @@
 use super::Settings;
 use crate::classical;
 use crate::error::Result;
+use crate::models::MODELS;
 use serde::{Deserialize, Serialize};
 
 /// How a model is trained.
@@ -52,6 +53,12 @@ impl Recipe {
             Self::Classical(settings) => settings.validate(),
         }
     }
+}
+
+/// A model's name in print; of another version's model, its name.
+pub fn title(model: &str) -> &str {
+    let network = MODELS.iter().find(|m| m.name == model).map(|m| m.title);
+    network.or(classical::find(model).map(|c| c.title)).unwrap_or(model)
 }
 
 #[cfg(test)]

@@ -1,0 +1,40 @@
+"""ResNet50 in PyTorch, channels last: medians as one JSON line. Arguments: threads."""
+
+import json
+import resource
+import sys
+
+import torch
+import torch.nn.functional as F
+import torchvision
+
+from timing import median
+
+torch.set_num_threads(int(sys.argv[1]))
+torch.manual_seed(0)
+model = torchvision.models.resnet50(num_classes=5).to(memory_format=torch.channels_last)
+sgd = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
+x = torch.randn(32, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+y = torch.randint(0, 5, (32,))
+
+
+def step():
+    sgd.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    sgd.step()
+
+
+def infer():
+    with torch.inference_mode():
+        return model(x).softmax(1)
+
+
+model.train()
+seconds = median(step, least=3)
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+model.eval()
+print(json.dumps({
+    "resnet50_step_b32_s": seconds,
+    "resnet50_infer_b32_images_per_s": 32 / median(infer, least=3),
+    "resnet50_memory_gib": memory,
+}))

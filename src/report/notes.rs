@@ -1,0 +1,186 @@
+//! What a table does not say: the lines below it.
+
+use super::runs::{Run, again};
+use super::thousands;
+use crate::class::Class;
+use crate::rows::IntervalRow;
+use crate::schema::MANIFEST;
+use crate::statistics::RESAMPLES;
+use crate::synth;
+use crate::table;
+use crate::train::{Recipe, Record};
+use crate::workspace::Workspace;
+
+/// Of the paper's Tables 3 and 4.
+pub const CUK: &str =
+    "The paper's figures are for its own CUK images, which are not public, and for folds that it does not list";
+/// Of the paper's Tables 5 and 6.
+pub const LISC: &str = "The paper's figures are for 254 cells of LISC, from 8 people, after 4,000 epochs; a class has about \
+                        4 to 6 test cells in a fold, and one cell moves a figure by 17 to 25 points";
+/// Of the paper's W-Net.
+pub const WNET_RECIPE: &str = "The paper leaves open whether p = 0.6 of dropout is kept or dropped, what \"normalising\" is, \
+                               and how pictures are resized";
+/// Of data without patients.
+pub const PATIENTS: &str = "No patient is named in the data: cells of one patient may stand in training and test folds";
+/// Of one training a fold.
+pub const SEED: &str = "One seed: how much another seed would change the figures is not in them";
+/// Of drawn cells.
+pub const DRAWN: &str = "These cells are drawn, not photographed: the figures say nothing about blood";
+
+/// Whether a data set's cells are drawn.
+pub fn is_drawn(ws: &Workspace, dataset: &str) -> bool {
+    ws.raw_dataset(dataset).join(synth::MARKER).exists()
+}
+
+/// "97.6 to 98.9".
+pub fn range(interval: &IntervalRow) -> String {
+    format!("{:.1} to {:.1}", 100.0 * interval.low, 100.0 * interval.high)
+}
+
+/// Below a table of one run: its data, its intervals, what its figures mean and cannot claim. `caveats` are of the paper's
+/// figures.
+pub fn of_run(ws: &Workspace, run: &Run, caveats: &[&str]) -> Vec<String> {
+    let record = &run.record;
+    let mut notes = data(run).to_vec();
+    notes.extend(intervals(ws, run));
+    notes.push(
+        "A cell is the share of the class's test images that were classified right (recall), which the paper calls \
+         accuracy; the last row is the mean over classes (balanced accuracy), the last column the mean over folds"
+            .into(),
+    );
+    if let Some(fewest) = run.fewest().filter(|n| *n < 20) {
+        let (points, s) = (100.0 / fewest as f64, if fewest == 1 { "" } else { "s" });
+        notes.push(format!(
+            "A class has as few as {fewest} test image{s} in a fold: one image is {points:.0} points there"
+        ));
+    }
+    let untested: Vec<&str> = run.untested().into_iter().map(Class::name).collect();
+    if !untested.is_empty() {
+        notes.push(format!(
+            "Some folds have no test image of {}: their last row is the mean over the other classes",
+            untested.join(", ")
+        ));
+    }
+    notes.extend(incomplete(ws, run));
+    notes.extend(init(record));
+    if is_drawn(ws, &record.dataset) {
+        notes.push(DRAWN.into());
+    }
+    if let (Recipe::Network(settings), Some(size_px)) = (&record.settings, record.size_px) {
+        notes.push(format!(
+        "This run: {} epochs, batch {}, {} of activations dropped, normalise {}, {} px; all settings are in its pipeline.toml",
+        settings.epochs,
+        settings.batch,
+        settings.dropout,
+        serde_json::to_value(settings.normalise).ok().as_ref().and_then(|v| v.as_str()).unwrap_or("-"),
+            size_px,
+        ));
+    }
+    notes.extend(caveats.iter().map(|c| c.to_string()));
+    let manifest = table::provenance(&ws.manifest(&record.dataset), &MANIFEST);
+    if manifest.is_ok_and(|made| !made.inputs.contains_key("check")) {
+        notes.push("Near copies were not looked for, and may stand in two folds".into());
+    }
+    notes.extend([PATIENTS.into(), SEED.into()]);
+    notes
+}
+
+fn data(run: &Run) -> [String; 2] {
+    let record = &run.record;
+    let counts = run.images();
+    let classes = ["NE", "EO", "BA", "LY", "MO"].iter().zip(counts).map(|(c, n)| format!("{c} {}", thousands(n)));
+    let percent = |metric: &str| run.value(None, metric, None).map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
+    [
+        format!(
+            "Data: {}, {} test images ({}); run {}, recipe {}, seed {}",
+            record.dataset,
+            thousands(counts.iter().sum()),
+            classes.collect::<Vec<_>>().join(", "),
+            run.name,
+            record.pipeline,
+            record.seed
+        ),
+        format!(
+            "Mean over folds: balanced accuracy {}, accuracy {}",
+            percent("balanced_accuracy"),
+            percent("accuracy")
+        ),
+    ]
+}
+
+/// The 95 % intervals, and what they are not.
+fn intervals(ws: &Workspace, run: &Run) -> Vec<String> {
+    let both = |method: &str| {
+        let of = |metric: &str| run.interval(metric, None, method);
+        Some((of("balanced_accuracy")?, of("accuracy")?))
+    };
+    let Some((balanced, plain)) = both("bootstrap") else {
+        let again = again(ws, &run.name, &run.record);
+        return vec![format!("No intervals: an earlier version evaluated this run. To add them: {again}")];
+    };
+    let mut notes = vec![format!(
+        "95 % intervals over images: balanced accuracy {} %, accuracy {} % (percentile bootstrap, {} resamples of the test \
+         images within fold and class; Efron & Tibshirani 1993)",
+        range(balanced),
+        range(plain),
+        thousands(RESAMPLES as u64)
+    )];
+    if plain.low == plain.high
+        && let Some(wilson) = run.interval("accuracy", None, "wilson")
+    {
+        notes.push(format!(
+            "No test image was classified wrong: resampling shows no width; Wilson's interval of accuracy is {} %",
+            range(wilson)
+        ));
+    }
+    if let Some((balanced, plain)) = both("corrected_t") {
+        notes.push(format!(
+            "95 % intervals over folds: balanced accuracy {} %, accuracy {} % (corrected resampled t, {} degrees of \
+             freedom: folds share training images; Nadeau & Bengio 2003)",
+            range(balanced),
+            range(plain),
+            balanced.units - 1
+        ));
+    }
+    let recall = |class: Class| {
+        let interval = run.interval("recall", Some(class), "wilson")?;
+        Some(format!("{} {}", class, range(interval)))
+    };
+    let recalls: Vec<String> = Class::ALL.into_iter().filter_map(recall).collect();
+    notes.push(format!("95 % intervals of recall, all folds together (Wilson 1927), %: {}", recalls.join(", ")));
+    notes.push(
+        "The intervals take images as independent, which cells of one patient or frame are not, and know nothing of other \
+         seeds or laboratories: what is not known is more than they say"
+            .into(),
+    );
+    notes
+}
+
+/// The weights that a run started from, and whether they may have seen its test images.
+pub fn init(record: &Record) -> Option<String> {
+    let init = record.init.as_ref()?;
+    let fold = init.fold.map_or("a model of all of it".into(), |fold| format!("its fold {fold}"));
+    Some(match init.dataset.as_deref() {
+        Some(same) if same == record.dataset => format!(
+            "LEAK: training started from {}, trained on this very data set: it may have seen the test images",
+            init.from
+        ),
+        Some(other) => format!("Training started from {}, trained on {other} ({fold})", init.from),
+        None => format!(
+            "Training started from {}; what it was trained on is not known, and may include the test images",
+            init.from
+        ),
+    })
+}
+
+/// Which folds a run still lacks.
+pub fn incomplete(ws: &Workspace, run: &Run) -> Option<String> {
+    let missing: Vec<String> = run.missing().iter().map(u32::to_string).collect();
+    (!missing.is_empty()).then(|| {
+        format!(
+            "INCOMPLETE: fold {} not trained yet; means are over the others. Run: {}",
+            missing.join(", "),
+            again(ws, &run.name, &run.record)
+        )
+    })
+}

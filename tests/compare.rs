@@ -1,0 +1,149 @@
+//! `wbc compare`: two runs on the same test images.
+
+use crate::common::Workdir;
+use wbc::class::Class;
+use wbc::train::Record;
+
+fn compare(w: &Workdir, first: &str, second: &str) -> serde_json::Value {
+    serde_json::from_str(&w.wbc(&["compare", first, second, "--json"]).ok().stdout).unwrap()
+}
+
+fn near(value: &serde_json::Value, expected: f64) {
+    let value = value.as_f64().unwrap();
+    assert!((value - expected).abs() < 1e-9, "{value} and {expected}");
+}
+
+/// Wrong: monocyte 0 of every fold.
+fn better(_: u32, class: Class, i: u32) -> Option<bool> {
+    Some(class != Class::Monocyte || i > 0)
+}
+
+/// Wrong: monocytes 1 and 2 of every fold, neutrophils 0 to `fold`.
+fn worse(fold: u32, class: Class, i: u32) -> Option<bool> {
+    Some(match class {
+        Class::Monocyte => !(1..=2).contains(&i),
+        Class::Neutrophil => i > fold,
+        _ => true,
+    })
+}
+
+#[test]
+fn the_figures_are_those_of_scipy_and_statsmodels() {
+    let w = Workdir::new("compare");
+    w.untrained_run("good", |_| (), better);
+    w.untrained_run("bad", |r: &mut Record| r.seed = 7, worse);
+    let c = compare(&w, "good", "bad");
+    assert_eq!((c["dataset"].as_str(), c["images"].as_u64()), (Some("d"), Some(120)));
+    // Alone right: good 4 x 2 monocytes and 1 + 2 + 3 + 4 neutrophils, bad 4 monocytes.
+    assert_eq!(c["outcomes"], serde_json::json!({"both": 98, "first_only": 18, "second_only": 4, "neither": 0}));
+    // from statsmodels.stats.contingency_tables import mcnemar  # 0.15
+    // from scipy.stats import binom; mcnemar([[98, 18], [4, 0]], exact=True).pvalue, and minus binom.pmf(4, 22, 0.5)
+    near(&c["mcnemar"]["exact_p"], 0.004343509674072266);
+    near(&c["mcnemar"]["mid_p"], 0.0025994777679443338);
+    near(&c["mcnemar"]["odds_ratio"], 4.5);
+    // d = accuracies' differences (good - bad), fold by fold: (2 + f + 1 - 1) / 30 = [2, 3, 4, 5] / 30
+    // t = d.mean() / (d.std(ddof=1) * sqrt(1/4 + 1/3)); p = 2 * scipy.stats.t.sf(t, 3)
+    let accuracy = &c["over_folds"][1];
+    assert_eq!(accuracy["metric"], "accuracy");
+    near(&accuracy["corrected_t"]["t"], 3.5496478698597698);
+    near(&accuracy["corrected_t"]["p"], 0.038100267713287575);
+    // scipy.stats.wilcoxon(d, zero_method="wilcox", method="exact").pvalue
+    near(&accuracy["wilcoxon"]["p"], 0.125);
+    let score = |metric: &str, class: Option<&str>| {
+        let mut scores = c["scores"].as_array().unwrap().iter();
+        scores.find(|s| s["metric"] == metric && s["class"].as_str() == class).unwrap().clone()
+    };
+    for (metric, class, difference) in [
+        ("accuracy", None, 3.5 / 30.0),
+        ("balanced_accuracy", None, 3.5 / 30.0),
+        ("recall", Some("neutrophil"), 2.5 / 6.0),
+        ("recall", Some("monocyte"), 1.0 / 6.0),
+        ("recall", Some("basophil"), 0.0),
+    ] {
+        let score = score(metric, class);
+        near(&score["difference"], difference);
+        match class {
+            Some("basophil") => assert!(score["interval"].is_null(), "no image tells the two apart: {score}"),
+            _ => assert!(
+                score["interval"]["low"].as_f64().unwrap() < difference
+                    && difference < score["interval"]["high"].as_f64().unwrap(),
+                "{score}"
+            ),
+        }
+    }
+    let words = c["conclusion"].as_str().unwrap();
+    assert!(words.starts_with("good alone is right on 18 images, bad alone on 4."), "{words}");
+    assert!(words.contains("what a seed does, not a better model"), "{words}");
+
+    // The other way round is the same comparison.
+    let back = compare(&w, "bad", "good");
+    assert_eq!(back["mcnemar"]["mid_p"], c["mcnemar"]["mid_p"]);
+    near(&back["over_folds"][1]["corrected_t"]["t"], -3.5496478698597698);
+    assert!(back["conclusion"].as_str().unwrap().starts_with("good alone is right on 18 images"));
+
+    let text = w.wbc(&["compare", "good", "bad", "--threads", "1"]).ok().stdout;
+    for said in ["18 : 4", "+11.67", "In words: good alone", "Nadeau & Bengio 2003", "good right"] {
+        assert!(text.contains(said), "{said} not in\n{text}");
+    }
+    let again = w.wbc(&["compare", "good", "bad", "--threads", "2"]).ok().stdout;
+    assert_eq!(text, again, "threads change nothing");
+    for file in ["compare-good-vs-bad.md", "compare-good-vs-bad.tex", "compare-good-vs-bad-scores.csv"] {
+        assert!(w.path("reports").join(file).is_file(), "{file}");
+    }
+    let tests = std::fs::read_to_string(w.path("reports/compare-good-vs-bad-tests.csv")).unwrap();
+    assert_eq!(tests.lines().count(), 1 + 2 + 4, "{tests}");
+}
+
+#[test]
+fn runs_that_tested_other_images_are_refused_and_it_says_why() {
+    let w = Workdir::new("refused");
+    w.untrained_run("one", |_| (), better);
+    w.untrained_run("elsewhere", |r| r.dataset = "e".into(), better);
+    w.untrained_run("halves", |r| r.folds = 2, better);
+    w.untrained_run("resplit", |r| drop(r.inputs.insert("splits".into(), "two".into())), better);
+    w.untrained_run("early", |_| (), |fold, class, i| better(fold, class, i).filter(|_| fold < 2));
+    w.untrained_run("late", |_| (), |fold, class, i| better(fold, class, i).filter(|_| fold >= 2));
+    w.untrained_run("fewer", |_| (), |fold, class, i| better(fold, class, i).filter(|_| i < 5));
+    w.untrained_run("others", |_| (), |fold, class, i| better(fold, class, i).filter(|_| fold > 0 || i > 0));
+    for (other, why) in [
+        ("one", "the same run twice"),
+        ("elsewhere", "one data set, found d and e"),
+        ("halves", "as many folds, found 4 and 2"),
+        ("resplit", "one split, found splits.parquet one and two"),
+        ("fewer", "test images: expected 120"),
+        ("none", "There are: early"),
+    ] {
+        let run = w.wbc(&["compare", "one", other]).exits(2);
+        assert!(run.stderr.contains(why), "{why} not in {}", run.stderr);
+        assert!(!run.stderr.contains("panicked"));
+    }
+    let run = w.wbc(&["compare", "early", "late"]).exits(2);
+    assert!(run.stderr.contains("a fold that both have finished, found fold 0, 1 of early and fold 2, 3 of late"));
+    // Folds that one run alone has are left out, and named.
+    let c = compare(&w, "one", "early");
+    assert_eq!((c["images"].as_u64(), c["folds"].as_array().unwrap().len()), (Some(60), 2));
+    assert_eq!(c["left_out"][0], serde_json::json!({"fold": 2, "missing_in": "early"}));
+    assert!(c["notes"].to_string().contains("INCOMPLETE: fold 2, 3 left out, not finished in early"));
+    assert!(c["conclusion"].as_str().unwrap().starts_with("Both runs are right on the same 58 of 60 images"));
+}
+
+#[test]
+fn predictions_are_joined_by_name_not_by_place() {
+    use wbc::rows::PredictionRow;
+    use wbc::schema::PREDICTIONS;
+    use wbc::table;
+    let w = Workdir::new("joined");
+    w.untrained_run("one", |_| (), better);
+    w.untrained_run("two", |r| r.seed = 1, worse);
+    let before = compare(&w, "one", "two");
+    let path = w.workspace().run("two").join("predictions.parquet");
+    let (mut rows, made) = table::read_rows::<PredictionRow>(&path, &PREDICTIONS).unwrap();
+    rows.reverse();
+    table::write_rows(&path, &PREDICTIONS, &made, &rows).unwrap();
+    assert_eq!(compare(&w, "one", "two"), before);
+    rows[0].truth = Class::Neutrophil;
+    table::write_rows(&path, &PREDICTIONS, &made, &rows).unwrap();
+    let run = w.wbc(&["compare", "one", "two"]).exits(2);
+    assert!(run.stderr.contains("d/monocyte/3-5: expected a monocyte of fold 3"), "{}", run.stderr);
+    assert!(run.stderr.contains("found a neutrophil of fold 3"), "{}", run.stderr);
+}

@@ -1,0 +1,208 @@
+//! `wbc train --all` and `--init`: one model on all images, and trainings that start from other weights.
+
+use crate::common::{Run, Workdir};
+use wbc::train::{Record, checkpoint};
+
+const TINY: &str = r#"
+name = "tiny"
+[split]
+folds = 3
+[preprocess]
+size_px = 32
+[train]
+epochs = 2
+batch = 16
+"#;
+
+const RESNET: &str = r#"
+name = "tiny-resnet"
+[split]
+folds = 3
+[preprocess]
+size_px = 32
+[train]
+model = "resnet50"
+epochs = 2
+batch = 8
+learning_rate = 0.01
+dropout = 0.0
+[train.optimiser]
+kind = "sgd"
+"#;
+
+/// Two data sets of different cells: `a`, and `b` with another seed.
+fn drawn(name: &str) -> Workdir {
+    let w = Workdir::new(name);
+    w.write("tiny.toml", TINY);
+    w.write("resnet.toml", RESNET);
+    for (data, seed) in [("a", "1"), ("b", "2")] {
+        w.wbc(&["synth", "--images", "8,8,8,8,8", "--name", data, "--seed", seed]).ok();
+        w.wbc(&["ingest", "--dataset", data]);
+        w.wbc(&["split", "--stratified", "--dataset", data, "--pipeline", "tiny.toml"]).ok();
+    }
+    w
+}
+
+fn train(w: &Workdir, arguments: &[&str]) -> Run {
+    w.wbc(&[&["train", "--pipeline", "tiny.toml"], arguments].concat())
+}
+
+#[test]
+fn a_run_starts_from_a_model_of_all_images() {
+    let w = drawn("init");
+    let refused = train(&w, &["--dataset", "b", "--init", "a-wnet-tiny"]).exits(2).stderr;
+    assert!(refused.contains("a-wnet-tiny"), "{refused}");
+    let all = train(&w, &["--dataset", "a", "--all"]).ok();
+    assert!(all.stdout.contains("trained: fold all images") && !all.stdout.contains("balanced"), "{}", all.stdout);
+    assert!(train(&w, &["--dataset", "a", "--all"]).ok().stdout.contains("up to date: fold all images"));
+    let whole = w.path("data/runs/a-wnet-tiny/all/checkpoint.safetensors");
+    let meta = checkpoint::meta(&whole).unwrap().unwrap();
+    assert!(meta.finished && meta.fold == 3 && meta.epochs[0].images == 40, "{meta:?}");
+    // The folds of that run are trained beside it, and take nothing from it.
+    let refused = train(&w, &["--dataset", "b", "--init", "a-wnet-tiny:1"]).exits(2).stderr;
+    assert!(refused.contains("--fold 1"), "{refused}");
+
+    train(&w, &["--dataset", "b", "--init", "a-wnet-tiny"]).ok();
+    let run = "b-wnet-tiny-from-a-wnet-tiny";
+    let record = Record::read(&w.workspace(), run).unwrap();
+    let init = record.init.unwrap();
+    assert_eq!((init.from.as_str(), init.fold, init.dataset.as_deref()), ("a-wnet-tiny", None, Some("a")));
+    let table = w.wbc(&["report", "--table", "6", "--dataset", "b"]).ok().stdout;
+    assert!(table.contains("a-wnet-tiny"), "{table}");
+    // From the same weights as a file, the result is the same; from drawn ones it is another.
+    train(&w, &["--dataset", "b", "--init", whole.to_str().unwrap(), "--run", "file"]).ok();
+    train(&w, &["--dataset", "b", "--run", "fresh"]).ok();
+    let predictions = |run: &str| {
+        let path = w.path("data/runs").join(run).join("predictions.parquet");
+        wbc::table::read_rows::<wbc::rows::PredictionRow>(&path, &wbc::schema::PREDICTIONS).unwrap().0
+    };
+    assert_eq!(predictions(run), predictions("file"));
+    assert_ne!(predictions(run), predictions("fresh"));
+    // Other weights under the same name are another experiment.
+    let refused = train(&w, &["--dataset", "b", "--run", "fresh", "--init", "a-wnet-tiny"]).exits(2).stderr;
+    assert!(refused.contains("other settings") || refused.contains("--restart"), "{refused}");
+}
+
+#[test]
+fn weights_that_saw_a_test_image_are_refused() {
+    let w = drawn("leak");
+    train(&w, &["--dataset", "a", "--all"]).ok();
+    let refused = train(&w, &["--dataset", "a", "--run", "again", "--init", "a-wnet-tiny"]).exits(2).stderr;
+    assert!(refused.contains("40 of them among what a-wnet-tiny was trained on"), "{refused}");
+    // One copied picture among others suffices.
+    let copied = walkdir::WalkDir::new(w.path("data/raw/a")).sort_by_file_name().into_iter().map(Result::unwrap);
+    let copied = copied.filter(|e| e.file_type().is_file()).last().unwrap();
+    let class = copied.path().parent().unwrap().file_name().unwrap();
+    std::fs::copy(copied.path(), w.path("data/raw/b").join(class).join("copied.jpg")).unwrap();
+    w.wbc(&["ingest", "--dataset", "b"]);
+    w.wbc(&["split", "--stratified", "--dataset", "b", "--pipeline", "tiny.toml"]).ok();
+    let refused = train(&w, &["--dataset", "b", "--init", "a-wnet-tiny"]).exits(2).stderr;
+    assert!(refused.contains("1 of them among") && refused.contains("copied.jpg"), "{refused}");
+}
+
+/// A resumed fold of ResNet50, running means and momentum and all, ends at the same bytes.
+#[test]
+fn resnet50_is_trained_stopped_and_resumed_to_the_same_bytes() {
+    let w = drawn("resnet");
+    let run = |name: &str, epochs: &str| {
+        w.wbc(&[
+            "train",
+            "--pipeline",
+            "resnet.toml",
+            "--dataset",
+            "a",
+            "--fold",
+            "1",
+            "--run",
+            name,
+            "--epochs",
+            epochs,
+            "--threads",
+            if name == "straight" { "1" } else { "2" },
+        ])
+    };
+    let done = run("straight", "2").ok();
+    assert!(done.stdout.contains("23544837 parameters"), "{}", done.stdout);
+    let checkpoint = |name: &str| w.path("data/runs").join(name).join("fold-01/checkpoint.safetensors");
+    // Stopped after the first epoch: what a killed run leaves, made by putting its record's hash under a longer run's.
+    let mut child = w
+        .command(&["train", "--pipeline", "resnet.toml", "--dataset", "a", "--fold", "1", "--run", "stopped"])
+        .spawn()
+        .unwrap();
+    for _ in 0..600 {
+        if checkpoint("stopped").is_file() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    run("stopped", "2").ok();
+    let bytes =
+        |name: &str, file: &str| std::fs::read(w.path("data/runs").join(name).join("fold-01").join(file)).unwrap();
+    for file in ["checkpoint.safetensors", "predictions.parquet"] {
+        assert!(bytes("straight", file) == bytes("stopped", file), "{file} differs");
+    }
+    // A model that has no dropout, and an optimiser that a model has not, are refused by name.
+    w.write("wrong.toml", RESNET.replace("dropout = 0.0", "dropout = 0.4"));
+    let refused = w.wbc(&["train", "--pipeline", "wrong.toml", "--dataset", "a", "--run", "x"]).exits(2).stderr;
+    assert!(refused.contains("train.dropout"), "{refused}");
+    w.write("wrong.toml", TINY.to_string() + "[train.optimiser]\nkind = \"sgd\"\n");
+    let refused = w.wbc(&["train", "--pipeline", "wrong.toml", "--dataset", "a", "--run", "x"]).exits(2).stderr;
+    assert!(refused.contains("train.optimiser"), "{refused}");
+}
+
+/// A safetensors file as PyTorch writes it: other axes, no biases, another number of classes.
+#[test]
+fn resnet50_starts_from_pytorchs_weights() {
+    use safetensors::tensor::{Dtype, TensorView};
+    let w = drawn("pytorch");
+    let spec = wbc::models::Spec {
+        size_px: 32,
+        seed: 9,
+        fold: 0,
+        dropout: wbc::nn::kernel::Dropout { p: 0.0 },
+        optimiser: wbc::nn::optim::Optimiser::Sgd(Default::default()),
+        zero_init_residual: false,
+        vector: wbc::nn::kernel::Vector::detect(),
+    };
+    let model = (wbc::models::find("resnet50").unwrap().build)(&spec).unwrap();
+    let mut arrays: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+    for array in model.state(false) {
+        let bytes = (array.bytes)();
+        match (array.name.as_str(), array.shape.as_slice()) {
+            (name, _) if name.ends_with(".bias") && (name.contains("conv") || name.contains("downsample.0")) => {}
+            ("fc.weight", _) => arrays.push((array.name, vec![1000, 2048], vec![0; 1000 * 2048 * 4])),
+            ("fc.bias", _) => arrays.push((array.name, vec![1000], vec![0; 4000])),
+            (_, &[kh, kw, c_in, c_out]) => {
+                let mut turned = vec![0u8; bytes.len()];
+                for (at, value) in bytes.chunks_exact(4).enumerate() {
+                    let (o, i, tap) = (at % c_out, at / c_out % c_in, at / c_out / c_in);
+                    turned[((o * c_in + i) * kh * kw + tap) * 4..][..4].copy_from_slice(value);
+                }
+                arrays.push((array.name, vec![c_out, c_in, kh, kw], turned));
+            }
+            _ => arrays.push((array.name, array.shape.clone(), bytes)),
+        }
+    }
+    let views = arrays.iter().map(|(n, s, b)| (n.clone(), TensorView::new(Dtype::F32, s.clone(), b).unwrap()));
+    let path = w.path("timm.safetensors");
+    safetensors::serialize_to_file(views, None, &path).unwrap();
+    let init = ["train", "--pipeline", "resnet.toml", "--dataset", "a", "--fold", "0", "--init", "timm.safetensors"];
+    let log = w.wbc(&[&init[..], &["--learning-rate", "1e-30", "--epochs", "1", "--run", "timm"]].concat()).ok().stderr;
+    for said in ["1000 classes, not 5", "no biases", "yours to know"] {
+        assert!(log.contains(said), "{said} not in {log}");
+    }
+    // With next to no learning rate the weights are still the file's.
+    let bytes = std::fs::read(w.path("data/runs/timm/fold-00/checkpoint.safetensors")).unwrap();
+    let found = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    for array in model.state(false) {
+        if array.name.contains("layer2.0.conv2.weight") || array.name == "layer1.0.downsample.0.weight" {
+            assert!(found.tensor(&array.name).unwrap().data() == (array.bytes)(), "{}", array.name);
+        }
+    }
+    // A file that lacks what it must have is named, with the array.
+    std::fs::write(w.path("broken.safetensors"), b"no tensors").unwrap();
+    let broken = w.wbc(&["train", "--pipeline", "resnet.toml", "--dataset", "a", "--init", "broken.safetensors"]);
+    assert!(broken.exits(2).stderr.contains("broken.safetensors"));
+}
