@@ -101,7 +101,8 @@ impl Mask {
         let (mut roots, mut starts) = (Vec::with_capacity(width), Vec::with_capacity(width));
         for y in 0..height {
             let f = |x: usize| down[y * width + x].pow(2);
-            (roots.clear(), starts.clear());
+            roots.clear();
+            starts.clear();
             for x in (0..width).filter(|x| down[y * width + x] < FAR) {
                 let mut start = 0;
                 while let Some(&root) = roots.last() {
@@ -113,10 +114,12 @@ impl Mask {
                     if start > *starts.last().expect("as many as roots") {
                         break;
                     }
-                    (roots.pop(), starts.pop());
+                    roots.pop();
+                    starts.pop();
                     start = 0;
                 }
-                (roots.push(x), starts.push(start.max(0)));
+                roots.push(x);
+                starts.push(start.max(0));
             }
             let mut k = 0;
             for x in 0..if roots.is_empty() { 0 } else { width } {
