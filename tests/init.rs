@@ -124,7 +124,7 @@ fn resnet50_is_trained_stopped_and_resumed_to_the_same_bytes() {
     let done = run("straight", "2").ok();
     assert!(done.stdout.contains("23544837 parameters"), "{}", done.stdout);
     let checkpoint = |name: &str| w.path("data/runs").join(name).join("fold-01/checkpoint.safetensors");
-    // Stopped after the first epoch: what a killed run leaves, made by putting its record's hash under a longer run's.
+    // Killed as soon as there is a checkpoint.
     let mut child = w
         .command(&["train", "--pipeline", "resnet.toml", "--dataset", "a", "--fold", "1", "--run", "stopped"])
         .spawn()

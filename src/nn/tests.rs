@@ -2,17 +2,11 @@
 
 use super::fused::{Drop, SharedWeight};
 use super::kernel::{Dropout, Tiled, Vector};
-use super::{Shape4, composed, fused};
+use super::{Shape4, composed, drawn, fused};
 use crate::seed;
 use dfdx::prelude::*;
-use rand::Rng;
 
 type Flat = (usize, usize);
-
-fn drawn(len: usize, item: u64) -> Vec<f32> {
-    let mut rng = seed::rng(7, "test", 0, 0, item);
-    (0..len).map(|_| rng.next_u32() as f32 / u32::MAX as f32 * 2.0 - 1.0).collect()
-}
 
 fn assert_close(what: &str, a: &[f32], b: &[f32]) {
     assert_eq!(a.len(), b.len(), "{what}");

@@ -571,13 +571,7 @@ impl Outer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seed;
-    use rand::Rng;
-
-    fn drawn(len: usize, item: u64) -> Vec<f32> {
-        let mut rng = seed::rng(7, "test", 0, 0, item);
-        (0..len).map(|_| rng.next_u32() as f32 / u32::MAX as f32 * 2.0 - 1.0).collect()
-    }
+    use crate::nn::drawn;
 
     /// Calls with (image, input offset, weight offset of the filters' row, output offset) of every tap of every pixel.
     fn taps(conv: Convolution, n: usize, mut each: impl FnMut(usize, usize, usize)) {

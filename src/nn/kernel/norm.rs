@@ -323,13 +323,7 @@ pub fn mean_pool_backward(dy: &[f32], pixels: usize, c: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seed;
-    use rand::Rng;
-
-    fn drawn(len: usize, item: u64) -> Vec<f32> {
-        let mut rng = seed::rng(7, "test", 0, 0, item);
-        (0..len).map(|_| rng.next_u32() as f32 / u32::MAX as f32 * 2.0 - 1.0).collect()
-    }
+    use crate::nn::drawn;
 
     /// `sum(weigh * relu(batch_norm(z)))` in double precision.
     fn loss(z: &[f64], gamma: &[f64], beta: &[f64], weigh: &[f32], relu: bool) -> f64 {
