@@ -133,14 +133,19 @@ fn what_is_fitted_and_chosen_does_not_see_the_test_cells() {
     let train = |run: &str| w.wbc(&["train", "--pipeline", &pipeline, "--run", run, "--fold", "0"]).ok();
     train("before");
     let path = w.path("data/d/features.parquet");
-    let tested: BTreeSet<String> =
-        wbc::split::read(&w.workspace(), "d").unwrap().test(0).map(String::from).collect();
+    let tested: BTreeSet<String> = wbc::split::read(&w.workspace(), "d").unwrap().test(0).map(String::from).collect();
     let mut batches = Vec::new();
     let made = table::read_batches(&path, &FEATURES, |batch| {
         let ids = batch.column(0).as_string::<i32>();
         let spoilt = |column: &ArrayRef| -> ArrayRef {
             let values = column.as_primitive::<Float64Type>();
-            let value = |i: usize| if tested.contains(ids.value(i)) { Some(1e6 + i as f64) } else { values.is_valid(i).then(|| values.value(i)) };
+            let value = |i: usize| {
+                if tested.contains(ids.value(i)) {
+                    Some(1e6 + i as f64)
+                } else {
+                    values.is_valid(i).then(|| values.value(i))
+                }
+            };
             Arc::new((0..values.len()).map(value).collect::<Float64Array>())
         };
         let columns = std::iter::once(batch.column(0).clone()).chain(batch.columns()[1..].iter().map(spoilt));

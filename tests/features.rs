@@ -96,14 +96,19 @@ fn an_unreadable_image_is_reported_and_the_rest_goes_on() {
     w.write(format!("data/raw/d/{}", row.path), picture("a.jpg", 9, 360, 361));
     std::fs::remove_file(w.path("data/d/features.parquet")).unwrap();
     let run = w.wbc(&["features"]).exits(2);
-    assert!(run.stderr.contains("changed since it was ingested") && run.stderr.contains("wbc ingest"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("changed since it was ingested") && run.stderr.contains("wbc ingest"),
+        "{}",
+        run.stderr
+    );
     assert!(!w.path("data/d/features.parquet").exists());
 }
 
 #[test]
 fn a_picture_without_a_cell_has_a_row_of_nulls() {
     let w = drawn("features-empty", "10");
-    let red = image::RgbImage::from_fn(360, 361, |x, _| image::Rgb(if x % 90 < 40 { [215, 160, 165] } else { [220; 3] }));
+    let red =
+        image::RgbImage::from_fn(360, 361, |x, _| image::Rgb(if x % 90 < 40 { [215, 160, 165] } else { [220; 3] }));
     red.save(w.path("data/raw/d/neutrophil/empty.png")).unwrap();
     w.wbc(&["ingest", "--no-check"]).ok();
     let run = w.wbc(&["features"]).ok();
@@ -138,9 +143,8 @@ fn real_cells_are_segmented_as_experts_do() {
         let image = entry.unwrap().path();
         let picture = decoded(&image);
         let mask = decoded(&source.join("masks").join(image.file_name().unwrap()).with_extension("png"));
-        let truth = |above: u8| {
-            Mask::new(mask.width_px as usize, mask.height_px as usize, |i| mask.pixels[i * 3] > above)
-        };
+        let truth =
+            |above: u8| Mask::new(mask.width_px as usize, mask.height_px as usize, |i| mask.pixels[i * 3] > above);
         let cell = segment::cell(&picture).unwrap_or_else(|| panic!("no cell in {}", image.display()));
         nuclei.push(dice(&cell.nucleus, &truth(200)));
         cells.push(dice(&cell.whole, &truth(64)));

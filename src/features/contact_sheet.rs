@@ -60,7 +60,7 @@ fn outline(drawn: &mut RgbImage, mask: &Mask, times: usize, colour: image::Rgb<u
     for y in 0..height {
         for x in (0..width).filter(|x| on(*x, y)) {
             let inner = x > 0 && y > 0 && x + 1 < width && y + 1 < height;
-            if !inner || !(on(x - 1, y) && on(x + 1, y) && on(x, y - 1) && on(x, y + 1)) {
+            if !(inner && on(x - 1, y) && on(x + 1, y) && on(x, y - 1) && on(x, y + 1)) {
                 drawn.put_pixel(x as u32, y as u32, colour);
             }
         }

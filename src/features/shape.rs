@@ -43,7 +43,7 @@ impl Shape {
         // Whole numbers: the order of the pixels does not matter.
         let sum = |of: &dyn Fn(i64, i64) -> i64| {
             let place = |i: usize| ((i % mask.width_px) as i64, (i / mask.width_px) as i64);
-            mask.pixels().map(|i| place(i)).map(|(x, y)| of(x, y)).sum::<i64>() as f64
+            mask.pixels().map(place).map(|(x, y)| of(x, y)).sum::<i64>() as f64
         };
         let centre = (sum(&|x, _| x) / area, sum(&|_, y| y) / area);
         let moment = |of: &dyn Fn(i64, i64) -> i64, mean: f64| sum(of) / area - mean;

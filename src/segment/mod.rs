@@ -324,9 +324,8 @@ mod tests {
     /// A cell of 45 px around a place, its nucleus of 28 px a little off its middle, plasma around, and red cells, one
     /// of which touches it: red, green, blue of PBC's stain.
     fn drawn(side: usize, x: f64, y: f64, towards: f64) -> (Rgb, Mask, Mask) {
-        let within = |i: usize, (u, v): (f64, f64), radius: f64| {
-            ((i % side) as f64 - u).hypot((i / side) as f64 - v) <= radius
-        };
+        let within =
+            |i: usize, (u, v): (f64, f64), radius: f64| ((i % side) as f64 - u).hypot((i / side) as f64 - v) <= radius;
         let at = |angle: f64, away: f64| (x + away * angle.cos(), y + away * angle.sin());
         let nucleus = Mask::new(side, side, |i| within(i, at(towards, 8.0), 28.0));
         let whole = Mask::new(side, side, |i| within(i, (x, y), 45.0));
@@ -360,7 +359,7 @@ mod tests {
         /// Wherever the cell is and wherever its nucleus and the red cells are: it is found, and a turned picture gives
         /// the same, turned.
         #[test]
-        fn a_cell_is_found_and_turns_with_its_picture(x in 95.0..125.0f64, y in 95.0..125.0f64, towards in 0.0..6.28f64) {
+        fn a_cell_is_found_and_turns_with_its_picture(x in 95.0..125.0f64, y in 95.0..125.0f64, towards in 0.0..std::f64::consts::TAU) {
             let (picture, nucleus, whole) = drawn(220, x, y, towards);
             let cell = cell(&picture).unwrap();
             prop_assert!(dice(&cell.nucleus, &nucleus) > 0.95, "{}", dice(&cell.nucleus, &nucleus));

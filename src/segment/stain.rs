@@ -49,8 +49,8 @@ impl Stain {
         let bright = quantile_of(1, 1.0 - GLARE_SHARE, &inside)? * PLASMA_SHARE;
         let is_plasma = |i: usize| inside(i) && grey(1, i) >= bright;
         let mut plasma = [0.0; 3];
-        for c in 0..3 {
-            plasma[c] = quantile_of(c, 0.5, &is_plasma)?;
+        for (c, plasma) in plasma.iter_mut().enumerate() {
+            *plasma = quantile_of(c, 0.5, &is_plasma)?;
         }
         // One grey level more on both sides: black has a logarithm too.
         let density: Vec<[f32; 3]> = (0..pixels.len())

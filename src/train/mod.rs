@@ -317,14 +317,14 @@ impl Data {
 
 /// What a run trains, and on what.
 enum Work {
-    Network(Data),
-    Classical(classical::Data),
+    Network(Box<Data>),
+    Classical(Box<classical::Data>),
 }
 
 impl Work {
     fn load(ws: &Workspace, dataset: &str, recipe: &Recipe, seed: u64, plan: &Plan) -> Result<Self> {
         Ok(match recipe {
-            Recipe::Network(settings) => Self::Network(Data::load(ws, dataset, settings, seed, plan)?),
+            Recipe::Network(settings) => Self::Network(Box::new(Data::load(ws, dataset, settings, seed, plan)?)),
             Recipe::Classical(settings) => {
                 for (key, asked) in [("all", plan.all), ("init", plan.init.is_some())] {
                     if asked {
@@ -335,7 +335,7 @@ impl Work {
                         });
                     }
                 }
-                Self::Classical(classical::Data::load(ws, dataset, settings, seed, plan)?)
+                Self::Classical(Box::new(classical::Data::load(ws, dataset, settings, seed, plan)?))
             }
         })
     }
@@ -390,8 +390,8 @@ pub fn run(ws: &Workspace, dataset: &str, recipe: &Recipe, plan: &Plan, ctx: &Co
         Work::Classical(_) => None,
     };
     begin(&files, work.record(), plan)?;
-    if let Work::Network(Data { note: Some(note), .. }) = &work {
-        ctx.progress.log(note);
+    if let Work::Network(data) = &work {
+        data.note.iter().for_each(|note| ctx.progress.log(note));
     }
     let hash = work.record().hash();
     let wanted: Vec<u32> = match plan {
@@ -708,7 +708,7 @@ fn log_time(dir: &Path, fold: u32, epoch: u32, images: usize, elapsed_s: f64) ->
 
 #[cfg(test)]
 mod tests {
-    use super::{Record, Recipe, Settings};
+    use super::{Recipe, Record, Settings};
 
     /// A run's hash is that of its record: one byte more and every finished fold would be trained again.
     #[test]

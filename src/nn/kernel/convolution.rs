@@ -380,7 +380,7 @@ pub fn backward_input(vector: Vector, conv: Convolution, dy: &[f32], weight: &[f
     // output's rows lies from the pixel's half.
     let taps = |parity: usize| -> (Vec<usize>, isize) {
         let taps: Vec<usize> =
-            (0..kernel).rev().filter(|k| (parity + pad + stride - k % stride) % stride == 0).collect();
+            (0..kernel).rev().filter(|k| (parity + pad + stride - k % stride).is_multiple_of(stride)).collect();
         let shift = taps.first().map_or(0, |k| (parity as isize + pad as isize - *k as isize) / stride as isize);
         (taps, shift)
     };

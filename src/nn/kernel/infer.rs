@@ -302,8 +302,6 @@ fn product<S: Simd, const R: usize, const V: usize>(
     }
     for r in 0..R {
         let (c, _) = S::as_mut_simd_f32s(&mut c[r * COLUMNS..][..floats]);
-        for v in 0..V {
-            c[v] = sums[r][v];
-        }
+        c.copy_from_slice(&sums[r]);
     }
 }
