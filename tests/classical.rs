@@ -76,7 +76,13 @@ fn every_classifier_learns_and_leaves_what_a_network_leaves() {
         let again = w.wbc(&["train", "--pipeline", &file]).ok();
         assert!(again.stdout.contains("up to date: fold 0, 1, 2"), "{}", again.stdout);
     }
-    assert!(w.wbc(&["report", "--table", "3"]).exits(2).stderr.contains("a training run of this data set not found"));
+    // They stand in Table 1, and beside each other.
+    let studies = w.wbc(&["report", "--table", "1"]).ok().stdout;
+    for text in ["wbc: d-svm-three", "support vector machine, three, seed 0", "random forest", "naive Bayes"] {
+        assert!(studies.contains(text), "{text} not in\n{studies}");
+    }
+    let compared = w.wbc(&["compare", "d-svm-three", "d-bayes-three"]).ok().stdout;
+    assert!(compared.contains("measured features"), "{compared}");
 }
 
 #[test]
@@ -161,7 +167,9 @@ fn a_whole_pipeline_of_a_classifier_runs_in_one() {
     let w = Workdir::new("classical-whole");
     w.wbc(&["synth", "--images", "50", "--name", "d"]).ok();
     let first = w.wbc(&["run", "lda"]).ok();
-    assert!(first.stdout.contains("Table 2") && !first.stdout.contains("Table 3"), "{}", first.stdout);
+    let tables = |text: &str| [1, 2, 3].map(|n| text.contains(&format!("Table {n}:")));
+    assert_eq!(tables(&first.stdout), [true, true, false], "{}", first.stdout);
+    assert!(first.stdout.contains("linear discriminant analysis, lda, seed 0"), "{}", first.stdout);
     assert!(first.stderr.contains("features: done") && first.stderr.contains("balanced accuracy"), "{}", first.stderr);
     assert!(!first.stderr.contains("preprocess") && !w.path("data/d/tensors-128").exists());
     let second = w.wbc(&["run", "lda"]).ok();

@@ -85,6 +85,9 @@ impl Mask {
     /// Felzenszwalb and Huttenlocher, Theory of Computing 8:415-428, 2012.
     pub fn distance(&self) -> Vec<f32> {
         let (width, height) = (self.width_px, self.height_px);
+        if !self.on.contains(&true) {
+            return vec![f32::INFINITY; width * height];
+        }
         /// Stands for "none in this column": larger than the pictures that we take, and its square is still exact.
         const FAR: i32 = 1 << 14;
         // Down and up every column, then the lower envelope of parabolas along every row.
@@ -98,36 +101,33 @@ impl Mask {
         (1..height).rev().for_each(|y| carry(y, y - 1));
         let mut distance = vec![f32::INFINITY; width * height];
         // The columns whose parabolas make the envelope, and from where on each does.
-        let (mut roots, mut starts) = (Vec::with_capacity(width), Vec::with_capacity(width));
+        let mut envelope: Vec<(usize, usize)> = Vec::with_capacity(width);
         for y in 0..height {
             let f = |x: usize| down[y * width + x].pow(2);
-            roots.clear();
-            starts.clear();
+            envelope.clear();
             for x in (0..width).filter(|x| down[y * width + x] < FAR) {
                 let mut start = 0;
-                while let Some(&root) = roots.last() {
+                while let Some(&(root, from)) = envelope.last() {
                     // The first whole place where x is nearer than the root before it. Both are whole numbers far below
-                    // 2^53, so that the quotient's floor is exact; dividing whole numbers takes longer.
+                    // 2^53, so that the quotient's whole part is exact; dividing whole numbers takes longer.
                     let (a, b) = (root as i32, x as i32);
                     let ahead = (f(x) + b * b) - (f(root) + a * a);
-                    start = (f64::from(ahead) / f64::from(2 * (b - a))).floor() as i32 + 1;
-                    if start > *starts.last().expect("as many as roots") {
+                    start = if ahead < 0 { 0 } else { (f64::from(ahead) / f64::from(2 * (b - a))) as usize + 1 };
+                    if start > from {
                         break;
                     }
-                    roots.pop();
-                    starts.pop();
+                    envelope.pop();
                     start = 0;
                 }
-                roots.push(x);
-                starts.push(start.max(0));
+                envelope.push((x, start));
             }
             let mut k = 0;
-            for x in 0..if roots.is_empty() { 0 } else { width } {
-                while k + 1 < roots.len() && starts[k + 1] <= x as i32 {
+            for x in 0..if envelope.is_empty() { 0 } else { width } {
+                while envelope.get(k + 1).is_some_and(|(_, from)| *from <= x) {
                     k += 1;
                 }
-                let along = x as i32 - roots[k] as i32;
-                distance[y * width + x] = ((along * along + f(roots[k])) as f32).sqrt();
+                let along = x as i32 - envelope[k].0 as i32;
+                distance[y * width + x] = ((along * along + f(envelope[k].0)) as f32).sqrt();
             }
         }
         distance
