@@ -182,8 +182,11 @@ fn a_whole_pipeline_of_a_classifier_runs_in_one() {
 fn what_does_not_apply_or_has_changed_is_an_error_that_says_so() {
     let w = drawn("classical-errors", "10,10,10,10,10");
     let pipeline = recipe(&w, "svm", "c = [1]\ngamma = [1]");
-    let run = w.wbc(&["train", "--pipeline", &pipeline, "--epochs", "3"]).exits(2);
-    assert!(run.stderr.contains("setting `epochs`") && run.stderr.contains("found svm"), "{}", run.stderr);
+    for (key, flags) in [("epochs", &["--epochs", "3"][..]), ("all", &["--all"]), ("init", &["--init", "some-run"])] {
+        let run = w.wbc(&[&["train", "--pipeline", &pipeline], flags].concat()).exits(2);
+        assert!(run.stderr.contains(&format!("setting `{key}`")) && run.stderr.contains("found svm"), "{}", run.stderr);
+        assert!(!w.path("data/d/features.parquet").exists(), "said before the work");
+    }
     for (more, wanted) in [
         ("batch = 5", "unknown field `batch`"),
         ("c = [0]", "setting `train.c`: expected above 0, found 0"),

@@ -59,10 +59,16 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
             settings.learning_rate = args.learning_rate.unwrap_or(settings.learning_rate);
         }
         Recipe::Classical(settings) => {
-            let given = [("epochs", args.epochs.is_some()), ("batch", args.batch.is_some())];
-            let given = given.into_iter().chain([("learning_rate", args.learning_rate.is_some())]);
-            if let Some((key, _)) = given.into_iter().find(|(_, given)| *given) {
-                let expected = "a network, which learns in steps".into();
+            // Said before cells are measured, which takes minutes.
+            let asked = [
+                ("epochs", args.epochs.is_some()),
+                ("batch", args.batch.is_some()),
+                ("learning_rate", args.learning_rate.is_some()),
+                ("all", args.all),
+                ("init", args.init.is_some()),
+            ];
+            if let Some((key, _)) = asked.into_iter().find(|(_, asked)| *asked) {
+                let expected = "a network, which learns weights in steps".into();
                 return Err(Error::Setting { key: key.into(), expected, got: settings.model.clone() }.into());
             }
         }
