@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::ingest;
 use crate::models::{self, Batch, Model, Spec};
+use crate::nn::device::Device;
 use crate::nn::kernel::{Dropout, Vector};
 use crate::nn::optim::{Optimiser, Sgd};
 use crate::prep;
@@ -140,7 +141,7 @@ impl Trainee {
         };
         let (size_px, dropout) = (entry.size_px, Dropout { p });
         let spec = Spec { size_px, seed: 0, fold: 0, dropout, optimiser, zero_init_residual: false, vector };
-        Ok(Self { model: (entry.build)(&spec)?, steps: 0 })
+        Ok(Self { model: entry.build(&spec, Device::Cpu)?, steps: 0 })
     }
 
     /// One step of training, forward, backward and update: how long it took.

@@ -90,7 +90,7 @@ fn stages_do_not_call_each_other() {
 #[test]
 fn every_file_of_a_room_is_registered() {
     // Files that serve the others of their room.
-    let helpers = ["mod", "look", "sheet", "paper", "notes", "runs", "terminal", "contact_sheet", "scale"];
+    let helpers = ["mod", "look", "sheet", "paper", "notes", "runs", "terminal", "contact_sheet", "scale", "composed"];
     for (room, registry) in [
         ("ingest", "LAYOUTS"),
         ("check", "CHECKS"),

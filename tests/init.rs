@@ -1,6 +1,7 @@
 //! `wbc train --all` and `--init`: one model on all images, and trainings that start from other weights.
 
 use crate::common::{Run, Workdir};
+use wbc::nn::device::Device;
 use wbc::train::{Record, checkpoint};
 
 const TINY: &str = r#"
@@ -166,7 +167,7 @@ fn resnet50_starts_from_pytorchs_weights() {
         zero_init_residual: false,
         vector: wbc::nn::kernel::Vector::detect(),
     };
-    let model = (wbc::models::find("resnet50").unwrap().build)(&spec).unwrap();
+    let model = wbc::models::find("resnet50").unwrap().build(&spec, Device::Cpu).unwrap();
     let mut arrays: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     for array in model.state(false) {
         let bytes = (array.bytes)();

@@ -192,6 +192,23 @@ fn another_experiment_does_not_overwrite_a_run() {
     assert!(run.stderr.contains("out of date") && run.stderr.contains("wbc split --stratified"), "{}", run.stderr);
 }
 
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_device_that_is_not_there_is_refused_and_claims_no_run() {
+    let w = drawn("device", "40");
+    let train =
+        |device: &str, pipeline: &str| w.wbc(&["train", "--pipeline", pipeline, "--device", device, "--fold", "0"]);
+    let refused = train("cuda:0", "tiny.toml");
+    assert_eq!(refused.status, 2);
+    assert!(refused.stderr.contains("--features cuda") && refused.stderr.contains("cuda:0"), "{}", refused.stderr);
+    assert!(train("gpu", "tiny.toml").stderr.contains("cuda:N"));
+    assert!(train("cuda:0", "knn").stderr.contains("device"));
+    assert!(!w.path("data/runs/d-wnet-tiny/run.json").exists() && !w.path("data/runs/d-knn-knn").exists());
+    train("cpu", "tiny.toml").ok();
+    let times = std::fs::read_to_string(w.path("data/runs/d-wnet-tiny/timings.csv")).unwrap();
+    assert!(times.lines().next().unwrap().ends_with(",device") && times.lines().nth(1).unwrap().ends_with(",cpu"));
+}
+
 #[test]
 fn a_model_that_learns_beats_one_that_does_not() {
     let w = drawn("learns", "60,60,60,60,60");

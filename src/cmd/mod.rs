@@ -3,6 +3,7 @@
 
 use crate::context::{Context, STOP};
 use crate::error::{Error, Result};
+use crate::nn::device::Device;
 use crate::pipeline::Pipeline;
 use crate::progress::Progress;
 use crate::workspace::Workspace;
@@ -53,6 +54,9 @@ pub struct Globals {
     /// Threads [default: all]; results do not depend on it
     #[arg(long, global = true, value_name = "N", env = "WBC_THREADS")]
     pub threads: Option<usize>,
+    /// Where networks are trained: cpu, or cuda:N where wbc was built with --features cuda
+    #[arg(long, global = true, value_name = "DEVICE", default_value = "cpu", env = "WBC_DEVICE")]
+    pub device: Device,
     /// Print one JSON document on stdout instead of text
     #[arg(long, global = true)]
     pub json: bool,

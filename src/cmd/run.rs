@@ -107,6 +107,7 @@ pub(super) fn whole_line(
         folds: Vec::new(),
         all: false,
         init: None,
+        device: globals.device,
         restart,
         resolved: pipeline.to_toml()?,
     };

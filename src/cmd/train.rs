@@ -3,6 +3,7 @@
 use super::{Globals, Outcome};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::nn::device::Device;
 use crate::train::Recipe;
 use crate::workspace::Workspace;
 use crate::{evaluate, features, prep, train};
@@ -66,6 +67,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
                 ("learning_rate", args.learning_rate.is_some()),
                 ("all", args.all),
                 ("init", args.init.is_some()),
+                ("device", globals.device != Device::Cpu),
             ];
             if let Some((key, _)) = asked.into_iter().find(|(_, asked)| *asked) {
                 let expected = "a network, which learns weights in steps".into();
@@ -104,6 +106,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         folds: args.fold,
         all: args.all,
         init: args.init,
+        device: globals.device,
         restart: args.restart,
         resolved: pipeline.to_toml()?,
     };

@@ -3,9 +3,11 @@
 use crate::class::Class;
 use crate::classical;
 use crate::error::{Error, Result};
+use crate::nn::device::Device;
 use crate::nn::kernel::{Dropout, Vector};
 use crate::nn::optim::Optimiser;
 
+pub mod composed;
 pub mod resnet50;
 pub mod wnet;
 
@@ -37,7 +39,7 @@ pub struct StateArray<'a> {
 }
 
 /// A model in training or use.
-pub trait Model: Send {
+pub trait Model {
     /// Pictures are `size x size` pixels.
     fn size_px(&self) -> usize;
     /// One step of the optimiser; `t` counts from 1.
@@ -67,16 +69,29 @@ pub struct Spec {
     pub vector: Vector,
 }
 
-/// Makes a model with fresh weights; [`Error::Setting`] where it has no such size, optimiser or dropout.
-type Build = fn(&Spec) -> Result<Box<dyn Model>>;
-
 /// A model's registration.
 pub struct Entry {
     pub name: &'static str,
     pub title: &'static str,
     /// The size that its paper takes, px.
     pub size_px: usize,
-    pub build: Build,
+    /// With our own kernels.
+    on_cpu: fn(&Spec) -> Result<Box<dyn Model>>,
+    /// With dfdx's operations, on the CUDA device of a number.
+    on_cuda: fn(&Spec, usize) -> Result<Box<dyn Model>>,
+}
+
+impl Entry {
+    /// The model with fresh weights.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where it has no such size, optimiser or dropout, or the device is not there.
+    pub fn build(&self, spec: &Spec, device: Device) -> Result<Box<dyn Model>> {
+        match device {
+            Device::Cpu => (self.on_cpu)(spec),
+            Device::Cuda(ordinal) => (self.on_cuda)(spec, ordinal),
+        }
+    }
 }
 
 /// Every model, by name.

@@ -9,6 +9,7 @@
 //! operation on dfdx's tape, whose forward pass keeps each convolution's result and nothing else that can be made again
 //! from it; its backward pass moves the weights as soon as it has their gradient, so that gradients take no memory.
 
+use super::composed::{Forward, Pass, Weights, on_cuda};
 use super::{Batch, Entry, Model, Spec, StateArray, Step, one_hot, softmax, step_of};
 use crate::class::Class;
 use crate::error::{Error, Result};
@@ -16,17 +17,23 @@ use crate::nn::kernel::Vector;
 use crate::nn::kernel::convolution::{self, Convolution, Input};
 use crate::nn::kernel::norm::{self, Normal, Shortcut};
 use crate::nn::optim::{Optimiser, Sgd};
+use crate::nn::{Shape4, composed};
 use crate::seed;
 use dfdx::losses::cross_entropy_with_logits_loss;
-use dfdx::prelude::{Axis, Cpu, SplitTape, Tensor, TensorFromVec, Trace};
+use dfdx::prelude::{Axis, Cpu, Device, HasShape, SplitTape, Tape, Tensor, TensorFromVec, Trace};
 use dfdx::tensor::PutTape;
 use dfdx::tensor_ops::*;
 use rand::Rng;
 use rayon::prelude::*;
 
 /// ResNet50's registration.
-pub const ENTRY: Entry =
-    Entry { name: "resnet50", title: "ResNet50", size_px: 224, build: |spec| Ok(Box::new(ResNet50::new(spec)?)) };
+pub const ENTRY: Entry = Entry {
+    name: "resnet50",
+    title: "ResNet50",
+    size_px: 224,
+    on_cpu: |spec| Ok(Box::new(ResNet50::new(spec)?)),
+    on_cuda: |spec, ordinal| on_cuda(ordinal, spec, &ResNet50::new(spec)?, Layers),
+};
 
 /// Blocks a stage.
 const BLOCKS: [usize; 4] = [3, 4, 6, 3];
@@ -104,12 +111,10 @@ impl Layer {
         let mut sums = vec![0.0; n * 2 * c];
         convolution::forward(vector, self.conv, input, &self.weight.value, &mut z, Some(&mut sums));
         let (mean, variance) = norm::moments(&sums, c, count);
-        let unbiased = count as f32 / (count.max(2) - 1) as f32;
         let [(_, running_mean), (_, running_variance)] = &mut self.running;
-        for k in 0..c {
-            running_mean[k] += RUNNING * (mean[k] + self.bias.value[k] - running_mean[k]);
-            running_variance[k] += RUNNING * (variance[k] * unbiased - running_variance[k]);
-        }
+        let running = [std::mem::take(running_mean), std::mem::take(running_variance)];
+        let batch = [mean.clone(), variance.clone()];
+        [*running_mean, *running_variance] = moved(running, batch, &self.bias.value, count);
         let normal = Normal::new(&self.gamma.value, &self.beta.value, mean, &variance, EPSILON);
         Done { z, normal }
     }
@@ -465,6 +470,88 @@ impl Model for ResNet50 {
         let parameters = self.layers().flat_map(Layer::parameters).chain([&self.output, &self.output_bias]);
         parameters.map(|p| p.value.len()).sum()
     }
+}
+
+/// ResNet50 in dfdx's operations.
+pub struct Layers;
+
+impl Forward for Layers {
+    const NAME: &'static str = "ResNet50";
+
+    fn logits<D: Device<f32>, T: Tape<f32, D>>(
+        &self,
+        weights: &Weights<D>,
+        x: Tensor<Shape4, f32, D, T>,
+        pass: &mut Pass,
+    ) -> std::result::Result<Tensor<(usize, usize), f32, D, T>, D::Err> {
+        let stem = composed_layer(weights, "conv1", "bn1", 2, x, pass)?.try_relu()?;
+        let mut x = composed::max_pool(stem)?;
+        for (stage, count) in BLOCKS.into_iter().enumerate() {
+            for number in 0..count {
+                let name = format!("layer{}.{number}", stage + 1);
+                let stride = if stage > 0 && number == 0 { 2 } else { 1 };
+                let mut layer = |i: usize, stride, x| {
+                    composed_layer(weights, &format!("{name}.conv{i}"), &format!("{name}.bn{i}"), stride, x, pass)
+                };
+                let y = layer(1, 1, x.retaped::<T>())?.try_relu()?;
+                let y = layer(2, stride, y)?.try_relu()?;
+                let y = layer(3, 1, y)?;
+                let shortcut = if number == 0 {
+                    let (conv, norm) = (format!("{name}.downsample.0"), format!("{name}.downsample.1"));
+                    composed_layer(weights, &conv, &norm, stride, x, pass)?
+                } else {
+                    x
+                };
+                x = y.try_add(shortcut)?.try_relu()?;
+            }
+        }
+        composed::linear(composed::mean_pool(x)?, weights.matrix("fc.weight")?, weights.get("fc.bias"))
+    }
+}
+
+/// [`Layer::train`] or [`Layer::predict`], normalised, in dfdx's operations.
+fn composed_layer<D: Device<f32>, T: Tape<f32, D>>(
+    weights: &Weights<D>,
+    conv: &str,
+    norm: &str,
+    stride: usize,
+    x: Tensor<Shape4, f32, D, T>,
+    pass: &mut Pass,
+) -> std::result::Result<Tensor<Shape4, f32, D, T>, D::Err> {
+    let filters = format!("{conv}.weight");
+    let (kernel, c_out) = (weights.shape(&filters)[0], weights.shape(&filters)[3]);
+    let z = composed::convolution(x, weights.get(&filters), kernel, stride, c_out)?;
+    let name = |what: &str| format!("{norm}.{what}");
+    let running = ["running_mean", "running_var"].map(|what| weights.values(&name(what)));
+    let bias = weights.values(&format!("{conv}.bias"));
+    match pass {
+        Pass::Train { learned, .. } => {
+            let (n, h, w, _) = *z.shape();
+            let (gamma, beta) = (weights.get(&name("weight")), weights.get(&name("bias")));
+            let (y, batch) = composed::batch_norm(z, gamma, beta, EPSILON)?;
+            let [mean, variance] = moved(running, batch, &bias, n * h * w);
+            learned.extend([(name("running_mean"), mean), (name("running_var"), variance)]);
+            Ok(y)
+        }
+        Pass::Predict => {
+            let [mean, variance] = running;
+            let mean = mean.iter().zip(&bias).map(|(m, b)| m - b).collect();
+            let (gamma, beta) = (weights.values(&name("weight")), weights.values(&name("bias")));
+            let normal = Normal::new(&gamma, &beta, mean, &variance, EPSILON);
+            composed::scale_shift(z, normal.scale, normal.shift)
+        }
+    }
+}
+
+/// Running mean and variance after one more batch's own, over `count` values of a convolution without its bias.
+fn moved([mut means, mut variances]: [Vec<f32>; 2], batch: [Vec<f32>; 2], bias: &[f32], count: usize) -> [Vec<f32>; 2] {
+    let unbiased = count as f32 / (count.max(2) - 1) as f32;
+    let [mean, variance] = batch;
+    for k in 0..bias.len() {
+        means[k] += RUNNING * (mean[k] + bias[k] - means[k]);
+        variances[k] += RUNNING * (variance[k] * unbiased - variances[k]);
+    }
+    [means, variances]
 }
 
 fn array<'a>(name: String, shape: &[usize], values: &'a [f32]) -> StateArray<'a> {

@@ -4,22 +4,29 @@
 //! ReLU and dropout; a linear layer of 5. 16,806,949 parameters at 128 x 128. Xavier's initialisation (uniform, as
 //! TensorFlow's), zero biases. Activations are `[n, h, w, c]`, filters `[3, 3, c_in, c_out]`, as in TensorFlow.
 
+use super::composed::{Forward, Pass, Weights, on_cuda};
 use super::{Batch, Entry, Model, Spec, StateArray, Step, one_hot, softmax, step_of};
 use crate::class::Class;
 use crate::error::{Error, Result};
 use crate::nn::fused::{Drop, SharedWeight, conv_block, linear_block, values};
 use crate::nn::kernel::{self, Block, ConvShape, Dropout, Tiled, Vector};
 use crate::nn::optim::{Adam, Optimiser, Parameter};
+use crate::nn::{Shape4, composed};
 use crate::seed;
 use dfdx::losses::cross_entropy_with_logits_loss;
-use dfdx::prelude::{Axis, Cpu, Gradients, OwnedTape, SplitTape, Tensor, TensorFromVec};
+use dfdx::prelude::{Axis, Cpu, Device, Gradients, HasShape, OwnedTape, SplitTape, Tape, Tensor, TensorFromVec};
 use dfdx::tensor_ops::*;
 use rand::Rng;
 use rayon::prelude::*;
 
 /// W-Net's registration.
-pub const ENTRY: Entry =
-    Entry { name: "wnet", title: "W-Net", size_px: 128, build: |spec| Ok(Box::new(WNet::new(spec)?)) };
+pub const ENTRY: Entry = Entry {
+    name: "wnet",
+    title: "W-Net",
+    size_px: 128,
+    on_cpu: |spec| Ok(Box::new(WNet::new(spec)?)),
+    on_cuda: |spec, ordinal| on_cuda(ordinal, spec, &WNet::new(spec)?, Layers::new(spec)),
+};
 
 /// Filters of the three convolutions.
 pub const FILTERS: [usize; 3] = [16, 32, 64];
@@ -103,13 +110,7 @@ impl WNet {
         keys: &[u64],
     ) -> std::result::Result<Tensor<(usize, usize), f32, Cpu, OwnedTape<f32, Cpu>>, dfdx::tensor::CpuError> {
         let (s, n) = (self.size, keys.len());
-        // A layer's key is the image's, turned.
-        let keys: Vec<Vec<u64>> = (0..4u64)
-            .map(|layer| {
-                let turn = layer.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-                keys.iter().map(|k| (k ^ turn).rotate_left(16 * layer as u32)).collect()
-            })
-            .collect();
+        let keys = layer_keys(keys);
         let drop = |layer: usize| (self.dropout.p > 0.0).then(|| Drop { dropout: self.dropout, keys: &keys[layer] });
         let mut x = self.dev.try_tensor_from_vec(x, (n, s, s, 3))?.retaped::<OwnedTape<f32, Cpu>>();
         for (i, (weight, bias)) in self.convolutions.iter().enumerate() {
@@ -264,6 +265,50 @@ impl Model for WNet {
     fn parameters(&self) -> usize {
         let (inputs, outputs) = self.hidden.shape();
         inputs * outputs + self.small().map(|p| p.m.len()).sum::<usize>()
+    }
+}
+
+/// Dropout's keys a layer: the image's, turned.
+fn layer_keys(keys: &[u64]) -> [Vec<u64>; 4] {
+    std::array::from_fn(|layer| {
+        let turn = (layer as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        keys.iter().map(|k| (k ^ turn).rotate_left(16 * layer as u32)).collect()
+    })
+}
+
+/// W-Net in dfdx's operations.
+pub struct Layers {
+    dropout: Dropout,
+}
+
+impl Layers {
+    pub fn new(spec: &Spec) -> Self {
+        Self { dropout: spec.dropout }
+    }
+}
+
+impl Forward for Layers {
+    const NAME: &'static str = "W-Net";
+
+    fn logits<D: Device<f32>, T: Tape<f32, D>>(
+        &self,
+        weights: &Weights<D>,
+        mut x: Tensor<Shape4, f32, D, T>,
+        pass: &mut Pass,
+    ) -> std::result::Result<Tensor<(usize, usize), f32, D, T>, D::Err> {
+        let keys = match pass {
+            Pass::Train { keys, .. } if self.dropout.p > 0.0 => Some(layer_keys(keys)),
+            _ => None,
+        };
+        let drop = |layer: usize| keys.as_ref().map(|keys| Drop { dropout: self.dropout, keys: &keys[layer] });
+        for i in 0..FILTERS.len() {
+            let [weight, bias] = ["weight", "bias"].map(|what| weights.get(&format!("conv{}.{what}", i + 1)));
+            x = composed::conv_block(x, weight, bias, drop(i))?;
+        }
+        let (n, h, w, c) = *x.shape();
+        let x = x.try_reshape_like(&(n, h * w * c))?; // [n, 16384]
+        let x = composed::linear_block(x, weights.matrix("fc1.weight")?, weights.get("fc1.bias"), drop(3))?;
+        composed::linear(x, weights.matrix("fc2.weight")?, weights.get("fc2.bias")) // [n, 5]
     }
 }
 

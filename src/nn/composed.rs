@@ -1,5 +1,5 @@
-//! The same blocks as [`super::fused`], from dfdx's public operations alone: for any device (the CUDA path), and the
-//! oracle that the CPU kernels are held against.
+//! Layers from dfdx's public operations alone: for any device (the CUDA path), and the oracle that the CPU kernels are
+//! held against. Activations are `[n, h, w, c]`, filters the flattened `[kernel, kernel, c_in, c_out]`.
 
 use super::Shape4;
 use super::fused::Drop;
@@ -15,51 +15,24 @@ pub fn conv_block<D: Device<f32>, T: Tape<f32, D>>(
     dropout: Option<Drop>,
 ) -> Result<Tensor<Shape4, f32, D, T>, D::Err> {
     let dev = x.device().clone();
-    let (n, h, w, c_in) = *x.shape();
+    let (n, h, w, _) = *x.shape();
     let c_out = bias.shape().0;
-    // Zero frame: rows above and below, then columns left and right.
-    let row = || dev.try_zeros_like(&(n, 1, w, c_in)).map(|t| t.retaped::<T>());
-    let column = || dev.try_zeros_like(&(n, h + 2, 1, c_in)).map(|t| t.retaped::<T>());
-    let x = (row()?, x).try_concat_along(Axis::<1>)?;
-    let x = (x, row()?).try_concat_along(Axis::<1>)?;
-    let x = (column()?, x).try_concat_along(Axis::<2>)?;
-    let x = (x, column()?).try_concat_along(Axis::<2>)?;
-    // Nine shifted copies side by side: [n, h, w, 9 * c_in].
-    let (x, mut tape) = x.split_tape();
-    let tap = |k: usize| {
-        let (ky, kx) = (k / 3, k % 3);
-        // dfdx's slice writes its gradient where it should add it, so that each tap slices a tensor of its own.
-        x.retaped::<T>()
-            .try_mul(1.0)?
-            .try_slice((0..n, ky..ky + h, kx..kx + w, 0..c_in))
-            .and_then(|t| t.try_reshape_like(&(n, h, w, c_in)))
-    };
-    let mut columns = tap(0)?;
-    for k in 1..9 {
-        columns = (columns, tap(k)?).try_concat_along(Axis::<3>)?;
-    }
-    let columns: Tensor<Flat, f32, D, T> = columns.try_reshape_like(&(n * h * w, 9 * c_in))?;
-    let weight: Tensor<Flat, f32, D, T> = weight.try_reshape_like(&(9 * c_in, c_out))?;
-    let z = columns.try_matmul(weight)?;
-    let bias: Tensor<Flat, f32, D, T> = bias.try_broadcast_like::<_, Axis<0>>(&(n * h * w, c_out))?;
+    let z = convolution(x, weight, 3, 1, c_out)?;
+    let bias: Tensor<Shape4, f32, D, T> = bias.try_broadcast_like::<_, Axes3<0, 1, 2>>(&(n, h, w, c_out))?;
     let z = z.try_add(bias)?.try_relu()?;
     // 2x2 windows; an odd last row or column stands in none.
     let (oh, ow) = (h / 2, w / 2);
-    let z: Tensor<Shape4, f32, D, T> = z.try_reshape_like(&(n, h, w, c_out))?;
     let z = z.try_slice((0..n, 0..2 * oh, 0..2 * ow, 0..c_out))?;
     let z: Tensor<(usize, usize, usize, usize, usize, usize), f32, D, T> =
         z.try_reshape_like(&(n, oh, 2, ow, 2, c_out))?;
     let y: Tensor<Shape4, f32, D, T> = z.try_max::<Shape4, Axes2<2, 4>>()?;
-    let y = match dropout {
+    match dropout {
         Some(d) => {
             let mask = dev.try_tensor_from_vec(mask(d, oh * ow * c_out), (n, oh, ow, c_out))?;
-            y.try_mul(mask.retaped::<T>())?
+            y.try_mul(mask.retaped::<T>())
         }
-        None => y,
-    };
-    let (y, own) = y.split_tape();
-    tape = tape.merge(own);
-    Ok(y.put_tape(tape))
+        None => Ok(y),
+    }
 }
 
 /// See [`super::fused::linear_block`]; `weight` is `[inputs, outputs]`.
@@ -71,13 +44,119 @@ pub fn linear_block<D: Device<f32>, T: Tape<f32, D>>(
 ) -> Result<Tensor<Flat, f32, D, T>, D::Err> {
     let dev = x.device().clone();
     let shape = (x.shape().0, bias.shape().0);
-    let y = x.try_matmul(weight)?;
-    let bias: Tensor<Flat, f32, D, T> = bias.try_broadcast_like::<_, Axis<0>>(&shape)?;
-    let y = y.try_add(bias)?.try_relu()?;
+    let y = linear(x, weight, bias)?.try_relu()?;
     match dropout {
         Some(d) => y.try_mul(dev.try_tensor_from_vec(mask(d, shape.1), shape)?.retaped::<T>()),
         None => Ok(y),
     }
+}
+
+/// `x W + bias`.
+pub fn linear<D: Device<f32>, T: Tape<f32, D>>(
+    x: Tensor<Flat, f32, D, T>,
+    weight: Tensor<Flat, f32, D, T>,
+    bias: Tensor<(usize,), f32, D, T>,
+) -> Result<Tensor<Flat, f32, D, T>, D::Err> {
+    let shape = (x.shape().0, bias.shape().0);
+    x.try_matmul(weight)?.try_add(bias.try_broadcast_like::<_, Axis<0>>(&shape)?)
+}
+
+/// Convolution without a bias, zero-padded by half the kernel: `[n, h, w, c_in]` → `[n, oh, ow, c_out]`.
+pub fn convolution<D: Device<f32>, T: Tape<f32, D>>(
+    x: Tensor<Shape4, f32, D, T>,
+    weight: Tensor<(usize,), f32, D, T>,
+    kernel: usize,
+    stride: usize,
+    c_out: usize,
+) -> Result<Tensor<Shape4, f32, D, T>, D::Err> {
+    let (n, _, _, c_in) = *x.shape();
+    let (columns, oh, ow) = windows(x, kernel, stride)?;
+    let depth = kernel * kernel * c_in;
+    let columns: Tensor<Flat, f32, D, T> = columns.try_reshape_like(&(n * oh * ow, depth))?;
+    let weight: Tensor<Flat, f32, D, T> = weight.try_reshape_like(&(depth, c_out))?;
+    columns.try_matmul(weight)?.try_reshape_like(&(n, oh, ow, c_out))
+}
+
+/// `max_pool_3x3` of stride 2, padded by 1, of what is nowhere below 0.
+pub fn max_pool<D: Device<f32>, T: Tape<f32, D>>(
+    x: Tensor<Shape4, f32, D, T>,
+) -> Result<Tensor<Shape4, f32, D, T>, D::Err> {
+    let (n, _, _, c) = *x.shape();
+    let (columns, oh, ow) = windows(x, 3, 2)?;
+    let columns: Tensor<(usize, usize, usize, usize, usize), f32, D, T> =
+        columns.try_reshape_like(&(n, oh, ow, 9, c))?;
+    columns.try_max::<Shape4, Axis<3>>()
+}
+
+/// Mean over a picture's pixels: `[n, h, w, c]` → `[n, c]`.
+pub fn mean_pool<D: Device<f32>, T: Tape<f32, D>>(
+    x: Tensor<Shape4, f32, D, T>,
+) -> Result<Tensor<Flat, f32, D, T>, D::Err> {
+    x.try_mean::<Flat, Axes2<1, 2>>()
+}
+
+/// Batch normalisation by the batch's own mean and (biased) variance, which come back with it.
+pub fn batch_norm<D: Device<f32>, T: Tape<f32, D>>(
+    z: Tensor<Shape4, f32, D, T>,
+    gamma: Tensor<(usize,), f32, D, T>,
+    beta: Tensor<(usize,), f32, D, T>,
+    epsilon: f32,
+) -> Result<(Tensor<Shape4, f32, D, T>, [Vec<f32>; 2]), D::Err> {
+    let shape = *z.shape();
+    let (z, tape) = z.split_tape();
+    let mean = z.retaped::<T>().try_mean::<(usize,), Axes3<0, 1, 2>>()?;
+    let means = mean.as_vec();
+    let centred = z.put_tape(tape).try_sub(mean.try_broadcast_like::<_, Axes3<0, 1, 2>>(&shape)?)?;
+    let (centred, tape) = centred.split_tape();
+    let variance = centred.retaped::<T>().try_square()?.try_mean::<(usize,), Axes3<0, 1, 2>>()?;
+    let variances = variance.as_vec();
+    let scale = variance.try_add(epsilon)?.try_sqrt()?.try_recip()?.try_mul(gamma)?;
+    let scaled = centred.put_tape(tape).try_mul(scale.try_broadcast_like::<_, Axes3<0, 1, 2>>(&shape)?)?;
+    Ok((scaled.try_add(beta.try_broadcast_like::<_, Axes3<0, 1, 2>>(&shape)?)?, [means, variances]))
+}
+
+/// `scale * z + shift`, a number a channel.
+pub fn scale_shift<D: Device<f32>, T: Tape<f32, D>>(
+    z: Tensor<Shape4, f32, D, T>,
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+) -> Result<Tensor<Shape4, f32, D, T>, D::Err> {
+    let (dev, shape) = (z.device().clone(), *z.shape());
+    let wide = |values: Vec<f32>| {
+        let c = values.len();
+        dev.try_tensor_from_vec(values, (c,))?.retaped::<T>().try_broadcast_like::<_, Axes3<0, 1, 2>>(&shape)
+    };
+    z.try_mul(wide(scale)?)?.try_add(wide(shift)?)
+}
+
+/// The `kernel x kernel` inputs of every output pixel, zero-padded by half the kernel: `[n, h, w, c]` →
+/// `[n, oh * ow * kernel * kernel, c]`, and `oh` and `ow`.
+fn windows<D: Device<f32>, T: Tape<f32, D>>(
+    x: Tensor<Shape4, f32, D, T>,
+    kernel: usize,
+    stride: usize,
+) -> Result<(Tensor<(usize, usize, usize), f32, D, T>, usize, usize), D::Err> {
+    let dev = x.device().clone();
+    let (n, h, w, c) = *x.shape();
+    let pad = kernel / 2;
+    let (oh, ow) = ((h + 2 * pad - kernel) / stride + 1, (w + 2 * pad - kernel) / stride + 1);
+    let x: Tensor<(usize, usize, usize), f32, D, T> = x.try_reshape_like(&(n, h * w, c))?;
+    if (kernel, stride) == (1, 1) {
+        return Ok((x, oh, ow));
+    }
+    // One pixel more, of zeros, stands for all that lie outside.
+    let zero = dev.try_zeros_like(&(n, 1, c))?.retaped::<T>();
+    let x = (x, zero).try_concat_along(Axis::<1>)?;
+    let mut places = Vec::with_capacity(n * oh * ow * kernel * kernel);
+    for (y, x) in (0..oh).flat_map(|y| (0..ow).map(move |x| (y * stride, x * stride))) {
+        for (y, x) in (0..kernel).flat_map(|ky| (0..kernel).map(move |kx| (y + ky, x + kx))) {
+            let inside = (pad..pad + h).contains(&y) && (pad..pad + w).contains(&x);
+            places.push(if inside { (y - pad) * w + x - pad } else { h * w });
+        }
+    }
+    let count = places.len();
+    let places: Tensor<Flat, usize, D> = dev.try_tensor_from_vec(places.repeat(n), (n, count))?;
+    Ok((x.try_gather(places)?, oh, ow))
 }
 
 /// What each value of a batch is multiplied by: 0, or dropout's scale.

@@ -3,6 +3,7 @@
 //! Tests hold the two equal, forward and backward.
 
 pub mod composed;
+pub mod device;
 pub mod fused;
 pub mod kernel;
 pub mod optim;

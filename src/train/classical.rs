@@ -9,6 +9,7 @@ use crate::classical::{Choice, Samples, Scale, Settings, describe};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::features::{self, Features};
+use crate::nn::device::Device;
 use crate::rows::{ManifestRow, PredictionRow};
 use crate::schema::{MANIFEST, PREDICTIONS};
 use crate::seed;
@@ -173,7 +174,7 @@ impl Data {
             let text = serde_json::to_string_pretty(&made).expect("plain data") + "\n";
             atomic::write_bytes(&report(files, fold), text.as_bytes())?;
             let elapsed = start.elapsed().as_secs_f64();
-            log_time(&files.dir, fold, 0, train.len(), elapsed)?;
+            log_time(&files.dir, fold, 0, train.len(), elapsed, Device::Cpu)?;
             let chose = match (describe(&choices[best]), tried.get(best)) {
                 (chosen, Some(balanced)) => {
                     format!(", chose {chosen} (balanced accuracy {:.2} % within the training images)", 100.0 * balanced)

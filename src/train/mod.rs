@@ -14,6 +14,7 @@ use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::models::{self, Batch, Model};
+use crate::nn::device::Device;
 use crate::nn::kernel::{Dropout, Vector};
 use crate::nn::optim::{Optimiser, Schedule};
 use crate::rows::{EpochRow, ManifestRow, PredictionRow};
@@ -185,6 +186,9 @@ pub struct Plan {
     pub all: bool,
     /// Weights to start from: `RUN`, `RUN:FOLD`, or a safetensors file.
     pub init: Option<String>,
+    /// Where a network is trained. Not part of what identifies a run: a fold may go on elsewhere, to the same figures but for
+    /// rounding; `timings.csv` says where each epoch was.
+    pub device: Device,
     /// Throw away a run of that name that had other settings or inputs.
     pub restart: bool,
     /// Every stage's resolved settings, kept as `pipeline.toml` beside the results: to read, and to run again.
@@ -262,6 +266,7 @@ struct Data {
     /// Weights to start from, and what is to be said of them.
     start: Option<Start>,
     note: Option<String>,
+    device: Device,
 }
 
 impl Data {
@@ -294,7 +299,8 @@ impl Data {
             inputs,
             init: start.as_ref().map(|s| s.init.clone()),
         };
-        Ok(Self { settings: settings.clone(), pictures, splits, class_of, record, start, note })
+        let device = plan.device;
+        Ok(Self { settings: settings.clone(), pictures, splits, class_of, record, start, note, device })
     }
 
     /// (image_id, row of the pictures, class) of a fold's images of one role; sorted by image_id.
@@ -326,7 +332,9 @@ impl Work {
         Ok(match recipe {
             Recipe::Network(settings) => Self::Network(Box::new(Data::load(ws, dataset, settings, seed, plan)?)),
             Recipe::Classical(settings) => {
-                for (key, asked) in [("all", plan.all), ("init", plan.init.is_some())] {
+                for (key, asked) in
+                    [("all", plan.all), ("init", plan.init.is_some()), ("device", plan.device != Device::Cpu)]
+                {
                     if asked {
                         return Err(Error::Setting {
                             key: key.into(),
@@ -477,7 +485,7 @@ fn begin(files: &Files, record: &Record, plan: &Plan) -> Result<()> {
 fn build(data: &Data, fold: u32) -> Result<Box<dyn Model>> {
     let (settings, seed) = (&data.settings, &data.record.seed);
     let entry = models::find(&settings.model)?;
-    (entry.build)(&models::Spec {
+    let spec = models::Spec {
         size_px: data.pictures.size_px,
         seed: *seed,
         fold: fold.into(),
@@ -485,7 +493,8 @@ fn build(data: &Data, fold: u32) -> Result<Box<dyn Model>> {
         optimiser: settings.optimiser,
         zero_init_residual: settings.zero_init_residual,
         vector: Vector::detect(),
-    })
+    };
+    entry.build(&spec, data.device)
 }
 
 /// Says what is ahead and how long it will take, from a few steps on a model that is thrown away.
@@ -507,7 +516,7 @@ fn announce(data: &Data, settings: &Settings, folds: &[u32], ctx: &Context) -> R
     let steps = (images * settings.epochs as usize) as f64 / rows.len().max(1) as f64;
     let seconds = steps * best.as_secs_f64();
     ctx.progress.log(&format!(
-        "{}: {} of {} folds, {} epochs of about {} images, batch {}: about {} on {} threads",
+        "{}: {} of {} folds, {} epochs of about {} images, batch {}: about {} on {}",
         settings.model,
         folds.len(),
         data.record.folds,
@@ -515,7 +524,10 @@ fn announce(data: &Data, settings: &Settings, folds: &[u32], ctx: &Context) -> R
         images / folds.len(),
         settings.batch,
         crate::progress::human(seconds),
-        rayon::current_num_threads(),
+        match data.device {
+            Device::Cpu => format!("{} threads", rayon::current_num_threads()),
+            device => device.to_string(),
+        },
     ));
     Ok(())
 }
@@ -592,7 +604,7 @@ fn train_fold(data: &Data, settings: &Settings, files: &Files, fold: u32, hash: 
             }
             checkpoint::save(&path, model.as_ref(), &meta)?;
             let elapsed = start.elapsed().as_secs_f64();
-            log_time(&files.dir, fold, meta.epoch, train.len(), elapsed)?;
+            log_time(&files.dir, fold, meta.epoch, train.len(), elapsed, data.device)?;
             ctx.progress.log(&format!("{line}, {:.0} images/s", train.len() as f64 / elapsed));
         }
         Ok(())
@@ -695,15 +707,15 @@ fn gather(files: &Files, work: &Work, hash: &str) -> Result<()> {
 }
 
 /// Adds a line to `timings.csv`: times differ from run to run, so they stand apart from the results.
-fn log_time(dir: &Path, fold: u32, epoch: u32, images: usize, elapsed_s: f64) -> Result<()> {
+fn log_time(dir: &Path, fold: u32, epoch: u32, images: usize, elapsed_s: f64, device: Device) -> Result<()> {
     use std::io::Write;
     let path = dir.join("timings.csv");
     let new = !path.exists();
     let mut file =
         std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path, "open"))?;
-    let head = if new { "fold,epoch,images,elapsed_s,images_per_s\n" } else { "" };
+    let head = if new { "fold,epoch,images,elapsed_s,images_per_s,device\n" } else { "" };
     let rate = images as f64 / elapsed_s;
-    writeln!(file, "{head}{fold},{epoch},{images},{elapsed_s:.3},{rate:.1}").map_err(Error::io(&path, "write"))
+    writeln!(file, "{head}{fold},{epoch},{images},{elapsed_s:.3},{rate:.1},{device}").map_err(Error::io(&path, "write"))
 }
 
 #[cfg(test)]
