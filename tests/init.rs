@@ -1,6 +1,6 @@
 //! `wbc train --all` and `--init`: one model on all images, and trainings that start from other weights.
 
-use crate::common::{Run, Workdir};
+use crate::common::{Run, Workdir, shared};
 use wbc::nn::device::Device;
 use wbc::train::{Record, checkpoint};
 
@@ -151,6 +151,30 @@ fn resnet50_is_trained_stopped_and_resumed_to_the_same_bytes() {
     w.write("wrong.toml", TINY.to_string() + "[train.optimiser]\nkind = \"sgd\"\n");
     let refused = w.wbc(&["train", "--pipeline", "wrong.toml", "--dataset", "a", "--run", "x"]).exits(2).stderr;
     assert!(refused.contains("train.optimiser"), "{refused}");
+}
+
+#[test]
+fn a_hundred_steps_of_resnet50_on_real_images_drive_the_loss_down() {
+    let Some(pbc) = shared("pbc") else { return };
+    let w = Workdir::new("real");
+    for class in ["neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte"] {
+        let mut images: Vec<_> = std::fs::read_dir(pbc.join(class)).unwrap().map(|e| e.unwrap().path()).collect();
+        images.sort();
+        for image in &images[..40] {
+            let name = format!("data/raw/pbc/{class}/{}", image.file_name().unwrap().to_str().unwrap());
+            w.write(name, std::fs::read(image).unwrap());
+        }
+    }
+    // 200 images in batches of 20: 10 steps an epoch.
+    let recipe = RESNET.replace("size_px = 32", "size_px = 64").replace("epochs = 2", "epochs = 10");
+    w.write("resnet.toml", recipe.replace("batch = 8", "batch = 20\nzero_init_residual = true"));
+    w.wbc(&["ingest"]);
+    w.wbc(&["split", "--stratified"]).ok();
+    w.wbc(&["train", "--pipeline", "resnet.toml", "--all", "--run", "r"]).ok();
+    let meta = checkpoint::meta(&w.path("data/runs/r/all/checkpoint.safetensors")).unwrap().unwrap();
+    let losses: Vec<f64> = meta.epochs.iter().map(|e| e.train_loss).collect();
+    assert_eq!(meta.epochs.last().unwrap().steps, 100);
+    assert!(losses[9] < 0.4 * losses[0] && losses[9] < 0.5, "{losses:?}");
 }
 
 /// A safetensors file as PyTorch writes it: other axes, no biases, another number of classes.
