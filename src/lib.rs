@@ -48,6 +48,7 @@ pub mod train;
 // 4: results
 pub mod compare;
 pub mod evaluate;
+pub mod export;
 pub mod report;
 pub mod statistics;
 // 5: the program

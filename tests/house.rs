@@ -78,7 +78,8 @@ fn no_module_uses_one_below_its_layer() {
 
 #[test]
 fn stages_do_not_call_each_other() {
-    let stages = ["ingest", "check", "split", "prep", "features", "train", "evaluate", "compare", "report", "synth"];
+    let stages =
+        ["ingest", "check", "split", "prep", "features", "train", "evaluate", "compare", "report", "synth", "export"];
     for path in sources().iter().filter(|p| stages.contains(&module(p).as_str())) {
         let text = std::fs::read_to_string(path).unwrap();
         for stage in stages.iter().filter(|s| **s != module(path)) {
@@ -90,7 +91,20 @@ fn stages_do_not_call_each_other() {
 #[test]
 fn every_file_of_a_room_is_registered() {
     // Files that serve the others of their room.
-    let helpers = ["mod", "look", "sheet", "paper", "notes", "runs", "terminal", "contact_sheet", "scale", "composed"];
+    let helpers = [
+        "mod",
+        "look",
+        "sheet",
+        "paper",
+        "notes",
+        "runs",
+        "terminal",
+        "contact_sheet",
+        "scale",
+        "composed",
+        "onnx",
+        "pytorch",
+    ];
     for (room, registry) in [
         ("ingest", "LAYOUTS"),
         ("check", "CHECKS"),

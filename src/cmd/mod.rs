@@ -95,6 +95,8 @@ commands! {
     Report = report,
     /// Compare two runs on the same test images
     Compare = compare,
+    /// Write trained networks for PyTorch or ONNX, with a model card
+    Export = export,
     /// Run a whole pipeline file; skips what is up to date
     Run = run,
     /// Draw data sets of cells in the CUK and LISC layouts

@@ -8,6 +8,8 @@ use crate::nn::kernel::{Dropout, Vector};
 use crate::nn::optim::Optimiser;
 
 pub mod composed;
+pub mod onnx;
+pub mod pytorch;
 pub mod resnet50;
 pub mod wnet;
 
@@ -79,6 +81,10 @@ pub struct Entry {
     on_cpu: fn(&Spec) -> Result<Box<dyn Model>>,
     /// With dfdx's operations, on the CUDA device of a number.
     on_cuda: fn(&Spec, usize) -> Result<Box<dyn Model>>,
+    /// The linear weight that reads a whole picture, and how many channels that has.
+    pub flattened: Option<(&'static str, usize)>,
+    /// Its layers as an ONNX graph, from the normalised picture of that name to the logits' name.
+    pub onnx: fn(&mut onnx::Graph, &str) -> String,
 }
 
 impl Entry {

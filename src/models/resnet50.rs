@@ -10,6 +10,7 @@
 //! from it; its backward pass moves the weights as soon as it has their gradient, so that gradients take no memory.
 
 use super::composed::{Forward, Pass, Weights, on_cuda};
+use super::onnx::Graph;
 use super::{Batch, Entry, Model, Spec, StateArray, Step, one_hot, softmax, step_of};
 use crate::class::Class;
 use crate::error::{Error, Result};
@@ -33,6 +34,34 @@ pub const ENTRY: Entry = Entry {
     size_px: 224,
     on_cpu: |spec| Ok(Box::new(ResNet50::new(spec)?)),
     on_cuda: |spec, ordinal| on_cuda(ordinal, spec, &ResNet50::new(spec)?, Layers),
+    flattened: None,
+    onnx: |graph, x| {
+        let layer = |graph: &mut Graph, x: &str, conv: &str, norm: &str, stride: usize| {
+            let z = graph.convolution(x, conv, stride);
+            graph.batch_norm(&z, norm, EPSILON)
+        };
+        let mut x = layer(graph, x, "conv1", "bn1", 2);
+        x = graph.relu(&x);
+        x = graph.max_pool(&x, 3, 2, 1);
+        for (name, number, stride) in block_names() {
+            let part = |graph: &mut Graph, x: &str, i: usize, stride: usize| {
+                layer(graph, x, &format!("{name}.conv{i}"), &format!("{name}.bn{i}"), stride)
+            };
+            let mut y = part(graph, &x, 1, 1);
+            y = graph.relu(&y);
+            y = part(graph, &y, 2, stride);
+            y = graph.relu(&y);
+            y = part(graph, &y, 3, 1);
+            if number == 0 {
+                x = layer(graph, &x, &format!("{name}.downsample.0"), &format!("{name}.downsample.1"), stride);
+            }
+            y = graph.add(&y, &x);
+            x = graph.relu(&y);
+        }
+        x = graph.mean_pool(&x);
+        x = graph.flatten(&x);
+        graph.linear(&x, "fc")
+    },
 };
 
 /// Blocks a stage.
@@ -46,6 +75,17 @@ const FEATURES: usize = WIDTHS[3] * EXPANSION;
 const EPSILON: f32 = 1e-5;
 /// A batch's share in the running mean and variance (PyTorch's).
 const RUNNING: f32 = 0.1;
+
+/// Each block's name, its number in its stage, and its stride.
+fn block_names() -> impl Iterator<Item = (String, usize, usize)> {
+    let stages = BLOCKS.into_iter().enumerate();
+    stages.flat_map(|(stage, count)| {
+        (0..count).map(move |number| {
+            let stride = if stage > 0 && number == 0 { 2 } else { 1 };
+            (format!("layer{}.{number}", stage + 1), number, stride)
+        })
+    })
+}
 
 /// One trainable array.
 struct Parameter {
@@ -486,24 +526,20 @@ impl Forward for Layers {
     ) -> std::result::Result<Tensor<(usize, usize), f32, D, T>, D::Err> {
         let stem = composed_layer(weights, "conv1", "bn1", 2, x, pass)?.try_relu()?;
         let mut x = composed::max_pool(stem)?;
-        for (stage, count) in BLOCKS.into_iter().enumerate() {
-            for number in 0..count {
-                let name = format!("layer{}.{number}", stage + 1);
-                let stride = if stage > 0 && number == 0 { 2 } else { 1 };
-                let mut layer = |i: usize, stride, x| {
-                    composed_layer(weights, &format!("{name}.conv{i}"), &format!("{name}.bn{i}"), stride, x, pass)
-                };
-                let y = layer(1, 1, x.retaped::<T>())?.try_relu()?;
-                let y = layer(2, stride, y)?.try_relu()?;
-                let y = layer(3, 1, y)?;
-                let shortcut = if number == 0 {
-                    let (conv, norm) = (format!("{name}.downsample.0"), format!("{name}.downsample.1"));
-                    composed_layer(weights, &conv, &norm, stride, x, pass)?
-                } else {
-                    x
-                };
-                x = y.try_add(shortcut)?.try_relu()?;
-            }
+        for (name, number, stride) in block_names() {
+            let mut layer = |i: usize, stride, x| {
+                composed_layer(weights, &format!("{name}.conv{i}"), &format!("{name}.bn{i}"), stride, x, pass)
+            };
+            let y = layer(1, 1, x.retaped::<T>())?.try_relu()?;
+            let y = layer(2, stride, y)?.try_relu()?;
+            let y = layer(3, 1, y)?;
+            let shortcut = if number == 0 {
+                let (conv, norm) = (format!("{name}.downsample.0"), format!("{name}.downsample.1"));
+                composed_layer(weights, &conv, &norm, stride, x, pass)?
+            } else {
+                x
+            };
+            x = y.try_add(shortcut)?.try_relu()?;
         }
         composed::linear(composed::mean_pool(x)?, weights.matrix("fc.weight")?, weights.get("fc.bias"))
     }

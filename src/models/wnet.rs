@@ -26,6 +26,19 @@ pub const ENTRY: Entry = Entry {
     size_px: 128,
     on_cpu: |spec| Ok(Box::new(WNet::new(spec)?)),
     on_cuda: |spec, ordinal| on_cuda(ordinal, spec, &WNet::new(spec)?, Layers::new(spec)),
+    flattened: Some(("fc1.weight", FILTERS[2])),
+    onnx: |graph, x| {
+        let mut x = x.to_string();
+        for i in 1..=FILTERS.len() {
+            x = graph.convolution(&x, &format!("conv{i}"), 1);
+            x = graph.relu(&x);
+            x = graph.max_pool(&x, 2, 2, 0);
+        }
+        x = graph.flatten(&x);
+        x = graph.linear(&x, "fc1");
+        x = graph.relu(&x);
+        graph.linear(&x, "fc2")
+    },
 };
 
 /// Filters of the three convolutions.

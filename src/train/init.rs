@@ -2,7 +2,7 @@
 
 use super::{Record, checkpoint};
 use crate::error::{Error, Result};
-use crate::models::Model;
+use crate::models::{self, Entry, Model, pytorch};
 use crate::rows::ManifestRow;
 use crate::schema::MANIFEST;
 use crate::split;
@@ -34,6 +34,7 @@ pub(super) struct Start {
     pub init: Init,
     path: PathBuf,
     bytes: Vec<u8>,
+    entry: &'static Entry,
     /// The run they are from.
     source: Option<Record>,
 }
@@ -45,6 +46,7 @@ impl Start {
     /// [`Error::Missing`] where there is no such run, fold or file, [`Error::Setting`] where the run's model is not
     /// `model`, or it has no model of all its images and no fold is named.
     pub fn find(ws: &Workspace, asked: &str, model: &str) -> Result<Start> {
+        let entry = models::find(model)?;
         let path = Path::new(asked);
         if path.is_file() {
             let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
@@ -54,7 +56,7 @@ impl Start {
             }
             let hash = blake3::hash(&bytes).to_hex().to_string();
             let init = Init { from: asked.into(), fold: None, dataset: None, hash };
-            return Ok(Start { init, path: path.into(), bytes, source: None });
+            return Ok(Start { init, path: path.into(), bytes, entry, source: None });
         }
         let (run, fold) = match asked.rsplit_once(':') {
             Some((run, fold)) => match fold.parse() {
@@ -83,7 +85,7 @@ impl Start {
         let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
         let (from, dataset) = (run.to_string(), Some(record.dataset.clone()));
         let init = Init { from, fold, dataset, hash: blake3::hash(&bytes).to_hex().to_string() };
-        Ok(Start { init, path, bytes, source: Some(record) })
+        Ok(Start { init, path, bytes, entry, source: Some(record) })
     }
 
     /// Puts the weights into `model`; returns what was not taken and why.
@@ -103,6 +105,7 @@ impl Start {
         };
         let fresh: HashMap<String, Vec<f32>> =
             model.state(false).into_iter().map(|a| (a.name, bytemuck::pod_collect_to_vec(&(a.bytes)()))).collect();
+        let entry = self.entry;
         let ours = checkpoint::meta(&self.path).is_ok_and(|m| m.is_some());
         let mut notes = BTreeSet::new();
         model.load(false, &mut |name, shape| {
@@ -117,7 +120,7 @@ impl Start {
                 }
                 Err(_) => return Err(broken(name, format!("F32 {shape:?}"), "no such array".into())),
             };
-            let expected = if ours { shape.to_vec() } else { pytorch_shape(shape) };
+            let expected = if ours { shape.to_vec() } else { pytorch::shape(shape) };
             if view.shape() != expected && name.starts_with("fc.") {
                 let (here, there) = (expected[0], view.shape().first().copied().unwrap_or(0));
                 notes.insert(format!("the file's last layer has {there} classes, not {here}: ours starts afresh"));
@@ -127,7 +130,7 @@ impl Start {
                 let got = format!("{:?} {:?}", view.dtype(), view.shape());
                 return Err(broken(name, format!("F32 {expected:?}"), got));
             }
-            Ok(if ours { values(&view) } else { from_pytorch(shape, &values(&view)) })
+            Ok(if ours { values(&view) } else { pytorch::to_ours(entry, name, shape, &values(&view)) })
         })?;
         Ok(notes)
     }
@@ -200,32 +203,4 @@ fn refuse(expected: String, got: String) -> Error {
 fn values(view: &TensorView) -> Vec<f32> {
     // The file's bytes need not lie where floats may.
     bytemuck::pod_collect_to_vec(view.data())
-}
-
-/// PyTorch's shape of one of our arrays: filters `[kernel, kernel, c_in, c_out]` are `[c_out, c_in, kernel, kernel]` there,
-/// linear weights `[inputs, outputs]` are `[outputs, inputs]`.
-fn pytorch_shape(shape: &[usize]) -> Vec<usize> {
-    match *shape {
-        [kh, kw, c_in, c_out] => vec![c_out, c_in, kh, kw],
-        [inputs, outputs] => vec![outputs, inputs],
-        _ => shape.to_vec(),
-    }
-}
-
-/// An array of PyTorch's in our order; `shape` is ours.
-fn from_pytorch(shape: &[usize], values: &[f32]) -> Vec<f32> {
-    let (taps, c_in, c_out) = match *shape {
-        [kh, kw, c_in, c_out] => (kh * kw, c_in, c_out),
-        [inputs, outputs] => (1, inputs, outputs),
-        _ => return values.to_vec(),
-    };
-    let mut turned = vec![0.0; values.len()];
-    for tap in 0..taps {
-        for i in 0..c_in {
-            for o in 0..c_out {
-                turned[(tap * c_in + i) * c_out + o] = values[(o * c_in + i) * taps + tap];
-            }
-        }
-    }
-    turned
 }

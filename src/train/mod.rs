@@ -151,9 +151,70 @@ impl Record {
         })
     }
 
+    /// The settings of a network.
+    fn network(&self, run: &str) -> Result<&Settings> {
+        match &self.settings {
+            Recipe::Network(settings) => Ok(settings),
+            Recipe::Classical(_) => Err(Error::Setting {
+                key: "run".into(),
+                expected: "a run of a network".into(),
+                got: format!("{run}, of {}", self.model),
+            }),
+        }
+    }
+
     fn hash(&self) -> String {
         blake3::hash(serde_json::to_string(self).expect("plain data").as_bytes()).to_hex().to_string()
     }
+}
+
+/// A finished model of a run, with what its record and its checkpoint say.
+pub struct Trained {
+    pub record: Record,
+    pub meta: Meta,
+    /// None once it has been taken.
+    pub model: Option<Box<dyn Model>>,
+}
+
+/// A run's finished models: the folds', and the number of folds where there is one of all images.
+///
+/// # Errors
+/// [`Error::Missing`] where there is no such run or nothing in it is finished.
+pub fn finished(ws: &Workspace, run: &str) -> Result<Vec<u32>> {
+    let record = Record::read(ws, run)?;
+    record.network(run)?;
+    let (hash, files) = (record.hash(), Files { dir: ws.run(run), folds: record.folds });
+    let mut finished = Vec::new();
+    for fold in 0..=record.folds {
+        if checkpoint::meta(&files.checkpoint(fold))?.is_some_and(|m| m.finished && m.run == hash) {
+            finished.push(fold);
+        }
+    }
+    if finished.is_empty() {
+        let hint = format!("Run: wbc train --dataset {} --run {run}", record.dataset);
+        return Err(Error::Missing { path: files.dir, what: "finished network", hint });
+    }
+    Ok(finished)
+}
+
+/// Opens a finished model; the number of folds stands for that of all images.
+///
+/// # Errors
+/// [`Error::Missing`] where the run has no such finished model, [`Error::Setting`] where it is no network.
+pub fn open(ws: &Workspace, run: &str, fold: u32, device: Device) -> Result<Trained> {
+    let record = Record::read(ws, run)?;
+    let settings = record.network(run)?;
+    let files = Files { dir: ws.run(run), folds: record.folds };
+    let path = files.checkpoint(fold);
+    let found = checkpoint::meta(&path)?.filter(|m| m.finished && m.run == record.hash());
+    let Some(meta) = found else {
+        let which = if fold == record.folds { "--all".into() } else { format!("--fold {fold}") };
+        let hint = format!("Run: wbc train --dataset {} --run {run} {which}", record.dataset);
+        return Err(Error::Missing { path, what: "finished weights", hint });
+    };
+    let mut model = build(settings, meta.size_px, record.seed, fold, device)?;
+    checkpoint::load(&path, model.as_mut(), &meta)?;
+    Ok(Trained { record, meta, model: Some(model) })
 }
 
 /// The runs of a workspace by name, in order; those of another version are left out.
@@ -303,6 +364,10 @@ impl Data {
         Ok(Self { settings: settings.clone(), pictures, splits, class_of, record, start, note, device })
     }
 
+    fn build(&self, fold: u32) -> Result<Box<dyn Model>> {
+        build(&self.settings, self.pictures.size_px, self.record.seed, fold, self.device)
+    }
+
     /// (image_id, row of the pictures, class) of a fold's images of one role; sorted by image_id.
     ///
     /// # Errors
@@ -394,7 +459,7 @@ pub fn run(ws: &Workspace, dataset: &str, recipe: &Recipe, plan: &Plan, ctx: &Co
     }
     // What cannot be built does not claim the run's name.
     let parameters = match &work {
-        Work::Network(data) => Some(build(data, 0)?.parameters()),
+        Work::Network(data) => Some(data.build(0)?.parameters()),
         Work::Classical(_) => None,
     };
     begin(&files, work.record(), plan)?;
@@ -482,24 +547,22 @@ fn begin(files: &Files, record: &Record, plan: &Plan) -> Result<()> {
     atomic::write_bytes(&path, text.as_bytes())
 }
 
-fn build(data: &Data, fold: u32) -> Result<Box<dyn Model>> {
-    let (settings, seed) = (&data.settings, &data.record.seed);
-    let entry = models::find(&settings.model)?;
+fn build(settings: &Settings, size_px: usize, seed: u64, fold: u32, device: Device) -> Result<Box<dyn Model>> {
     let spec = models::Spec {
-        size_px: data.pictures.size_px,
-        seed: *seed,
+        size_px,
+        seed,
         fold: fold.into(),
         dropout: Dropout { p: settings.dropout },
         optimiser: settings.optimiser,
         zero_init_residual: settings.zero_init_residual,
         vector: Vector::detect(),
     };
-    entry.build(&spec, data.device)
+    models::find(&settings.model)?.build(&spec, device)
 }
 
 /// Says what is ahead and how long it will take, from a few steps on a model that is thrown away.
 fn announce(data: &Data, settings: &Settings, folds: &[u32], ctx: &Context) -> Result<()> {
-    let mut model = build(data, 0)?;
+    let mut model = data.build(0)?;
     let rows: Vec<usize> = data.rows(data.splits.train(folds[0]))?.iter().map(|r| r.1).take(settings.batch).collect();
     let labels = vec![0; rows.len()];
     let keys = vec![0; rows.len()];
@@ -544,7 +607,7 @@ fn train_fold(data: &Data, settings: &Settings, files: &Files, fold: u32, hash: 
             hint: "Run: wbc split --stratified, then wbc preprocess".into(),
         });
     }
-    let mut model = build(data, fold)?;
+    let mut model = data.build(fold)?;
     let path = files.checkpoint(fold);
     let mut meta = match checkpoint::meta(&path)? {
         Some(found) if found.run == hash && !found.finished => {

@@ -1,0 +1,43 @@
+//! `wbc export`: trained networks for other programs.
+
+use super::{Globals, Outcome};
+use crate::error::Error;
+use crate::export::{self, Format};
+use crate::train::Record;
+use std::path::PathBuf;
+
+/// Writes a run's trained networks as other programs load them: PyTorch's arrays in safetensors, or ONNX graphs that take
+/// pictures and give probabilities; with a model card, and a Python example that loads them.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A run, or one of its folds: every finished model of the run, that of all images too, or the fold's
+    #[arg(value_name = "RUN|RUN:FOLD")]
+    run: String,
+    /// What to write
+    #[arg(long, value_enum)]
+    to: Format,
+    /// Folder to write to [default: exports/<RUN>]
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
+    let ws = globals.workspace();
+    let (run, fold) = match args.run.rsplit_once(':') {
+        Some((run, "all")) => (run, Some(Record::read(&ws, run)?.folds)),
+        Some((run, fold)) => match fold.parse() {
+            Ok(fold) => (run, Some(fold)),
+            Err(_) => {
+                let expected = "RUN, RUN:FOLD with the fold's number, or RUN:all".into();
+                return Err(Error::Setting { key: "run".into(), expected, got: args.run.clone() }.into());
+            }
+        },
+        None => (args.run.as_str(), None),
+    };
+    let progress = globals.progress();
+    let ctx = globals.context(0, &progress);
+    let folder = args.output.unwrap_or_else(|| PathBuf::from("exports").join(run));
+    let summary = export::run(&ws, run, fold, args.to, &folder, &ctx)?;
+    globals.print(&summary, &summary)?;
+    Ok(Outcome::Done)
+}

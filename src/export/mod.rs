@@ -1,0 +1,188 @@
+//! Trained networks as other programs load them: PyTorch's arrays in safetensors, or an ONNX graph that takes pictures as
+//! they are and gives probabilities. Beside them a model card, and a Python example that loads each.
+
+use crate::atomic;
+use crate::class::Class;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::models::{self, onnx, pytorch};
+use crate::prep;
+use crate::rows::MetricRow;
+use crate::schema::METRICS;
+use crate::table;
+use crate::train::{self, Trained};
+use crate::workspace::Workspace;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::Serialize;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+mod card;
+
+/// What to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Arrays with PyTorch's names and order
+    Safetensors,
+    /// A graph with its weights
+    Onnx,
+}
+
+impl Format {
+    fn extension(self) -> &'static str {
+        match self {
+            Format::Safetensors => "safetensors",
+            Format::Onnx => "onnx",
+        }
+    }
+
+    /// The example that loads it: name and text.
+    fn example(self) -> (&'static str, &'static str) {
+        match self {
+            Format::Safetensors => ("pytorch_example.py", include_str!("pytorch_example.py")),
+            Format::Onnx => ("onnx_example.py", include_str!("onnx_example.py")),
+        }
+    }
+}
+
+/// What a file says of itself, as JSON under the key `config`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Config {
+    /// Name of the architecture: `wnet`, `resnet50`.
+    pub model: String,
+    pub run: String,
+    pub dataset: String,
+    /// The fold that was kept for testing; none: trained on all images.
+    pub fold: Option<u32>,
+    /// Classes, in the order of the outputs.
+    pub classes: [&'static str; Class::COUNT],
+    /// How a picture is cut out of an image and made smaller.
+    pub preprocess: prep::Settings,
+    /// What is taken off each channel of a picture (0 to 255) and what it is divided by; `image`: its own mean and deviation.
+    pub normalise: crate::batch::Normalise,
+    /// Version of wbc.
+    pub version: &'static str,
+}
+
+/// What was written.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    pub run: String,
+    pub folder: PathBuf,
+    pub files: Vec<PathBuf>,
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = |p: &PathBuf| p.file_name().map_or(String::new(), |n| n.to_string_lossy().into());
+        let files: Vec<String> = self.files.iter().map(name).collect();
+        write!(f, "run {}: {}\nin {}", self.run, files.join(", "), self.folder.display())
+    }
+}
+
+/// Writes the models of `run` (of `fold` alone, where it is named; the number of folds stands for the model of all images)
+/// into `folder`.
+///
+/// # Errors
+/// [`Error::Missing`] where the run has no such finished model, [`Error::Setting`] where it is no network.
+pub fn run(
+    ws: &Workspace,
+    run: &str,
+    fold: Option<u32>,
+    format: Format,
+    folder: &Path,
+    ctx: &Context,
+) -> Result<Summary> {
+    let folds = match fold {
+        Some(fold) => vec![fold],
+        None => train::finished(ws, run)?,
+    };
+    let preprocess = prep_settings(ws, run)?;
+    let mut files = Vec::new();
+    let mut told = Vec::new();
+    ctx.progress.begin("export", Some(folds.len() as u64), "models");
+    for fold in folds {
+        ctx.check_stop()?;
+        let trained = train::open(ws, run, fold, Default::default())?;
+        let all = fold == trained.record.folds;
+        let config = Config {
+            model: trained.record.model.clone(),
+            run: run.into(),
+            dataset: trained.record.dataset.clone(),
+            fold: (!all).then_some(fold),
+            classes: Class::ALL.map(Class::name),
+            preprocess: preprocess.clone(),
+            normalise: trained.meta.normalise,
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        let stem = if all { "all".into() } else { format!("fold-{fold:02}") };
+        let path = folder.join(format!("{stem}.{}", format.extension()));
+        write(&path, format, &trained, &config)?;
+        files.push(path);
+        told.push((config, trained));
+        // The weights are written; the card wants the rest.
+        if let Some((_, trained)) = told.last_mut() {
+            trained.model = None;
+        }
+        ctx.progress.advance(1);
+    }
+    ctx.progress.end();
+    let metrics = ws.run(run).join("metrics.parquet");
+    let metrics = match metrics.is_file() {
+        true => table::read_rows::<MetricRow>(&metrics, &METRICS)?.0,
+        false => Vec::new(),
+    };
+    let (example, text) = format.example();
+    for (name, text) in [(example, text.to_string()), ("README.md", card::text(&told, &metrics, format, example))] {
+        let path = folder.join(name);
+        atomic::write_bytes(&path, text.as_bytes())?;
+        files.push(path);
+    }
+    Ok(Summary { run: run.into(), folder: folder.into(), files })
+}
+
+/// The run's settings of preprocessing, from its `pipeline.toml`.
+fn prep_settings(ws: &Workspace, run: &str) -> Result<prep::Settings> {
+    let path = ws.run(run).join("pipeline.toml");
+    let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
+    let broken = |e: toml::de::Error| Error::Format {
+        path: path.clone(),
+        item: "preprocess".into(),
+        expected: "the run's settings".into(),
+        got: e.to_string(),
+    };
+    #[derive(serde::Deserialize)]
+    struct Part {
+        #[serde(default)]
+        preprocess: prep::Settings,
+    }
+    Ok(toml::from_str::<Part>(&text).map_err(broken)?.preprocess)
+}
+
+fn write(path: &Path, format: Format, trained: &Trained, config: &Config) -> Result<()> {
+    let entry = models::find(&config.model)?;
+    let model = trained.model.as_deref().expect("just opened");
+    let arrays = pytorch::state(entry, model);
+    let text = serde_json::to_string(config).expect("plain data");
+    match format {
+        Format::Onnx => {
+            let (size, normalise) = (trained.meta.size_px, &config.normalise);
+            let bytes = onnx::encode(arrays, size, normalise, entry.onnx, entry.title, &[("config", text)]);
+            atomic::write_bytes(path, &bytes)
+        }
+        Format::Safetensors => {
+            let views = arrays.iter().map(|(name, (shape, values))| {
+                let view = TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(values));
+                (name.clone(), view.expect("as long as its shape says"))
+            });
+            let metadata = HashMap::from([("config".to_string(), text)]);
+            let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::Io {
+                path: path.into(),
+                action: "write",
+                source: std::io::Error::other(e),
+            })?;
+            atomic::write_bytes(path, &bytes)
+        }
+    }
+}

@@ -1,0 +1,80 @@
+"""Classifies pictures of single white blood cells in PyTorch with files that `wbc export` wrote; several files are averaged.
+
+    pip install torch torchvision safetensors numpy pillow
+    python pytorch_example.py fold-*.safetensors -- cell.jpg ...
+"""
+
+import json
+import sys
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import safe_open
+from torch import nn
+
+
+class WNet(nn.Module):
+    """W-Net (Jung et al. 2019), without the dropout that only training has."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1)
+        self.conv2 = nn.Conv2d(16, 32, 3, padding=1)
+        self.conv3 = nn.Conv2d(32, 64, 3, padding=1)
+        self.fc1 = nn.Linear(64 * (size // 8) ** 2, 1024)
+        self.fc2 = nn.Linear(1024, 5)
+
+    def forward(self, x):
+        for convolution in (self.conv1, self.conv2, self.conv3):
+            x = nn.functional.max_pool2d(convolution(x).relu(), 2)
+        return self.fc2(self.fc1(x.flatten(1)).relu())
+
+
+def load(path):
+    """The model, ready to predict, and what the file says of itself."""
+    with safe_open(path, framework="pt") as file:
+        config = json.loads(file.metadata()["config"])
+        state = {name: file.get_tensor(name) for name in file.keys()}
+    if config["model"] == "wnet":
+        model = WNet(config["preprocess"]["size_px"])
+    else:
+        from torchvision.models import resnet50
+
+        model = resnet50(num_classes=5)
+    model.load_state_dict(state)
+    return model.eval(), config
+
+
+def picture(path, config):
+    """The central square of an image, made smaller: uint8 [size, size, 3], red green blue."""
+    image = Image.open(path).convert("RGB")
+    settings, side = config["preprocess"], min(image.size)
+    if settings["cut"] != "whole":
+        side = min(side, settings["centre_px"])
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    size = settings["size_px"]
+    return np.asarray(image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BILINEAR))
+
+
+@torch.inference_mode()
+def probabilities(model, config, pictures):
+    """uint8 [n, size, size, 3] to float32 [n, 5]."""
+    x = torch.from_numpy(pictures.astype(np.float32)).permute(0, 3, 1, 2)
+    normalise = config["normalise"]
+    if normalise["kind"] == "image":
+        mean = x.mean((1, 2, 3), keepdim=True)
+        deviation = x.var((1, 2, 3), unbiased=False, keepdim=True).clamp(min=1).sqrt()
+    else:
+        mean, deviation = (torch.tensor(normalise[key]).view(1, 3, 1, 1) for key in ("mean", "deviation"))
+    return model((x - mean) / deviation).softmax(1).numpy()
+
+
+if __name__ == "__main__":
+    cut = sys.argv.index("--")
+    models = [load(path) for path in sys.argv[1:cut]]
+    config = models[0][1]
+    pictures = np.stack([picture(path, config) for path in sys.argv[cut + 1 :]])
+    mean = np.mean([probabilities(model, own, pictures) for model, own in models], axis=0)
+    for path, row in zip(sys.argv[cut + 1 :], mean):
+        print(path, config["classes"][row.argmax()], f"{row.max():.3f}")

@@ -1,0 +1,158 @@
+//! `wbc export`: other programs load what it writes and give our probabilities.
+
+use crate::common::{Workdir, shared};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use wbc::batch::Pictures;
+use wbc::rows::PredictionRow;
+use wbc::schema::PREDICTIONS;
+use wbc::table;
+
+const RECIPE: &str = r#"
+name = "tiny"
+[split]
+folds = 2
+[preprocess]
+size_px = 32
+[train]
+model = "MODEL"
+epochs = 2
+batch = 16
+learning_rate = 1e-3
+dropout = 0.0
+normalise = "NORMALISE"
+[train.optimiser]
+kind = "OPTIMISER"
+"#;
+
+fn recipe(model: &str) -> String {
+    let (normalise, optimiser) = if model == "wnet" { ("image", "adam") } else { ("channel", "sgd") };
+    RECIPE.replace("MODEL", model).replace("NORMALISE", normalise).replace("OPTIMISER", optimiser)
+}
+
+/// 100 cells of the five classes, real ones where they are there, and a run of each network.
+fn trained(name: &str) -> Workdir {
+    let w = Workdir::new(name);
+    if let Some(pbc) = shared("pbc") {
+        for class in ["neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte"] {
+            let mut images: Vec<_> = std::fs::read_dir(pbc.join(class)).unwrap().map(|e| e.unwrap().path()).collect();
+            images.sort();
+            for image in &images[..20] {
+                let file = format!("data/raw/d/{class}/{}", image.file_name().unwrap().to_str().unwrap());
+                w.write(file, std::fs::read(image).unwrap());
+            }
+        }
+    } else {
+        w.wbc(&["synth", "--images", "100", "--name", "d"]).ok();
+    }
+    w.wbc(&["ingest"]);
+    for model in ["wnet", "resnet50"] {
+        w.write("tiny.toml", recipe(model));
+        w.wbc(&["split", "--stratified", "--pipeline", "tiny.toml"]).ok();
+        w.wbc(&["train", "--pipeline", "tiny.toml", "--run", model]).ok();
+    }
+    w
+}
+
+/// A Python that can import `modules`, in a folder that lasts as long as the build's; says why there is none.
+fn python(name: &str, modules: &[&str], packages: &[&str]) -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let python = folder.join("bin/python");
+    let works = |python: &Path| {
+        let import = format!("import {}", modules.join(", "));
+        Command::new(python).args(["-c", &import]).output().is_ok_and(|o| o.status.success())
+    };
+    // What the machine has will do.
+    if works(Path::new("python3")) {
+        return Some("python3".into());
+    }
+    if !works(&python) {
+        let _ = std::fs::remove_dir_all(&folder);
+        let _ = Command::new("python3").args(["-m", "venv"]).arg(&folder).output();
+        let _ = Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages).output();
+    }
+    if works(&python) {
+        return Some(python);
+    }
+    eprintln!("skipped: no Python with {}, and none could be made", modules.join(", "));
+    None
+}
+
+/// The pictures of fold 0's test images in `pictures.bin`, and the probabilities of `run`.
+fn tested(w: &Workdir, run: &str) -> Vec<[f32; 5]> {
+    let rows =
+        table::read_rows::<PredictionRow>(&w.workspace().run(run).join("fold-00/predictions.parquet"), &PREDICTIONS);
+    let rows = rows.unwrap().0;
+    let pictures = Pictures::load(&w.workspace(), "d", 32).unwrap();
+    let bytes: Vec<u8> =
+        rows.iter().flat_map(|r| pictures.picture(pictures.row(&r.image_id).unwrap()).to_vec()).collect();
+    w.write("pictures.bin", bytes);
+    assert_eq!(rows.len(), 50);
+    rows.iter().map(|r| r.probabilities()).collect()
+}
+
+/// Runs `code` in `python` beside the exported files, and holds what it prints (numbers, one a line) against ours.
+fn assert_probabilities(w: &Workdir, python: &Path, folder: &str, code: &str, expected: &[[f32; 5]]) {
+    let code = format!(
+        "import sys; sys.path.insert(0, '{folder}')\nimport numpy as np\n\
+         pictures = np.fromfile('pictures.bin', np.uint8).reshape(-1, 32, 32, 3)\n{code}\n\
+         for p in found.ravel(): print(repr(float(p)))\n"
+    );
+    let output = Command::new(python).args(["-c", &code]).current_dir(w.path(".")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: Vec<f32> = String::from_utf8_lossy(&output.stdout).lines().map(|l| l.parse().unwrap()).collect();
+    assert_eq!(found.len(), expected.len() * 5);
+    let apart = found.iter().zip(expected.as_flattened()).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    assert!(apart < 1e-4, "{folder}: {apart} apart");
+}
+
+#[test]
+fn onnx_runtime_and_pytorch_give_our_probabilities() {
+    let w = trained("export");
+    let onnx = python("onnx", &["onnxruntime", "numpy", "PIL"], &["onnxruntime", "numpy", "pillow"]);
+    // PyTorch is gigabytes: used where it is there (WBC_TEST_TORCH names a Python that has it), not fetched.
+    let torch = std::env::var_os("WBC_TEST_TORCH").map(PathBuf::from).unwrap_or("python3".into());
+    let import = "import torch, torchvision, safetensors, numpy, PIL";
+    let has_torch = Command::new(&torch).args(["-c", import]).output().is_ok_and(|o| o.status.success());
+    if !has_torch {
+        eprintln!("skipped: no PyTorch in {} (WBC_TEST_TORCH)", torch.display());
+    }
+    for run in ["wnet", "resnet50"] {
+        let expected = tested(&w, run);
+        let said = w.wbc(&["export", run, "--to", "onnx", "--output", "onnx"]).ok().stdout;
+        assert!(said.contains("fold-00.onnx") && said.contains("fold-01.onnx"), "{said}");
+        w.wbc(&["export", &format!("{run}:0"), "--to", "safetensors", "--output", "pt"]).ok();
+        let card = std::fs::read_to_string(w.path("onnx/README.md")).unwrap();
+        for said in ["neutrophil, eosinophil, basophil", "For research use", "all folds but 1", "%"] {
+            assert!(card.contains(said), "{said} not in {card}");
+        }
+        if let Some(python) = &onnx {
+            let code = "import onnx_example as e\nsession, config = e.load('onnx/fold-00.onnx')\n\
+                        found = e.probabilities(session, pictures)\nassert config['fold'] == 0";
+            assert_probabilities(&w, python, "onnx", code, &expected);
+        }
+        if has_torch {
+            let code = "import pytorch_example as e\nmodel, config = e.load('pt/fold-00.safetensors')\n\
+                        found = e.probabilities(model, config, pictures)";
+            assert_probabilities(&w, &torch, "pt", code, &expected);
+        }
+        // What is exported for PyTorch comes back as it was: a training that moves nothing.
+        w.write("tiny.toml", recipe(run));
+        let from = ["train", "--pipeline", "tiny.toml", "--init", "pt/fold-00.safetensors", "--fold", "0"];
+        w.wbc(&[&from[..], &["--learning-rate", "1e-30", "--epochs", "1", "--run", "again"]].concat()).ok();
+        let weights = |run: &str| {
+            let bytes = std::fs::read(w.workspace().run(run).join("fold-00/checkpoint.safetensors")).unwrap();
+            let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+            let weights = tensors.tensors().into_iter().filter(|(name, _)| name.ends_with(".weight"));
+            weights.map(|(name, view)| (name, view.data().to_vec())).collect::<BTreeMap<_, _>>()
+        };
+        assert!(weights(run) == weights("again"), "{run}");
+        std::fs::remove_dir_all(w.workspace().run("again")).unwrap();
+    }
+    for (asked, said) in [("nobody", "nobody"), ("wnet:7", "finished weights"), ("wnet:x", "RUN:FOLD")] {
+        let refused = w.wbc(&["export", asked, "--to", "onnx"]).exits(2).stderr;
+        assert!(refused.contains(said), "{refused}");
+    }
+    assert!(!w.path("exports").exists(), "what is refused writes nothing");
+}
