@@ -74,14 +74,19 @@ impl Pictures {
         Ok(pictures)
     }
 
+    /// Pictures that are here already, `[n, size, size, 3]`; they have rows and no names.
+    pub fn of(size_px: usize, pixels: Vec<u8>) -> Self {
+        Self { size_px, pixels, index: HashMap::new(), hash: String::new() }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.index.len()
+        self.pixels.len() / (self.size_px * self.size_px * 3)
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
+        self.pixels.is_empty()
     }
 
     /// The row of an image, where it was preprocessed.

@@ -110,6 +110,27 @@ impl PredictionRow {
     }
 }
 
+/// A row of what `wbc predict` writes: see `schemas/cells.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CellRow {
+    pub path: String,
+    pub cell: u32,
+    pub x_px: Option<u32>,
+    pub y_px: Option<u32>,
+    pub width_px: Option<u32>,
+    pub height_px: Option<u32>,
+    pub class: Class,
+    pub confidence: f32,
+    pub agreement: f32,
+    pub distance: Option<f32>,
+    pub doubt: Option<String>,
+    pub p_neutrophil: f32,
+    pub p_eosinophil: f32,
+    pub p_basophil: f32,
+    pub p_lymphocyte: f32,
+    pub p_monocyte: f32,
+}
+
 /// A row of `metrics.parquet`: see `schemas/metrics.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MetricRow {

@@ -96,6 +96,7 @@ schemas! {
     FEATURES = "features",
     EPOCHS = "epochs",
     PREDICTIONS = "predictions",
+    CELLS = "cells",
     METRICS = "metrics",
     INTERVALS = "intervals",
 }

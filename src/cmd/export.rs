@@ -1,9 +1,7 @@
 //! `wbc export`: trained networks for other programs.
 
-use super::{Globals, Outcome};
-use crate::error::Error;
+use super::{Globals, Outcome, run_and_fold};
 use crate::export::{self, Format};
-use crate::train::Record;
 use std::path::PathBuf;
 
 /// Writes a run's trained networks as other programs load them: PyTorch's arrays in safetensors, or ONNX graphs that take
@@ -23,17 +21,7 @@ pub struct Args {
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let ws = globals.workspace();
-    let (run, fold) = match args.run.rsplit_once(':') {
-        Some((run, "all")) => (run, Some(Record::read(&ws, run)?.folds)),
-        Some((run, fold)) => match fold.parse() {
-            Ok(fold) => (run, Some(fold)),
-            Err(_) => {
-                let expected = "RUN, RUN:FOLD with the fold's number, or RUN:all".into();
-                return Err(Error::Setting { key: "run".into(), expected, got: args.run.clone() }.into());
-            }
-        },
-        None => (args.run.as_str(), None),
-    };
+    let (run, fold) = run_and_fold(&ws, &args.run)?;
     let progress = globals.progress();
     let ctx = globals.context(0, &progress);
     let folder = args.output.unwrap_or_else(|| PathBuf::from("exports").join(run));

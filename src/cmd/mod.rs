@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::nn::device::Device;
 use crate::pipeline::Pipeline;
 use crate::progress::Progress;
+use crate::train::Record;
 use crate::workspace::Workspace;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -95,6 +96,8 @@ commands! {
     Report = report,
     /// Compare two runs on the same test images
     Compare = compare,
+    /// Classify the cells of new images, and count them
+    Predict = predict,
     /// Write trained networks for PyTorch or ONNX, with a model card
     Export = export,
     /// Run a whole pipeline file; skips what is up to date
@@ -160,6 +163,22 @@ impl Globals {
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
             other => Ok(other?),
         }
+    }
+}
+
+/// `RUN`, `RUN:FOLD` or `RUN:all`: the run, and the fold where one is named (the number of folds for that of all images).
+fn run_and_fold<'a>(ws: &Workspace, asked: &'a str) -> Result<(&'a str, Option<u32>)> {
+    match asked.rsplit_once(':') {
+        None => Ok((asked, None)),
+        Some((run, "all")) => Ok((run, Some(Record::read(ws, run)?.folds))),
+        Some((run, fold)) => match fold.parse() {
+            Ok(fold) => Ok((run, Some(fold))),
+            Err(_) => Err(Error::Setting {
+                key: "run".into(),
+                expected: "RUN, RUN:FOLD with the fold's number, or RUN:all".into(),
+                got: asked.into(),
+            }),
+        },
     }
 }
 

@@ -80,6 +80,13 @@ pub struct Window {
     pub height: u32,
 }
 
+/// Whether a file's name ends as those of the formats do that are read here.
+pub fn claims_to_be_an_image(path: &Path) -> bool {
+    const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "bmp", "tif", "tiff"];
+    let extension = path.extension().unwrap_or_default();
+    EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e))
+}
+
 /// Decodes a whole picture to 8-bit RGB: grey is spread to three channels, alpha dropped, 16 bits rounded to 8.
 ///
 /// # Errors

@@ -98,7 +98,7 @@ pub fn run(
         Some(fold) => vec![fold],
         None => train::finished(ws, run)?,
     };
-    let preprocess = prep_settings(ws, run)?;
+    let preprocess = train::prep_settings(ws, run)?;
     let mut files = Vec::new();
     let mut told = Vec::new();
     ctx.progress.begin("export", Some(folds.len() as u64), "models");
@@ -140,24 +140,6 @@ pub fn run(
         files.push(path);
     }
     Ok(Summary { run: run.into(), folder: folder.into(), files })
-}
-
-/// The run's settings of preprocessing, from its `pipeline.toml`.
-fn prep_settings(ws: &Workspace, run: &str) -> Result<prep::Settings> {
-    let path = ws.run(run).join("pipeline.toml");
-    let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
-    let broken = |e: toml::de::Error| Error::Format {
-        path: path.clone(),
-        item: "preprocess".into(),
-        expected: "the run's settings".into(),
-        got: e.to_string(),
-    };
-    #[derive(serde::Deserialize)]
-    struct Part {
-        #[serde(default)]
-        preprocess: prep::Settings,
-    }
-    Ok(toml::from_str::<Part>(&text).map_err(broken)?.preprocess)
 }
 
 fn write(path: &Path, format: Format, trained: &Trained, config: &Config) -> Result<()> {

@@ -165,9 +165,7 @@ impl SeenFile {
     }
 
     fn claims_to_be_an_image(&self) -> bool {
-        const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "bmp", "tif", "tiff"];
-        let extension = self.file_name().rsplit_once('.').map_or("", |(_, e)| e);
-        EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e))
+        decode::claims_to_be_an_image(Path::new(self.file_name()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! A network by dfdx's own operations, on any of its devices: the CUDA path. Weights, names and dropout's choices are
 //! those of the same network on the CPU, so that a checkpoint of the one is a checkpoint of the other.
 
-use super::{Batch, Model, Spec, StateArray, Step, one_hot, softmax, step_of};
+use super::{Batch, Inferred, Model, Spec, StateArray, Step, one_hot, softmax, step_of};
 use crate::class::Class;
 use crate::error::{Error, Result};
 use crate::nn::Shape4;
@@ -34,7 +34,20 @@ pub enum Pass<'a> {
         /// What the pass changes besides the weights, by name: running means and variances.
         learned: Vec<(String, Vec<f32>)>,
     },
-    Predict,
+    Predict {
+        /// What the last layer reads, and how much of it a picture has.
+        features: Vec<f32>,
+        width: usize,
+    },
+}
+
+impl Pass<'_> {
+    /// Keeps what the last layer reads, in a prediction.
+    pub fn keep<D: Device<f32>, T>(&mut self, x: &Tensor<(usize, usize), f32, D, T>) {
+        if let Pass::Predict { features, width } = self {
+            (*features, *width) = (x.as_vec(), x.shape().1);
+        }
+    }
 }
 
 /// A network's arrays on a device.
@@ -132,7 +145,7 @@ impl<D: Device<f32>, F: Forward> Composed<D, F> {
         let value = loss.as_vec()[0];
         let learned = match pass {
             Pass::Train { learned, .. } => learned,
-            Pass::Predict => Vec::new(),
+            Pass::Predict { .. } => Vec::new(),
         };
         Ok(Told { loss: value, logits: values, gradients: loss.try_backward()?, learned })
     }
@@ -198,10 +211,13 @@ impl<D: Device<f32>, F: Forward> Model for Composed<D, F> {
         Ok(step)
     }
 
-    fn predict(&self, x: &[f32], n: usize) -> Result<Vec<[f32; Class::COUNT]>> {
+    fn infer(&self, x: &[f32], n: usize) -> Result<Inferred> {
         let x = self.pictures(x.to_vec(), n).map_err(compute::<F, _>)?;
-        let logits = self.forward.logits(&self.weights, x, &mut Pass::Predict).map_err(compute::<F, _>)?;
-        Ok(logits.as_vec().chunks_exact(Class::COUNT).map(softmax).collect())
+        let mut pass = Pass::Predict { features: Vec::new(), width: 0 };
+        let logits = self.forward.logits(&self.weights, x, &mut pass).map_err(compute::<F, _>)?;
+        let probabilities = logits.as_vec().chunks_exact(Class::COUNT).map(softmax).collect();
+        let Pass::Predict { features, width } = pass else { unreachable!("it was made above") };
+        Ok(Inferred { probabilities, features, width })
     }
 
     fn state(&self, moments: bool) -> Vec<StateArray<'_>> {
@@ -296,8 +312,10 @@ mod tests {
         let saved: BTreeMap<String, Vec<f32>> = numbers(cpu).into_iter().collect();
         twin.load(true, &mut |name, _| Ok(saved[name].clone())).unwrap();
         assert_eq!(numbers(twin), numbers(cpu), "bit for bit");
-        let (a, b) = (cpu.predict(&x, n).unwrap(), twin.predict(&x, n).unwrap());
-        for (a, b) in a.as_flattened().iter().zip(b.as_flattened()) {
+        let (a, b) = (cpu.infer(&x, n).unwrap(), twin.infer(&x, n).unwrap());
+        assert_eq!((a.width, a.features.len()), (b.width, b.features.len()));
+        let pairs = a.probabilities.as_flattened().iter().zip(b.probabilities.as_flattened());
+        for (a, b) in pairs.chain(a.features.iter().zip(&b.features)) {
             assert!((a - b).abs() < 10.0 * close, "{a} and {b}");
         }
     }

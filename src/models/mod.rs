@@ -32,6 +32,16 @@ pub struct Step {
     pub correct: usize,
 }
 
+/// What a model says of pictures.
+#[derive(Clone, Debug, Default)]
+pub struct Inferred {
+    /// Of the five classes, a picture after the other.
+    pub probabilities: Vec<[f32; Class::COUNT]>,
+    /// What the last layer reads: `[n, width]`.
+    pub features: Vec<f32>,
+    pub width: usize,
+}
+
 /// One named array of a model's state.
 pub struct StateArray<'a> {
     pub name: String,
@@ -46,8 +56,12 @@ pub trait Model {
     fn size_px(&self) -> usize;
     /// One step of the optimiser; `t` counts from 1.
     fn train(&mut self, batch: Batch, t: u64, learning_rate: f64) -> Result<Step>;
-    /// Probabilities of `n` pictures, `x` as in [`Batch`].
-    fn predict(&self, x: &[f32], n: usize) -> Result<Vec<[f32; Class::COUNT]>>;
+    /// What it says of `n` pictures, `x` as in [`Batch`].
+    fn infer(&self, x: &[f32], n: usize) -> Result<Inferred>;
+    /// Probabilities alone.
+    fn predict(&self, x: &[f32], n: usize) -> Result<Vec<[f32; Class::COUNT]>> {
+        Ok(self.infer(x, n)?.probabilities)
+    }
     /// The weights (and, with `moments`, what the optimiser keeps), in a fixed order.
     fn state(&self, moments: bool) -> Vec<StateArray<'_>>;
     /// Takes over what [`Model::state`] gave; `take` yields an array by name and shape, or an error that says why not.

@@ -11,7 +11,7 @@
 
 use super::composed::{Forward, Pass, Weights, on_cuda};
 use super::onnx::Graph;
-use super::{Batch, Entry, Model, Spec, StateArray, Step, one_hot, softmax, step_of};
+use super::{Batch, Entry, Inferred, Model, Spec, StateArray, Step, one_hot, softmax, step_of};
 use crate::class::Class;
 use crate::error::{Error, Result};
 use crate::nn::kernel::Vector;
@@ -382,8 +382,8 @@ impl ResNet50 {
         std::iter::once(&mut self.stem).chain(self.blocks.iter_mut().flat_map(Bottleneck::layers_mut))
     }
 
-    /// Logits of `n` pictures by the running means and variances.
-    fn logits(&self, x: &[f32], n: usize) -> Vec<[f32; Class::COUNT]> {
+    /// Logits and features of `n` pictures by the running means and variances.
+    fn logits(&self, x: &[f32], n: usize) -> (Vec<[f32; Class::COUNT]>, Vec<f32>) {
         let (vector, side) = (self.vector, self.stem_side());
         let stem = self.stem.predict(vector, Input::Plain(x), n);
         let (mut out, _) = norm::max_pool(vector, &stem.z, &stem.normal, side, side);
@@ -399,7 +399,7 @@ impl ResNet50 {
             }
             logits
         };
-        features.par_chunks(FEATURES).map(logits).collect()
+        (features.par_chunks(FEATURES).map(logits).collect(), features)
     }
 
     /// Loss and logits (`[n, 5]`) of features (`[n, 2048]`), and the gradients of features, weight and bias.
@@ -468,8 +468,9 @@ impl Model for ResNet50 {
         Ok(told)
     }
 
-    fn predict(&self, x: &[f32], n: usize) -> Result<Vec<[f32; Class::COUNT]>> {
-        Ok(self.logits(x, n).iter().map(|logits| softmax(logits)).collect())
+    fn infer(&self, x: &[f32], n: usize) -> Result<Inferred> {
+        let (logits, features) = self.logits(x, n);
+        Ok(Inferred { probabilities: logits.iter().map(|l| softmax(l)).collect(), features, width: FEATURES })
     }
 
     fn state(&self, moments: bool) -> Vec<StateArray<'_>> {
@@ -541,7 +542,9 @@ impl Forward for Layers {
             };
             x = y.try_add(shortcut)?.try_relu()?;
         }
-        composed::linear(composed::mean_pool(x)?, weights.matrix("fc.weight")?, weights.get("fc.bias"))
+        let x = composed::mean_pool(x)?;
+        pass.keep(&x);
+        composed::linear(x, weights.matrix("fc.weight")?, weights.get("fc.bias"))
     }
 }
 
@@ -569,7 +572,7 @@ fn composed_layer<D: Device<f32>, T: Tape<f32, D>>(
             learned.extend([(name("running_mean"), mean), (name("running_var"), variance)]);
             Ok(y)
         }
-        Pass::Predict => {
+        Pass::Predict { .. } => {
             let [mean, variance] = running;
             let mean = mean.iter().zip(&bias).map(|(m, b)| m - b).collect();
             let (gamma, beta) = (weights.values(&name("weight")), weights.values(&name("bias")));
@@ -676,7 +679,7 @@ mod tests {
             let picture = drawn(0, 2 * 3 * plane);
             let turned = |i: usize| picture[i / (3 * plane) * 3 * plane + i % 3 * plane + i / 3 % plane];
             let x: Vec<f32> = (0..picture.len()).map(turned).collect();
-            let found = model.logits(&x, 2);
+            let (found, _) = model.logits(&x, 2);
             let scale = expected.as_flattened().iter().fold(0f32, |m, v| m.max(v.abs()));
             for (f, e) in found.as_flattened().iter().zip(expected.as_flattened()) {
                 assert!((f - e).abs() < 1e-4 * scale.max(1.0), "{size} px: {found:?} and {expected:?}");

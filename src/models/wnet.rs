@@ -5,7 +5,7 @@
 //! TensorFlow's), zero biases. Activations are `[n, h, w, c]`, filters `[3, 3, c_in, c_out]`, as in TensorFlow.
 
 use super::composed::{Forward, Pass, Weights, on_cuda};
-use super::{Batch, Entry, Model, Spec, StateArray, Step, one_hot, softmax, step_of};
+use super::{Batch, Entry, Inferred, Model, Spec, StateArray, Step, one_hot, softmax, step_of};
 use crate::class::Class;
 use crate::error::{Error, Result};
 use crate::nn::fused::{Drop, SharedWeight, conv_block, linear_block, values};
@@ -192,7 +192,7 @@ impl Model for WNet {
         Ok(told)
     }
 
-    fn predict(&self, x: &[f32], n: usize) -> Result<Vec<[f32; Class::COUNT]>> {
+    fn infer(&self, x: &[f32], n: usize) -> Result<Inferred> {
         // Without a gradient there is nothing for a tape: the kernels alone.
         let parameters: Vec<[Vec<f32>; 2]> =
             self.convolutions.iter().map(|(weight, bias)| [values(&weight.value), values(&bias.value)]).collect();
@@ -225,7 +225,8 @@ impl Model for WNet {
             }
             softmax(&logits)
         };
-        Ok(hidden.par_chunks(HIDDEN).map(probabilities).collect())
+        let probabilities = hidden.par_chunks(HIDDEN).map(probabilities).collect();
+        Ok(Inferred { probabilities, features: hidden, width: HIDDEN })
     }
 
     fn state(&self, moments: bool) -> Vec<StateArray<'_>> {
@@ -321,6 +322,7 @@ impl Forward for Layers {
         let (n, h, w, c) = *x.shape();
         let x = x.try_reshape_like(&(n, h * w * c))?; // [n, 16384]
         let x = composed::linear_block(x, weights.matrix("fc1.weight")?, weights.get("fc1.bias"), drop(3))?;
+        pass.keep(&x);
         composed::linear(x, weights.matrix("fc2.weight")?, weights.get("fc2.bias")) // [n, 5]
     }
 }

@@ -13,10 +13,11 @@ use crate::batch::{Augment, Normalisation, Normalise, Pictures, View};
 use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::models::{self, Batch, Model};
+use crate::models::{self, Batch, Inferred, Model};
 use crate::nn::device::Device;
 use crate::nn::kernel::{Dropout, Vector};
 use crate::nn::optim::{Optimiser, Schedule};
+use crate::prep;
 use crate::rows::{EpochRow, ManifestRow, PredictionRow};
 use crate::schema::{EPOCHS, MANIFEST, PREDICTIONS};
 use crate::seed;
@@ -174,6 +175,48 @@ pub struct Trained {
     pub meta: Meta,
     /// None once it has been taken.
     pub model: Option<Box<dyn Model>>,
+}
+
+impl Trained {
+    /// What the model says of the pictures at `rows`: probabilities over the views that the recipe averages, features of
+    /// the pictures as they are.
+    ///
+    /// # Errors
+    /// [`Error::Compute`] where the device has no room.
+    pub fn infer(&self, pictures: &Pictures, rows: &[usize]) -> Result<Inferred> {
+        self.views(self.record.network("")?.test_views, pictures, rows)
+    }
+
+    /// The same of the pictures as they are alone.
+    pub fn infer_once(&self, pictures: &Pictures, rows: &[usize]) -> Result<Inferred> {
+        self.views(1, pictures, rows)
+    }
+
+    fn views(&self, views: usize, pictures: &Pictures, rows: &[usize]) -> Result<Inferred> {
+        infer(self.model.as_deref().expect("a model"), &self.meta.normalise, views, pictures, rows)
+    }
+}
+
+/// The settings of preprocessing that a run's pictures were made with, from its `pipeline.toml`.
+///
+/// # Errors
+/// [`Error::Missing`] where there is no such run, [`Error::Format`] where its settings cannot be read.
+pub fn prep_settings(ws: &Workspace, run: &str) -> Result<prep::Settings> {
+    #[derive(Deserialize)]
+    struct Part {
+        #[serde(default)]
+        preprocess: prep::Settings,
+    }
+    Record::read(ws, run)?;
+    let path = ws.run(run).join("pipeline.toml");
+    let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
+    let part: Part = toml::from_str(&text).map_err(|e| Error::Format {
+        path,
+        item: "preprocess".into(),
+        expected: "the run's settings".into(),
+        got: e.to_string(),
+    })?;
+    Ok(part.preprocess)
 }
 
 /// A run's finished models: the folds', and the number of folds where there is one of all images.
@@ -728,25 +771,38 @@ fn shuffle(order: &mut [usize], rng: &mut seed::Pcg64) {
 
 fn predict_fold(data: &Data, settings: &Settings, model: &dyn Model, meta: &Meta) -> Result<Vec<PredictionRow>> {
     let test = data.rows(data.splits.test(meta.fold))?;
-    let len = data.pictures.size_px * data.pictures.size_px * 3;
     let mut predictions = Vec::with_capacity(test.len());
     for chunk in test.chunks(64) {
         let rows: Vec<usize> = chunk.iter().map(|r| r.1).collect();
-        let mut sums = vec![[0f32; Class::COUNT]; rows.len()];
-        for which in 0..settings.test_views {
-            let mut x = vec![0.0; rows.len() * len];
-            data.pictures.fill(&rows, |_| View::turned(which), &meta.normalise, &mut x);
-            for (sum, p) in sums.iter_mut().zip(model.predict(&x, rows.len())?) {
-                for (s, p) in sum.iter_mut().zip(p) {
-                    *s += p / settings.test_views as f32;
-                }
-            }
-        }
+        let found = infer(model, &meta.normalise, settings.test_views, &data.pictures, &rows)?;
         let row =
             |((id, _, class), p): (&(&str, usize, Class), _)| PredictionRow::new((*id).into(), meta.fold, *class, p);
-        predictions.extend(chunk.iter().zip(sums).map(row));
+        predictions.extend(chunk.iter().zip(found.probabilities).map(row));
     }
     Ok(predictions)
+}
+
+/// The mean over `views` views of the pictures at `rows`; the features are those of the first.
+fn infer(
+    model: &dyn Model,
+    normalise: &Normalise,
+    views: usize,
+    pictures: &Pictures,
+    rows: &[usize],
+) -> Result<Inferred> {
+    let len = pictures.size_px * pictures.size_px * 3;
+    let mut mean = Inferred { probabilities: vec![[0.0; Class::COUNT]; rows.len()], ..Default::default() };
+    for which in 0..views {
+        let mut x = vec![0.0; rows.len() * len];
+        pictures.fill(rows, |_| View::turned(which), normalise, &mut x);
+        let found = model.infer(&x, rows.len())?;
+        if which == 0 {
+            (mean.features, mean.width) = (found.features, found.width);
+        }
+        let sums = mean.probabilities.as_flattened_mut().iter_mut().zip(found.probabilities.as_flattened());
+        sums.for_each(|(sum, p)| *sum += p / views as f32);
+    }
+    Ok(mean)
 }
 
 /// Writes `epochs.parquet` and `predictions.parquet` over the folds there are.

@@ -1,0 +1,136 @@
+//! The differential count of a folder: the share of each class among the cells, with its interval, beside what is usual in
+//! adults.
+
+use crate::class::Class;
+use crate::rows::CellRow;
+use crate::statistics::{Interval, wilson};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Usual shares in adults' blood, % (MedlinePlus, "Blood differential test": neutrophils 40 to 60, eosinophils 1 to 4,
+/// basophils 0.5 to 1, lymphocytes 20 to 40, monocytes 2 to 8), in the classes' order.
+pub const USUAL: [[f64; 2]; Class::COUNT] = [[40.0, 60.0], [1.0, 4.0], [0.5, 1.0], [20.0, 40.0], [2.0, 8.0]];
+
+/// One class of a count.
+#[derive(Clone, Debug, Serialize)]
+pub struct Share {
+    pub class: Class,
+    pub cells: u64,
+    /// % of the cells that are counted.
+    pub percent: f64,
+    /// 95 % (Wilson), %.
+    pub interval: Interval,
+    /// `low` or `high` where the whole interval lies outside what is usual.
+    pub outside: Option<&'static str>,
+}
+
+/// The count of one folder.
+#[derive(Clone, Debug, Serialize)]
+pub struct Differential {
+    pub folder: String,
+    pub counted: u64,
+    /// Cells in doubt, which are not counted.
+    pub doubtful: u64,
+    pub shares: Vec<Share>,
+}
+
+/// A count a folder, by the folders' names.
+pub fn of(rows: &[CellRow]) -> Vec<Differential> {
+    let mut folders: BTreeMap<String, Vec<&CellRow>> = BTreeMap::new();
+    for row in rows {
+        let folder = Path::new(&row.path).parent().map_or(String::new(), |p| p.display().to_string());
+        folders.entry(if folder.is_empty() { ".".into() } else { folder }).or_default().push(row);
+    }
+    let one = |(folder, rows): (String, Vec<&CellRow>)| {
+        let sure: Vec<&&CellRow> = rows.iter().filter(|r| r.doubt.is_none()).collect();
+        let of = sure.len() as u64;
+        let share = |class: Class| {
+            let cells = sure.iter().filter(|r| r.class == class).count() as u64;
+            let found = wilson(cells, of)?;
+            let interval = Interval { low: 100.0 * found.low, high: 100.0 * found.high };
+            let [low, high] = USUAL[class.index()];
+            let outside = match interval {
+                Interval { high: top, .. } if top < low => Some("low"),
+                Interval { low: bottom, .. } if bottom > high => Some("high"),
+                _ => None,
+            };
+            Some(Share { class, cells, percent: 100.0 * cells as f64 / of as f64, interval, outside })
+        };
+        Differential {
+            folder,
+            counted: of,
+            doubtful: rows.len() as u64 - of,
+            shares: Class::ALL.into_iter().filter_map(share).collect(),
+        }
+    };
+    folders.into_iter().map(one).collect()
+}
+
+impl std::fmt::Display for Differential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        use comfy_table::{CellAlignment, Table, presets};
+        let plural = |n: u64| if n == 1 { "cell" } else { "cells" };
+        write!(f, "{}: {} {} counted", self.folder, self.counted, plural(self.counted))?;
+        if self.doubtful > 0 {
+            write!(f, ", {} in doubt and not counted", self.doubtful)?;
+        }
+        if self.shares.is_empty() {
+            return Ok(());
+        }
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_FULL_CONDENSED);
+        table.set_header(["Class", "cells", "%", "95 %", "usual in adults, %", ""]);
+        for share in &self.shares {
+            let [low, high] = USUAL[share.class.index()];
+            table.add_row([
+                share.class.title().to_string(),
+                share.cells.to_string(),
+                format!("{:.1}", share.percent),
+                format!("{:.1} to {:.1}", share.interval.low, share.interval.high),
+                format!("{low} to {high}"),
+                share.outside.unwrap_or("").to_string(),
+            ]);
+        }
+        for column in 1..=3 {
+            table.column_mut(column).expect("there are six").set_cell_alignment(CellAlignment::Right);
+        }
+        write!(f, "\n{table}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_counted_without_its_doubtful_cells() {
+        let row = |path: &str, class, doubt: Option<&str>| CellRow {
+            path: path.into(),
+            cell: 0,
+            x_px: None,
+            y_px: None,
+            width_px: None,
+            height_px: None,
+            class,
+            confidence: 1.0,
+            agreement: 1.0,
+            distance: None,
+            doubt: doubt.map(Into::into),
+            p_neutrophil: 0.0,
+            p_eosinophil: 0.0,
+            p_basophil: 0.0,
+            p_lymphocyte: 0.0,
+            p_monocyte: 0.0,
+        };
+        let mut rows: Vec<CellRow> = (0..50).map(|i| row(&format!("b/{i}.png"), Class::Eosinophil, None)).collect();
+        rows.extend((0..50).map(|i| row(&format!("b/n{i}.png"), Class::Neutrophil, None)));
+        rows.push(row("a/1.png", Class::Monocyte, Some("far")));
+        let found = of(&rows);
+        assert_eq!(found.iter().map(|d| d.folder.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!((found[0].counted, found[0].doubtful, found[0].shares.len()), (0, 1, 0));
+        let shares: Vec<_> = found[1].shares.iter().map(|s| (s.cells, s.outside)).collect();
+        assert_eq!(shares, [(50, None), (50, Some("high")), (0, None), (0, Some("low")), (0, None)]);
+        assert!(found[1].to_string().contains("40.4 to 59.6"), "{}", found[1]);
+    }
+}

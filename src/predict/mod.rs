@@ -1,0 +1,409 @@
+//! Predict: new images through a run's networks. Probabilities are the mean over the run's models, calibrated on what the
+//! run said of its own test images; a cell that the models should not be trusted on is marked, not silently classified.
+
+use crate::atomic;
+use crate::batch::Pictures;
+use crate::cells;
+use crate::class::Class;
+use crate::context::Context;
+use crate::decode;
+use crate::error::{Error, Result};
+use crate::prep;
+use crate::rows::{CellRow, ManifestRow, PredictionRow};
+use crate::schema::{CELLS, MANIFEST, PREDICTIONS};
+use crate::split;
+use crate::table::{self, Provenance};
+use crate::train::{self, Trained};
+use crate::workspace::Workspace;
+use rayon::prelude::*;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+pub mod calibration;
+pub mod differential;
+mod reference;
+
+use differential::Differential;
+use reference::Reference;
+
+/// A cell is called unsure below this calibrated confidence: one of ten such cells or more is called wrong.
+pub const SURE: f32 = 0.9;
+/// Images that are read at once.
+const BATCH: usize = 64;
+/// A picture is a frame of many cells where its shorter side is this many times that of the square that one cell is cut
+/// from.
+const FRAME: u32 = 2;
+
+/// What an image shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Shows {
+    /// Large images are frames, small ones a cell
+    #[default]
+    Auto,
+    /// One cell, in the middle
+    Cell,
+    /// A frame: its cells are found by their nuclei's stain
+    Frame,
+}
+
+/// How the rows are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    #[default]
+    Parquet,
+    Csv,
+    Json,
+}
+
+impl Format {
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Parquet => "parquet",
+            Format::Csv => "csv",
+            Format::Json => "json",
+        }
+    }
+}
+
+/// What was predicted.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    pub run: String,
+    /// How many models were averaged.
+    pub models: usize,
+    pub images: u64,
+    pub cells: u64,
+    /// Cells in doubt, by why.
+    pub doubtful: BTreeMap<String, u64>,
+    /// What the probabilities were calibrated by: above 1, the models were too sure of themselves.
+    pub temperature: f64,
+    /// Whether distances from the training cells could be told.
+    pub distances: bool,
+    /// Frames in which no cell was found.
+    pub empty: Vec<PathBuf>,
+    /// Files that could not be read, and why.
+    pub unreadable: Vec<String>,
+    pub differentials: Vec<Differential>,
+    pub file: PathBuf,
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for differential in &self.differentials {
+            writeln!(f, "{differential}\n")?;
+        }
+        writeln!(
+            f,
+            "run {}, {} models: {} cells in {} images; temperature {:.2}",
+            self.run, self.models, self.cells, self.images, self.temperature
+        )?;
+        for (why, cells) in &self.doubtful {
+            writeln!(f, "in doubt, {why}: {cells}")?;
+        }
+        if !self.distances {
+            writeln!(f, "distances from the training cells are not known: the run's pictures are not here")?;
+        }
+        if !self.empty.is_empty() {
+            writeln!(f, "no cell found in {} images, such as {}", self.empty.len(), self.empty[0].display())?;
+        }
+        writeln!(f, "{}", self.file.display())?;
+        write!(f, "For research use, not for diagnosis: the models know five classes and one laboratory's images.")
+    }
+}
+
+/// The images that `paths` name: files, folders (all images below them), and lists (.txt: a path a line; .csv: a column
+/// `path`), whose paths count from the list.
+///
+/// # Errors
+/// [`Error::Missing`] for a path that is not there or a folder without images, [`Error::Format`] for a list without paths.
+pub fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in paths {
+        let hint = "Give images, folders, or lists (.txt, .csv with a column path)";
+        let missing = |what| Error::Missing { path: path.clone(), what, hint: hint.into() };
+        let extension = path.extension().map_or(String::new(), |e| e.to_string_lossy().to_lowercase());
+        if path.is_dir() {
+            let before = found.len();
+            let files = walkdir::WalkDir::new(path).sort_by_file_name().into_iter().flatten();
+            found.extend(files.map(|e| e.into_path()).filter(|p| p.is_file() && decode::claims_to_be_an_image(p)));
+            if found.len() == before {
+                return Err(missing("image"));
+            }
+        } else if !path.is_file() {
+            return Err(missing("image, folder or list"));
+        } else if ["txt", "csv"].contains(&extension.as_str()) {
+            let below = path.parent().unwrap_or(Path::new(""));
+            found.extend(listed(path, extension == "csv")?.into_iter().map(|p| below.join(p)));
+        } else {
+            found.push(path.clone());
+        }
+    }
+    Ok(found)
+}
+
+fn listed(path: &Path, csv: bool) -> Result<Vec<String>> {
+    let broken = |got: String| Error::Format {
+        path: path.into(),
+        item: "list".into(),
+        expected: "paths of images: one a line, or in a column path".into(),
+        got,
+    };
+    let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
+    let paths: Vec<String> = if csv {
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        let headers = reader.headers().map_err(|e| broken(e.to_string()))?.clone();
+        let Some(column) = headers.iter().position(|h| h.trim() == "path") else {
+            return Err(broken(format!("columns {}", headers.iter().collect::<Vec<_>>().join(", "))));
+        };
+        let row = |r: csv::Result<csv::StringRecord>| match r {
+            Ok(record) => Ok(record[column].to_string()),
+            Err(e) => Err(broken(e.to_string())),
+        };
+        reader.records().map(row).collect::<Result<_>>()?
+    } else {
+        text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(Into::into).collect()
+    };
+    if paths.is_empty() { Err(broken("none".into())) } else { Ok(paths) }
+}
+
+/// A cell's picture, and where it was.
+struct Found {
+    path: PathBuf,
+    cell: u32,
+    cell_box: Option<[u32; 4]>,
+    picture: Vec<u8>,
+}
+
+/// Predicts every cell of `images` with the models of `run` (or that of `fold` alone), and writes the rows to `output`.
+///
+/// # Errors
+/// [`Error::Missing`] where the run has no finished model, [`Error::Data`] where no image could be read; of single files
+/// that cannot be read the summary speaks.
+pub fn run(
+    ws: &Workspace,
+    run: &str,
+    fold: Option<u32>,
+    images: &[PathBuf],
+    shows: Shows,
+    (output, format): (&Path, Format),
+    device: crate::nn::device::Device,
+    ctx: &Context,
+) -> Result<Summary> {
+    let settings = train::prep_settings(ws, run)?;
+    let finished = match fold {
+        Some(fold) => vec![fold],
+        None => train::finished(ws, run)?,
+    };
+    // What saw no image of a fold can be tested on it; a model of all images is asked where it is the only one.
+    let folds = train::Record::read(ws, run)?.folds;
+    let wanted: Vec<u32> = match finished.iter().copied().filter(|f| *f < folds).collect::<Vec<_>>() {
+        of_folds if of_folds.is_empty() => finished,
+        of_folds => of_folds,
+    };
+    let models: Vec<Trained> = wanted.iter().map(|fold| train::open(ws, run, *fold, device)).collect::<Result<_>>()?;
+    let temperature = calibration::temperature(&own_predictions(ws, run)?);
+    let references = references(ws, &models, ctx)?;
+
+    let mut rows: Vec<CellRow> = Vec::new();
+    let (mut unreadable, mut empty, mut read) = (Vec::new(), Vec::new(), 0);
+    ctx.progress.begin("predict", Some(images.len() as u64), "images");
+    for chunk in images.chunks(BATCH) {
+        ctx.check_stop()?;
+        let found: Vec<Result<Vec<Found>>> = chunk.par_iter().map(|path| cells_of(path, shows, &settings)).collect();
+        let mut cells = Vec::new();
+        for (path, found) in chunk.iter().zip(found) {
+            match found {
+                Ok(found) => {
+                    read += 1;
+                    if found.is_empty() {
+                        empty.push(path.clone());
+                    }
+                    cells.extend(found);
+                }
+                Err(error) => {
+                    ctx.progress.log(&error.to_string());
+                    unreadable.push(error.to_string());
+                }
+            }
+        }
+        for cells in cells.chunks(BATCH) {
+            rows.extend(classify(cells, &models, references.as_deref(), temperature, settings.size_px)?);
+        }
+        ctx.progress.advance(chunk.len() as u64);
+    }
+    ctx.progress.end();
+    if read == 0 {
+        return Err(Error::Data {
+            dataset: "new images".into(),
+            expected: "an image that can be read".into(),
+            got: unreadable.first().cloned().unwrap_or("none".into()),
+            hint: "Give images, folders, or lists (.txt, .csv with a column path)".into(),
+        });
+    }
+    write(output, format, run, &models, temperature, &rows)?;
+    let mut doubtful: BTreeMap<String, u64> = BTreeMap::new();
+    rows.iter().filter_map(|r| r.doubt.clone()).for_each(|why| *doubtful.entry(why).or_default() += 1);
+    Ok(Summary {
+        run: run.into(),
+        models: models.len(),
+        images: read,
+        cells: rows.len() as u64,
+        doubtful,
+        temperature,
+        distances: references.is_some(),
+        empty,
+        unreadable,
+        differentials: differential::of(&rows),
+        file: output.into(),
+    })
+}
+
+/// What the run said of its own test images; nothing where no fold is finished.
+fn own_predictions(ws: &Workspace, run: &str) -> Result<Vec<PredictionRow>> {
+    let path = ws.run(run).join("predictions.parquet");
+    if path.is_file() { Ok(table::read_rows(&path, &PREDICTIONS)?.0) } else { Ok(Vec::new()) }
+}
+
+/// Each model's training cells; none where the pictures that it was trained on are not here any more.
+fn references(ws: &Workspace, models: &[Trained], ctx: &Context) -> Result<Option<Vec<Reference>>> {
+    let record = &models[0].record;
+    let Some(size) = record.size_px else { return Ok(None) };
+    let Ok(pictures) = Pictures::load(ws, &record.dataset, size) else { return Ok(None) };
+    let splits = match split::read(ws, &record.dataset) {
+        Ok(splits) if record.inputs.get("tensors") == Some(&pictures.hash) => splits,
+        _ => return Ok(None),
+    };
+    if record.inputs.get("splits") != Some(&table::file_hash(&ws.splits(&record.dataset))?) {
+        return Ok(None);
+    }
+    let (manifest, _) = table::read_rows::<ManifestRow>(&ws.manifest(&record.dataset), &MANIFEST)?;
+    let class_of: HashMap<String, Class> = manifest.into_iter().filter_map(|r| Some((r.image_id, r.class?))).collect();
+    ctx.progress.begin("training cells to compare with", Some(models.len() as u64), "models");
+    let one = |model: &Trained| {
+        ctx.check_stop()?;
+        let reference = Reference::new(model, &pictures, &splits, &class_of);
+        ctx.progress.advance(1);
+        reference
+    };
+    let references = models.iter().map(one).collect::<Result<_>>();
+    ctx.progress.end();
+    references.map(Some)
+}
+
+/// The cells of an image file.
+fn cells_of(path: &Path, shows: Shows, settings: &prep::Settings) -> Result<Vec<Found>> {
+    let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
+    let image = decode::rgb(&bytes, path)?;
+    let whole = ManifestRow { width_px: image.width_px, height_px: image.height_px, ..Default::default() };
+    let frame = match shows {
+        Shows::Frame => true,
+        Shows::Cell => false,
+        Shows::Auto => image.width_px.min(image.height_px) >= FRAME * settings.centre_px,
+    };
+    let one = |cell: usize, cell_box: Option<[u32; 4]>| -> Result<Found> {
+        let [x, y, w, h] = cell_box.map_or([None; 4], |b| b.map(Some));
+        let row = ManifestRow { box_x_px: x, box_y_px: y, box_width_px: w, box_height_px: h, ..whole.clone() };
+        let settings = match cell_box {
+            // A frame's cells are cut by their boxes, a cell's picture from its middle, whatever the training data were.
+            Some(_) => prep::Settings { cut: prep::Cut::Box, ..settings.clone() },
+            None if settings.cut == prep::Cut::Box => prep::Settings { cut: prep::Cut::Whole, ..settings.clone() },
+            None => settings.clone(),
+        };
+        let (square, _) = prep::square(&row, &settings)?;
+        let picture = prep::picture(&image, square, &settings);
+        Ok(Found { path: path.into(), cell: cell as u32, cell_box, picture })
+    };
+    if !frame {
+        return Ok(vec![one(0, None)?]);
+    }
+    let regions = cells::of_stain(&image);
+    let boxes = regions.iter().map(|r| [r.x_px, r.y_px, r.width_px, r.height_px]);
+    boxes.enumerate().map(|(i, b)| one(i, Some(b))).collect()
+}
+
+fn classify(
+    cells: &[Found],
+    models: &[Trained],
+    references: Option<&[Reference]>,
+    temperature: f64,
+    size_px: u32,
+) -> Result<Vec<CellRow>> {
+    let pictures = Pictures::of(size_px as usize, cells.iter().flat_map(|c| c.picture.iter().copied()).collect());
+    let rows: Vec<usize> = (0..cells.len()).collect();
+    let share = 1.0 / models.len() as f32;
+    let mut means = vec![[0f32; Class::COUNT]; cells.len()];
+    let mut votes = vec![[0u32; Class::COUNT]; cells.len()];
+    let mut distances = vec![0f32; cells.len()];
+    for (i, model) in models.iter().enumerate() {
+        let found = model.infer(&pictures, &rows)?;
+        for ((mean, votes), p) in means.iter_mut().zip(&mut votes).zip(&found.probabilities) {
+            mean.iter_mut().zip(p).for_each(|(mean, p)| *mean += share * p);
+            votes[largest(p)] += 1;
+        }
+        if let Some(references) = references {
+            let found = references[i].distances(&found.features);
+            distances.iter_mut().zip(found).for_each(|(sum, d)| *sum += share * d);
+        }
+    }
+    let row = |(i, cell): (usize, &Found)| {
+        let p = calibration::scale(means[i], temperature);
+        let class = Class::ALL[largest(&p)];
+        let confidence = p[class.index()];
+        let distance = references.map(|_| distances[i]);
+        let doubts = [("unsure", confidence < SURE), ("far", distance.is_some_and(|d| d > 1.0))];
+        let doubts: BTreeSet<&str> = doubts.into_iter().filter_map(|(why, holds)| holds.then_some(why)).collect();
+        let [x_px, y_px, width_px, height_px] = cell.cell_box.map_or([None; 4], |b| b.map(Some));
+        let [p_neutrophil, p_eosinophil, p_basophil, p_lymphocyte, p_monocyte] = p;
+        CellRow {
+            path: cell.path.display().to_string(),
+            cell: cell.cell,
+            x_px,
+            y_px,
+            width_px,
+            height_px,
+            class,
+            confidence,
+            agreement: share * votes[i][class.index()] as f32,
+            distance,
+            doubt: (!doubts.is_empty()).then(|| doubts.into_iter().rev().collect::<Vec<_>>().join(" and ")),
+            p_neutrophil,
+            p_eosinophil,
+            p_basophil,
+            p_lymphocyte,
+            p_monocyte,
+        }
+    };
+    Ok(cells.iter().enumerate().map(row).collect())
+}
+
+/// Index of the largest; the first of equals.
+fn largest(p: &[f32; Class::COUNT]) -> usize {
+    (1..Class::COUNT).fold(0, |best, i| if p[i] > p[best] { i } else { best })
+}
+
+fn write(path: &Path, format: Format, run: &str, models: &[Trained], temperature: f64, rows: &[CellRow]) -> Result<()> {
+    match format {
+        Format::Parquet => {
+            let folds: Vec<u32> = models.iter().map(|m| m.meta.fold).collect();
+            let provenance = Provenance {
+                stage: "predict".into(),
+                settings: serde_json::json!({"run": run, "folds": folds, "temperature": temperature, "sure": SURE}),
+                seed: Some(models[0].record.seed),
+                inputs: BTreeMap::from([("run".into(), models[0].meta.run.clone())]),
+            };
+            table::write_rows(path, &CELLS, &provenance, rows)
+        }
+        Format::Csv => atomic::write(path, |out| {
+            let mut writer = csv::Writer::from_writer(out);
+            let failed = |e: csv::Error| Error::Io { path: path.into(), action: "write", source: e.into() };
+            rows.iter().try_for_each(|row| writer.serialize(row)).map_err(failed)?;
+            writer.flush().map_err(Error::io(path, "write"))
+        }),
+        Format::Json => {
+            atomic::write_bytes(path, (serde_json::to_string_pretty(rows).expect("plain data") + "\n").as_bytes())
+        }
+    }
+}

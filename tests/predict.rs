@@ -1,0 +1,111 @@
+//! `wbc predict`: new images through a run's networks.
+
+use crate::common::Workdir;
+use wbc::rows::CellRow;
+use wbc::schema::CELLS;
+use wbc::table;
+
+const TINY: &str = r#"
+name = "tiny"
+[split]
+folds = 2
+[preprocess]
+size_px = 32
+[train]
+epochs = 20
+batch = 16
+learning_rate = 2e-3
+[train.augment]
+flips = true
+"#;
+
+fn trained() -> Workdir {
+    let w = Workdir::new("predict");
+    w.write("tiny.toml", TINY);
+    w.wbc(&["synth", "--images", "150", "--name", "d"]).ok();
+    w.wbc(&["synth", "--images", "60", "--name", "new", "--seed", "5"]).ok();
+    w.wbc(&["synth", "--layout", "lisc", "--images", "10", "--name", "frames", "--seed", "6"]).ok();
+    w.wbc(&["ingest", "--dataset", "d"]);
+    w.wbc(&["split", "--stratified", "--dataset", "d", "--pipeline", "tiny.toml"]).ok();
+    w.wbc(&["train", "--dataset", "d", "--pipeline", "tiny.toml", "--run", "r"]).ok();
+    w
+}
+
+fn cells(w: &Workdir, file: &str) -> Vec<CellRow> {
+    table::read_rows(&w.path(file), &CELLS).unwrap().0
+}
+
+#[test]
+fn new_images_are_classified_counted_and_doubted() {
+    let w = trained();
+    let report = w.wbc(&["predict", "r", "data/raw/new"]).ok().stdout;
+    assert!(report.contains("2 models") && report.contains("For research use"), "{report}");
+    let rows = cells(&w, "cells.parquet");
+    assert_eq!(rows.len(), 60);
+    let right = rows.iter().filter(|r| r.path.contains(&format!("/{}/", r.class))).count();
+    assert!(right >= 45, "{right} of 60 new drawn cells");
+    for row in &rows {
+        let p = [row.p_neutrophil, row.p_eosinophil, row.p_basophil, row.p_lymphocyte, row.p_monocyte];
+        assert!((p.iter().sum::<f32>() - 1.0).abs() < 1e-5 && p[row.class.index()] == row.confidence, "{row:?}");
+        assert!([0.0, 0.5, 1.0].contains(&row.agreement) && row.distance.is_some() && row.x_px.is_none(), "{row:?}");
+        let doubts = [("unsure", row.confidence < 0.9), ("far", row.distance.unwrap() > 1.0)];
+        let said = row.doubt.clone().unwrap_or_default();
+        assert!(doubts.iter().all(|(why, holds)| said.contains(why) == *holds), "{row:?}");
+    }
+    // The same rows in every format, from a folder or from a list, on any number of threads.
+    let images: Vec<&str> = rows.iter().map(|r| r.path.as_str()).collect();
+    w.write("list.csv", "n,path\n".to_string() + &images.iter().map(|p| format!("1,{p}\n")).collect::<String>());
+    w.write("list.txt", "# all\n".to_string() + &images.join("\n"));
+    let again = ["predict", "r", "list.csv", "--format", "json", "--threads", "1"];
+    w.wbc(&again).ok();
+    let json: Vec<CellRow> = serde_json::from_slice(&std::fs::read(w.path("cells.json")).unwrap()).unwrap();
+    assert_eq!(json, rows);
+    w.wbc(&["predict", "r", "list.txt", "--format", "csv", "--output", "out/rows.csv"]).ok();
+    let csv: Vec<CellRow> =
+        csv::Reader::from_path(w.path("out/rows.csv")).unwrap().deserialize().map(|r| r.unwrap()).collect();
+    assert_eq!(csv, rows);
+    // One fold's model alone; without the pictures there is no distance, and that is said.
+    std::fs::remove_dir_all(w.path("data/d/tensors-32")).unwrap();
+    let one = w.wbc(&["predict", "r:1", "data/raw/new"]).ok().stdout;
+    assert!(one.contains("1 models") && one.contains("distances"), "{one}");
+    assert!(cells(&w, "cells.parquet").iter().all(|r| r.agreement == 1.0 && r.distance.is_none()));
+}
+
+#[test]
+fn frames_are_cut_into_their_cells() {
+    let w = trained();
+    let summary = w.wbc(&["predict", "r", "data/raw/frames", "--shows", "frame", "--json"]).ok().stdout;
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    let rows = cells(&w, "cells.parquet");
+    assert_eq!(summary["cells"], rows.len() as u64);
+    assert!(rows.len() >= 8, "{} cells in frames of ten and their masks", rows.len());
+    for row in &rows {
+        let inside = |at: Option<u32>, length: Option<u32>, of: u32| at.unwrap() + length.unwrap() <= of;
+        assert!(inside(row.x_px, row.width_px, 720) && inside(row.y_px, row.height_px, 576), "{row:?}");
+    }
+    let found: Vec<u64> =
+        summary["differentials"].as_array().unwrap().iter().map(|d| d["counted"].as_u64().unwrap()).collect();
+    assert_eq!(found.iter().sum::<u64>(), rows.iter().filter(|r| r.doubt.is_none()).count() as u64);
+}
+
+#[test]
+fn what_cannot_be_read_is_said_and_the_rest_goes_on() {
+    let w = trained();
+    std::fs::create_dir(w.path("empty")).unwrap();
+    let some = std::fs::read_dir(w.path("data/raw/new/neutrophil")).unwrap().next().unwrap().unwrap().path();
+    w.write("mixed/whole.jpg", std::fs::read(&some).unwrap());
+    w.write("mixed/torn.jpg", &std::fs::read(&some).unwrap()[..900]);
+    let mixed = w.wbc(&["predict", "r", "mixed"]).exits(1);
+    assert!(mixed.stderr.contains("torn.jpg") && mixed.stdout.contains("1 cells in 1 images"), "{mixed:?}");
+    let before = std::fs::read(w.path("cells.parquet")).unwrap();
+    w.write("bad.csv", "file\nx.jpg\n");
+    for (path, said) in
+        [("empty", "empty"), ("nowhere", "nowhere"), ("mixed/torn.jpg", "torn.jpg"), ("bad.csv", "columns file")]
+    {
+        let refused = w.wbc(&["predict", "r", path]).exits(2).stderr;
+        assert!(refused.contains(said), "{refused}");
+    }
+    let refused = w.wbc(&["predict", "s", "mixed"]).exits(2).stderr;
+    assert!(refused.contains("There are: r"), "{refused}");
+    assert!(before == std::fs::read(w.path("cells.parquet")).unwrap(), "what was there stays");
+}
