@@ -49,6 +49,7 @@ pub mod train;
 pub mod compare;
 pub mod evaluate;
 pub mod export;
+pub mod page;
 pub mod predict;
 pub mod report;
 pub mod statistics;

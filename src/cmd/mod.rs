@@ -94,6 +94,8 @@ commands! {
     Train = train,
     /// Print the paper's tables with our figures
     Report = report,
+    /// Write a run's figures as SVG files
+    Plot = plot,
     /// Compare two runs on the same test images
     Compare = compare,
     /// Classify the cells of new images, and count them

@@ -2,7 +2,9 @@
 
 use super::{Globals, Outcome};
 use crate::error::{Error, Result};
+use crate::page;
 use crate::report::{self, Sheet, TABLES, Table, Wanted};
+use crate::train;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +22,9 @@ pub struct Args {
     /// The run to report [default: the data set's run of the pipeline, or its only one]
     #[arg(long, value_name = "NAME", env = "WBC_RUN")]
     run: Option<String>,
+    /// Also write a page of the run: tables, figures, mistakes, data and settings in one HTML file
+    #[arg(long)]
+    html: bool,
     /// Where the tables are written
     #[arg(long, value_name = "DIR", default_value = "reports", env = "WBC_REPORTS")]
     reports: PathBuf,
@@ -73,7 +78,7 @@ impl std::fmt::Display for Entry {
 }
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
-    if args.table.is_empty() && !args.all {
+    if args.table.is_empty() && !args.all && !args.html {
         let list: Vec<_> = TABLES.iter().map(|t| serde_json::json!({"table": t.number(), "shows": t.doc()})).collect();
         let lines: Vec<String> = TABLES.iter().map(|t| format!("wbc report --table {}   {}", t.number(), t.doc())).collect();
         globals.print(&list, lines.join("\n"))?;
@@ -88,8 +93,13 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     };
     if args.all {
         let entries = make_all(TABLES, globals, &wanted, &args.reports)?;
+        let sheets = entries.iter().filter_map(|entry| match entry {
+            Entry::Written(written) => Some(&written.sheet),
+            Entry::Left { .. } => None,
+        });
+        let page = args.html.then(|| page_of_asked(globals, &wanted, sheets, &args.reports)).transpose()?;
         let text: Vec<String> = entries.iter().map(ToString::to_string).collect();
-        globals.print(&entries, text.join("\n\n"))?;
+        globals.print(&Printed { tables: &entries, page: &page }, text.join("\n\n") + &told(&page))?;
         return Ok(Outcome::Done);
     }
     let tables: Vec<_> = args.table.iter().map(|n| report::find(*n)).collect::<Result<_>>()?;
@@ -97,9 +107,65 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     for table in tables {
         written.push(make(table, globals, &wanted, &args.reports)?);
     }
+    let sheets = written.iter().map(|written| &written.sheet);
+    let page = args.html.then(|| page_of_asked(globals, &wanted, sheets, &args.reports)).transpose()?;
     let text: Vec<String> = written.iter().map(ToString::to_string).collect();
-    globals.print(&written, text.join("\n\n"))?;
+    globals.print(&Printed { tables: &written, page: &page }, (text.join("\n\n") + &told(&page)).trim_start())?;
     Ok(Outcome::Done)
+}
+
+/// Tables and, where it was asked for, the page; as JSON a list of tables where there is no page.
+struct Printed<'a, T> {
+    tables: &'a [T],
+    page: &'a Option<PathBuf>,
+}
+
+impl<T: Serialize> Serialize for Printed<'_, T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let Some(page) = self.page else { return self.tables.serialize(serializer) };
+        let mut object = serializer.serialize_struct("report", 2)?;
+        object.serialize_field("tables", self.tables)?;
+        object.serialize_field("page", page)?;
+        object.end()
+    }
+}
+
+fn told(page: &Option<PathBuf>) -> String {
+    page.as_ref().map_or(String::new(), |page| format!("\n\npage: {}", page.display()))
+}
+
+/// The page of the run that the user names, or that a table shows, or that is the usual or the only one.
+fn page_of_asked<'a>(
+    globals: &Globals,
+    wanted: &Wanted,
+    sheets: impl Iterator<Item = &'a Sheet>,
+    dir: &Path,
+) -> Result<PathBuf> {
+    let ws = globals.workspace();
+    let sheets: Vec<Sheet> = sheets.cloned().collect();
+    let shown = sheets.iter().find_map(|sheet| sheet.run.clone());
+    let run = match wanted.run.clone().or(shown) {
+        Some(run) => run,
+        None => {
+            let pipeline = globals.pipeline()?;
+            let usual = globals.run_name(&globals.one_dataset(&pipeline)?, &pipeline)?;
+            let names: Vec<String> = train::runs(&ws).into_iter().map(|(name, _)| name).collect();
+            match names.as_slice() {
+                [only] => only.clone(),
+                _ => usual,
+            }
+        }
+    };
+    page_of(globals, &run, &sheets, dir)
+}
+
+/// Writes the page of a run, with those of `sheets` that show it.
+pub(super) fn page_of(globals: &Globals, run: &str, sheets: &[Sheet], dir: &Path) -> Result<PathBuf> {
+    let path = dir.join(format!("{run}.html"));
+    let shown: Vec<Sheet> = sheets.iter().filter(|sheet| sheet.run.as_deref() == Some(run)).cloned().collect();
+    page::write(&globals.workspace(), run, &shown, &path)?;
+    Ok(path)
 }
 
 /// Builds and writes one table.

@@ -42,12 +42,14 @@ pub(super) struct Line {
     pub run: String,
     stages: Vec<Stage>,
     tables: Vec<report::Written>,
+    /// The run's page.
+    page: PathBuf,
 }
 
 impl std::fmt::Display for Line {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let tables: Vec<String> = self.tables.iter().map(ToString::to_string).collect();
-        f.write_str(&tables.join("\n\n"))
+        write!(f, "{}\n\npage: {}", tables.join("\n\n"), self.page.display())
     }
 }
 
@@ -124,7 +126,9 @@ pub(super) fn whole_line(
     if tables.iter().all(|table| table.sheet.run.is_none()) {
         tables.extend(make(studies)?.into_iter().filter_map(report::Entry::written));
     }
-    Ok(Line { dataset: dataset.into(), run, stages: stages.0, tables })
+    let sheets: Vec<_> = tables.iter().map(|table| table.sheet.clone()).collect();
+    let page = report::page_of(globals, &run, &sheets, reports)?;
+    Ok(Line { dataset: dataset.into(), run, stages: stages.0, tables, page })
 }
 
 struct Stages(Vec<Stage>);

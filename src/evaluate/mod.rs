@@ -17,6 +17,7 @@ use polars::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+pub mod curves;
 pub mod scores;
 
 /// What a run came out as, over the folds there are.

@@ -65,9 +65,9 @@ pub fn again(ws: &Workspace, name: &str, record: &Record) -> String {
 pub struct Run {
     pub name: String,
     pub record: Record,
-    metrics: Vec<MetricRow>,
+    pub metrics: Vec<MetricRow>,
     /// None where an earlier version evaluated it.
-    intervals: Vec<IntervalRow>,
+    pub intervals: Vec<IntervalRow>,
 }
 
 impl Run {

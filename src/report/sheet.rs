@@ -28,7 +28,7 @@ pub struct Sheet {
 
 impl Sheet {
     /// "Table 3: ...".
-    fn heading(&self) -> String {
+    pub fn heading(&self) -> String {
         match self.table {
             Some(number) => format!("Table {number}: {}", self.title),
             None => self.title.clone(),
