@@ -2,6 +2,7 @@
 //! Normalisation is fitted on training rows alone.
 
 use crate::error::{Error, Result};
+use crate::prep;
 use crate::schema::TENSORS;
 use crate::seed::Pcg64;
 use crate::table;
@@ -24,13 +25,14 @@ pub struct Pictures {
 }
 
 impl Pictures {
-    /// Reads `tensors-<size>/`.
+    /// Reads the pictures that preprocessing made with `settings`.
     ///
     /// # Errors
     /// [`Error::Missing`] where nothing was preprocessed, [`Error::Stale`] where it was from another manifest, and
     /// [`Error::Format`] where a shard is not what the schema says.
-    pub fn load(ws: &Workspace, dataset: &str, size_px: u32) -> Result<Self> {
-        let dir = ws.tensors(dataset, size_px);
+    pub fn load(ws: &Workspace, dataset: &str, settings: &prep::Settings) -> Result<Self> {
+        let size_px = settings.size_px;
+        let dir = ws.tensors(dataset, &settings.folder());
         let shards = shards(&dir)?;
         let manifest = table::file_hash(&ws.manifest(dataset))?;
         let size = size_px as usize;
@@ -215,6 +217,20 @@ pub struct Augment {
     pub saturation: f32,
     /// Multiply each channel on its own by 1 - t to 1 + t: a change of stain.
     pub tint: f32,
+    /// Enlarge around the middle by 1 - z to 1 + z.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub zoom: f32,
+    /// Another stain: optical densities to the power of 1 / (1 + 2 s) to 1 + 2 s, which moves pale parts against dark ones, then
+    /// each channel's times 1 - s to 1 + s with half as much of the others mixed in.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub stain: f32,
+    /// Shrink by up to 1 + r times each way and enlarge again: a picture of fewer pixels, or out of focus.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub coarse: f32,
+}
+
+fn is_zero(value: &f32) -> bool {
+    *value == 0.0
 }
 
 impl Augment {
@@ -226,6 +242,8 @@ impl Augment {
             ("contrast", self.contrast),
             ("saturation", self.saturation),
             ("tint", self.tint),
+            ("zoom", self.zoom),
+            ("stain", self.stain),
         ];
         for (name, share) in shares {
             if !(0.0..1.0).contains(&share) {
@@ -235,6 +253,13 @@ impl Augment {
                     got: share.to_string(),
                 });
             }
+        }
+        if !(0.0..=15.0).contains(&self.coarse) {
+            return Err(Error::Setting {
+                key: "train.augment.coarse".into(),
+                expected: "0 to 15".into(),
+                got: self.coarse.to_string(),
+            });
         }
         Ok(())
     }
@@ -251,6 +276,15 @@ impl Augment {
             saturation: 1.0 + unit() * self.saturation,
             tint: [unit(), unit(), unit()].map(|u| 1.0 + u * self.tint),
         };
+        // Later draws come last, for the same reason.
+        let zoom = 1.0 + unit() * self.zoom;
+        let power = (1.0 + 2.0 * self.stain).powf(unit());
+        let mut mixed = |c: usize, d: usize| match c == d {
+            true => 1.0 + unit() * self.stain,
+            false => unit() * self.stain / 2.0,
+        };
+        let stain = Stain { power, mix: std::array::from_fn(|c| std::array::from_fn(|d| mixed(c, d))) };
+        let coarse = 1.0 + (unit() + 1.0) / 2.0 * self.coarse;
         let colour = [self.brightness, self.contrast, self.saturation, self.tint].iter().any(|v| *v > 0.0);
         // A quarter turn is a swap of axes and a mirror; with both flips all eight views are equally likely.
         let (flips, turns) = (self.flips, self.quarter_turns);
@@ -261,6 +295,9 @@ impl Augment {
             swap,
             mirror: [mirror[0] ^ half_turn ^ swap, mirror[1] ^ half_turn],
             shift,
+            zoom: (self.zoom > 0.0).then_some(zoom),
+            stain: (self.stain > 0.0).then_some(stain),
+            coarse: (self.coarse > 0.0).then_some(coarse),
             jitter: colour.then_some(jitter),
         }
     }
@@ -275,7 +312,47 @@ pub struct View {
     mirror: [bool; 2],
     /// Pixels along the source's rows, columns.
     shift: [i32; 2],
+    /// How much larger, around the middle.
+    zoom: Option<f32>,
+    stain: Option<Stain>,
+    /// How many times smaller it was before.
+    coarse: Option<f32>,
     jitter: Option<Jitter>,
+}
+
+/// What optical densities become: to the power, then mixed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Stain {
+    power: f32,
+    mix: [[f32; 3]; 3],
+}
+
+/// Steps of the table of light by density, and how many to a density of 1: it goes to 8, where nothing is left to see.
+const DENSITIES: usize = 2048;
+const PER_DENSITY: f32 = 256.0;
+
+impl Stain {
+    /// Grey levels (0 to 255) of a pixel after it.
+    fn shown(&self, densities: &[f32; 256], light: &[f32; DENSITIES], pixel: [f32; 3]) -> [f32; 3] {
+        let [r, g, b] = pixel.map(|v| densities[v as usize]);
+        self.mix.map(|mix| {
+            let density = mix[0] * r + mix[1] * g + mix[2] * b;
+            light[((density * PER_DENSITY).max(0.0) as usize).min(DENSITIES - 1)]
+        })
+    }
+
+    /// Optical density of each grey level, to the power.
+    fn densities(&self) -> [f32; 256] {
+        std::array::from_fn(|v| (-((v as f32 + 1.0) / 256.0).ln()).powf(self.power))
+    }
+
+    /// Grey level by density.
+    fn light() -> &'static [f32; DENSITIES] {
+        static LIGHT: std::sync::OnceLock<[f32; DENSITIES]> = std::sync::OnceLock::new();
+        LIGHT.get_or_init(|| {
+            std::array::from_fn(|i| (256.0 * (-(i as f32) / PER_DENSITY).exp() - 1.0).clamp(0.0, 255.0))
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -294,6 +371,12 @@ impl View {
 
     /// Draws the view of `picture` (`[size, size, 3]`, u8) into `x` (the same, f32), normalised.
     fn draw(&self, picture: &[u8], size: usize, normalise: &Normalise, x: &mut [f32]) {
+        let coarse = self.coarse.map(|times| {
+            let small = (size as f32 / times).round().max(1.0) as u32;
+            let shrunk = prep::resize(picture, size as u32, small, prep::Filter::Bilinear);
+            prep::resize(&shrunk, small, size as u32, prep::Filter::Bilinear)
+        });
+        let picture = coarse.as_deref().unwrap_or(picture);
         let (mean, deviation) = normalise.of(picture);
         // Colour is affine: out = matrix * pixel + offset, with the normalisation folded in.
         let (mut matrix, mut offset) = ([[0f32; 3]; 3], [0f32; 3]);
@@ -314,26 +397,55 @@ impl View {
             }
             offset[c] = gain * (1.0 - jitter.contrast) * grey - mean[c] / deviation[c];
         }
-        // Where each target row or column lies in the source.
-        let along = |axis: usize| -> Vec<usize> {
-            (0..size)
-                .map(|i| {
-                    let i = if self.mirror[axis] { size - 1 - i } else { i } as i32;
-                    (i + self.shift[axis]).clamp(0, size as i32 - 1) as usize
-                })
-                .collect()
+        let densities = self.stain.map(|stain| (stain, stain.densities(), Stain::light()));
+        let stained = |pixel: [f32; 3]| match &densities {
+            None => pixel,
+            Some((stain, densities, light)) => stain.shown(densities, light, pixel),
         };
-        let (rows, columns) = (along(0), along(1));
-        for (i, x) in x.chunks_exact_mut(size * 3).enumerate() {
-            for (j, x) in x.chunks_exact_mut(3).enumerate() {
-                let source = if self.swap { rows[j] * size + columns[i] } else { rows[i] * size + columns[j] };
-                let pixel: [f32; 3] = std::array::from_fn(|c| f32::from(picture[source * 3 + c]));
-                for c in 0..3 {
-                    x[c] = matrix[c][0] * pixel[0] + matrix[c][1] * pixel[1] + matrix[c][2] * pixel[2] + offset[c];
-                }
+        let mut put = |at: usize, pixel: [f32; 3]| {
+            let pixel = stained(pixel);
+            for c in 0..3 {
+                x[at * 3 + c] = matrix[c][0] * pixel[0] + matrix[c][1] * pixel[1] + matrix[c][2] * pixel[2] + offset[c];
+            }
+        };
+        let source = |row: usize, column: usize| -> [f32; 3] {
+            std::array::from_fn(|c| f32::from(picture[(row * size + column) * 3 + c]))
+        };
+        let places = [self.along(0, size), self.along(1, size)];
+        for i in 0..size {
+            for j in 0..size {
+                let (row, column) = if self.swap { (places[0][j], places[1][i]) } else { (places[0][i], places[1][j]) };
+                let pixel = match self.zoom {
+                    None => source(row.0, column.0),
+                    Some(_) => {
+                        let last = size - 1;
+                        let across =
+                            |row: usize| mix(source(row, column.0), source(row, (column.0 + 1).min(last)), column.1);
+                        mix(across(row.0), across((row.0 + 1).min(last)), row.1)
+                    }
+                };
+                put(i * size + j, pixel);
             }
         }
     }
+
+    /// Where each target row (axis 0) or column lies in the source: the pixel, and the share of the one after it.
+    fn along(&self, axis: usize, size: usize) -> Vec<(usize, f32)> {
+        let last = size as i32 - 1;
+        let place = |i: usize| {
+            let i = if self.mirror[axis] { size - 1 - i } else { i } as i32;
+            let Some(zoom) = self.zoom else { return ((i + self.shift[axis]).clamp(0, last) as usize, 0.0) };
+            let middle = last as f32 / 2.0;
+            let at = (middle + (i as f32 - middle) / zoom + self.shift[axis] as f32).clamp(0.0, last as f32);
+            (at as usize, at.fract())
+        };
+        (0..size).map(place).collect()
+    }
+}
+
+/// `share` of b, the rest of a.
+fn mix(a: [f32; 3], b: [f32; 3], share: f32) -> [f32; 3] {
+    std::array::from_fn(|c| a[c] + share * (b[c] - a[c]))
 }
 
 #[cfg(test)]
@@ -378,6 +490,35 @@ mod tests {
         assert_eq!(seen.len(), 8);
         let still = Augment::default().view(&mut seed::rng(1, "augment", 0, 0, 0));
         assert_eq!(still, View::default());
+    }
+
+    #[test]
+    fn zoom_enlarges_around_the_middle_and_stain_moves_what_holds_light_back() {
+        let size = 9;
+        // A ramp to the right, and white below it.
+        let picture: Vec<u8> =
+            (0..size * size).flat_map(|i| [if i / size < 6 { 20 + 10 * (i % size) as u8 } else { 255 }; 3]).collect();
+        let red = |x: &[f32], row: usize, column: usize| x[(row * size + column) * 3];
+        let large = drawn(View { zoom: Some(2.0), ..View::default() }, size, &picture);
+        assert_eq!([0, 4, 8].map(|c| red(&large, 4, c)), [40.0, 60.0, 80.0], "half of the ramp");
+        let small = drawn(View { zoom: Some(0.5), ..View::default() }, size, &picture);
+        assert_eq!([0, 4, 8].map(|c| red(&small, 4, c)), [20.0, 60.0, 100.0], "the edge is repeated");
+        // Twice the density: the square of the share of light; what is white stays white.
+        let mut mix = [[0.0; 3]; 3];
+        (0..3).for_each(|c| mix[c][c] = 2.0);
+        let stain = Some(Stain { power: 1.0, mix });
+        let dark = drawn(View { stain, ..View::default() }, size, &picture);
+        assert!((red(&dark, 0, 4) - (61f32.powi(2) / 256.0 - 1.0)).abs() < 0.5, "{}", red(&dark, 0, 4));
+        assert!((red(&dark, 8, 4) - 255.0).abs() < 1e-3);
+        let augment = Augment { zoom: 0.2, stain: 0.3, ..Default::default() };
+        let drawn: Vec<View> = (0..200).map(|i| augment.view(&mut seed::rng(1, "augment", 0, 0, i))).collect();
+        assert!(drawn.iter().all(|v| (0.8..=1.2).contains(&v.zoom.unwrap())));
+        assert!(drawn.iter().all(|v| (0.62..=1.61).contains(&v.stain.unwrap().power)));
+        assert!(
+            drawn.iter().any(|v| v.stain.unwrap().mix[0][0] > 1.2)
+                && drawn.iter().any(|v| v.stain.unwrap().mix[0][0] < 0.8)
+        );
+        assert!(drawn.iter().all(|v| v.stain.unwrap().mix[1][2].abs() <= 0.15));
     }
 
     #[test]

@@ -85,9 +85,9 @@ impl Drawn {
 
     /// Files to shards: read, verify, decode, cut 200 x 200 from the middle, resize to `size_px`, write.
     pub fn preprocess(&self, format: Format, size_px: u32, ctx: &Context) -> Result<()> {
-        let dir = self.ws.tensors(format.dataset(), size_px);
+        let settings = central(size_px);
+        let dir = self.ws.tensors(format.dataset(), &settings.folder());
         remove(std::fs::remove_dir_all(&dir), &dir)?;
-        let settings = prep::Settings { cut: prep::Cut::Centre, size_px, ..Default::default() };
         prep::run(&self.ws, format.dataset(), &settings, ctx).map(|_| ())
     }
 
@@ -96,7 +96,8 @@ impl Drawn {
     /// # Errors
     /// [`Error::Missing`] before [`Drawn::preprocess`] of JPEGs to this size.
     pub fn batch(&self, n: usize, size_px: u32) -> Result<Examples> {
-        let pictures = Pictures::load(&self.ws, Format::Jpeg.dataset(), size_px)?;
+        let settings = central(size_px);
+        let pictures = Pictures::load(&self.ws, Format::Jpeg.dataset(), &settings)?;
         let count = pictures.len().max(1);
         let rows: Vec<usize> = (0..n).map(|i| i * 17 % count).collect();
         let normalise = Normalise::fit(Normalisation::Channel, &pictures, &rows);
@@ -108,6 +109,11 @@ impl Drawn {
             keys: (0..n).map(|i| seed::key(self.seed, "bench", 0, 0, i as u64)).collect(),
         })
     }
+}
+
+/// The paper's cut of every picture.
+fn central(size_px: u32) -> prep::Settings {
+    prep::Settings { cut: prep::Cut::Centre, size_px, ..Default::default() }
 }
 
 fn remove(removed: std::io::Result<()>, path: &Path) -> Result<()> {

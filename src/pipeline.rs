@@ -34,11 +34,12 @@ pub struct Pipeline {
 }
 
 /// The pipelines that are compiled in.
-pub const BUILT_IN: [(&str, &str); 12] = [
+pub const BUILT_IN: [(&str, &str); 13] = [
     ("quick", include_str!("../pipelines/quick.toml")),
     ("paper", include_str!("../pipelines/paper.toml")),
     ("resnet50", include_str!("../pipelines/resnet50.toml")),
     ("resnet50-paper", include_str!("../pipelines/resnet50-paper.toml")),
+    ("robust", include_str!("../pipelines/robust.toml")),
     ("lisc", include_str!("../pipelines/lisc.toml")),
     ("lisc-paper", include_str!("../pipelines/lisc-paper.toml")),
     ("demo", include_str!("../pipelines/demo.toml")),

@@ -131,6 +131,13 @@ pub struct CellRow {
     pub p_monocyte: f32,
 }
 
+impl CellRow {
+    /// The five probabilities in class order.
+    pub fn probabilities(&self) -> [f32; Class::COUNT] {
+        [self.p_neutrophil, self.p_eosinophil, self.p_basophil, self.p_lymphocyte, self.p_monocyte]
+    }
+}
+
 /// A row of `metrics.parquet`: see `schemas/metrics.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MetricRow {

@@ -39,9 +39,9 @@ impl Workspace {
         self.root.join(dataset).join("splits.parquet")
     }
 
-    /// `<dataset>/tensors-<size>/`.
-    pub fn tensors(&self, dataset: &str, size_px: u32) -> PathBuf {
-        self.root.join(dataset).join(format!("tensors-{size_px}"))
+    /// A folder of pictures; `folder` is what the settings of preprocessing say.
+    pub fn tensors(&self, dataset: &str, folder: &str) -> PathBuf {
+        self.root.join(dataset).join(folder)
     }
 
     /// `<dataset>/features.parquet`.

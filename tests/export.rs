@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use wbc::batch::Pictures;
+use wbc::prep::Settings;
 use wbc::rows::PredictionRow;
 use wbc::schema::PREDICTIONS;
 use wbc::table;
@@ -84,7 +85,7 @@ fn tested(w: &Workdir, run: &str) -> Vec<[f32; 5]> {
     let rows =
         table::read_rows::<PredictionRow>(&w.workspace().run(run).join("fold-00/predictions.parquet"), &PREDICTIONS);
     let rows = rows.unwrap().0;
-    let pictures = Pictures::load(&w.workspace(), "d", 32).unwrap();
+    let pictures = Pictures::load(&w.workspace(), "d", &Settings { size_px: 32, ..Settings::default() }).unwrap();
     let bytes: Vec<u8> =
         rows.iter().flat_map(|r| pictures.picture(pictures.row(&r.image_id).unwrap()).to_vec()).collect();
     w.write("pictures.bin", bytes);

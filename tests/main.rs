@@ -16,3 +16,4 @@ mod report;
 mod split;
 mod synth;
 mod train;
+mod validate;

@@ -7,11 +7,15 @@ use wbc::table;
 
 fn pictures(w: &Workdir, dataset: &str, size: u32) -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::new();
-    table::read_batches(&w.workspace().tensors(dataset, size).join("part-00000.parquet"), &TENSORS, |batch| {
-        let (ids, pixels) = (batch.column(0).as_string::<i32>(), batch.column(3).as_binary::<i32>());
-        all.extend((0..batch.num_rows()).map(|i| (ids.value(i).to_string(), pixels.value(i).to_vec())));
-        Ok(())
-    })
+    table::read_batches(
+        &w.workspace().tensors(dataset, &format!("tensors-{size}")).join("part-00000.parquet"),
+        &TENSORS,
+        |batch| {
+            let (ids, pixels) = (batch.column(0).as_string::<i32>(), batch.column(3).as_binary::<i32>());
+            all.extend((0..batch.num_rows()).map(|i| (ids.value(i).to_string(), pixels.value(i).to_vec())));
+            Ok(())
+        },
+    )
     .unwrap();
     all
 }

@@ -100,6 +100,8 @@ commands! {
     Compare = compare,
     /// Classify the cells of new images, and count them
     Predict = predict,
+    /// Ask a run's networks about another data set: what is left of its figures there
+    Validate = validate,
     /// Write trained networks for PyTorch or ONNX, with a model card
     Export = export,
     /// Run a whole pipeline file; skips what is up to date

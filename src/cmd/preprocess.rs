@@ -11,7 +11,7 @@ pub struct Args {
     /// Side of the pictures in pixels [default: the pipeline's: 128]
     #[arg(long, value_name = "PX", env = "WBC_SIZE")]
     size: Option<u32>,
-    /// What to cut: auto, centre, box or whole [default: the pipeline's: auto]
+    /// What to cut: auto, centre, box, whole or cell [default: the pipeline's: auto]
     #[arg(long, value_name = "RULE", value_parser = cut, env = "WBC_CUT")]
     cut: Option<prep::Cut>,
     /// Also write a PNG of some of the pictures, a row a class, to look at
@@ -21,7 +21,7 @@ pub struct Args {
 
 fn cut(text: &str) -> Result<prep::Cut, String> {
     let value = serde_json::Value::String(text.into());
-    serde_json::from_value(value).map_err(|_| "expected auto, centre, box or whole".into())
+    serde_json::from_value(value).map_err(|_| "expected auto, centre, box, whole or cell".into())
 }
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
@@ -36,7 +36,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let ctx = globals.context(pipeline.seed, &progress);
     let summary = prep::run(&ws, &dataset, &settings, &ctx)?;
     if let Some(path) = &args.contact_sheet {
-        let shown = contact_sheet::write(&ws, &dataset, settings.size_px, path)?;
+        let shown = contact_sheet::write(&ws, &dataset, &settings, path)?;
         eprintln!("{shown} of the pictures: {}", path.display());
     }
     globals.print(&summary, &summary)?;

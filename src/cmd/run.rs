@@ -105,7 +105,7 @@ pub(super) fn whole_line(
     let plan = train::Plan {
         run: run.clone(),
         pipeline: pipeline.name.clone(),
-        size_px: pipeline.preprocess.size_px,
+        pictures: pipeline.preprocess.clone(),
         folds: Vec::new(),
         all: false,
         init: None,

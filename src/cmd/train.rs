@@ -102,7 +102,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
             None => globals.run_name(&dataset, &pipeline)? + &init_suffix(args.init.as_deref()),
         },
         pipeline: pipeline.name.clone(),
-        size_px: pipeline.preprocess.size_px,
+        pictures: pipeline.preprocess.clone(),
         folds: args.fold,
         all: args.all,
         init: args.init,

@@ -76,6 +76,36 @@ pub fn run(ws: &Workspace, run: &str) -> Result<Summary> {
     })
 }
 
+/// The run's balanced accuracy on its own test images, mean over folds, 0 to 1; `None` where no fold was evaluated.
+///
+/// # Errors
+/// [`Error::Format`] where the table is not what the schema says.
+pub fn home(ws: &Workspace, run: &str) -> Result<Option<f64>> {
+    let path = ws.run(run).join("metrics.parquet");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let (rows, _) = table::read_rows::<MetricRow>(&path, &METRICS)?;
+    Ok(rows.iter().find(|r| r.fold.is_none() && r.metric == "balanced_accuracy").and_then(|r| r.value))
+}
+
+/// The metric and interval rows of models that were asked about the same images: with `fold` null of the models together,
+/// with a number of the model of that fold alone; intervals of the models together.
+///
+/// # Errors
+/// [`Error::Compute`] where Polars refuses.
+pub fn panel(
+    together: &[PredictionRow],
+    alone: &[PredictionRow],
+    seed: u64,
+) -> Result<(Vec<MetricRow>, Vec<IntervalRow>)> {
+    let counts = confusion(together)?;
+    let mut rows = metrics(&confusion(alone)?);
+    rows.retain(|r| r.fold.is_some());
+    rows.extend(metrics(&counts).into_iter().filter(|r| r.fold.is_none()));
+    Ok((rows, intervals(&counts, 1, seed)))
+}
+
 /// Images by fold, true class and predicted class.
 type Confusion = BTreeMap<(u32, Class, Class), u64>;
 

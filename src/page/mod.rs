@@ -11,7 +11,7 @@ use crate::report::{notes, runs::Run, thousands};
 use crate::rows::{EpochRow, IssueRow, ManifestRow, PredictionRow, Severity};
 use crate::schema::{EPOCHS, ISSUES, MANIFEST, PREDICTIONS};
 use crate::table;
-use crate::train::{Recipe, Record, title};
+use crate::train::{self, Recipe, Record, title};
 use crate::workspace::Workspace;
 use minijinja::{Environment, Value, context};
 use std::collections::BTreeMap;
@@ -96,7 +96,7 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
     if notes.is_empty() {
         notes = notes::of_run(ws, run, &[]);
     }
-    let pictures = record.size_px.and_then(|size| Pictures::load(ws, &record.dataset, size).ok());
+    let pictures = train::prep_settings(ws, &run.name).and_then(|s| Pictures::load(ws, &record.dataset, &s)).ok();
     let gallery = Gallery { pictures: pictures.as_ref().filter(|p| record.inputs.get("tensors") == Some(&p.hash)) };
     let mistakes = gallery.mistakes(&shown.predictions);
     let examples = gallery.examples(&shown.predictions);

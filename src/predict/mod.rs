@@ -8,20 +8,22 @@ use crate::class::Class;
 use crate::context::Context;
 use crate::decode;
 use crate::error::{Error, Result};
+use crate::nn::device::Device;
 use crate::prep;
 use crate::rows::{CellRow, ManifestRow, PredictionRow};
 use crate::schema::{CELLS, MANIFEST, PREDICTIONS};
 use crate::split;
 use crate::table::{self, Provenance};
-use crate::train::{self, Trained};
+use crate::train::{self, Record, Trained};
 use crate::workspace::Workspace;
 use rayon::prelude::*;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 pub mod calibration;
 pub mod differential;
+pub mod external;
 mod reference;
 
 use differential::Differential;
@@ -189,24 +191,11 @@ pub fn run(
     images: &[PathBuf],
     shows: Shows,
     (output, format): (&Path, Format),
-    device: crate::nn::device::Device,
+    device: Device,
     ctx: &Context,
 ) -> Result<Summary> {
     let settings = train::prep_settings(ws, run)?;
-    let finished = match fold {
-        Some(fold) => vec![fold],
-        None => train::finished(ws, run)?,
-    };
-    // What saw no image of a fold can be tested on it; a model of all images is asked where it is the only one.
-    let folds = train::Record::read(ws, run)?.folds;
-    let wanted: Vec<u32> = match finished.iter().copied().filter(|f| *f < folds).collect::<Vec<_>>() {
-        of_folds if of_folds.is_empty() => finished,
-        of_folds => of_folds,
-    };
-    let models: Vec<Trained> = wanted.iter().map(|fold| train::open(ws, run, *fold, device)).collect::<Result<_>>()?;
-    let temperature = calibration::temperature(&own_predictions(ws, run)?);
-    let references = references(ws, &models, ctx)?;
-
+    let panel = Panel::open(ws, run, fold, device, ctx)?;
     let mut rows: Vec<CellRow> = Vec::new();
     let (mut unreadable, mut empty, mut read) = (Vec::new(), Vec::new(), 0);
     ctx.progress.begin("predict", Some(images.len() as u64), "images");
@@ -230,7 +219,7 @@ pub fn run(
             }
         }
         for cells in cells.chunks(BATCH) {
-            rows.extend(classify(cells, &models, references.as_deref(), temperature, settings.size_px)?);
+            rows.extend(panel.classify(cells)?.into_iter().map(|told| told.row));
         }
         ctx.progress.advance(chunk.len() as u64);
     }
@@ -243,17 +232,17 @@ pub fn run(
             hint: "Give images, folders, or lists (.txt, .csv with a column path)".into(),
         });
     }
-    write(output, format, run, &models, temperature, &rows)?;
+    write(output, format, run, &panel, &rows)?;
     let mut doubtful: BTreeMap<String, u64> = BTreeMap::new();
     rows.iter().filter_map(|r| r.doubt.clone()).for_each(|why| *doubtful.entry(why).or_default() += 1);
     Ok(Summary {
         run: run.into(),
-        models: models.len(),
+        models: panel.models.len(),
         images: read,
         cells: rows.len() as u64,
         doubtful,
-        temperature,
-        distances: references.is_some(),
+        temperature: panel.temperature,
+        distances: panel.references.is_some(),
         empty,
         unreadable,
         differentials: differential::of(&rows),
@@ -268,10 +257,9 @@ fn own_predictions(ws: &Workspace, run: &str) -> Result<Vec<PredictionRow>> {
 }
 
 /// Each model's training cells; none where the pictures that it was trained on are not here any more.
-fn references(ws: &Workspace, models: &[Trained], ctx: &Context) -> Result<Option<Vec<Reference>>> {
+fn references(ws: &Workspace, run: &str, models: &[Trained], ctx: &Context) -> Result<Option<Vec<Reference>>> {
     let record = &models[0].record;
-    let Some(size) = record.size_px else { return Ok(None) };
-    let Ok(pictures) = Pictures::load(ws, &record.dataset, size) else { return Ok(None) };
+    let Ok(pictures) = Pictures::load(ws, &record.dataset, &train::prep_settings(ws, run)?) else { return Ok(None) };
     let splits = match split::read(ws, &record.dataset) {
         Ok(splits) if record.inputs.get("tensors") == Some(&pictures.hash) => splits,
         _ => return Ok(None),
@@ -308,6 +296,7 @@ fn cells_of(path: &Path, shows: Shows, settings: &prep::Settings) -> Result<Vec<
         let row = ManifestRow { box_x_px: x, box_y_px: y, box_width_px: w, box_height_px: h, ..whole.clone() };
         let settings = match cell_box {
             // A frame's cells are cut by their boxes, a cell's picture from its middle, whatever the training data were.
+            _ if settings.cut == prep::Cut::Cell => settings.clone(),
             Some(_) => prep::Settings { cut: prep::Cut::Box, ..settings.clone() },
             None if settings.cut == prep::Cut::Box => prep::Settings { cut: prep::Cut::Whole, ..settings.clone() },
             None => settings.clone(),
@@ -324,59 +313,104 @@ fn cells_of(path: &Path, shows: Shows, settings: &prep::Settings) -> Result<Vec<
     boxes.enumerate().map(|(i, b)| one(i, Some(b))).collect()
 }
 
-fn classify(
-    cells: &[Found],
-    models: &[Trained],
-    references: Option<&[Reference]>,
+/// A run's models, asked together.
+struct Panel {
+    models: Vec<Trained>,
+    /// See [`calibration`].
     temperature: f64,
-    size_px: u32,
-) -> Result<Vec<CellRow>> {
-    let pictures = Pictures::of(size_px as usize, cells.iter().flat_map(|c| c.picture.iter().copied()).collect());
-    let rows: Vec<usize> = (0..cells.len()).collect();
-    let share = 1.0 / models.len() as f32;
-    let mut means = vec![[0f32; Class::COUNT]; cells.len()];
-    let mut votes = vec![[0u32; Class::COUNT]; cells.len()];
-    let mut distances = vec![0f32; cells.len()];
-    for (i, model) in models.iter().enumerate() {
-        let found = model.infer(&pictures, &rows)?;
-        for ((mean, votes), p) in means.iter_mut().zip(&mut votes).zip(&found.probabilities) {
-            mean.iter_mut().zip(p).for_each(|(mean, p)| *mean += share * p);
-            votes[largest(p)] += 1;
-        }
-        if let Some(references) = references {
-            let found = references[i].distances(&found.features);
-            distances.iter_mut().zip(found).for_each(|(sum, d)| *sum += share * d);
+    references: Option<Vec<Reference>>,
+}
+
+/// What a panel says of a cell, and what each of its models says alone.
+struct Told {
+    row: CellRow,
+    by_model: Vec<[f32; Class::COUNT]>,
+}
+
+impl Panel {
+    /// Of all folds that are finished, or of one model alone. What saw no image of a fold can be tested on it; a model of
+    /// all images is asked where it is the only one.
+    fn open(ws: &Workspace, run: &str, fold: Option<u32>, device: Device, ctx: &Context) -> Result<Self> {
+        let finished = match fold {
+            Some(fold) => vec![fold],
+            None => train::finished(ws, run)?,
+        };
+        let folds = Record::read(ws, run)?.folds;
+        let wanted: Vec<u32> = match finished.iter().copied().filter(|f| *f < folds).collect::<Vec<_>>() {
+            of_folds if of_folds.is_empty() => finished,
+            of_folds => of_folds,
+        };
+        let models: Vec<Trained> =
+            wanted.iter().map(|fold| train::open(ws, run, *fold, device)).collect::<Result<_>>()?;
+        let temperature = calibration::temperature(&own_predictions(ws, run)?);
+        let references = references(ws, run, &models, ctx)?;
+        Ok(Self { models, temperature, references })
+    }
+
+    /// The folds whose models they are.
+    fn folds(&self) -> impl Iterator<Item = u32> + '_ {
+        self.models.iter().map(|m| m.meta.fold)
+    }
+
+    fn provenance(&self, run: &str) -> Provenance {
+        let folds: Vec<u32> = self.folds().collect();
+        Provenance {
+            stage: "predict".into(),
+            settings: serde_json::json!({"run": run, "folds": folds, "temperature": self.temperature, "sure": SURE}),
+            seed: Some(self.models[0].record.seed),
+            inputs: BTreeMap::from([("run".into(), self.models[0].meta.run.clone())]),
         }
     }
-    let row = |(i, cell): (usize, &Found)| {
-        let p = calibration::scale(means[i], temperature);
-        let class = Class::ALL[largest(&p)];
-        let confidence = p[class.index()];
-        let distance = references.map(|_| distances[i]);
-        let doubts = [("unsure", confidence < SURE), ("far", distance.is_some_and(|d| d > 1.0))];
-        let doubts: BTreeSet<&str> = doubts.into_iter().filter_map(|(why, holds)| holds.then_some(why)).collect();
-        let [x_px, y_px, width_px, height_px] = cell.cell_box.map_or([None; 4], |b| b.map(Some));
-        let [p_neutrophil, p_eosinophil, p_basophil, p_lymphocyte, p_monocyte] = p;
-        CellRow {
-            path: cell.path.display().to_string(),
-            cell: cell.cell,
-            x_px,
-            y_px,
-            width_px,
-            height_px,
-            class,
-            confidence,
-            agreement: share * votes[i][class.index()] as f32,
-            distance,
-            doubt: (!doubts.is_empty()).then(|| doubts.into_iter().rev().collect::<Vec<_>>().join(" and ")),
-            p_neutrophil,
-            p_eosinophil,
-            p_basophil,
-            p_lymphocyte,
-            p_monocyte,
+
+    fn classify(&self, cells: &[Found]) -> Result<Vec<Told>> {
+        let size_px = self.models[0].meta.size_px;
+        let pictures = Pictures::of(size_px, cells.iter().flat_map(|c| c.picture.iter().copied()).collect());
+        let rows: Vec<usize> = (0..cells.len()).collect();
+        let share = 1.0 / self.models.len() as f32;
+        let mut said = vec![Vec::new(); cells.len()];
+        let mut distances = vec![0f32; cells.len()];
+        for (i, model) in self.models.iter().enumerate() {
+            let found = model.infer(&pictures, &rows)?;
+            said.iter_mut().zip(&found.probabilities).for_each(|(said, p)| said.push(*p));
+            if let Some(references) = &self.references {
+                let found = references[i].distances(&found.features);
+                distances.iter_mut().zip(found).for_each(|(sum, d)| *sum += share * d);
+            }
         }
-    };
-    Ok(cells.iter().enumerate().map(row).collect())
+        let told = |((cell, by_model), distance): ((&Found, Vec<[f32; Class::COUNT]>), f32)| {
+            let mut mean = [0f32; Class::COUNT];
+            by_model.iter().for_each(|p| mean.iter_mut().zip(p).for_each(|(mean, p)| *mean += share * p));
+            let p = calibration::scale(mean, self.temperature);
+            let class = Class::ALL[largest(&p)];
+            let votes = by_model.iter().filter(|p| largest(p) == class.index()).count();
+            let confidence = p[class.index()];
+            let distance = self.references.as_ref().map(|_| distance);
+            let doubts = [("unsure", confidence < SURE), ("far", distance.is_some_and(|d| d > 1.0))];
+            let doubts: Vec<&str> = doubts.into_iter().filter_map(|(why, holds)| holds.then_some(why)).collect();
+            let [x_px, y_px, width_px, height_px] = cell.cell_box.map_or([None; 4], |b| b.map(Some));
+            let [p_neutrophil, p_eosinophil, p_basophil, p_lymphocyte, p_monocyte] = p;
+            let row = CellRow {
+                path: cell.path.display().to_string(),
+                cell: cell.cell,
+                x_px,
+                y_px,
+                width_px,
+                height_px,
+                class,
+                confidence,
+                agreement: share * votes as f32,
+                distance,
+                doubt: (!doubts.is_empty()).then(|| doubts.join(" and ")),
+                p_neutrophil,
+                p_eosinophil,
+                p_basophil,
+                p_lymphocyte,
+                p_monocyte,
+            };
+            Told { row, by_model }
+        };
+        Ok(cells.iter().zip(said).zip(distances).map(told).collect())
+    }
 }
 
 /// Index of the largest; the first of equals.
@@ -384,18 +418,9 @@ fn largest(p: &[f32; Class::COUNT]) -> usize {
     (1..Class::COUNT).fold(0, |best, i| if p[i] > p[best] { i } else { best })
 }
 
-fn write(path: &Path, format: Format, run: &str, models: &[Trained], temperature: f64, rows: &[CellRow]) -> Result<()> {
+fn write(path: &Path, format: Format, run: &str, panel: &Panel, rows: &[CellRow]) -> Result<()> {
     match format {
-        Format::Parquet => {
-            let folds: Vec<u32> = models.iter().map(|m| m.meta.fold).collect();
-            let provenance = Provenance {
-                stage: "predict".into(),
-                settings: serde_json::json!({"run": run, "folds": folds, "temperature": temperature, "sure": SURE}),
-                seed: Some(models[0].record.seed),
-                inputs: BTreeMap::from([("run".into(), models[0].meta.run.clone())]),
-            };
-            table::write_rows(path, &CELLS, &provenance, rows)
-        }
+        Format::Parquet => table::write_rows(path, &CELLS, &panel.provenance(run), rows),
         Format::Csv => atomic::write(path, |out| {
             let mut writer = csv::Writer::from_writer(out);
             let failed = |e: csv::Error| Error::Io { path: path.into(), action: "write", source: e.into() };

@@ -1,5 +1,6 @@
 //! A sheet of the pictures that a model will see, to look at before training: a row a class.
 
+use super::Settings;
 use crate::atomic;
 use crate::class::Class;
 use crate::error::{Error, Result};
@@ -77,11 +78,12 @@ impl Sheet {
 ///
 /// # Errors
 /// [`Error::Missing`] where nothing was preprocessed; [`Error::Io`].
-pub fn write(ws: &Workspace, dataset: &str, size_px: u32, path: &Path) -> Result<usize> {
+pub fn write(ws: &Workspace, dataset: &str, settings: &Settings, path: &Path) -> Result<usize> {
+    let size_px = settings.size_px;
     let (rows, _) = table::read_rows::<ManifestRow>(&ws.manifest(dataset), &MANIFEST)?;
     let places: HashMap<&str, Place> = choose(&rows).into_iter().map(|(row, at)| (row.image_id.as_str(), at)).collect();
     let mut sheet = Sheet::new(size_px);
-    let dir = ws.tensors(dataset, size_px);
+    let dir = ws.tensors(dataset, &settings.folder());
     for number in 0.. {
         let shard = dir.join(format!("part-{number:05}.parquet"));
         if number > 0 && !shard.is_file() {

@@ -3,6 +3,7 @@
 //! The paper cuts 80 (top), 81 (bottom), 80 (left) and 80 (right) off 360 x 361 pixels: the central square of 200. The
 //! same square is cut from other whole-cell images; where a manifest row has a cell's box (LISC's frames, masks), the
 //! box and a margin are cut. Pixels stay 0 to 255: normalising belongs to training, which fits it on training rows.
+//! `cut = "cell"` looks for the cell instead, and can take the laboratory's colours out of it: see `close`.
 
 use crate::atomic;
 use crate::context::Context;
@@ -25,6 +26,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+mod close;
 pub mod contact_sheet;
 
 thread_local! {
@@ -49,6 +51,16 @@ pub struct Settings {
     /// Margin around a cell's box on each side, as a share of the box's longer side.
     pub margin: f64,
     pub filter: Filter,
+    /// What is made of the stain's colours; needs `cut = "cell"`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub stain: Stain,
+    /// What is shown around the cell; needs `cut = "cell"`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub around: Around,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Which part of an image is kept.
@@ -64,6 +76,30 @@ pub enum Cut {
     Box,
     /// The largest central square.
     Whole,
+    /// The cell as segmentation finds it, whatever its size in the picture; where no nucleus is found, as `auto`.
+    Cell,
+}
+
+/// What is made of the colours that a laboratory's stain, light and camera give.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stain {
+    #[default]
+    Keep,
+    /// The plasma becomes white.
+    Plasma,
+    /// The plasma becomes white, and the nucleus holds back as much of each channel as PBC's nuclei do.
+    Nucleus,
+}
+
+/// What is shown around the cell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Around {
+    #[default]
+    Keep,
+    /// Nothing: white.
+    White,
 }
 
 /// How pixels are resampled; all average over the source when making smaller. The paper does not say.
@@ -78,7 +114,15 @@ pub enum Filter {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { size_px: 128, cut: Cut::Auto, centre_px: 200, margin: 0.1, filter: Filter::Bilinear }
+        Self {
+            size_px: 128,
+            cut: Cut::Auto,
+            centre_px: 200,
+            margin: 0.1,
+            filter: Filter::Bilinear,
+            stain: Stain::Keep,
+            around: Around::Keep,
+        }
     }
 }
 
@@ -92,7 +136,26 @@ impl Settings {
         };
         check((8..=1024).contains(&self.size_px), "size_px", "8 to 1024", self.size_px.to_string())?;
         check((8..=8192).contains(&self.centre_px), "centre_px", "8 to 8192", self.centre_px.to_string())?;
-        check((0.0..=2.0).contains(&self.margin), "margin", "0 to 2", self.margin.to_string())
+        check((0.0..=2.0).contains(&self.margin), "margin", "0 to 2", self.margin.to_string())?;
+        let close = self.cut == Cut::Cell;
+        check(close || self.stain == Stain::Keep, "stain", "keep, unless cut = \"cell\"", format!("{:?}", self.stain))?;
+        check(
+            close || self.around == Around::Keep,
+            "around",
+            "keep, unless cut = \"cell\"",
+            format!("{:?}", self.around),
+        )
+    }
+
+    /// Name of the folder for the pictures: `tensors-<size>`, and a mark of the other settings where one is not as usual,
+    /// so that recipes do not take each other's pictures away.
+    pub fn folder(&self) -> String {
+        let size = format!("tensors-{}", self.size_px);
+        if *self == (Self { size_px: self.size_px, ..Self::default() }) {
+            return size;
+        }
+        let hash = blake3::hash(serde_json::to_string(self).expect("settings are plain JSON").as_bytes());
+        format!("{size}-{}", &hash.to_hex()[..8])
     }
 }
 
@@ -113,19 +176,28 @@ pub fn square(row: &ManifestRow, settings: &Settings) -> Result<(Square, Cut)> {
     // Rounded towards the top left, as the paper's 80 and 81 rows of 361 are.
     let central = |side: i64| Square { x: (width - side) / 2, y: (height - side) / 2, side };
     let smaller = width.min(height);
+    // The cell is looked for with the plasma around it, and cut later.
+    let close = settings.cut == Cut::Cell;
+    let (centre_px, margin) =
+        if close { (close::WINDOW_PX, close::WINDOW_MARGIN) } else { (settings.centre_px, settings.margin) };
     match (settings.cut, row.cell_box()) {
         (Cut::Whole, _) => Ok((central(smaller), Cut::Whole)),
-        (Cut::Centre, _) | (Cut::Auto, None) => Ok((central(smaller.min(settings.centre_px.into())), Cut::Centre)),
-        (Cut::Auto | Cut::Box, Some((x, y, w, h))) => {
+        (Cut::Centre, _) | (Cut::Auto | Cut::Cell, None) => {
+            Ok((central(smaller.min(centre_px.into())), if close { Cut::Cell } else { Cut::Centre }))
+        }
+        (Cut::Auto | Cut::Box | Cut::Cell, Some((x, y, w, h))) => {
             let [x, y, w, h] = [x, y, w, h].map(i64::from);
             let longer = w.max(h);
-            let side = longer + 2 * (longer as f64 * settings.margin).round() as i64;
+            let side = longer + 2 * (longer as f64 * margin).round() as i64;
             // Moved into the image where it fits.
             let place = |start: i64, length: i64, end: i64| {
                 let at = start + (length - side).div_euclid(2);
                 if side <= end { at.clamp(0, end - side) } else { (end - side).div_euclid(2) }
             };
-            Ok((Square { x: place(x, w, width), y: place(y, h, height), side }, Cut::Box))
+            Ok((
+                Square { x: place(x, w, width), y: place(y, h, height), side },
+                if close { Cut::Cell } else { Cut::Box },
+            ))
         }
         (Cut::Box, None) => Err(Error::Data {
             dataset: row.dataset.clone(),
@@ -140,38 +212,52 @@ pub fn square(row: &ManifestRow, settings: &Settings) -> Result<(Square, Cut)> {
 /// `square` counts from; where the square reaches over its edge, the edge's pixels are repeated. Every picture that a
 /// model sees, while training or later, is made here.
 pub fn picture(image: &Rgb, square: Square, settings: &Settings) -> Vec<u8> {
+    let cut = cut_out(image, square);
+    if settings.cut == Cut::Cell {
+        let side = square.side as u32;
+        let window = Rgb { width_px: side, height_px: side, pixels: cut.into_owned() };
+        let (window, square) = close::of(window, settings);
+        return resize(&cut_out(&window, square), square.side as u32, settings.size_px, settings.filter);
+    }
+    resize(&cut, square.side as u32, settings.size_px, settings.filter)
+}
+
+/// `square` of the image, `[side, side, 3]`.
+fn cut_out(image: &Rgb, square: Square) -> Cow<'_, [u8]> {
     let side = square.side as usize;
     let (width, height) = (i64::from(image.width_px), i64::from(image.height_px));
-    let cut = if (square.x, square.y, square.side, square.side) == (0, 0, width, height) {
-        Cow::Borrowed(&image.pixels)
-    } else {
-        let columns: Vec<usize> = (0..square.side).map(|i| (square.x + i).clamp(0, width - 1) as usize * 3).collect();
-        let mut cut = Vec::with_capacity(side * side * 3);
-        for i in 0..square.side {
-            let y = (square.y + i).clamp(0, height - 1) as usize;
-            let row = &image.pixels[y * width as usize * 3..][..width as usize * 3];
-            for x in &columns {
-                cut.extend_from_slice(&row[*x..x + 3]);
-            }
-        }
-        Cow::Owned(cut)
-    };
-    if side == settings.size_px as usize {
-        return cut.into_owned();
+    if (square.x, square.y, square.side, square.side) == (0, 0, width, height) {
+        return Cow::Borrowed(&image.pixels);
     }
-    let filter = match settings.filter {
+    let columns: Vec<usize> = (0..square.side).map(|i| (square.x + i).clamp(0, width - 1) as usize * 3).collect();
+    let mut cut = Vec::with_capacity(side * side * 3);
+    for i in 0..square.side {
+        let y = (square.y + i).clamp(0, height - 1) as usize;
+        let row = &image.pixels[y * width as usize * 3..][..width as usize * 3];
+        for x in &columns {
+            cut.extend_from_slice(&row[*x..x + 3]);
+        }
+    }
+    Cow::Owned(cut)
+}
+
+/// A square picture of `from` px a side as one of `to` px.
+pub fn resize(picture: &[u8], from: u32, to: u32, filter: Filter) -> Vec<u8> {
+    if from == to {
+        return picture.to_vec();
+    }
+    let filter = match filter {
         Filter::Bilinear => FilterType::Bilinear,
         Filter::Box => FilterType::Box,
         Filter::Lanczos3 => FilterType::Lanczos3,
     };
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
     // Typed: the generic way compiles the resizer for every pixel there is.
-    let (from, to) = (side as u32, settings.size_px);
-    let source = TypedImageRef::<U8x3>::from_buffer(from, from, &cut).expect("side * side * 3 bytes");
-    let mut picture = vec![0; (to * to * 3) as usize];
-    let mut target = TypedImage::<U8x3>::from_buffer(to, to, &mut picture).expect("size * size * 3 bytes");
-    RESIZER.with_borrow_mut(|r| r.resize_typed(&source, &mut target, &options)).expect("the cut is the whole source");
-    picture
+    let source = TypedImageRef::<U8x3>::from_buffer(from, from, picture).expect("from * from * 3 bytes");
+    let mut resized = vec![0; (to * to * 3) as usize];
+    let mut target = TypedImage::<U8x3>::from_buffer(to, to, &mut resized).expect("to * to * 3 bytes");
+    RESIZER.with_borrow_mut(|r| r.resize_typed(&source, &mut target, &options)).expect("the whole source");
+    resized
 }
 
 /// What preprocessing did.
@@ -196,6 +282,7 @@ impl std::fmt::Display for Summary {
         let name = |cut: &Cut| match cut {
             Cut::Box => "the cell's box",
             Cut::Whole => "the whole image",
+            Cut::Cell => "the cell that segmentation finds",
             Cut::Centre | Cut::Auto => "the central square",
         };
         let cuts: Vec<String> = self.cuts.iter().map(|(cut, n)| format!("{n} by {}", name(cut))).collect();
@@ -307,7 +394,7 @@ impl Work {
 pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) -> Result<Summary> {
     settings.validate()?;
     let work = Work::plan(ws, dataset, settings)?;
-    let dir = ws.tensors(dataset, settings.size_px);
+    let dir = ws.tensors(dataset, &settings.folder());
     let cuts = work.cuts(settings)?;
     let up_to_date = work.is_current(&dir);
     if !up_to_date {
@@ -379,8 +466,11 @@ fn batch(raw: &Path, rows: &[ManifestRow], settings: &Settings, ctx: &Context) -
     Ok(RecordBatch::try_new(TENSORS.arrow(), columns).expect("the columns are the schema's"))
 }
 
-/// Reads, verifies, decodes, cuts and resizes one image.
-fn one(raw: &Path, row: &ManifestRow, settings: &Settings) -> Result<Vec<u8>> {
+/// Reads, verifies, decodes, cuts and resizes one image: `[size, size, 3]`.
+///
+/// # Errors
+/// As [`part`] and [`square`].
+pub fn one(raw: &Path, row: &ManifestRow, settings: &Settings) -> Result<Vec<u8>> {
     let (image, square) = part(raw, row, square(row, settings)?.0)?;
     Ok(picture(&image, square, settings))
 }

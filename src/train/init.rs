@@ -147,53 +147,64 @@ impl Start {
                 "{from} does not say what it was trained on: that no test image was among it is yours to know"
             )));
         };
-        let unknown = |why: &str| {
-            Ok(Some(format!(
-                "{}: {why}, so that nothing says whether a test image was among what it was trained on",
-                self.init.from
-            )))
-        };
-        let manifest = ws.manifest(&source.dataset);
-        let same =
-            |key: &str, path: &Path| table::file_hash(path).is_ok_and(|hash| source.inputs.get(key) == Some(&hash));
-        if !same("manifest", &manifest) || !same("splits", &ws.splits(&source.dataset)) {
-            return unknown(&format!("the images or folds of {} have changed since", source.dataset));
-        }
-        let splits = split::read(ws, &source.dataset)?;
-        let trained: BTreeSet<&str> = splits.train(self.init.fold.unwrap_or(splits.folds)).collect();
-        let (rows, _) = table::read_rows::<ManifestRow>(&manifest, &MANIFEST)?;
-        let rows: Vec<&ManifestRow> = rows.iter().filter(|r| trained.contains(r.image_id.as_str())).collect();
-        let by_hash: HashMap<&str, &ManifestRow> = rows.iter().map(|r| (r.content_hash.as_str(), *r)).collect();
-        let shared: Vec<(&ManifestRow, &ManifestRow)> =
-            target.iter().filter_map(|t| Some((t, *by_hash.get(t.content_hash.as_str())?))).collect();
-        if let Some((test, seen)) = shared.first() {
-            return Err(refuse(
-                format!("weights that were not trained on the test images of {target_dataset}"),
-                format!(
-                    "{} of them among what {} was trained on, such as {} (there {})",
-                    shared.len(),
-                    self.init.from,
-                    test.image_id,
-                    seen.image_id
-                ),
-            ));
-        }
-        let alike = |t: &&ManifestRow| {
-            rows.iter().any(|r| match (r.perceptual_hash, t.perceptual_hash) {
-                (Some(a), Some(b)) => (a ^ b).count_ones() <= ALIKE_BITS,
-                _ => false,
-            })
-        };
-        let alike: Vec<&ManifestRow> = target.iter().filter(alike).collect();
-        Ok(alike.first().map(|first| {
-            format!(
-                "{} images of {target_dataset} look like ones that {} was trained on, such as {}: look at them",
-                alike.len(),
-                self.init.from,
-                first.image_id
-            )
-        }))
+        trained_on(ws, &self.init.from, source, self.init.fold, target, target_dataset)
     }
+}
+
+/// Refuses where an image of `target` was among those that the weights of `source`'s run were trained on (of one fold's
+/// model, or of a model of all images); says where it cannot be known, or where one looks like another. `from` is what the
+/// user calls the weights.
+///
+/// # Errors
+/// [`Error::Setting`] that names the first such image.
+pub fn trained_on(
+    ws: &Workspace,
+    from: &str,
+    source: &Record,
+    fold: Option<u32>,
+    target: &[ManifestRow],
+    target_dataset: &str,
+) -> Result<Option<String>> {
+    let unknown = |why: &str| {
+        Ok(Some(format!("{from}: {why}, so that nothing says whether a test image was among what it was trained on")))
+    };
+    let manifest = ws.manifest(&source.dataset);
+    let same = |key: &str, path: &Path| table::file_hash(path).is_ok_and(|hash| source.inputs.get(key) == Some(&hash));
+    if !same("manifest", &manifest) || !same("splits", &ws.splits(&source.dataset)) {
+        return unknown(&format!("the images or folds of {} have changed since", source.dataset));
+    }
+    let splits = split::read(ws, &source.dataset)?;
+    let trained: BTreeSet<&str> = splits.train(fold.unwrap_or(splits.folds)).collect();
+    let (rows, _) = table::read_rows::<ManifestRow>(&manifest, &MANIFEST)?;
+    let rows: Vec<&ManifestRow> = rows.iter().filter(|r| trained.contains(r.image_id.as_str())).collect();
+    let by_hash: HashMap<&str, &ManifestRow> = rows.iter().map(|r| (r.content_hash.as_str(), *r)).collect();
+    let shared: Vec<(&ManifestRow, &ManifestRow)> =
+        target.iter().filter_map(|t| Some((t, *by_hash.get(t.content_hash.as_str())?))).collect();
+    if let Some((test, seen)) = shared.first() {
+        return Err(refuse(
+            format!("weights that were not trained on the test images of {target_dataset}"),
+            format!(
+                "{} of them among what {from} was trained on, such as {} (there {})",
+                shared.len(),
+                test.image_id,
+                seen.image_id
+            ),
+        ));
+    }
+    let alike = |t: &&ManifestRow| {
+        rows.iter().any(|r| match (r.perceptual_hash, t.perceptual_hash) {
+            (Some(a), Some(b)) => (a ^ b).count_ones() <= ALIKE_BITS,
+            _ => false,
+        })
+    };
+    let alike: Vec<&ManifestRow> = target.iter().filter(alike).collect();
+    Ok(alike.first().map(|first| {
+        format!(
+            "{} images of {target_dataset} look like ones that {from} was trained on, such as {}: look at them",
+            alike.len(),
+            first.image_id
+        )
+    }))
 }
 
 fn refuse(expected: String, got: String) -> Error {

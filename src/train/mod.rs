@@ -36,8 +36,8 @@ mod init;
 mod recipe;
 
 use checkpoint::Meta;
-pub use init::Init;
 use init::Start;
+pub use init::{Init, trained_on};
 pub use recipe::{Recipe, title};
 
 /// Settings of training: a recipe.
@@ -282,8 +282,8 @@ pub struct Plan {
     pub run: String,
     /// Name of the pipeline, for the record.
     pub pipeline: String,
-    /// Side of the preprocessed pictures, px.
-    pub size_px: u32,
+    /// How the pictures were preprocessed.
+    pub pictures: prep::Settings,
     /// Only these folds; all where empty.
     pub folds: Vec<u32>,
     /// Not the folds, but one model on all images: to start other trainings from, or to predict new images with.
@@ -377,7 +377,7 @@ impl Data {
     fn load(ws: &Workspace, dataset: &str, settings: &Settings, seed: u64, plan: &Plan) -> Result<Self> {
         let splits = split::read(ws, dataset)?;
         let (manifest, _) = table::read_rows::<ManifestRow>(&ws.manifest(dataset), &MANIFEST)?;
-        let pictures = Pictures::load(ws, dataset, plan.size_px)?;
+        let pictures = Pictures::load(ws, dataset, &plan.pictures)?;
         let start = plan.init.as_deref().map(|asked| Start::find(ws, asked, &settings.model)).transpose()?;
         let note = match &start {
             Some(start) if !plan.all => {
@@ -398,7 +398,7 @@ impl Data {
             pipeline: plan.pipeline.clone(),
             seed,
             folds: splits.folds,
-            size_px: Some(plan.size_px),
+            size_px: Some(plan.pictures.size_px),
             settings: Recipe::Network(settings.clone()),
             inputs,
             init: start.as_ref().map(|s| s.init.clone()),
