@@ -187,7 +187,7 @@ impl Normalise {
 }
 
 /// Sum and sum of squares of each channel.
-fn moments(picture: &[u8]) -> [[u64; 2]; 3] {
+pub(crate) fn moments(picture: &[u8]) -> [[u64; 2]; 3] {
     let mut sums = [[0u64; 2]; 3];
     for pixel in picture.chunks_exact(3) {
         for c in 0..3 {

@@ -17,6 +17,9 @@ impl Check for Blurred {
     fn doc(&self) -> &'static str {
         "far less sharp than the others"
     }
+    fn lower_is_worse(&self) -> bool {
+        true
+    }
     fn find(&self, seen: &Seen, settings: &Settings, findings: &mut Findings) {
         let log = |sharpness: f64| sharpness.max(1e-6).ln();
         let mut logs: Vec<f64> = seen.pictures().map(|(_, look)| log(look.sharpness)).collect();

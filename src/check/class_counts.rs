@@ -16,6 +16,9 @@ impl Check for ClassCounts {
     fn doc(&self) -> &'static str {
         "few images of a class, or far more of another"
     }
+    fn lower_is_worse(&self) -> bool {
+        true
+    }
     fn find(&self, seen: &Seen, settings: &Settings, findings: &mut Findings) {
         let counts = Class::ALL.map(|class| seen.rows.iter().filter(|r| r.class == Some(class)).count() as u64);
         for (class, n) in Class::ALL.into_iter().zip(counts) {

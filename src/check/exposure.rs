@@ -13,6 +13,9 @@ impl Check for TooDark {
     fn doc(&self) -> &'static str {
         "even its bright parts are dark"
     }
+    fn lower_is_worse(&self) -> bool {
+        true
+    }
     fn find(&self, seen: &Seen, settings: &Settings, findings: &mut Findings) {
         for (row, look) in seen.pictures().filter(|(_, look)| look.bright_end < settings.dark_below) {
             let message = format!(

@@ -97,6 +97,10 @@ pub trait Check: Sync {
     fn name(&self) -> &'static str;
     /// What is wrong, for the summary: a few words.
     fn doc(&self) -> &'static str;
+    /// Whether a lower score is the worse one.
+    fn lower_is_worse(&self) -> bool {
+        false
+    }
     /// Reports what it finds.
     fn find(&self, seen: &Seen, settings: &Settings, findings: &mut Findings);
 }

@@ -84,6 +84,8 @@ commands! {
     Ingest = ingest,
     /// Decode every image once: unreadable, copies, label conflicts, odd pictures
     Check = check,
+    /// Show a data set on a page: classes, colour, examples, every finding with its picture
+    Inspect = inspect,
     /// Deal images to folds: stratified, copies kept together
     Split = split,
     /// Cut, resize and store the pictures for training
@@ -94,7 +96,7 @@ commands! {
     Train = train,
     /// Print the paper's tables with our figures
     Report = report,
-    /// Write a run's figures as SVG files
+    /// Write a run's figures as SVG or PNG files
     Plot = plot,
     /// Compare two runs on the same test images
     Compare = compare,

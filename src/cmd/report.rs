@@ -2,7 +2,7 @@
 
 use super::{Globals, Outcome};
 use crate::error::{Error, Result};
-use crate::page;
+use crate::page::run as page;
 use crate::report::{self, Sheet, TABLES, Table, Wanted};
 use crate::train;
 use serde::Serialize;

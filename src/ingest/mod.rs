@@ -31,36 +31,46 @@ pub static LAYOUTS: [&dyn Layout; 4] = [&list::List, &lisc::Lisc, &jtsc::Jtsc, &
 
 /// Names of ingest's findings, as they stand in `issues.parquet`.
 pub mod check {
-    /// The bytes are none of the four image formats.
-    pub const NOT_AN_IMAGE: &str = "not_an_image";
-    /// The first bytes are an image's, but its header is broken or claims an impossible size.
-    pub const BAD_HEADER: &str = "bad_header";
-    /// A file or folder cannot be opened or read, or is no regular file.
-    pub const UNREADABLE: &str = "unreadable";
-    /// A link leads back to a folder above it.
-    pub const LINK_LOOP: &str = "link_loop";
-    /// A hidden folder was not entered.
-    pub const HIDDEN_FOLDER: &str = "hidden_folder";
-    /// A folder or label names none of the five classes.
-    pub const UNKNOWN_CLASS: &str = "unknown_class";
-    /// Two folders above an image name different classes.
-    pub const AMBIGUOUS_CLASS: &str = "ambiguous_class";
-    /// An image that nothing gives a class.
-    pub const NO_LABEL: &str = "no_label";
-    /// A label or mask without its image.
-    pub const NO_IMAGE: &str = "no_image";
-    /// Two images or two labels claim the same number or path.
-    pub const LISTED_TWICE: &str = "listed_twice";
-    /// A row of a label file that cannot be read.
-    pub const BAD_ROW: &str = "bad_row";
-    /// An image without its expert mask.
-    pub const NO_MASK: &str = "no_mask";
-    /// A mask that is empty, of another size, or cannot be decoded.
-    pub const BAD_MASK: &str = "bad_mask";
-    /// A frame in which no cell was found.
-    pub const NO_CELL: &str = "no_cell";
-    /// Images that are listed but not used (LISC's mixed frames).
-    pub const NOT_USED: &str = "not_used";
+    macro_rules! checks {
+        ($(#[doc = $doc:literal] $name:ident = $text:literal;)*) => {
+            $(#[doc = $doc] pub const $name: &str = $text;)*
+            /// Every name, and what it means.
+            pub const ALL: &[(&str, &str)] = &[$(($text, $doc)),*];
+        };
+    }
+
+    checks! {
+        /// The bytes are none of the four image formats.
+        NOT_AN_IMAGE = "not_an_image";
+        /// The first bytes are an image's, but its header is broken or claims an impossible size.
+        BAD_HEADER = "bad_header";
+        /// A file or folder cannot be opened or read, or is no regular file.
+        UNREADABLE = "unreadable";
+        /// A link leads back to a folder above it.
+        LINK_LOOP = "link_loop";
+        /// A hidden folder was not entered.
+        HIDDEN_FOLDER = "hidden_folder";
+        /// A folder or label names none of the five classes.
+        UNKNOWN_CLASS = "unknown_class";
+        /// Two folders above an image name different classes.
+        AMBIGUOUS_CLASS = "ambiguous_class";
+        /// An image that nothing gives a class.
+        NO_LABEL = "no_label";
+        /// A label or mask without its image.
+        NO_IMAGE = "no_image";
+        /// Two images or two labels claim the same number or path.
+        LISTED_TWICE = "listed_twice";
+        /// A row of a label file that cannot be read.
+        BAD_ROW = "bad_row";
+        /// An image without its expert mask.
+        NO_MASK = "no_mask";
+        /// A mask that is empty, of another size, or cannot be decoded.
+        BAD_MASK = "bad_mask";
+        /// A frame in which no cell was found.
+        NO_CELL = "no_cell";
+        /// Images that are listed but not used (LISC's mixed frames).
+        NOT_USED = "not_used";
+    }
 }
 
 /// Settings of the stage.
@@ -571,6 +581,18 @@ fn is_same(ws: &Workspace, dataset: &str, expected: &Provenance) -> bool {
     found == *expected
         && table::provenance(&ws.issues(dataset), &ISSUES)
             .is_ok_and(|issues| issues.inputs.get("manifest") == table::file_hash(&manifest).ok().as_ref())
+}
+
+/// Whether the files under `raw/` are no longer those that the manifest was made from.
+///
+/// # Errors
+/// [`Error::Missing`] where there is no manifest or no folder of the data set, [`Error::Io`] and [`Error::Interrupted`].
+pub fn has_changed(ws: &Workspace, dataset: &str, ctx: &Context) -> Result<bool> {
+    let mut made = table::provenance(&ws.manifest(dataset), &MANIFEST)?;
+    made.inputs.remove("check");
+    let Ok(settings) = serde_json::from_value::<Settings>(made.settings.clone()) else { return Ok(true) };
+    let (tree, _) = look_around(ws, dataset, &settings, ctx)?;
+    Ok(provenance_of(&tree, &settings) != made)
 }
 
 /// The summary of the tables there are, where they are those of `expected` and whole.

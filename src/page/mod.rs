@@ -1,185 +1,51 @@
-//! A page a run: one self-contained HTML file with tables, figures, the cells that were taken for others, the data's card and
-//! what cannot be claimed. Opens offline; light, dark, narrow and on paper.
+//! Pages: one self-contained HTML file each, a run's ([`run`]) and a data set's ([`dataset`]). They open offline, in light and
+//! in dark, on a phone and on paper. `base.html` has the style of both, `parts.html` what both are made of.
 
 use crate::atomic;
-use crate::batch::Pictures;
 use crate::class::Class;
 use crate::error::{Error, Result};
-use crate::evaluate::curves;
-use crate::report::Sheet;
-use crate::report::{notes, runs::Run, thousands};
-use crate::rows::{EpochRow, IssueRow, ManifestRow, PredictionRow, Severity};
-use crate::schema::{EPOCHS, ISSUES, MANIFEST, PREDICTIONS};
-use crate::table;
-use crate::train::{self, Recipe, Record, title};
+use crate::report::{Sheet, notes, thousands};
+use crate::rows::{IssueRow, ManifestRow, Severity};
 use crate::workspace::Workspace;
 use minijinja::{Environment, Value, context};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
+pub mod dataset;
 pub mod plots;
+mod png;
+pub mod run;
 
-use plots::Figure;
+const TEMPLATES: [(&str, &str); 4] = [
+    ("base.html", include_str!("base.html")),
+    ("parts.html", include_str!("parts.html")),
+    ("run.html", include_str!("run.html")),
+    ("dataset.html", include_str!("dataset.html")),
+];
 
-const TEMPLATE: &str = include_str!("page.html");
-/// Cells of the gallery of mistakes.
-const MISTAKES: usize = 24;
-/// Cells shown of each class.
-const EXAMPLES: usize = 8;
-
-/// A run with all that is shown of it.
-struct Shown {
-    run: Run,
-    epochs: Vec<EpochRow>,
-    predictions: Vec<PredictionRow>,
-}
-
-impl Shown {
-    fn load(ws: &Workspace, name: &str) -> Result<Self> {
-        let run = Run::load(ws, name, Record::read(ws, name)?)?;
-        let folder = ws.run(name);
-        let (predictions, _) = table::read_rows(&folder.join("predictions.parquet"), &PREDICTIONS)?;
-        let (epochs, _) = table::read_rows(&folder.join("epochs.parquet"), &EPOCHS)?;
-        Ok(Self { run, epochs, predictions })
-    }
-
-    /// Every figure that the run has the data for.
-    fn figures(&self) -> Vec<Figure> {
-        let mut counts = [[0u64; Class::COUNT]; Class::COUNT];
-        let confusion = self.run.metrics.iter().filter(|m| m.metric == "confusion" && m.fold.is_none());
-        for row in confusion {
-            if let (Some(truth), Some(called), Some(n)) = (row.class, row.predicted, row.value) {
-                counts[truth.index()][called.index()] = n as u64;
-            }
-        }
-        let of_class = |class| Some((class, curves::precision_recall(&self.predictions, class)?));
-        let precision_recall: Vec<_> = Class::ALL.into_iter().filter_map(of_class).collect();
-        [
-            Some(plots::confusion(&counts)),
-            plots::recall(&self.run.intervals),
-            plots::learning(&self.epochs),
-            Some(plots::reliability(&curves::reliability(&self.predictions))),
-            plots::precision_recall(&precision_recall),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
-    }
-}
-
-/// Writes a run's figures into `folder`, an SVG each; returns their paths.
+/// Fills the template of that name and writes the page to `path`.
 ///
 /// # Errors
-/// [`Error::Missing`] where there is no such run or no fold of it is finished.
-pub fn write_figures(ws: &Workspace, run: &str, folder: &Path) -> Result<Vec<PathBuf>> {
-    let figures = Shown::load(ws, run)?.figures();
-    let write = |figure: &Figure| {
-        let path = folder.join(format!("{run}-{}.svg", figure.name));
-        // By itself a figure has no page to take its ground from.
-        let svg = figure.svg.replacen("style=\"", "style=\"background:#fff;", 1);
-        atomic::write_bytes(&path, svg.as_bytes())?;
-        Ok(path)
-    };
-    figures.iter().map(write).collect()
-}
-
-/// Writes the page of `run` to `path`; `sheets` are tables that show it.
-///
-/// # Errors
-/// [`Error::Missing`] where there is no such run or no fold of it is finished.
-pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result<()> {
-    let shown = Shown::load(ws, run)?;
-    let (run, record) = (&shown.run, &shown.run.record);
-    let own = [by_fold(run)];
-    let sheets: &[Sheet] = if sheets.is_empty() { &own } else { sheets };
-    let mut notes = sheets.iter().find(|s| s.run.is_some()).map_or_else(Vec::new, |s| s.notes.clone());
-    if notes.is_empty() {
-        notes = notes::of_run(ws, run, &[]);
-    }
-    let pictures = train::prep_settings(ws, &run.name).and_then(|s| Pictures::load(ws, &record.dataset, &s)).ok();
-    let gallery = Gallery { pictures: pictures.as_ref().filter(|p| record.inputs.get("tensors") == Some(&p.hash)) };
-    let mistakes = gallery.mistakes(&shown.predictions);
-    let examples = gallery.examples(&shown.predictions);
-    let any_wrong = shown.predictions.iter().any(|r| called(r) != r.truth);
-    let no_mistakes = match any_wrong {
-        false => "Every test image was classified right.".to_string(),
-        true => {
-            "The cells cannot be shown: the pictures that the run was trained on are not in the workspace any more."
-                .into()
-        }
-    };
+/// [`Error::Io`].
+fn write(template: &str, values: Value, path: &Path) -> Result<()> {
     let mut environment = Environment::new();
-    environment.add_template("page.html", TEMPLATE).expect("a template of ours");
-    let folds = record.folds as usize - run.missing().len();
-    let html = environment.get_template("page.html").expect("it was added").render(context! {
-        title => format!("{} on {}", title(&record.model), record.dataset),
-        subtitle => format!(
-            "Run {}, recipe {}, seed {}; {} of {} folds finished",
-            run.name, record.pipeline, record.seed, folds, record.folds
-        ),
-        key => key(run),
-        sheets => sheets.iter().map(sheet).collect::<Vec<_>>(),
-        figures => shown.figures().into_iter().map(|f| context! { title => f.title, caption => f.caption, svg => f.svg }).collect::<Vec<_>>(),
-        notes => notes,
-        mistakes => mistakes,
-        no_mistakes => no_mistakes,
-        examples => examples,
-        size_px => record.size_px,
-        data => data(ws, record)?,
-        settings => settings(ws, run),
-        pipeline => std::fs::read_to_string(ws.run(&run.name).join("pipeline.toml")).unwrap_or_default(),
-        version => env!("CARGO_PKG_VERSION"),
-    });
+    for (name, text) in TEMPLATES {
+        environment.add_template(name, text).expect("a template of ours");
+    }
+    environment.add_global("version", env!("CARGO_PKG_VERSION"));
+    let html = environment.get_template(template).expect("it was added").render(values);
     let html = html.map_err(|e| Error::Compute { what: "page".into(), message: e.to_string() })?;
     atomic::write_bytes(path, html.as_bytes())
 }
 
-fn percent(value: Option<f64>) -> String {
-    value.map_or("-".into(), |v| format!("{:.2} %", 100.0 * v))
-}
-
-/// The figures at the top.
-fn key(run: &Run) -> Vec<Value> {
-    let mut items = Vec::new();
-    for (metric, name) in [("balanced_accuracy", "Balanced accuracy"), ("accuracy", "Accuracy")] {
-        let note = match run.interval(metric, None, "bootstrap") {
-            Some(interval) => format!("95 % over images: {}", notes::range(interval)),
-            None => String::new(),
-        };
-        items.push(context! { name => name, value => percent(run.value(None, metric, None)), note => note });
-    }
-    let images: u64 = run.images().iter().sum();
-    items.push(context! { name => "Test images", value => thousands(images), note => "each predicted by a model that never saw it" });
-    items.push(context! {
-        name => "Folds",
-        value => format!("{} of {}", run.record.folds as usize - run.missing().len(), run.record.folds),
-        note => "stratified; copies kept together",
-    });
-    items
-}
-
-/// Recall a class and fold.
-fn by_fold(run: &Run) -> Sheet {
-    let folds: Vec<u32> = (0..run.record.folds).filter(|f| !run.missing().contains(f)).collect();
-    let cell = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.1}", 100.0 * v));
-    let row = |name: &str, metric: &str, class: Option<Class>| {
-        let values = folds.iter().map(|f| cell(run.value(Some(*f), metric, class)));
-        std::iter::once(name.to_string()).chain(values).chain([cell(run.value(None, metric, class))]).collect()
-    };
-    let mut rows: Vec<Vec<String>> = Class::ALL.map(|c| row(c.title(), "recall", Some(c))).into();
-    rows.push(row("Balanced accuracy", "balanced_accuracy", None));
-    rows.push(row("Accuracy", "accuracy", None));
-    let columns = std::iter::once("Recall, %".to_string()).chain(folds.iter().map(|f| format!("Fold {f}")));
-    Sheet {
-        table: None,
-        label: "folds".into(),
-        title: "Recall of each class by fold".into(),
-        run: None,
-        columns: columns.chain(["Mean".into()]).collect(),
-        left: &[0],
-        rows,
-        notes: Vec::new(),
-    }
+/// A picture (RGB, rows from the top) as base64 of a JPEG: a tenth of a PNG's size, and small enough for a mail.
+fn picture(pixels: &[u8], width_px: u32, height_px: u32) -> Value {
+    const QUALITY: u8 = 85;
+    let mut bytes = Vec::new();
+    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, QUALITY);
+    let kind = image::ExtendedColorType::Rgb8;
+    image::ImageEncoder::write_image(encoder, pixels, width_px, height_px, kind).expect("memory takes everything");
+    context! { jpeg => data_encoding::BASE64.encode(&bytes), width_px => width_px, height_px => height_px }
 }
 
 fn sheet(sheet: &Sheet) -> Value {
@@ -196,142 +62,70 @@ fn sheet(sheet: &Sheet) -> Value {
     }
 }
 
-fn called(row: &PredictionRow) -> Class {
-    let p = row.probabilities();
-    Class::ALL[(1..Class::COUNT).fold(0, |best, i| if p[i] > p[best] { i } else { best })]
+fn figures(figures: impl IntoIterator<Item = plots::Figure>) -> Vec<Value> {
+    let value = |f: plots::Figure| context! { title => f.title, svg => f.on_page(), caption => f.caption };
+    figures.into_iter().map(value).collect()
 }
 
-/// The cells of a page.
-struct Gallery<'a> {
-    pictures: Option<&'a Pictures>,
+/// Up to `most` of `items`, evenly drawn.
+fn evenly<T: Copy>(items: &[T], most: usize) -> Vec<T> {
+    let shown = items.len().min(most);
+    (0..shown).map(|i| items[i * items.len() / shown]).collect()
 }
 
-impl Gallery<'_> {
-    fn cell(&self, row: &PredictionRow) -> Option<Value> {
-        let pictures = self.pictures?;
-        let picture = pictures.picture(pictures.row(&row.image_id)?);
-        let called = called(row);
-        Some(context! {
-            jpeg => jpeg(picture, pictures.size_px as u32),
-            truth => row.truth.title(),
-            called => called.title(),
-            percent => format!("{:.1}", 100.0 * row.probabilities()[called.index()]),
-            name => row.image_id.rsplit('/').next().unwrap_or_default(),
-            fold => row.fold,
-        })
+/// Images by number of files and by what they are, as facts of a data set's card.
+fn card(ws: &Workspace, dataset: &str, rows: &[ManifestRow], issues: Option<&[IssueRow]>) -> Vec<[String; 2]> {
+    let mut facts = Vec::new();
+    let mut fact = |name: &str, text: String| facts.push([name.to_string(), text]);
+    let count = |class| rows.iter().filter(|r| r.class == class).count() as u64;
+    let mut classes: Vec<String> =
+        Class::ALL.into_iter().map(|c| format!("{} {}", c.name(), thousands(count(Some(c))))).collect();
+    if count(None) > 0 {
+        classes.push(format!("of no class {}", thousands(count(None))));
     }
-
-    fn mistakes(&self, rows: &[PredictionRow]) -> Vec<Value> {
-        let sure = |row: &PredictionRow| row.probabilities()[called(row).index()];
-        let mut wrong: Vec<&PredictionRow> = rows.iter().filter(|r| called(r) != r.truth).collect();
-        wrong.sort_by(|a, b| sure(b).total_cmp(&sure(a)));
-        wrong.into_iter().take(MISTAKES).filter_map(|r| self.cell(r)).collect()
-    }
-
-    fn examples(&self, rows: &[PredictionRow]) -> Vec<Value> {
-        let of_class = |class: Class| {
-            let rows: Vec<&PredictionRow> = rows.iter().filter(|r| r.truth == class).collect();
-            let shown = rows.len().min(EXAMPLES);
-            let cells: Vec<Value> = (0..shown).filter_map(|i| self.cell(rows[i * rows.len() / shown])).collect();
-            (!cells.is_empty()).then_some(context! { name => class.title(), cells => cells })
-        };
-        Class::ALL.into_iter().filter_map(of_class).collect()
-    }
-}
-
-/// A picture as base64 of a JPEG: a tenth of a PNG's size, and small enough for a mail.
-fn jpeg(picture: &[u8], side: u32) -> String {
-    let mut bytes = Vec::new();
-    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 88);
-    let kind = image::ExtendedColorType::Rgb8;
-    image::ImageEncoder::write_image(encoder, picture, side, side, kind).expect("memory takes everything");
-    data_encoding::BASE64.encode(&bytes)
-}
-
-/// The data's card.
-fn data(ws: &Workspace, record: &Record) -> Result<Vec<[String; 2]>> {
-    let path = ws.manifest(&record.dataset);
-    let mut facts = vec![["Data set".to_string(), record.dataset.clone()]];
-    if !path.is_file() {
-        facts.push(["Manifest".into(), "not in the workspace any more".into()]);
-        return Ok(facts);
-    }
-    let (rows, _) = table::read_rows::<ManifestRow>(&path, &MANIFEST)?;
-    let same = table::file_hash(&path).is_ok_and(|hash| record.inputs.get("manifest") == Some(&hash));
-    if !same {
-        facts.push(["Manifest".into(), "has changed since the run: what follows is of the new one".into()]);
-    }
-    let count = |class| rows.iter().filter(|r| r.class == Some(class)).count() as u64;
-    let classes: Vec<String> =
-        Class::ALL.into_iter().map(|c| format!("{} {}", c.name(), thousands(count(c)))).collect();
-    facts.push(["Cells".into(), format!("{}: {}", thousands(rows.len() as u64), classes.join(", "))]);
+    fact("Cells", format!("{}: {}", thousands(rows.len() as u64), classes.join(", ")));
+    let files: BTreeMap<&str, u64> = rows.iter().map(|r| (r.path.as_str(), r.file_bytes)).collect();
+    let megabytes = files.values().sum::<u64>() as f64 / 1e6;
+    fact("Image files", format!("{}, {megabytes:.1} MB", thousands(files.len() as u64)));
     let span = |of: fn(&ManifestRow) -> u32| {
         let (low, high) = (rows.iter().map(of).min().unwrap_or(0), rows.iter().map(of).max().unwrap_or(0));
         if low == high { low.to_string() } else { format!("{low} to {high}") }
     };
-    facts.push(["Images, px".into(), format!("{} wide, {} high", span(|r| r.width_px), span(|r| r.height_px))]);
-    let mut by = |name: &str, of: fn(&ManifestRow) -> &str| {
+    fact("Images, px", format!("{} wide, {} high", span(|r| r.width_px), span(|r| r.height_px)));
+    let mut by = |name: &str, of: fn(&ManifestRow) -> Option<&str>| {
         let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-        rows.iter().for_each(|r| *counts.entry(of(r)).or_default() += 1);
+        rows.iter().filter_map(of).for_each(|key| *counts.entry(key).or_default() += 1);
         let text: Vec<String> = counts.iter().map(|(k, n)| format!("{k} {}", thousands(*n))).collect();
-        facts.push([name.into(), text.join(", ")]);
+        if !text.is_empty() {
+            fact(name, text.join(", "));
+        }
     };
-    by("Layout", |r| &r.layout);
-    by("File format", |r| &r.format);
-    let groups: std::collections::BTreeSet<&str> = rows.iter().map(|r| r.group_id.as_str()).collect();
+    by("Layout", |r| Some(&r.layout));
+    by("File format", |r| Some(&r.format));
+    by("Boxes around cells, by", |r| r.box_source.as_deref());
+    let groups: BTreeSet<&str> = rows.iter().map(|r| r.group_id.as_str()).collect();
     let groups =
         format!("{} (cells of one frame, exact and near copies are one group)", thousands(groups.len() as u64));
-    facts.push(["Groups that stay in one fold".into(), groups]);
-    if notes::is_drawn(ws, &record.dataset) {
-        facts.push(["Source".into(), "drawn by wbc, not photographed".into()]);
+    fact("Groups that stay in one fold", groups);
+    if notes::is_drawn(ws, dataset) {
+        fact("Source", "drawn by wbc, not photographed".into());
     }
-    if let Ok((issues, _)) = table::read_rows::<IssueRow>(&ws.issues(&record.dataset), &ISSUES) {
+    if let Some(issues) = issues {
         let mut counts: BTreeMap<(Severity, &str), u64> = BTreeMap::new();
         issues.iter().for_each(|i| *counts.entry((i.severity, &i.check)).or_default() += 1);
-        let name = |s: &Severity| match s {
-            Severity::Error => "left out",
-            Severity::Warning => "to look at",
-            Severity::Note => "noted",
-        };
-        let text: Vec<String> =
-            counts.iter().map(|((s, check), n)| format!("{check} {} ({})", thousands(*n), name(s))).collect();
-        let text = if text.is_empty() { "nothing".into() } else { text.join(", ") };
-        facts.push(["Found by ingest and check".into(), text]);
+        let text = counts.iter().map(|((s, check), n)| format!("{check} {} ({})", thousands(*n), word(*s)));
+        let text: Vec<String> = text.collect();
+        fact("Found by ingest and check", if text.is_empty() { "nothing".into() } else { text.join(", ") });
     }
-    facts.push(["Licence".into(), "that of the images' source, which wbc does not know".into()]);
-    Ok(facts)
+    fact("Licence", "that of the images' source, which wbc does not know".into());
+    facts
 }
 
-/// What was chosen, and how long it took.
-fn settings(ws: &Workspace, run: &Run) -> Vec<[String; 2]> {
-    let record = &run.record;
-    let mut facts = vec![
-        ["Recipe".to_string(), record.pipeline.clone()],
-        ["Seed".into(), record.seed.to_string()],
-        ["Model".into(), title(&record.model).to_string()],
-    ];
-    if let Recipe::Network(s) = &record.settings {
-        facts.push([
-            "Training".into(),
-            format!(
-                "{} epochs, batch {}, learning rate {}, {}",
-                s.epochs,
-                s.batch,
-                s.learning_rate,
-                s.optimiser.name()
-            ),
-        ]);
+/// What a finding of a severity means for the image.
+fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "left out",
+        Severity::Warning => "to look at",
+        Severity::Note => "noted",
     }
-    if let Some(init) = notes::init(record) {
-        facts.push(["Started from".into(), init]);
-    }
-    let times = std::fs::read_to_string(ws.run(&run.name).join("timings.csv")).unwrap_or_default();
-    let seconds: f64 = times.lines().skip(1).filter_map(|l| l.split(',').nth(3)?.parse::<f64>().ok()).sum();
-    if seconds > 0.0 {
-        facts.push(["Time of training".into(), crate::progress::human(seconds)]);
-    }
-    let inputs: Vec<String> =
-        record.inputs.iter().map(|(k, v)| format!("{k} {}", v.chars().take(12).collect::<String>())).collect();
-    facts.push(["Inputs (BLAKE3)".into(), inputs.join(", ")]);
-    facts
 }

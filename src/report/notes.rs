@@ -85,6 +85,30 @@ pub fn of_run(ws: &Workspace, run: &Run, caveats: &[&str]) -> Vec<String> {
     notes
 }
 
+/// What a data set's images cannot tell. `checked`: near copies and the like were looked for.
+pub fn of_data(ws: &Workspace, dataset: &str, checked: bool) -> Vec<String> {
+    let mut notes = vec![PATIENTS.to_string()];
+    notes.extend(
+        [
+            "Labels are the source's: the same picture under two labels is found, a wrong label is not",
+            "Stain, microscope, camera and magnification stand in no file: where backgrounds differ, images may be of other \
+             slides, days or laboratories, and nothing says which",
+            "Which cells were left out when the images were collected is not known: shares of classes are the collection's, \
+             not the blood's",
+            "Copies that were turned or mirrored are not looked for",
+            "Blur is judged beside the data set's other images: one that is blurred throughout looks sharp",
+        ]
+        .map(String::from),
+    );
+    if !checked {
+        notes.push("Near copies were not looked for, and may stand in two folds".into());
+    }
+    if is_drawn(ws, dataset) {
+        notes.push(DRAWN.into());
+    }
+    notes
+}
+
 fn data(run: &Run) -> [String; 2] {
     let record = &run.record;
     let counts = run.images();

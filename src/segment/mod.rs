@@ -94,6 +94,11 @@ impl Cell {
     }
 }
 
+/// The plasma's grey levels in `picture`, red, green, blue, 0 to 255; `None` where there is nothing but black padding.
+pub fn plasma(picture: &Rgb) -> Option<[f32; 3]> {
+    Stain::of(picture).map(|stain| stain.plasma)
+}
+
 /// The white blood cell nearest the middle of `picture`; `None` where nothing in it has a nucleus's colour. The cell
 /// should fill a twentieth to a half of the picture: some plasma must be in it, and the blur of 1 px small for it.
 /// For a frame of many cells, cut it by [`crate::cells::of_stain`] first.

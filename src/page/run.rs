@@ -1,0 +1,280 @@
+//! A page a run: tables, figures, the cells that were taken for others, the data's card and what cannot be claimed.
+
+use super::plots::{self, Figure};
+use super::{card, evenly, figures, picture, png, sheet};
+use crate::atomic;
+use crate::batch::Pictures;
+use crate::class::Class;
+use crate::error::Result;
+use crate::evaluate::curves;
+use crate::report::Sheet;
+use crate::report::{notes, runs::Run, thousands};
+use crate::rows::{EpochRow, IssueRow, ManifestRow, PredictionRow};
+use crate::schema::{EPOCHS, ISSUES, MANIFEST, PREDICTIONS};
+use crate::table;
+use crate::train::{self, Recipe, Record, title};
+use crate::workspace::Workspace;
+use minijinja::{Value, context};
+use std::path::{Path, PathBuf};
+
+/// Cells of the gallery of mistakes.
+const MISTAKES: usize = 24;
+/// Cells shown of each class.
+const EXAMPLES: usize = 8;
+
+/// A run with all that is shown of it.
+struct Shown {
+    run: Run,
+    epochs: Vec<EpochRow>,
+    predictions: Vec<PredictionRow>,
+}
+
+impl Shown {
+    fn load(ws: &Workspace, name: &str) -> Result<Self> {
+        let run = Run::load(ws, name, Record::read(ws, name)?)?;
+        let folder = ws.run(name);
+        let (predictions, _) = table::read_rows(&folder.join("predictions.parquet"), &PREDICTIONS)?;
+        let (epochs, _) = table::read_rows(&folder.join("epochs.parquet"), &EPOCHS)?;
+        Ok(Self { run, epochs, predictions })
+    }
+
+    /// Every figure that the run has the data for.
+    fn figures(&self) -> Vec<Figure> {
+        let mut counts = [[0u64; Class::COUNT]; Class::COUNT];
+        let confusion = self.run.metrics.iter().filter(|m| m.metric == "confusion" && m.fold.is_none());
+        for row in confusion {
+            if let (Some(truth), Some(called), Some(n)) = (row.class, row.predicted, row.value) {
+                counts[truth.index()][called.index()] = n as u64;
+            }
+        }
+        let of_class = |class| Some((class, curves::precision_recall(&self.predictions, class)?));
+        let precision_recall: Vec<_> = Class::ALL.into_iter().filter_map(of_class).collect();
+        [
+            Some(plots::confusion(&counts)),
+            plots::recall(&self.run.intervals),
+            plots::learning(&self.epochs),
+            Some(plots::reliability(&curves::reliability(&self.predictions))),
+            plots::precision_recall(&precision_recall),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+/// How figures are written to files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Vector graphics: sharp at any size, to edit and for print.
+    #[default]
+    Svg,
+    /// Pixels, twice the figure's size: for slides and text processors.
+    Png,
+}
+
+/// Writes a run's figures into `folder`, a file each; returns their paths.
+///
+/// # Errors
+/// [`crate::error::Error::Missing`] where there is no such run or no fold of it is finished.
+pub fn write_figures(ws: &Workspace, run: &str, format: Format, folder: &Path) -> Result<Vec<PathBuf>> {
+    let figures = Shown::load(ws, run)?.figures();
+    let write = |figure: &Figure| {
+        let (extension, bytes) = match format {
+            Format::Svg => ("svg", figure.alone().into_bytes()),
+            Format::Png => ("png", png::of(&figure.alone())?),
+        };
+        let path = folder.join(format!("{run}-{}.{extension}", figure.name));
+        atomic::write_bytes(&path, &bytes)?;
+        Ok(path)
+    };
+    figures.iter().map(write).collect()
+}
+
+/// Writes the page of `run` to `path`; `sheets` are tables that show it.
+///
+/// # Errors
+/// [`crate::error::Error::Missing`] where there is no such run or no fold of it is finished.
+pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result<()> {
+    let shown = Shown::load(ws, run)?;
+    let (run, record) = (&shown.run, &shown.run.record);
+    let own = [by_fold(run)];
+    let sheets: &[Sheet] = if sheets.is_empty() { &own } else { sheets };
+    let mut notes = sheets.iter().find(|s| s.run.is_some()).map_or_else(Vec::new, |s| s.notes.clone());
+    if notes.is_empty() {
+        notes = notes::of_run(ws, run, &[]);
+    }
+    let pictures = train::prep_settings(ws, &run.name).and_then(|s| Pictures::load(ws, &record.dataset, &s)).ok();
+    let gallery = Gallery { pictures: pictures.as_ref().filter(|p| record.inputs.get("tensors") == Some(&p.hash)) };
+    let mistakes = gallery.mistakes(&shown.predictions);
+    let examples = gallery.examples(&shown.predictions);
+    let any_wrong = shown.predictions.iter().any(|r| called(r) != r.truth);
+    let no_mistakes = match any_wrong {
+        false => "Every test image was classified right.".to_string(),
+        true => {
+            "The cells cannot be shown: the pictures that the run was trained on are not in the workspace any more."
+                .into()
+        }
+    };
+    let folds = record.folds as usize - run.missing().len();
+    let values = context! {
+        title => format!("{} on {}", title(&record.model), record.dataset),
+        subtitle => format!(
+            "Run {}, recipe {}, seed {}; {} of {} folds finished",
+            run.name, record.pipeline, record.seed, folds, record.folds
+        ),
+        items => key(run),
+        sheets => sheets.iter().map(sheet).collect::<Vec<_>>(),
+        plots => figures(shown.figures()),
+        claims => notes,
+        mistakes => mistakes,
+        no_mistakes => no_mistakes,
+        examples => examples,
+        data => data(ws, record)?,
+        settings => settings(ws, run),
+        pipeline => std::fs::read_to_string(ws.run(&run.name).join("pipeline.toml")).unwrap_or_default(),
+    };
+    super::write("run.html", values, path)
+}
+
+fn percent(value: Option<f64>) -> String {
+    value.map_or("-".into(), |v| format!("{:.2} %", 100.0 * v))
+}
+
+/// The figures at the top.
+fn key(run: &Run) -> Vec<Value> {
+    let mut items = Vec::new();
+    for (metric, name) in [("balanced_accuracy", "Balanced accuracy"), ("accuracy", "Accuracy")] {
+        let note = match run.interval(metric, None, "bootstrap") {
+            Some(interval) => format!("95 % over images: {}", notes::range(interval)),
+            None => String::new(),
+        };
+        items.push(context! { name => name, value => percent(run.value(None, metric, None)), note => note });
+    }
+    let images: u64 = run.images().iter().sum();
+    items.push(context! { name => "Test images", value => thousands(images), note => "each predicted by a model that never saw it" });
+    items.push(context! {
+        name => "Folds",
+        value => format!("{} of {}", run.record.folds as usize - run.missing().len(), run.record.folds),
+        note => "stratified; copies kept together",
+    });
+    items
+}
+
+/// Recall a class and fold.
+fn by_fold(run: &Run) -> Sheet {
+    let folds: Vec<u32> = (0..run.record.folds).filter(|f| !run.missing().contains(f)).collect();
+    let cell = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.1}", 100.0 * v));
+    let row = |name: &str, metric: &str, class: Option<Class>| {
+        let values = folds.iter().map(|f| cell(run.value(Some(*f), metric, class)));
+        std::iter::once(name.to_string()).chain(values).chain([cell(run.value(None, metric, class))]).collect()
+    };
+    let mut rows: Vec<Vec<String>> = Class::ALL.map(|c| row(c.title(), "recall", Some(c))).into();
+    rows.push(row("Balanced accuracy", "balanced_accuracy", None));
+    rows.push(row("Accuracy", "accuracy", None));
+    let columns = std::iter::once("Recall, %".to_string()).chain(folds.iter().map(|f| format!("Fold {f}")));
+    Sheet {
+        table: None,
+        label: "folds".into(),
+        title: "Recall of each class by fold".into(),
+        run: None,
+        columns: columns.chain(["Mean".into()]).collect(),
+        left: &[0],
+        rows,
+        notes: Vec::new(),
+    }
+}
+
+fn called(row: &PredictionRow) -> Class {
+    let p = row.probabilities();
+    Class::ALL[(1..Class::COUNT).fold(0, |best, i| if p[i] > p[best] { i } else { best })]
+}
+
+/// The cells of a page.
+struct Gallery<'a> {
+    pictures: Option<&'a Pictures>,
+}
+
+impl Gallery<'_> {
+    fn cell(&self, row: &PredictionRow) -> Option<Value> {
+        let pictures = self.pictures?;
+        let pixels = pictures.picture(pictures.row(&row.image_id)?);
+        let side = pictures.size_px as u32;
+        let called = called(row);
+        Some(context! {
+            picture => picture(pixels, side, side),
+            truth => row.truth.title(),
+            called => called.title(),
+            percent => format!("{:.1}", 100.0 * row.probabilities()[called.index()]),
+            name => row.image_id.rsplit('/').next().unwrap_or_default(),
+            fold => row.fold,
+        })
+    }
+
+    fn mistakes(&self, rows: &[PredictionRow]) -> Vec<Value> {
+        let sure = |row: &PredictionRow| row.probabilities()[called(row).index()];
+        let mut wrong: Vec<&PredictionRow> = rows.iter().filter(|r| called(r) != r.truth).collect();
+        wrong.sort_by(|a, b| sure(b).total_cmp(&sure(a)));
+        wrong.into_iter().take(MISTAKES).filter_map(|r| self.cell(r)).collect()
+    }
+
+    fn examples(&self, rows: &[PredictionRow]) -> Vec<Value> {
+        let of_class = |class: Class| {
+            let rows: Vec<&PredictionRow> = rows.iter().filter(|r| r.truth == class).collect();
+            let cells: Vec<Value> = evenly(&rows, EXAMPLES).into_iter().filter_map(|r| self.cell(r)).collect();
+            (!cells.is_empty()).then_some(context! { name => class.title(), cells => cells })
+        };
+        Class::ALL.into_iter().filter_map(of_class).collect()
+    }
+}
+
+/// The data's card.
+fn data(ws: &Workspace, record: &Record) -> Result<Vec<[String; 2]>> {
+    let path = ws.manifest(&record.dataset);
+    let mut facts = vec![["Data set".to_string(), record.dataset.clone()]];
+    if !path.is_file() {
+        facts.push(["Manifest".into(), "not in the workspace any more".into()]);
+        return Ok(facts);
+    }
+    let (rows, _) = table::read_rows::<ManifestRow>(&path, &MANIFEST)?;
+    let same = table::file_hash(&path).is_ok_and(|hash| record.inputs.get("manifest") == Some(&hash));
+    if !same {
+        facts.push(["Manifest".into(), "has changed since the run: what follows is of the new one".into()]);
+    }
+    let issues = table::read_rows::<IssueRow>(&ws.issues(&record.dataset), &ISSUES).ok();
+    facts.extend(card(ws, &record.dataset, &rows, issues.as_ref().map(|(issues, _)| issues.as_slice())));
+    Ok(facts)
+}
+
+/// What was chosen, and how long it took.
+fn settings(ws: &Workspace, run: &Run) -> Vec<[String; 2]> {
+    let record = &run.record;
+    let mut facts = vec![
+        ["Recipe".to_string(), record.pipeline.clone()],
+        ["Seed".into(), record.seed.to_string()],
+        ["Model".into(), title(&record.model).to_string()],
+    ];
+    if let Recipe::Network(s) = &record.settings {
+        facts.push([
+            "Training".into(),
+            format!(
+                "{} epochs, batch {}, learning rate {}, {}",
+                s.epochs,
+                s.batch,
+                s.learning_rate,
+                s.optimiser.name()
+            ),
+        ]);
+    }
+    if let Some(init) = notes::init(record) {
+        facts.push(["Started from".into(), init]);
+    }
+    let times = std::fs::read_to_string(ws.run(&run.name).join("timings.csv")).unwrap_or_default();
+    let seconds: f64 = times.lines().skip(1).filter_map(|l| l.split(',').nth(3)?.parse::<f64>().ok()).sum();
+    if seconds > 0.0 {
+        facts.push(["Time of training".into(), crate::progress::human(seconds)]);
+    }
+    let inputs: Vec<String> =
+        record.inputs.iter().map(|(k, v)| format!("{k} {}", v.chars().take(12).collect::<String>())).collect();
+    facts.push(["Inputs (BLAKE3)".into(), inputs.join(", ")]);
+    facts
+}
