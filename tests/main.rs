@@ -9,6 +9,7 @@ mod features;
 mod house;
 mod ingest;
 mod init;
+mod inspect;
 mod page;
 mod predict;
 mod preprocess;

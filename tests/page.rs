@@ -1,8 +1,6 @@
 //! The page of a run and its figures.
 
-use crate::common::Workdir;
-use std::path::Path;
-use std::process::Command;
+use crate::common::{Workdir, in_chromium};
 
 const TINY: &str = r#"
 name = "tiny"
@@ -21,30 +19,6 @@ fn trained() -> Workdir {
     w.wbc(&["synth", "--images", "60", "--name", "d"]).ok();
     w.wbc(&["run", "tiny.toml", "--dataset", "d"]);
     w
-}
-
-/// What Chromium makes of a page in a window of that width: (width of the content, width of the window, ground's colour).
-fn in_chromium(w: &Workdir, page: &Path, width: u32, dark: bool) -> Option<(u32, u32, String)> {
-    let script = "<script>document.title = [document.documentElement.scrollWidth, innerWidth, \
-                  getComputedStyle(document.body).backgroundColor].join('|')</script></body>";
-    let text = std::fs::read_to_string(page).unwrap().replace("</body>", script);
-    let path = w.write("probe.html", text);
-    let profile = w.path(format!("chromium-{width}-{dark}"));
-    let mut command = Command::new("chromium");
-    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--dump-dom"]);
-    command.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
-    command.arg(format!("--user-data-dir={}", profile.display())).arg(format!("--window-size={width},900"));
-    if dark {
-        command.arg("--blink-settings=preferredColorScheme=0");
-    }
-    let Ok(output) = command.arg(format!("file://{}", path.display())).output() else {
-        eprintln!("skipped: no chromium");
-        return None;
-    };
-    let dom = String::from_utf8_lossy(&output.stdout).into_owned();
-    let title = dom.split("<title>").nth(1)?.split("</title>").next()?;
-    let parts: Vec<&str> = title.split('|').collect();
-    Some((parts[0].parse().ok()?, parts[1].parse().ok()?, parts[2].into()))
 }
 
 #[test]
@@ -97,5 +71,26 @@ fn figures_are_files_too() {
         let svg = std::fs::read_to_string(path).unwrap();
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && !svg.contains("#010203"), "{name}");
     }
+    let colours = |name: &str| {
+        let bytes = std::fs::read(w.path(format!("pixels/d-wnet-tiny-{name}.png"))).unwrap();
+        (image::load_from_memory(&bytes).unwrap().into_rgb8(), bytes)
+    };
+    w.wbc(&["plot", "d-wnet-tiny", "--format", "png", "--reports", "pixels"]).ok();
+    for name in ["confusion", "recall", "learning", "reliability", "precision-recall"] {
+        let (picture, bytes) = colours(name);
+        assert_eq!(picture.dimensions(), (1120, 800), "{name}: twice the figure");
+        assert!(picture.pixels().next() == Some(&image::Rgb([255; 3])), "{name}: white ground");
+        let dark = picture.pixels().filter(|p| p.0.iter().all(|v| *v < 80)).count();
+        assert!(dark > 1500, "{name}: {dark} pixels of ink");
+        w.wbc(&["plot", "d-wnet-tiny", "--format", "png", "--reports", "pixels", "--threads", "1"]).ok();
+        assert!(bytes == colours(name).1, "{name}: the same bytes");
+    }
+    // Where the classes' names stand at the left there is ink, line by line, and between them there is none.
+    let (recall, _) = colours("recall");
+    let ink = |y: u32| (0..200).any(|x| recall.get_pixel(x, y).0.iter().all(|v| *v < 128));
+    let lines = (1..800).filter(|y| ink(*y) && !ink(*y - 1)).count();
+    assert_eq!(lines, 5, "five names");
+    let said = w.wbc(&["plot", "d-wnet-tiny", "--format", "gif"]).exits(2).stderr;
+    assert!(said.contains("svg") && said.contains("png"), "{said}");
     assert!(w.wbc(&["plot", "nobody"]).exits(2).stderr.contains("There are: d-wnet-tiny"));
 }

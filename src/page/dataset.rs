@@ -1,47 +1,33 @@
 //! A page a data set, to open before anyone trains: what there is of each class, whether colours differ between classes or
 //! batches, examples, and everything that ingest and check found, with its pictures.
 
+use super::findings::Group;
+use super::looks::{Looks, Wanted, spread};
 use super::plots;
-use super::{card, evenly, figures, picture, sheet, word};
-use crate::batch;
+use super::{card, evenly, figures, sheet, word};
 use crate::check::CHECKS;
 use crate::class::Class;
 use crate::context::Context;
-use crate::decode::{self, Rgb};
 use crate::error::{Error, Result};
 use crate::ingest;
-use crate::prep::{self, Cut, Square};
 use crate::report::{Sheet, notes, thousands};
 use crate::rows::{IssueRow, ManifestRow, Severity, unusable};
 use crate::schema::{ISSUES, MANIFEST};
-use crate::segment;
 use crate::split::{self, Splits};
 use crate::table;
 use crate::workspace::Workspace;
-use image::RgbImage;
 use minijinja::{Value, context};
-use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Cells shown of each class.
 const EXAMPLES: usize = 12;
-/// Findings of one check that are shown with their pictures, and notes; the others are listed.
-const PICTURED: usize = 60;
-const PICTURED_NOTES: usize = 12;
-/// Findings of one check that are listed by name; the others are counted.
-const LISTED: usize = 500;
 /// Frames shown with their boxes, and images with a background unlike the others'.
 const FRAMES: usize = 12;
 const UNLIKE: usize = 12;
-/// Longer side of a whole image on the page, px.
-const WHOLE_PX: u32 = 160;
-/// Side at which the background's colour is measured, px.
-const GROUND_PX: u32 = 96;
 /// Rows of a table of sizes, formats and the like; the rarer ones are taken together.
 const KINDS: usize = 8;
-const BOX: image::Rgb<u8> = image::Rgb([0, 200, 0]);
 
 /// What the page says, in numbers.
 #[derive(Clone, Debug, Serialize)]
@@ -61,7 +47,7 @@ pub struct Summary {
     pub formats: BTreeMap<String, u64>,
     /// Groups that stay in one fold.
     pub groups: u64,
-    /// Share of the backgrounds' variance that lies between classes, 0 to 1.
+    /// Share of the backgrounds' variance that lies between classes, 0 to 1 (epsilon squared, which makes up for chance).
     pub background_between_classes: Option<f64>,
     /// What ingest and check found, the worst first.
     pub findings: Vec<OfCheck>,
@@ -179,11 +165,12 @@ pub fn write(ws: &Workspace, dataset: &str, path: &Path, ctx: &Context) -> Resul
             tile => looks.tile(&tables, &rows[*row].path, Some(*row)),
             message => format!("{distance:.0} grey levels"),
         }).collect::<Vec<_>>(),
-        examples => Class::ALL.into_iter().zip(&examples).map(|(class, chosen)| context! {
+        examples => Class::ALL.into_iter().zip(&examples).filter(|(_, chosen)| !chosen.is_empty()).map(|(class, chosen)| context! {
             name => class.title(),
             cells => chosen.iter().map(|row| looks.cell_tile(rows, *row)).collect::<Vec<_>>(),
-            none => "None that can be used.",
         }).collect::<Vec<_>>(),
+        no_examples => Class::ALL.into_iter().zip(&examples).filter(|(_, chosen)| chosen.is_empty()).map(|(class, _)| class.name())
+            .collect::<Vec<_>>().join(", "),
         frames => frames.iter().map(|path| looks.tile(&tables, path, None)).collect::<Vec<_>>(),
         boxes => tables.box_sources(),
         findings => shown.into_iter().map(|(value, _)| value).collect::<Vec<_>>(),
@@ -203,11 +190,11 @@ pub fn write(ws: &Workspace, dataset: &str, path: &Path, ctx: &Context) -> Resul
 }
 
 /// A data set's tables, and what is wrong with them.
-struct Tables {
+pub(super) struct Tables {
     dataset: String,
-    rows: Vec<ManifestRow>,
+    pub rows: Vec<ManifestRow>,
     /// The rows of each image file: they stand together.
-    files: BTreeMap<String, std::ops::Range<usize>>,
+    pub files: BTreeMap<String, std::ops::Range<usize>>,
     /// `None` where nothing is there.
     issues: Option<Vec<IssueRow>>,
     unusable: BTreeSet<String>,
@@ -279,12 +266,12 @@ impl Tables {
     }
 
     /// The row of an image_id.
-    fn row(&self, image_id: &str) -> Option<usize> {
+    pub fn row(&self, image_id: &str) -> Option<usize> {
         self.rows.binary_search_by(|r| r.image_id.as_str().cmp(image_id)).ok()
     }
 
     /// The files that a finding shows: its own and, of a pair, the other.
-    fn paths(&self, finding: &IssueRow) -> Vec<String> {
+    pub fn paths(&self, finding: &IssueRow) -> Vec<String> {
         let other = finding.related.as_ref().map(|related| match self.row(related) {
             Some(row) => self.rows[row].path.clone(),
             None => related.clone(),
@@ -343,6 +330,9 @@ impl Tables {
             rows: summary.classes.iter().map(row).collect(),
             notes: Vec::new(),
         };
+        let sum = |of: fn(&OfClass) -> u64| summary.classes.iter().map(of).sum::<u64>();
+        let all = [sum(|of| of.cells), sum(|of| of.left_out), sum(|of| of.cells - of.left_out), summary.groups];
+        classes.rows.push(std::iter::once("All".into()).chain(all.map(thousands)).chain([String::new()]).collect());
         if summary.classes.iter().all(|of| of.subtypes.is_empty()) {
             classes.columns.pop();
             classes.rows.iter_mut().for_each(|row| drop(row.pop()));
@@ -438,327 +428,27 @@ impl Tables {
     }
 }
 
-/// The findings of one check and severity, the worst first.
-struct Group<'a> {
-    check: &'a str,
-    severity: Severity,
-    findings: Vec<&'a IssueRow>,
-}
-
-impl<'a> Group<'a> {
-    fn new(check: &'a str, severity: Severity, mut findings: Vec<&'a IssueRow>) -> Self {
-        let lower = CHECKS.iter().any(|c| c.name() == check && c.lower_is_worse());
-        let badness = |i: &IssueRow| i.score.map_or(f64::NEG_INFINITY, |score| if lower { -score } else { score });
-        findings.sort_by(|a, b| badness(b).total_cmp(&badness(a)));
-        Self { check, severity, findings }
-    }
-
-    /// What the check looks for, as a sentence without its full stop.
-    fn doc(&self) -> String {
-        let ours = CHECKS.iter().find(|c| c.name() == self.check).map(|c| c.doc());
-        let ingests = || ingest::check::ALL.iter().find(|(name, _)| *name == self.check).map(|(_, doc)| *doc);
-        let doc = ours.or_else(ingests).unwrap_or_default().trim().trim_end_matches('.');
-        let mut letters = doc.chars();
-        letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
-    }
-
-    /// Findings that pictures are wanted of. A conflict is found from both its sides, and shown once.
-    fn pictured(&self) -> impl Iterator<Item = &&'a IssueRow> {
-        let most = if self.severity == Severity::Note { PICTURED_NOTES } else { PICTURED };
-        let mut seen = BTreeSet::new();
-        self.findings
-            .iter()
-            .filter(move |i| {
-                let own = i.image_id.as_ref().unwrap_or(&i.path);
-                let other = i.related.as_ref().unwrap_or(own);
-                i.related.is_none() || seen.insert((own.min(other), own.max(other)))
-            })
-            .take(most)
-    }
-
-    fn show(&self, tables: &Tables, looks: &Looks) -> (Value, OfCheck) {
-        let (mut pairs, mut singles, mut listed) = (Vec::new(), Vec::new(), Vec::new());
-        let mut told: BTreeSet<(&str, Option<&str>)> = BTreeSet::new();
-        let mut pictured = 0;
-        for finding in self.pictured() {
-            let id = |id: &'a Option<String>| id.as_deref();
-            told.insert((&finding.path, id(&finding.image_id)));
-            let paths = tables.paths(finding);
-            let any = paths.iter().any(|path| matches!(looks.whole.get(path), Some(Ok(_))));
-            let line = |message: String| context! { name => finding.path.clone(), message => message };
-            if !any {
-                let why = paths.first().and_then(|path| looks.failed.get(path));
-                let known = why.is_none_or(|why| why.contains(&finding.message) || finding.message.contains(why));
-                listed.push(line(match why {
-                    Some(why) if !known => format!("{} (no picture: {why})", finding.message),
-                    _ => finding.message.clone(),
-                }));
-                continue;
-            }
-            pictured += 1;
-            if finding.related.is_some() {
-                told.extend(self.mirrored(finding));
-            }
-            let rows = [finding.image_id.as_deref(), finding.related.as_deref()];
-            let tile = |(path, id): (&String, Option<&str>)| looks.tile(tables, path, id.and_then(|id| tables.row(id)));
-            let tiles: Vec<Value> = paths.iter().zip(rows).map(tile).collect();
-            let one = context! { tiles => tiles, message => finding.message.clone() };
-            if paths.len() > 1 { pairs.push(one) } else { singles.push(one) }
-        }
-        let others = || self.findings.iter().filter(|i| !told.contains(&(i.path.as_str(), i.image_id.as_deref())));
-        let rest: Vec<Value> =
-            others().take(LISTED).map(|i| context! { name => i.path.clone(), message => i.message.clone() }).collect();
-        let (count, left) = (self.findings.len(), others().count());
-        let all = thousands(count as u64);
-        let said = match (left, pictured) {
-            (0, 0) => format!("{all} found."),
-            (0, _) => format!("{all} found, all of them below."),
-            _ => format!("{all} found: the worst {} below, {} more without a picture.", count - left, left),
-        };
-        let rest_said = match left > LISTED {
-            true => format!("The first {LISTED} of the {} others, by name", thousands(left as u64)),
-            false => format!("The {left} others, by name"),
-        };
-        let mut name = self.check.replace('_', " ");
-        name[..1].make_ascii_uppercase();
-        let severity = format!("{:?}", self.severity).to_lowercase();
-        let value = context! {
-            id => format!("{}-{severity}", self.check), name => name, severity => severity, word => word(self.severity),
-            doc => self.doc(), said => said, pairs => pairs, singles => singles, listed => listed, rest => rest,
-            rest_said => rest_said,
-        };
-        let (check, severity) = (self.check.to_string(), self.severity);
-        (value, OfCheck { check, severity, count: count as u64, pictured })
-    }
-
-    /// The same pair as found from its other side.
-    fn mirrored(&self, finding: &IssueRow) -> Option<(&'a str, Option<&'a str>)> {
-        let other = self.findings.iter().find(|i| i.related == finding.image_id && i.image_id == finding.related)?;
-        Some((&other.path, other.image_id.as_deref()))
-    }
-}
-
-/// The pictures that the page shows.
-struct Wanted {
-    /// Rows, cut as preprocessing cuts them.
-    cells: BTreeSet<usize>,
-    /// Files.
-    whole: BTreeSet<String>,
-}
-
-/// What is seen of a cell.
-struct Measured {
-    /// Sum and sum of squares of each channel over its picture.
-    moments: [[u64; 2]; 3],
-    /// The plasma's colour in its image.
-    background: Option<[f32; 3]>,
-}
-
-/// What is seen of one image file: the measures and pictures of its rows, and itself.
-type Seen = (Vec<(Measured, Option<Value>)>, Option<Value>);
-
-/// What is kept of all images.
-struct Looks {
-    /// By row; `None` where its file cannot be read.
-    measured: Vec<Option<Measured>>,
-    cells: BTreeMap<usize, Value>,
-    whole: BTreeMap<String, std::result::Result<Value, String>>,
-    /// Files that cannot be read, and why.
-    failed: BTreeMap<String, String>,
-}
-
-impl Looks {
-    /// Decodes every file of the manifest once.
-    fn at(raw: &Path, rows: &[ManifestRow], wanted: &Wanted, ctx: &Context) -> Result<Self> {
-        let files: Vec<&[ManifestRow]> = rows.chunk_by(|a, b| a.path == b.path).collect();
-        let starts = files.iter().scan(0, |next, file| {
-            let start = *next;
-            *next += file.len();
-            Some(start)
-        });
-        let files: Vec<(usize, &[ManifestRow])> = starts.zip(files.iter().copied()).collect();
-        ctx.progress.begin("looking at images", Some(files.len() as u64), "images");
-        let seen: Result<Vec<std::result::Result<Seen, String>>> = files
-            .par_iter()
-            .map(|(start, file)| {
-                ctx.check_stop()?;
-                let seen =
-                    see(raw, file, wanted.whole.contains(&file[0].path), |i| wanted.cells.contains(&(start + i)));
-                ctx.progress.advance(1);
-                Ok(seen)
-            })
-            .collect();
-        ctx.progress.end();
-        let mut looks =
-            Self { measured: Vec::new(), cells: BTreeMap::new(), whole: BTreeMap::new(), failed: BTreeMap::new() };
-        for ((start, file), seen) in files.into_iter().zip(seen?) {
-            match seen {
-                Ok((of_rows, whole)) => {
-                    for (i, (measured, cell)) in of_rows.into_iter().enumerate() {
-                        looks.measured.push(Some(measured));
-                        looks.cells.extend(cell.map(|cell| (start + i, cell)));
-                    }
-                    looks.whole.extend(whole.map(|whole| (file[0].path.clone(), Ok(whole))));
-                }
-                Err(why) => {
-                    looks.measured.extend(file.iter().map(|_| None));
-                    looks.failed.insert(file[0].path.clone(), why);
-                }
-            }
-        }
-        Ok(looks)
-    }
-
-    /// Adds whole pictures of files that are not there yet: those that no row names, and those chosen by what was seen.
-    fn look_again(&mut self, raw: &Path, rows: &[ManifestRow], paths: BTreeSet<String>) {
-        for path in paths {
-            if self.whole.contains_key(&path) || self.failed.contains_key(&path) {
-                continue;
-            }
-            let own: Vec<&ManifestRow> = rows.iter().filter(|r| r.path == path).collect();
-            let full = raw.join(&path);
-            let decoded = match std::fs::read(&full) {
-                Ok(bytes) if bytes.is_empty() => Err("found an empty file".to_string()),
-                Ok(bytes) => decode::rgb(&bytes, &full).map_err(why),
-                Err(e) => Err(format!("cannot be read: {e}")),
-            };
-            match decoded {
-                Ok(image) => drop(self.whole.insert(path, Ok(whole(&image, &own)))),
-                Err(why) => drop(self.failed.insert(path, why)),
-            }
-        }
-    }
-
-    /// A file's picture with its name, and the class of its row where one is meant.
-    fn tile(&self, tables: &Tables, path: &str, row: Option<usize>) -> Value {
-        let row = row.or_else(|| tables.files.get(path).map(|rows| rows.start));
-        let class = row.and_then(|row| tables.rows[row].class).map_or("", Class::title);
-        let picture = self.whole.get(path).and_then(|picture| picture.as_ref().ok()).cloned();
-        let gone = self.failed.get(path).cloned().unwrap_or_else(|| "no picture".into());
-        context! { picture => picture, gone => gone, class => class, name => path, alt => format!("{class} {path}") }
-    }
-
-    fn cell_tile(&self, rows: &[ManifestRow], row: usize) -> Value {
-        let of = &rows[row];
-        let name = of.image_id.rsplit('/').next().unwrap_or_default();
-        let gone = self.failed.get(&of.path).cloned().unwrap_or_default();
-        let alt = of.class.map_or("", Class::title);
-        context! { picture => self.cells.get(&row).cloned(), gone => gone, class => "", name => name, alt => alt }
-    }
-
-    /// Class, row and background colour, once an image file and class.
-    fn backgrounds<'a>(&'a self, rows: &'a [ManifestRow]) -> impl Iterator<Item = (Class, usize, [f32; 3])> + 'a {
-        let mut last: Option<(&str, Class)> = None;
-        self.measured.iter().enumerate().filter_map(move |(i, measured)| {
-            let class = rows[i].class?;
-            let background = measured.as_ref()?.background?;
-            let this = Some((rows[i].path.as_str(), class));
-            let new = last != this;
-            last = this;
-            new.then_some((class, i, background))
-        })
-    }
-
-    fn by_class(&self, rows: &[ManifestRow]) -> Vec<Option<Colour>> {
-        let of_class = |class: Class| {
-            let pixels = f64::from(prep::Settings::default().size_px).powi(2);
-            let (mut sums, mut n) = ([[0u64; 2]; 3], 0.0);
-            let own = self.measured.iter().zip(rows).filter(|(_, row)| row.class == Some(class));
-            for measured in own.filter_map(|(measured, _)| measured.as_ref()) {
-                sums = std::array::from_fn(|c| [0, 1].map(|k| sums[c][k] + measured.moments[c][k]));
-                n += pixels;
-            }
-            let grounds: Vec<[f64; 3]> =
-                self.backgrounds(rows).filter(|(of, ..)| *of == class).map(|(.., rgb)| rgb.map(f64::from)).collect();
-            let (background, background_deviation) = spread(&grounds)?;
-            let mean = sums.map(|[sum, _]| sum as f64 / n);
-            let deviation = std::array::from_fn(|c| (sums[c][1] as f64 / n - mean[c] * mean[c]).max(0.0).sqrt());
-            Some(Colour { mean, deviation, background, background_deviation })
-        };
-        Class::ALL.into_iter().map(of_class).collect()
-    }
-}
-
-/// Reads, verifies and decodes one file; `rows` are its own, `whole` and `cell` say which pictures are wanted.
-fn see(
-    raw: &Path,
-    rows: &[ManifestRow],
-    want_whole: bool,
-    cell: impl Fn(usize) -> bool,
-) -> std::result::Result<Seen, String> {
-    let settings = prep::Settings::default();
-    let first = &rows[0];
-    // A square over all of the image is all of the image.
-    let all = Square { x: 0, y: 0, side: i64::from(first.width_px.max(first.height_px)) };
-    let (image, _) = prep::part(raw, first, all).map_err(why)?;
-    let ground = prep::Settings { size_px: GROUND_PX, cut: Cut::Whole, ..settings.clone() };
-    let cut = |row: &ManifestRow, settings: &prep::Settings| {
-        let (square, _) = prep::square(row, settings).map_err(why)?;
-        Ok::<_, String>(prep::picture(&image, square, settings))
-    };
-    let background = segment::plasma(&Rgb { width_px: GROUND_PX, height_px: GROUND_PX, pixels: cut(first, &ground)? });
-    let mut of_rows = Vec::new();
-    for (i, row) in rows.iter().enumerate() {
-        let pixels = cut(row, &settings)?;
-        let shown = cell(i).then(|| picture(&pixels, settings.size_px, settings.size_px));
-        of_rows.push((Measured { moments: batch::moments(&pixels), background }, shown));
-    }
-    let own: Vec<&ManifestRow> = rows.iter().collect();
-    Ok((of_rows, want_whole.then(|| whole(&image, &own))))
-}
-
-/// What is wrong, without the path.
-fn why(error: Error) -> String {
-    match error {
-        Error::Image { message, .. } => message,
-        Error::Io { source, .. } => format!("cannot be read: {source}"),
-        Error::Stale { reason, .. } => reason,
-        other => other.to_string(),
-    }
-}
-
-/// A whole image made small, with the boxes of its cells.
-fn whole(image: &Rgb, rows: &[&ManifestRow]) -> Value {
-    let (width, height) = (image.width_px, image.height_px);
-    let share = (f64::from(WHOLE_PX) / f64::from(width.max(height))).min(1.0);
-    let scale = |px: u32| (f64::from(px) * share).round() as u32;
-    let full = RgbImage::from_raw(width, height, image.pixels.clone()).expect("width * height * 3 bytes");
-    let (small_width, small_height) = (scale(width).max(1), scale(height).max(1));
-    let mut small = image::imageops::resize(&full, small_width, small_height, image::imageops::FilterType::Triangle);
-    for (x, y, w, h) in rows.iter().filter_map(|row| row.cell_box()) {
-        let (left, top) = (scale(x).min(small_width - 1), scale(y).min(small_height - 1));
-        let (right, bottom) = (scale(x + w).min(small_width - 1), scale(y + h).min(small_height - 1));
-        (left..=right).for_each(|x| [top, bottom].into_iter().for_each(|y| small.put_pixel(x, y, BOX)));
-        (top..=bottom).for_each(|y| [left, right].into_iter().for_each(|x| small.put_pixel(x, y, BOX)));
-    }
-    picture(small.as_raw(), small_width, small_height)
-}
-
-/// Mean and standard deviation of each channel; `None` of nothing.
-fn spread(colours: &[[f64; 3]]) -> Option<([f64; 3], [f64; 3])> {
-    let n = (!colours.is_empty()).then_some(colours.len() as f64)?;
-    let mean: [f64; 3] = std::array::from_fn(|c| colours.iter().map(|v| v[c]).sum::<f64>() / n);
-    let variance = |c: usize| colours.iter().map(|v| (v[c] - mean[c]).powi(2)).sum::<f64>() / n;
-    Some((mean, std::array::from_fn(|c| variance(c).sqrt())))
-}
-
-/// Share of the colours' variance that lies between the classes' means (eta squared, all channels together), 0 to 1; `None`
-/// of fewer than two classes or of colours that are all the same.
+/// Share of the colours' variance that lies between the classes' means, 0 to 1, all channels together: epsilon squared
+/// (Kelley, PNAS 21:554-559, 1935), which is 0 where means differ no more than chance lets them. `None` of fewer than two
+/// classes, or of colours that are all the same.
 fn between_classes(colours: &[(Class, [f32; 3])]) -> Option<f64> {
     let of = |class: Option<Class>| -> Vec<[f64; 3]> {
         let fits = colours.iter().filter(|(c, _)| class.is_none_or(|class| *c == class));
         fits.map(|(_, rgb)| rgb.map(f64::from)).collect()
     };
-    let (_, total) = spread(&of(None))?;
-    let within = Class::ALL.map(|class| of(Some(class)));
-    if within.iter().filter(|c| !c.is_empty()).count() < 2 {
+    // Sum of squares around the mean.
+    let squares = |colours: &[[f64; 3]]| {
+        spread(colours).map_or(0.0, |(_, d)| colours.len() as f64 * d.iter().map(|d| d * d).sum::<f64>())
+    };
+    let classes = Class::ALL.map(|class| of(Some(class)));
+    let present = classes.iter().filter(|c| !c.is_empty()).count();
+    let all = squares(&of(None));
+    if present < 2 || colours.len() <= present || all <= 0.0 {
         return None;
     }
-    let squares = |deviation: [f64; 3]| deviation.iter().map(|d| d * d).sum::<f64>();
-    let inside: f64 =
-        within.iter().filter_map(|c| spread(c).map(|(_, deviation)| c.len() as f64 * squares(deviation))).sum();
-    let all = colours.len() as f64 * squares(total);
-    (all > 0.0).then(|| (1.0 - inside / all).clamp(0.0, 1.0))
+    let within: f64 = classes.iter().map(|c| squares(c)).sum();
+    let freedom = (colours.len() - 1) as f64 / (colours.len() - present) as f64;
+    Some((1.0 - within / all * freedom).clamp(0.0, 1.0))
 }
 
 /// The rows whose background lies farthest from the median of all, and how far.
@@ -785,6 +475,10 @@ fn items(summary: &Summary) -> Vec<Value> {
     let present = summary.classes.iter().filter(|of| of.cells > 0).count();
     let counts = || summary.classes.iter().map(|of| of.cells).filter(|n| *n > 0);
     let (least, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
+    let each = match present {
+        0 | 1 => format!("{} cells", thousands(most)),
+        _ => format!("{} to {} cells each", thousands(least), thousands(most)),
+    };
     let of =
         |severity: Severity| summary.findings.iter().filter(|f| f.severity == severity).map(|f| f.count).sum::<u64>();
     let checks = |severity: Severity| {
@@ -798,11 +492,7 @@ fn items(summary: &Summary) -> Vec<Value> {
     };
     vec![
         item("Cells", thousands(summary.cells), unlabelled),
-        item(
-            "Classes",
-            format!("{present} of {}", Class::COUNT),
-            format!("{} to {} cells", thousands(least), thousands(most)),
-        ),
+        item("Classes", format!("{present} of {}", Class::COUNT), each),
         item("Files or cells left out", thousands(of(Severity::Error)), checks(Severity::Error)),
         item("To look at", thousands(of(Severity::Warning)), checks(Severity::Warning)),
     ]
@@ -842,9 +532,7 @@ fn colour_sheet(summary: &Summary) -> Sheet {
     Sheet {
         table: None,
         label: "colour".into(),
-        title: "Grey levels, 0 to 255: mean ± standard deviation over the pixels of the cells' pictures, and of the background \
-                between images"
-            .into(),
+        title: "Colour of each class, grey levels".into(),
         run: None,
         columns: std::iter::once("Class".to_string()).chain(heads).collect(),
         left: &[0],
@@ -884,13 +572,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_share_between_classes_is_eta_squared() {
+    fn the_share_between_classes_is_epsilon_squared() {
         let grey = |class: usize, v: f32| (Class::ALL[class], [v; 3]);
-        // Means 10 and 20, each one off by 1: between 25, within 1.
+        // Means 10 and 20, each one off by 1: of 26, 1 is within; 3 degrees of freedom in all, 2 within.
         let colours = [grey(0, 9.0), grey(0, 11.0), grey(1, 19.0), grey(1, 21.0)];
-        assert!((between_classes(&colours).unwrap() - 25.0 / 26.0).abs() < 1e-12);
+        assert!((between_classes(&colours).unwrap() - (1.0 - 1.5 / 26.0)).abs() < 1e-12);
+        let alike = [grey(0, 9.0), grey(0, 11.0), grey(1, 9.5), grey(1, 11.0)];
+        assert_eq!(between_classes(&alike), Some(0.0), "no more than chance");
         assert_eq!(between_classes(&colours[..2]), None, "one class");
-        assert_eq!(between_classes(&[grey(0, 5.0), grey(1, 5.0)]), None, "one colour");
+        assert_eq!(between_classes(&[grey(0, 5.0), grey(0, 5.0), grey(1, 5.0)]), None, "one colour");
         assert_eq!(between_classes(&[]), None);
     }
 }

@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub mod dataset;
+mod findings;
+mod looks;
 pub mod plots;
 mod png;
 pub mod run;

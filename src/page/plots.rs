@@ -30,10 +30,10 @@ const COLOURS: [RGBColor; Class::COUNT] = [
 const WIDTH: u32 = 560;
 const HEIGHT: u32 = 400;
 /// Where bars and the like begin, right of the classes' names.
-const LEFT: i32 = 104;
+const LEFT: i32 = 108;
 /// Sizes of text; plotters' are 1.24 times those of SVG.
-const SMALL: f64 = 14.5;
-const USUAL: f64 = 16.5;
+const SMALL: f64 = 16.0;
+const USUAL: f64 = 18.0;
 
 /// A figure: its file's name without extension, what it shows, and the picture.
 pub struct Figure {
@@ -162,8 +162,8 @@ macro_rules! axes {
         let mut chart = ChartBuilder::on($area)
             .margin(8)
             .margin_right($right)
-            .x_label_area_size(46)
-            .y_label_area_size(62)
+            .x_label_area_size(50)
+            .y_label_area_size(66)
             .build_cartesian_2d($x, $y)?;
         chart
             .configure_mesh()
@@ -245,7 +245,7 @@ pub fn confusion(counts: &[[u64; Class::COUNT]; Class::COUNT]) -> Figure {
                     text(area, "0", (x, y), centred(USUAL).color(&INK.mix(0.5)))?;
                     continue;
                 }
-                text(area, n.to_string(), (x, y - 10), centred(18.0))?;
+                text(area, n.to_string(), (x, y - 10), centred(19.0))?;
                 text(area, format!("{:.1} %", 100.0 * share), (x, y + 11), centred(SMALL))?;
             }
         }
@@ -418,15 +418,15 @@ pub fn strips(title: &'static str, what: &str, caption: String, values: &[Vec<f6
         let y = top + step * class.index() as i32 + step / 2;
         // Golden-ratio steps spread neighbours, and are the same every time.
         let beside = |i: usize| ((i as f64 * 0.618_033_988_75).fract() - 0.5) * f64::from(step) * 0.66;
-        let points = values.iter().enumerate().map(|(i, v)| (x.at(*v), y + beside(i).round() as i32));
-        marks += &dots(points, COLOURS[class.index()], 4.0, 0.55);
         let mut sorted = values.clone();
         sorted.sort_by(f64::total_cmp);
-        if let Some(median) = sorted.get(sorted.len() / 2) {
+        if let Some(median) = sorted.get(sorted.len() / 2).filter(|_| sorted.len() > 2) {
             let (x, half) = (x.at(*median), step * 2 / 5);
             let _ =
                 writeln!(marks, "<path d=\"M{x} {}v{}\" stroke=\"#010203\" stroke-width=\"3\"/>", y - half, 2 * half);
         }
+        let points = values.iter().enumerate().map(|(i, v)| (x.at(*v), y + beside(i).round() as i32));
+        marks += &dots(points, COLOURS[class.index()], 4.0, 0.7);
     }
     let drawn = draw_with(&marks, |area| {
         x_axis(area, x, top, bottom, what)?;
@@ -444,20 +444,22 @@ pub fn backgrounds(colours: &[(Class, [f32; 3])]) -> Option<Figure> {
         let [r, g, b] = rgb.map(f64::from);
         [r - b, (r + g + b) / 3.0]
     };
-    // The middle 99 % and as much again beside them: a single black image must not press all others together.
+    // All of them, but for those far beyond the middle 98 %: a single black image must not press the others together.
     let range = |axis: usize| {
         let mut values: Vec<f64> = colours.iter().map(|(_, c)| point(c)[axis]).collect();
         values.sort_by(f64::total_cmp);
         let at = |share: f64| values.get((share * (values.len() - 1) as f64).round() as usize).copied();
-        let (low, high) = (at(0.005)?, at(0.995)?);
-        let room = ((high - low) * 0.25).max(2.0);
+        let (low, high) = (at(0.01)?, at(0.99)?);
+        let far = (high - low).max(4.0);
+        let (low, high) = (at(0.0)?.max(low - far), at(1.0)?.min(high + far));
+        let room = ((high - low) * 0.06).max(1.0);
         Some([low - room, high + room])
     };
     if colours.is_empty() {
         return None;
     }
     let (across, up) = (range(0)?, range(1)?);
-    let (left, top, width, height) = (52, 28, 150, 132);
+    let (left, top, width, height) = (62, 28, 148, 130);
     let panel = |class: Class| {
         let (column, row) = (class.index() as i32 % COLUMNS, class.index() as i32 / COLUMNS);
         let (x, y) = (left + column * (width + 16), top + row * (height + 42));
@@ -471,7 +473,7 @@ pub fn backgrounds(colours: &[(Class, [f32; 3])]) -> Option<Figure> {
             (x.at(across), y.at(up))
         };
         let (own, others): (Vec<_>, Vec<_>) = colours.iter().partition(|(c, _)| *c == class);
-        marks += &dots(others.iter().map(place), FAINT, 3.0, 1.0);
+        marks += &dots(others.iter().map(place), INK, 3.0, 0.2);
         marks += &dots(own.iter().map(place), COLOURS[class.index()], 3.0, 0.6);
     }
     let drawn = draw_with(&marks, |area| {
@@ -549,7 +551,9 @@ pub fn order(colours: &[(Class, [f32; 3])]) -> Figure {
     marks += "</g>\n";
     let drawn = draw_with(&marks, |area| {
         for class in Class::ALL {
-            class_label(area, class, top + step * class.index() as i32 + step / 2)?;
+            let y = top + step * class.index() as i32;
+            class_label(area, class, y + step / 2)?;
+            area.draw(&Rectangle::new([(LEFT - 1, y + 4), (WIDTH as i32 - 10, y + step - 5)], FAINT))?;
         }
         let middle = (LEFT + WIDTH as i32 - 10) / 2;
         text(area, "first file to last, by name", (middle, bottom + 8), anchored(USUAL, HPos::Center, VPos::Top))

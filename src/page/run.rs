@@ -52,9 +52,9 @@ impl Shown {
         [
             Some(plots::confusion(&counts)),
             plots::recall(&self.run.intervals),
-            plots::learning(&self.epochs),
-            Some(plots::reliability(&curves::reliability(&self.predictions))),
             plots::precision_recall(&precision_recall),
+            Some(plots::reliability(&curves::reliability(&self.predictions))),
+            plots::learning(&self.epochs),
         ]
         .into_iter()
         .flatten()

@@ -127,6 +127,30 @@ pub fn picture(name: &str, seed: u32, width: u32, height: u32) -> Vec<u8> {
     bytes.into_inner()
 }
 
+/// What Chromium makes of a page in a window of that width: (width of the content, width of the window, ground's colour).
+pub fn in_chromium(w: &Workdir, page: &Path, width: u32, dark: bool) -> Option<(u32, u32, String)> {
+    let script = "<script>document.title = [document.documentElement.scrollWidth, innerWidth, \
+                  getComputedStyle(document.body).backgroundColor].join('|')</script></body>";
+    let text = std::fs::read_to_string(page).unwrap().replace("</body>", script);
+    let path = w.write("probe.html", text);
+    let profile = w.path(format!("chromium-{width}-{dark}"));
+    let mut command = Command::new("chromium");
+    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--dump-dom"]);
+    command.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
+    command.arg(format!("--user-data-dir={}", profile.display())).arg(format!("--window-size={width},900"));
+    if dark {
+        command.arg("--blink-settings=preferredColorScheme=0");
+    }
+    let Ok(output) = command.arg(format!("file://{}", path.display())).output() else {
+        eprintln!("skipped: no chromium");
+        return None;
+    };
+    let dom = String::from_utf8_lossy(&output.stdout).into_owned();
+    let title = dom.split("<title>").nth(1)?.split("</title>").next()?;
+    let parts: Vec<&str> = title.split('|').collect();
+    Some((parts[0].parse().ok()?, parts[1].parse().ok()?, parts[2].into()))
+}
+
 /// A real data set of `../shared/data`; says that the test is skipped where it is not there.
 pub fn shared(dataset: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(dataset);
