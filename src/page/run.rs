@@ -7,9 +7,10 @@ use crate::batch::Pictures;
 use crate::class::Class;
 use crate::error::Result;
 use crate::evaluate::curves;
+use crate::predict::external::{self, Validation};
 use crate::report::Sheet;
 use crate::report::{notes, runs::Run, thousands};
-use crate::rows::{EpochRow, IssueRow, ManifestRow, PredictionRow};
+use crate::rows::{EpochRow, IssueRow, ManifestRow, MetricRow, PredictionRow};
 use crate::schema::{EPOCHS, ISSUES, MANIFEST, PREDICTIONS};
 use crate::table;
 use crate::train::{self, Recipe, Record, title};
@@ -40,17 +41,10 @@ impl Shown {
 
     /// Every figure that the run has the data for.
     fn figures(&self) -> Vec<Figure> {
-        let mut counts = [[0u64; Class::COUNT]; Class::COUNT];
-        let confusion = self.run.metrics.iter().filter(|m| m.metric == "confusion" && m.fold.is_none());
-        for row in confusion {
-            if let (Some(truth), Some(called), Some(n)) = (row.class, row.predicted, row.value) {
-                counts[truth.index()][called.index()] = n as u64;
-            }
-        }
         let of_class = |class| Some((class, curves::precision_recall(&self.predictions, class)?));
         let precision_recall: Vec<_> = Class::ALL.into_iter().filter_map(of_class).collect();
         [
-            Some(plots::confusion(&counts)),
+            Some(plots::confusion(&confusion(&self.run.metrics))),
             plots::recall(&self.run.intervals),
             plots::precision_recall(&precision_recall),
             Some(plots::reliability(&curves::reliability(&self.predictions))),
@@ -125,6 +119,7 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
         items => key(run),
         sheets => sheets.iter().map(sheet).collect::<Vec<_>>(),
         plots => figures(shown.figures()),
+        elsewhere => external::of_run(ws, &run.name)?.iter().map(|v| elsewhere(run, v)).collect::<Vec<_>>(),
         claims => notes,
         mistakes => mistakes,
         no_mistakes => no_mistakes,
@@ -134,6 +129,62 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
         pipeline => std::fs::read_to_string(ws.run(&run.name).join("pipeline.toml")).unwrap_or_default(),
     };
     super::write("run.html", values, path)
+}
+
+/// What the run's models reach on another data set.
+fn elsewhere(run: &Run, there: &Validation) -> Value {
+    let value = |metric: &str, class| there.value(metric, class);
+    let interval = there.intervals.iter().find(|r| r.metric == "balanced_accuracy" && r.method == "bootstrap");
+    let range = interval.map_or(String::new(), |i| format!("95 % over images: {}", notes::range(i)));
+    let (here, home) = (value("balanced_accuracy", None), run.value(None, "balanced_accuracy", None));
+    let lost = match (here, home) {
+        (Some(here), Some(home)) => format!("{:+.1} points", 100.0 * (here - home)),
+        _ => "-".into(),
+    };
+    let doubtful = there.cells.iter().filter(|c| c.doubt.is_some()).count();
+    let sure = there.accuracy_without_doubtful();
+    let item = |name: &str, value: String, note: String| context! { name => name, value => value, note => note };
+    let one = |value: Option<f64>| value.map_or("-".into(), |v| format!("{:.1} %", 100.0 * v));
+    let recall = |class: Class| {
+        let at_home = run.value(None, "recall", Some(class));
+        let images = there.predictions.iter().filter(|p| p.truth == class).count() as u64;
+        vec![class.title().into(), thousands(images), one(value("recall", Some(class))), one(at_home)]
+    };
+    let columns = ["Recall", "images", "there", &run.record.dataset];
+    context! {
+        name => there.dataset.clone(),
+        items => vec![
+            item("Balanced accuracy", one(here), range),
+            item("Lost on the way", lost, format!("from {} on {}", percent(home), run.record.dataset)),
+            item("Accuracy", one(value("accuracy", None)), format!("{} images", thousands(there.predictions.len() as u64))),
+            item("In doubt", thousands(doubtful as u64), format!("accuracy on the others: {}", one(sure))),
+        ],
+        sheet => sheet(&Sheet {
+            table: None,
+            label: "elsewhere".into(),
+            title: "Share of each class's cells that is classified right, there and at home".into(),
+            run: None,
+            columns: columns.map(Into::into).into(),
+            left: &[0],
+            rows: Class::ALL.map(recall).into(),
+            notes: Vec::new(),
+        }),
+        plots => figures(vec![
+            plots::confusion(&confusion(&there.metrics)),
+            plots::reliability(&curves::reliability(&there.predictions)),
+        ]),
+    }
+}
+
+/// Images of each class, by what they were called, over all folds.
+fn confusion(metrics: &[MetricRow]) -> [[u64; Class::COUNT]; Class::COUNT] {
+    let mut counts = [[0u64; Class::COUNT]; Class::COUNT];
+    for row in metrics.iter().filter(|m| m.metric == "confusion" && m.fold.is_none()) {
+        if let (Some(truth), Some(called), Some(n)) = (row.class, row.predicted, row.value) {
+            counts[truth.index()][called.index()] = n as u64;
+        }
+    }
+    counts
 }
 
 fn percent(value: Option<f64>) -> String {

@@ -10,13 +10,14 @@ use crate::nn::device::Device;
 use crate::prep::{self, Usable};
 use crate::rows::{CellRow, IntervalRow, ManifestRow, MetricRow, PredictionRow};
 use crate::schema::{CELLS, INTERVALS, METRICS, PREDICTIONS};
+use crate::statistics;
 use crate::table::{self, Provenance};
 use crate::train::{self, Record};
 use crate::workspace::Workspace;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What an external validation came out as.
 #[derive(Clone, Debug, Serialize)]
@@ -129,67 +130,36 @@ pub fn run(
     ctx.progress.end();
     asked?;
     let (metrics, intervals) = evaluate::panel(&together, &alone, record.seed)?;
+    let found = Validation { dataset: dataset.into(), cells, predictions: together, metrics, intervals };
     let folder = folder(ws, run, dataset);
     let mut made = panel.provenance(run);
     made.inputs.insert("manifest".into(), manifest);
-    write(&folder, &made, &cells, &together, &metrics, &intervals)?;
-    let value = |metric: &str, class| {
-        metrics.iter().find(|r| r.fold.is_none() && r.metric == metric && r.class == class).and_then(|r| r.value)
-    };
-    let of_models: Vec<f64> = metrics
-        .iter()
-        .filter(|r| r.fold.is_some() && r.metric == "balanced_accuracy")
-        .filter_map(|r| r.value)
-        .collect();
-    let sure: Vec<bool> = cells.iter().zip(&together).filter(|(c, _)| c.doubt.is_none()).map(right).collect();
-    let interval = intervals.iter().find(|r| r.metric == "balanced_accuracy" && r.method == "bootstrap");
+    found.write(&folder, &made)?;
+    let of_models = found.metrics.iter().filter(|r| r.fold.is_some() && r.metric == "balanced_accuracy");
+    let of_models: Vec<f64> = of_models.filter_map(|r| r.value).collect();
+    let interval = found.intervals.iter().find(|r| r.metric == "balanced_accuracy" && r.method == "bootstrap");
     Ok(Summary {
         run: run.into(),
         dataset: dataset.into(),
         models: panel.models.len(),
         images: rows.len() as u64,
         left_out,
-        balanced_accuracy: value("balanced_accuracy", None),
-        accuracy: value("accuracy", None),
+        balanced_accuracy: found.value("balanced_accuracy", None),
+        accuracy: found.value("accuracy", None),
         interval: interval.map(|r| [r.low, r.high]),
         home: evaluate::home(ws, run)?,
         alone: (!of_models.is_empty())
             .then(|| [of_models.iter().copied().fold(1.0, f64::min), of_models.iter().copied().fold(0.0, f64::max)]),
-        recalls: Class::ALL.map(|class| value("recall", Some(class))).into(),
-        doubtful: (cells.len() - sure.len()) as u64,
-        accuracy_without_doubtful: (!sure.is_empty())
-            .then(|| sure.iter().filter(|r| **r).count() as f64 / sure.len() as f64),
+        recalls: Class::ALL.map(|class| found.value("recall", Some(class))).into(),
+        doubtful: found.cells.iter().filter(|c| c.doubt.is_some()).count() as u64,
+        accuracy_without_doubtful: found.accuracy_without_doubtful(),
         folder,
     })
-}
-
-fn right((cell, prediction): (&CellRow, &PredictionRow)) -> bool {
-    cell.class == prediction.truth
 }
 
 /// `runs/<run>/external/<dataset>/`.
 fn folder(ws: &Workspace, run: &str, dataset: &str) -> PathBuf {
     ws.run(run).join("external").join(dataset)
-}
-
-fn write(
-    folder: &std::path::Path,
-    made: &Provenance,
-    cells: &[CellRow],
-    predictions: &[PredictionRow],
-    metrics: &[MetricRow],
-    intervals: &[IntervalRow],
-) -> Result<()> {
-    table::write_rows(&folder.join("cells.parquet"), &CELLS, made, cells)?;
-    let path = folder.join("predictions.parquet");
-    table::write_rows(&path, &PREDICTIONS, made, predictions)?;
-    let made = Provenance {
-        stage: "evaluate".into(),
-        inputs: BTreeMap::from([("predictions".into(), table::file_hash(&path)?)]),
-        ..made.clone()
-    };
-    table::write_rows(&folder.join("metrics.parquet"), &METRICS, &made, metrics)?;
-    table::write_rows(&folder.join("intervals.parquet"), &INTERVALS, &made, intervals)
 }
 
 /// An external validation that was done.
@@ -199,6 +169,30 @@ pub struct Validation {
     pub predictions: Vec<PredictionRow>,
     pub metrics: Vec<MetricRow>,
     pub intervals: Vec<IntervalRow>,
+}
+
+impl Validation {
+    fn write(&self, folder: &Path, made: &Provenance) -> Result<()> {
+        table::write_rows(&folder.join("cells.parquet"), &CELLS, made, &self.cells)?;
+        let path = folder.join("predictions.parquet");
+        table::write_rows(&path, &PREDICTIONS, made, &self.predictions)?;
+        let inputs = BTreeMap::from([("predictions".into(), table::file_hash(&path)?)]);
+        let made = Provenance { stage: "evaluate".into(), inputs, ..made.clone() };
+        table::write_rows(&folder.join("metrics.parquet"), &METRICS, &made, &self.metrics)?;
+        table::write_rows(&folder.join("intervals.parquet"), &INTERVALS, &made, &self.intervals)
+    }
+
+    /// A metric of the models together, 0 to 1.
+    pub fn value(&self, metric: &str, class: Option<Class>) -> Option<f64> {
+        self.metrics.iter().find(|r| r.fold.is_none() && r.metric == metric && r.class == class)?.value
+    }
+
+    /// Share that is classified right of the cells that are not in doubt.
+    pub fn accuracy_without_doubtful(&self) -> Option<f64> {
+        let sure = self.cells.iter().zip(&self.predictions).filter(|(cell, _)| cell.doubt.is_none());
+        let right: Vec<f64> = sure.map(|(cell, p)| f64::from(cell.class == p.truth)).collect();
+        statistics::mean(&right)
+    }
 }
 
 /// Those of a run, by the data sets' names.
