@@ -45,6 +45,20 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, |out| out.write_all(bytes).map_err(Error::io(path, "write")))
 }
 
+/// Makes `path` hold `bytes`. Where it holds their beginning already, the rest is added in place, so that a program which
+/// follows the file sees it grow; a part that a power cut left is made whole by the next call. Anything else that is there
+/// is replaced as by [`write_bytes`].
+pub fn extend(path: &Path, bytes: &[u8]) -> Result<()> {
+    match fs::read(path).ok().and_then(|found| bytes.strip_prefix(found.as_slice())) {
+        Some([]) => Ok(()),
+        Some(rest) => {
+            let mut file = File::options().append(true).open(path).map_err(Error::io(path, "open"))?;
+            file.write_all(rest).and_then(|()| file.sync_all()).map_err(Error::io(path, "write"))
+        }
+        None => write_bytes(path, bytes),
+    }
+}
+
 /// Creates or replaces the folder `path` with the files that `fill` writes into the folder it is given.
 ///
 /// # Errors

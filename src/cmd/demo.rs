@@ -28,7 +28,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let settings = synth::Settings { images: args.images, ..Default::default() };
     let drawn = synth::run(&globals.workspace(), DATASET, &settings, &ctx)?;
     eprintln!("{drawn}\n");
-    let line = run::whole_line(&globals, &pipeline, DATASET, true, &args.into.join("reports"))?;
+    let line = run::whole_line(&globals, &pipeline, DATASET, Vec::new(), true, &args.into.join("reports"))?;
     globals.print(&line, &line)?;
     eprintln!("\nYour own images: one folder a data set under data/raw/, such as data/raw/mine/neutrophil/*.jpg; then");
     eprintln!("wbc ingest; wbc split --stratified; wbc train; wbc report --table 3");

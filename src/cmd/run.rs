@@ -6,14 +6,20 @@ use crate::context::Context;
 use crate::pipeline::Pipeline;
 use crate::report::{TABLES, Wanted};
 use crate::schema::SPLITS;
-use crate::train::Recipe;
+use crate::train::{Log, Recipe};
 use crate::{check, features, ingest, prep, split, table, train};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
+const EXAMPLES: &str = "\
+Examples:
+  wbc run quick                               # the only data set, from images to tables
+  wbc run mine.toml --dataset pbc --log csv   # settings of a file; curves.csv too";
+
 /// Runs ingest, check, split, preprocess (features for a classical model), train and report on one data set, with the settings of a pipeline file.
 /// Steps whose results are up to date are skipped, and the output says so; what check finds does not stop it.
 #[derive(clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// A pipeline file, or the name of a built-in pipeline [default: what --pipeline says]
     #[arg(value_name = "PIPELINE")]
@@ -21,6 +27,9 @@ pub struct Args {
     /// Throw away an earlier run of the same name that had other settings or data
     #[arg(long)]
     restart: bool,
+    /// Also write learning curves, after every epoch, for another program (may be given several times)
+    #[arg(long, value_enum, value_name = "FORMAT", value_delimiter = ',', env = "WBC_LOG")]
+    log: Vec<Log>,
     /// Where the tables are written
     #[arg(long, value_name = "DIR", default_value = "reports", env = "WBC_REPORTS")]
     reports: PathBuf,
@@ -59,7 +68,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let pipeline = globals.pipeline()?;
     let ws = globals.workspace();
     let dataset = ws.choose(globals.dataset.as_deref().or(pipeline.dataset.as_deref()), &ws.raw_datasets()?)?;
-    let line = whole_line(&globals, &pipeline, &dataset, args.restart, &args.reports)?;
+    let line = whole_line(&globals, &pipeline, &dataset, args.log, args.restart, &args.reports)?;
     globals.print(&line, &line)?;
     Ok(Outcome::Done)
 }
@@ -69,6 +78,7 @@ pub(super) fn whole_line(
     globals: &Globals,
     pipeline: &Pipeline,
     dataset: &str,
+    logs: Vec<Log>,
     restart: bool,
     reports: &Path,
 ) -> anyhow::Result<Line> {
@@ -76,6 +86,20 @@ pub(super) fn whole_line(
     let ws = &globals.workspace();
     let progress = globals.progress();
     let ctx: &Context = &globals.context(pipeline.seed, &progress);
+    let run = globals.run_name(dataset, pipeline)?;
+    let plan = train::Plan {
+        run: run.clone(),
+        pipeline: pipeline.name.clone(),
+        pictures: pipeline.preprocess.clone(),
+        folds: Vec::new(),
+        all: false,
+        init: None,
+        device: globals.device,
+        logs,
+        restart,
+        resolved: pipeline.to_toml()?,
+    };
+    plan.suits(&pipeline.train)?;
     let mut stages = Stages(Vec::new());
     stages.run("ingest", || {
         let summary = ingest::run(ws, dataset, &pipeline.ingest, ctx)?;
@@ -101,18 +125,6 @@ pub(super) fn whole_line(
             Ok((summary.up_to_date, summary))
         })?,
     }
-    let run = globals.run_name(dataset, pipeline)?;
-    let plan = train::Plan {
-        run: run.clone(),
-        pipeline: pipeline.name.clone(),
-        pictures: pipeline.preprocess.clone(),
-        folds: Vec::new(),
-        all: false,
-        init: None,
-        device: globals.device,
-        restart,
-        resolved: pipeline.to_toml()?,
-    };
     stages.run("train", || {
         let report = train_and_evaluate(ws, dataset, &pipeline.train, &plan, ctx)?;
         Ok((report.train.trained.is_empty(), report))

@@ -3,18 +3,27 @@
 use super::{Globals, Outcome};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::nn::device::Device;
-use crate::train::Recipe;
+use crate::train::{Log, Recipe};
 use crate::workspace::Workspace;
 use crate::{evaluate, features, prep, train};
 use serde::Serialize;
 use std::path::Path;
+
+const EXAMPLES: &str = "\
+Examples:
+  wbc train                                   # the recipe quick, every fold
+  wbc train --dataset pbc --pipeline svm      # a classifier on measured features
+  wbc train --fold 0 --epochs 2 --run look    # a first look, under a name of its own
+  wbc train --log tensorboard                 # tensorboard --logdir data/runs shows it
+  wbc train --dataset pbc --all               # one model of all images, and from it:
+  wbc train --dataset lisc-cells --pipeline lisc --init pbc-wnet-quick";
 
 /// Trains the pipeline's model on every fold of a data set and predicts the fold's test images; preprocesses first
 /// where that is needed (for a classical model: measures features). Writes data/runs/<RUN>/. Ctrl-C stops after the
 /// step in hand; the same command goes on after the last whole epoch (for a classical model: the last whole fold), to
 /// the same bytes.
 #[derive(clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Train only this fold, from 0 (may be given several times)
     #[arg(long, value_name = "N")]
@@ -29,6 +38,10 @@ pub struct Args {
     /// Name of the run [default: <DATASET>-<MODEL>-<PIPELINE>, -s<SEED> where --seed differs, -from-<RUN> with --init]
     #[arg(long, value_name = "NAME", env = "WBC_RUN")]
     run: Option<String>,
+    /// Also write learning curves, after every epoch, for another program (may be given several times); on a run that
+    /// is up to date: writes its curves
+    #[arg(long, value_enum, value_name = "FORMAT", value_delimiter = ',', env = "WBC_LOG")]
+    log: Vec<Log>,
     /// Throw away a run of that name that had other settings or data
     #[arg(long)]
     restart: bool,
@@ -53,33 +66,37 @@ pub(super) struct Report {
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let mut pipeline = globals.pipeline()?;
-    match &mut pipeline.train {
-        Recipe::Network(settings) => {
-            settings.epochs = args.epochs.unwrap_or(settings.epochs);
-            settings.batch = args.batch.unwrap_or(settings.batch);
-            settings.learning_rate = args.learning_rate.unwrap_or(settings.learning_rate);
-        }
-        Recipe::Classical(settings) => {
-            // Said before cells are measured, which takes minutes.
-            let asked = [
-                ("epochs", args.epochs.is_some()),
-                ("batch", args.batch.is_some()),
-                ("learning_rate", args.learning_rate.is_some()),
-                ("all", args.all),
-                ("init", args.init.is_some()),
-                ("device", globals.device != Device::Cpu),
-            ];
-            if let Some((key, _)) = asked.into_iter().find(|(_, asked)| *asked) {
-                let expected = "a network, which learns weights in steps".into();
-                return Err(Error::Setting { key: key.into(), expected, got: settings.model.clone() }.into());
-            }
-        }
+    if let Recipe::Network(settings) = &mut pipeline.train {
+        settings.epochs = args.epochs.unwrap_or(settings.epochs);
+        settings.batch = args.batch.unwrap_or(settings.batch);
+        settings.learning_rate = args.learning_rate.unwrap_or(settings.learning_rate);
     }
+    pipeline.train.network_only(&[
+        ("epochs", args.epochs.is_some()),
+        ("batch", args.batch.is_some()),
+        ("learning_rate", args.learning_rate.is_some()),
+    ])?;
     pipeline.validate()?;
     let ws = globals.workspace();
     let dataset = globals.one_dataset(&pipeline)?;
     let progress = globals.progress();
     let ctx = globals.context(pipeline.seed, &progress);
+    let plan = train::Plan {
+        run: match args.run {
+            Some(name) => name,
+            None => globals.run_name(&dataset, &pipeline)? + &init_suffix(args.init.as_deref()),
+        },
+        pipeline: pipeline.name.clone(),
+        pictures: pipeline.preprocess.clone(),
+        folds: args.fold,
+        all: args.all,
+        init: args.init,
+        device: globals.device,
+        logs: args.log,
+        restart: args.restart,
+        resolved: pipeline.to_toml()?,
+    };
+    plan.suits(&pipeline.train)?;
     // A split that is missing or stale is the user's to make: say so before any work.
     crate::split::read(&ws, &dataset)?;
     match &pipeline.train {
@@ -96,20 +113,6 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
             }
         }
     }
-    let plan = train::Plan {
-        run: match args.run {
-            Some(name) => name,
-            None => globals.run_name(&dataset, &pipeline)? + &init_suffix(args.init.as_deref()),
-        },
-        pipeline: pipeline.name.clone(),
-        pictures: pipeline.preprocess.clone(),
-        folds: args.fold,
-        all: args.all,
-        init: args.init,
-        device: globals.device,
-        restart: args.restart,
-        resolved: pipeline.to_toml()?,
-    };
     let report = train_and_evaluate(&ws, &dataset, &pipeline.train, &plan, &ctx)?;
     globals.print(&report, &report)?;
     Ok(Outcome::Done)

@@ -18,7 +18,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 pub mod curves;
-pub mod scores;
+pub use crate::scores;
 
 /// What a run came out as, over the folds there are.
 #[derive(Clone, Debug, Serialize)]

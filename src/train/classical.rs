@@ -12,6 +12,7 @@ use crate::features::{self, Features};
 use crate::nn::device::Device;
 use crate::rows::{ManifestRow, PredictionRow};
 use crate::schema::{MANIFEST, PREDICTIONS};
+use crate::scores;
 use crate::seed;
 use crate::split;
 use crate::table::{self, Provenance};
@@ -203,11 +204,8 @@ impl Data {
             .collect::<Result<_>>()?;
         let balanced = |counts: &[[[u64; 2]; Class::COUNT]]| {
             let of = |class: usize, k: usize| counts.iter().map(|c| c[class][k]).sum::<u64>();
-            let recalls: Vec<f64> = (0..Class::COUNT)
-                .filter(|class| of(*class, 1) > 0)
-                .map(|class| of(class, 0) as f64 / of(class, 1) as f64)
-                .collect();
-            recalls.iter().sum::<f64>() / recalls.len().max(1) as f64
+            let [balanced, ..] = scores::of_fold(std::array::from_fn(|class| (of(class, 0), of(class, 1))));
+            balanced.unwrap_or(0.0)
         };
         Ok(counts.chunks(folds).map(balanced).collect())
     }

@@ -3,7 +3,8 @@
 //!
 //! A run's folder, `runs/<run>/`: `run.json` (what identifies the run: its recipe and the inputs' hashes),
 //! `pipeline.toml` (every stage's resolved settings), a folder a fold with its
-//! checkpoint and predictions, `epochs.parquet` and `predictions.parquet` over the finished folds, `timings.csv`.
+//! checkpoint and predictions, `epochs.parquet` and `predictions.parquet` over the finished folds, `timings.csv`; and the
+//! curves for other programs where they were asked for (`curves`).
 //! An epoch is the unit of work: a stopped run goes on after the last whole one, to the same bytes.
 //!
 //! No choice is made on a test fold: the number of epochs is fixed, and the last one's weights are the result.
@@ -32,10 +33,13 @@ use std::time::{Duration, Instant};
 
 pub mod checkpoint;
 mod classical;
+mod curves;
 mod init;
 mod recipe;
+mod tensorboard;
 
 use checkpoint::Meta;
+pub use curves::Log;
 use init::Start;
 pub use init::{Init, trained_on};
 pub use recipe::{Recipe, title};
@@ -293,10 +297,25 @@ pub struct Plan {
     /// Where a network is trained. Not part of what identifies a run: a fold may go on elsewhere, to the same figures but for
     /// rounding; `timings.csv` says where each epoch was.
     pub device: Device,
+    /// Learning curves for other programs. Not part of what identifies a run either: they can be had later.
+    pub logs: Vec<Log>,
     /// Throw away a run of that name that had other settings or inputs.
     pub restart: bool,
     /// Every stage's resolved settings, kept as `pipeline.toml` beside the results: to read, and to run again.
     pub resolved: String,
+}
+
+impl Plan {
+    /// # Errors
+    /// [`Error::Setting`] that names what a classical classifier has not.
+    pub fn suits(&self, recipe: &Recipe) -> Result<()> {
+        recipe.network_only(&[
+            ("all", self.all),
+            ("init", self.init.is_some()),
+            ("device", self.device != Device::Cpu),
+            ("log", !self.logs.is_empty()),
+        ])
+    }
 }
 
 /// What training did.
@@ -317,6 +336,8 @@ pub struct Summary {
     /// Folds still to train.
     pub missing: Vec<u32>,
     pub images: u64,
+    /// Files and folders with the learning curves that were asked for.
+    pub curves: Vec<PathBuf>,
     pub elapsed_s: f64,
 }
 
@@ -335,6 +356,9 @@ impl std::fmt::Display for Summary {
         if !self.missing.is_empty() {
             writeln!(f, "still to train: fold {}", list(&self.missing))?;
         }
+        for path in &self.curves {
+            writeln!(f, "curves: {}", path.display())?;
+        }
         write!(f, "results: {}", self.folder.display())
     }
 }
@@ -350,13 +374,16 @@ impl Files {
         self.dir.join("run.json")
     }
     fn fold(&self, fold: u32) -> PathBuf {
-        if fold == self.folds { self.dir.join("all") } else { self.dir.join(format!("fold-{fold:02}")) }
+        self.dir.join(self.name(fold))
     }
     fn checkpoint(&self, fold: u32) -> PathBuf {
         self.fold(fold).join("checkpoint.safetensors")
     }
     fn predictions(&self, fold: u32) -> PathBuf {
         self.fold(fold).join("predictions.parquet")
+    }
+    fn name(&self, fold: u32) -> String {
+        if fold == self.folds { "all".into() } else { format!("fold-{fold:02}") }
     }
 }
 
@@ -440,17 +467,6 @@ impl Work {
         Ok(match recipe {
             Recipe::Network(settings) => Self::Network(Box::new(Data::load(ws, dataset, settings, seed, plan)?)),
             Recipe::Classical(settings) => {
-                for (key, asked) in
-                    [("all", plan.all), ("init", plan.init.is_some()), ("device", plan.device != Device::Cpu)]
-                {
-                    if asked {
-                        return Err(Error::Setting {
-                            key: key.into(),
-                            expected: "a network: a classifier is fitted in seconds, and starts from nothing".into(),
-                            got: settings.model.clone(),
-                        });
-                    }
-                }
                 Self::Classical(Box::new(classical::Data::load(ws, dataset, settings, seed, plan)?))
             }
         })
@@ -489,6 +505,7 @@ impl Work {
 /// [`Error::Interrupted`] when the user stops it; whatever reading and writing says.
 pub fn run(ws: &Workspace, dataset: &str, recipe: &Recipe, plan: &Plan, ctx: &Context) -> Result<Summary> {
     recipe.validate()?;
+    plan.suits(recipe)?;
     let started = Instant::now();
     let work = Work::load(ws, dataset, recipe, ctx.seed, plan)?;
     let folds = work.record().folds;
@@ -515,6 +532,8 @@ pub fn run(ws: &Workspace, dataset: &str, recipe: &Recipe, plan: &Plan, ctx: &Co
         Plan { folds: named, .. } if named.is_empty() => (0..folds).collect(),
         Plan { folds: named, .. } => named.clone(),
     };
+    // Those of what is trained already; each epoch adds its own.
+    curves::write(&files, &wanted, &hash, &plan.logs)?;
     let finished = |fold: u32| -> Result<bool> { Ok(work.epochs(&files, fold, &hash)?.is_some()) };
     let mut up_to_date = Vec::new();
     let mut left = Vec::new();
@@ -529,7 +548,7 @@ pub fn run(ws: &Workspace, dataset: &str, recipe: &Recipe, plan: &Plan, ctx: &Co
     let mut trained = Vec::new();
     for fold in left {
         match &work {
-            Work::Network(data) => train_fold(data, &data.settings, &files, fold, &hash, ctx)?,
+            Work::Network(data) => train_fold(data, &data.settings, &files, fold, &hash, &plan.logs, ctx)?,
             Work::Classical(data) => data.train_fold(&files, fold, &hash, ctx)?,
         }
         trained.push(fold);
@@ -542,6 +561,7 @@ pub fn run(ws: &Workspace, dataset: &str, recipe: &Recipe, plan: &Plan, ctx: &Co
             missing.push(fold);
         }
     }
+    let curves = curves::paths(&files, plan.all, &plan.logs);
     Ok(Summary {
         run: plan.run.clone(),
         folder: files.dir,
@@ -553,6 +573,7 @@ pub fn run(ws: &Workspace, dataset: &str, recipe: &Recipe, plan: &Plan, ctx: &Co
         trained,
         missing,
         images: work.images() as u64,
+        curves,
         elapsed_s: started.elapsed().as_secs_f64(),
     })
 }
@@ -639,7 +660,15 @@ fn announce(data: &Data, settings: &Settings, folds: &[u32], ctx: &Context) -> R
 }
 
 /// Trains one fold from its checkpoint (or from the start) to the end and predicts its test images.
-fn train_fold(data: &Data, settings: &Settings, files: &Files, fold: u32, hash: &str, ctx: &Context) -> Result<()> {
+fn train_fold(
+    data: &Data,
+    settings: &Settings,
+    files: &Files,
+    fold: u32,
+    hash: &str,
+    logs: &[Log],
+    ctx: &Context,
+) -> Result<()> {
     let record = &data.record;
     let train = data.rows(data.splits.train(fold))?;
     if train.is_empty() {
@@ -711,6 +740,7 @@ fn train_fold(data: &Data, settings: &Settings, files: &Files, fold: u32, hash: 
             checkpoint::save(&path, model.as_ref(), &meta)?;
             let elapsed = start.elapsed().as_secs_f64();
             log_time(&files.dir, fold, meta.epoch, train.len(), elapsed, data.device)?;
+            curves::write(files, &[fold], hash, logs)?;
             ctx.progress.log(&format!("{line}, {:.0} images/s", train.len() as f64 / elapsed));
         }
         Ok(())

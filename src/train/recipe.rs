@@ -3,7 +3,7 @@
 
 use super::Settings;
 use crate::classical;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::MODELS;
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +46,21 @@ impl Recipe {
     }
 
     /// # Errors
-    /// [`crate::error::Error::Setting`] that names the key, what it may be and what it is.
+    /// [`Error::Setting`] of the first of `asked` that is asked for, where the model is a classical one, which has no such
+    /// thing. Say so before cells are measured, which takes minutes.
+    pub fn network_only(&self, asked: &[(&str, bool)]) -> Result<()> {
+        match (self, asked.iter().find(|(_, asked)| *asked)) {
+            (Self::Classical(settings), Some((key, _))) => Err(Error::Setting {
+                key: (*key).into(),
+                expected: "a network, which learns weights in steps".into(),
+                got: settings.model.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// # Errors
+    /// [`Error::Setting`] that names the key, what it may be and what it is.
     pub fn validate(&self) -> Result<()> {
         match self {
             Self::Network(settings) => settings.validate(),
