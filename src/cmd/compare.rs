@@ -6,11 +6,17 @@ use crate::report::{self, Sheet};
 use serde::Serialize;
 use std::path::PathBuf;
 
+const EXAMPLES: &str = "\
+Examples:
+  wbc compare pbc-wnet-quick pbc-svm-svm      # two models
+  wbc compare pbc-wnet-quick pbc-wnet-quick-s1 --json";
+
 /// Compares two runs on the same test images, pair by pair: scores and their differences with intervals, who was right
 /// where the other was wrong (McNemar), what the folds say (corrected resampled t, Wilcoxon), and what it comes to in
 /// words. Both runs must be on the same data set and split; folds that one has not finished are left out. Writes the
 /// tables to reports/ as Markdown, CSV and LaTeX.
 #[derive(clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Name of a run (a folder under data/runs/)
     #[arg(value_name = "RUN")]

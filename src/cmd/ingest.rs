@@ -4,10 +4,17 @@ use super::{Globals, Outcome, each_dataset};
 use crate::{check, ingest};
 use serde::Serialize;
 
+const EXAMPLES: &str = "\
+Examples:
+  wbc ingest                                  # every data set under data/raw/
+  wbc ingest --dataset lisc --expert 2        # one, with the second expert's masks
+  wbc ingest --dataset mine --layout list     # images and classes from its list.csv";
+
 /// Reads every data set under data/raw/, or the one that --dataset names, into data/<DATASET>/manifest.parquet, and
 /// checks its images. How a data set is arranged is found by looking. Exit status 1 where it finds something wrong;
 /// the rest is usable all the same.
 #[derive(clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// How the data set is arranged: class_folders (also cuk, pbc), lisc, jtsc or list [default: found by looking]
     #[arg(long, value_name = "NAME", env = "WBC_LAYOUT")]

@@ -31,7 +31,7 @@ pub enum Outcome {
 #[derive(Parser)]
 #[command(name = "wbc", version, propagate_version = true, max_term_width = 100)]
 struct Cli {
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Options of every command")]
     globals: Globals,
     #[command(subcommand)]
     command: Command,
@@ -63,12 +63,15 @@ pub struct Globals {
     pub json: bool,
 }
 
-/// The subcommands: a file each, and a line in the list below.
+/// The subcommands: a file each, and a line in the list below, which the list of commands and `-h` show. `--help` shows
+/// what the file says.
 macro_rules! commands {
-    ($($(#[$doc:meta])* $variant:ident = $module:ident),* $(,)?) => {
+    ($(#[doc = $about:literal] $variant:ident = $module:ident),* $(,)?) => {
         $(mod $module;)*
         #[derive(Subcommand)]
-        enum Command { $($(#[$doc])* $variant($module::Args)),* }
+        enum Command {
+            $(#[command(about = $about.trim(), long_about = described::<$module::Args>())] $variant($module::Args)),*
+        }
         impl Command {
             fn run(self, globals: &Globals) -> anyhow::Result<Outcome> {
                 match self { $(Command::$variant(args) => $module::run(args, globals)),* }
@@ -112,6 +115,11 @@ commands! {
     Synth = synth,
     /// Time this machine: training, inference, the data path; how long the recipes would take
     Bench = bench,
+}
+
+/// The doc comment of a command's arguments.
+fn described<A: Args>() -> clap::builder::StyledStr {
+    A::augment_args(clap::Command::new("")).get_about().cloned().unwrap_or_default()
 }
 
 impl Globals {
@@ -251,4 +259,43 @@ fn start(globals: &Globals) -> anyhow::Result<()> {
         eprintln!("wbc: stopping after the step in hand (again: stop at once)");
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn the_command_line_is_whole_and_says_what_each_part_is_for() {
+        let mut cli = Cli::command();
+        cli.build();
+        cli.clone().debug_assert();
+        for command in cli.get_subcommands().filter(|c| c.get_name() != "help") {
+            let name = command.get_name();
+            assert!(command.get_about().is_some_and(|about| about.to_string().len() > 20), "{name}");
+            assert!(command.get_long_about().is_some_and(|about| about.to_string().len() > 60), "{name}");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some_and(|help| !help.to_string().is_empty()), "{name}: {argument}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_example_in_the_help_is_a_command() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+            let mut examples = 0;
+            for line in help.lines().filter_map(|line| line.strip_prefix("  wbc ")) {
+                examples += 1;
+                let words = line.split('#').next().unwrap().split_whitespace();
+                let parsed = Cli::try_parse_from(["wbc"].into_iter().chain(words));
+                assert!(line.starts_with(name) && parsed.is_ok(), "wbc {line}: {}", parsed.err().unwrap());
+                assert!(line.len() <= 84, "{line}");
+            }
+            let main = ["ingest", "split", "train", "report", "compare", "predict", "export", "run"].contains(&name);
+            assert_eq!(examples > 1, main, "{name}:\n{help}");
+        }
+    }
 }

@@ -4,11 +4,18 @@ use super::{Globals, Outcome, run_and_fold};
 use crate::predict::{self, Format, Shows};
 use std::path::PathBuf;
 
+const EXAMPLES: &str = "\
+Examples:
+  wbc predict pbc-wnet-quick new              # a folder of images: cells.parquet
+  wbc predict pbc-wnet-quick:0 a.jpg b.jpg    # by the model of fold 0 alone
+  wbc predict pbc-wnet-quick smears --shows frame --format csv --output smears.csv";
+
 /// Classifies the cells of new images with a run's networks (all its folds' models, averaged), and counts them: a
 /// differential a folder. Probabilities are calibrated on the run's own test images; cells that the models are not sure of,
 /// or that are unlike those of the training, are marked and not counted. Large images are frames, whose cells are found by
 /// their nuclei's stain.
 #[derive(clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// The run, or the model of one of its folds
     #[arg(value_name = "RUN|RUN:FOLD")]

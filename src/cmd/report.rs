@@ -8,10 +8,18 @@ use crate::train;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
+const EXAMPLES: &str = "\
+Examples:
+  wbc report                                  # which tables there are
+  wbc report --table 3                        # recall by fold, beside the paper's
+  wbc report --table 3 --run pbc-svm-svm      # of this run
+  wbc report --all --html                     # all that there is data for, and a page";
+
 /// Prints tables of the paper with our figures beside the paper's, and writes them to reports/ as Markdown, CSV and
 /// LaTeX. Below each table stands what it does not say: intervals, and what the figures cannot claim. Without --table or
 /// --all: lists the tables there are.
 #[derive(clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Number of the table in the paper (may be given several times)
     #[arg(long, value_name = "N")]

@@ -3,9 +3,15 @@
 use super::{Globals, Outcome, each_dataset};
 use crate::split;
 
+const EXAMPLES: &str = "\
+Examples:
+  wbc split --stratified                      # every ingested data set, ten folds
+  wbc split --stratified --dataset pbc --folds 5 --seed 1";
+
 /// Deals images to folds: every class even over the folds, copies and cells of one frame in one fold. Images without
 /// a class, unreadable ones and label conflicts are left out. Writes data/<DATASET>/splits.parquet.
 #[derive(clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Keep the classes even over the folds: the default, and the only kind there is
     #[arg(long)]
