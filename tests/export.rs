@@ -1,6 +1,6 @@
 //! `wbc export`: other programs load what it writes and give our probabilities.
 
-use crate::common::{Workdir, shared};
+use crate::common::{Workdir, python};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,18 +35,7 @@ fn recipe(model: &str) -> String {
 /// 100 cells of the five classes, real ones where they are there, and a run of each network.
 fn trained(name: &str) -> Workdir {
     let w = Workdir::new(name);
-    if let Some(pbc) = shared("pbc") {
-        for class in ["neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte"] {
-            let mut images: Vec<_> = std::fs::read_dir(pbc.join(class)).unwrap().map(|e| e.unwrap().path()).collect();
-            images.sort();
-            for image in &images[..20] {
-                let file = format!("data/raw/d/{class}/{}", image.file_name().unwrap().to_str().unwrap());
-                w.write(file, std::fs::read(image).unwrap());
-            }
-        }
-    } else {
-        w.wbc(&["synth", "--images", "100", "--name", "d"]).ok();
-    }
+    w.cells("d", 20);
     w.wbc(&["ingest"]);
     for model in ["wnet", "resnet50"] {
         w.write("tiny.toml", recipe(model));
@@ -54,30 +43,6 @@ fn trained(name: &str) -> Workdir {
         w.wbc(&["train", "--pipeline", "tiny.toml", "--run", model]).ok();
     }
     w
-}
-
-/// A Python that can import `modules`, in a folder that lasts as long as the build's; says why there is none.
-fn python(name: &str, modules: &[&str], packages: &[&str]) -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let python = folder.join("bin/python");
-    let works = |python: &Path| {
-        let import = format!("import {}", modules.join(", "));
-        Command::new(python).args(["-c", &import]).output().is_ok_and(|o| o.status.success())
-    };
-    // What the machine has will do.
-    if works(Path::new("python3")) {
-        return Some("python3".into());
-    }
-    if !works(&python) {
-        let _ = std::fs::remove_dir_all(&folder);
-        let _ = Command::new("python3").args(["-m", "venv"]).arg(&folder).output();
-        let _ = Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages).output();
-    }
-    if works(&python) {
-        return Some(python);
-    }
-    eprintln!("skipped: no Python with {}, and none could be made", modules.join(", "));
-    None
 }
 
 /// The pictures of fold 0's test images in `pictures.bin`, and the probabilities of `run`.

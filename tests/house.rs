@@ -166,7 +166,10 @@ fn the_readmes_commands_exist() {
     let w = Workdir::new("readme");
     let help = w.wbc(&["--help"]).ok().stdout;
     let mut seen = BTreeSet::new();
-    for text in ["README.md", "CONTRIBUTING.md", "data/README.md", "reports/README.md", "CHANGELOG.md"].map(read) {
+    for text in
+        ["README.md", "CONTRIBUTING.md", "data/README.md", "docs/README.md", "reports/README.md", "CHANGELOG.md"]
+            .map(read)
+    {
         let lines = text.match_indices("wbc ").filter(|(at, _)| {
             text[..*at].ends_with('`') || text[..*at].ends_with("    ") || text[..*at].ends_with("-- ")
         });

@@ -10,6 +10,7 @@ mod house;
 mod ingest;
 mod init;
 mod inspect;
+mod interop;
 mod page;
 mod predict;
 mod preprocess;

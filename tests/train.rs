@@ -118,6 +118,8 @@ fn threads_and_interruptions_change_no_byte() {
             "6",
             "--fold",
             "1",
+            "--log",
+            "csv,tensorboard",
         ])
     };
     assert!(train("one", "1").output().unwrap().status.success());

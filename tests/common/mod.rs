@@ -63,6 +63,26 @@ impl Workdir {
         path
     }
 
+    /// A data set of cells of every class, so many of each: real ones of PBC where they are there, else drawn ones.
+    pub fn cells(&self, dataset: &str, of_each: usize) {
+        let Some(pbc) = shared("pbc") else {
+            let images = [of_each.to_string().as_str(); Class::COUNT].join(",");
+            self.wbc(&["synth", "--images", &images, "--name", dataset]).ok();
+            return;
+        };
+        for class in Class::ALL {
+            let entries = std::fs::read_dir(pbc.join(class.name())).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            // One hidden file of PBC is no image.
+            names.retain(|name| !name.starts_with('.'));
+            names.sort();
+            for name in &names[..of_each] {
+                let image = std::fs::read(pbc.join(class.name()).join(name)).unwrap();
+                self.write(format!("data/raw/{dataset}/{class}/{name}"), image);
+            }
+        }
+    }
+
     /// The workspace that `wbc` uses here.
     pub fn workspace(&self) -> Workspace {
         Workspace::new(self.path("data"))
@@ -110,6 +130,30 @@ impl Workdir {
         table::write_rows(&path, &PREDICTIONS, &Provenance::default(), &rows).unwrap();
         wbc::evaluate::run(&ws, run).unwrap();
     }
+}
+
+/// A Python that can import `modules`, in a folder that lasts as long as the build's; says why there is none.
+pub fn python(name: &str, modules: &[&str], packages: &[&str]) -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let python = folder.join("bin/python");
+    let works = |python: &Path| {
+        let import = format!("import {}", modules.join(", "));
+        Command::new(python).args(["-c", &import]).output().is_ok_and(|o| o.status.success())
+    };
+    // What the machine has will do.
+    if works(Path::new("python3")) {
+        return Some("python3".into());
+    }
+    if !works(&python) {
+        let _ = std::fs::remove_dir_all(&folder);
+        let _ = Command::new("python3").args(["-m", "venv"]).arg(&folder).output();
+        let _ = Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages).output();
+    }
+    if works(&python) {
+        return Some(python);
+    }
+    eprintln!("skipped: no Python with {}, and none could be made", modules.join(", "));
+    None
 }
 
 /// A picture that is unlike every other of another `seed`, encoded by the extension of `name`.

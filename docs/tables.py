@@ -1,0 +1,39 @@
+# %% [markdown]
+# # What is in a workspace
+#
+# Every table of a workspace, how many rows it has, and what it was made from and how: that stands in the file's footer.
+#
+#     pip install pyarrow
+#     python docs/tables.py --workspace data
+
+# %%
+import argparse
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+parser = argparse.ArgumentParser(description="What is in a workspace")
+parser.add_argument("--workspace", type=Path, default="data", help="[default: data]")
+args, _ = parser.parse_known_args()  # a notebook has arguments of its own
+
+
+# %% The two keys of a footer; no row is read.
+def footer(path):
+    """The schema's name and version (schemas/NAME.toml describes the columns), and the provenance."""
+    metadata = pq.read_metadata(path).metadata
+    return metadata[b"wbc.schema"].decode(), json.loads(metadata[b"wbc.provenance"])
+
+
+# %%
+patterns = ["[!.]*/*.parquet", "[!.]*/tensors-*/*.parquet", "runs/*/*.parquet"]
+paths = [path for pattern in patterns for path in sorted(args.workspace.glob(pattern))]
+for path in paths:
+    schema, provenance = footer(path)
+    rows = pq.read_metadata(path).num_rows
+    made = f"{provenance['stage']}, seed {provenance['seed']}, from {', '.join(provenance['inputs'])}"
+    print(f"{path.relative_to(args.workspace).as_posix()}: {rows} rows, {schema}; {made}")
+
+# %% The settings that made the last of them.
+if paths:
+    print(json.dumps(footer(paths[-1])[1]["settings"], indent=2))
