@@ -50,7 +50,8 @@ apart = dealt.group_by("group_id").agg(pl.col("fold").n_unique()).filter(pl.col(
 print(f"groups in two folds: {len(apart)}")
 
 # %% Cells that are used and that a warning is about, with the fold that tests them.
-warned = issues.filter(pl.col("severity") == "warning").join(dealt, on="image_id").select("path", "check", "score", "fold")
+warned = issues.filter(pl.col("severity") == "warning").join(dealt, on="image_id")
+warned = warned.select("path", "check", "score", "fold")
 print(warned.sort("check", "path").collect())
 
 # %% Features of the cells by class, where `wbc features` has measured them.

@@ -1,5 +1,5 @@
-//! At home in other programs: every table in pandas, Polars, DuckDB and Hugging Face's datasets, the scripts of `docs/`,
-//! learning curves in TensorBoard, and JSON on stdout.
+//! At home in other programs: every table in pandas, Polars, DuckDB and Hugging Face's datasets, the scripts of
+//! `docs/`, learning curves in TensorBoard, and JSON on stdout.
 
 use crate::common::{Workdir, python};
 use std::collections::{BTreeMap, BTreeSet};
@@ -245,7 +245,7 @@ fn scalars(path: &Path) -> BTreeMap<(String, i64), f32> {
         for (data, crc) in [(&bytes[..8], &bytes[8..12]), (&bytes[12..][..length], &bytes[12 + length..][..4])] {
             // As TensorFlow's reader undoes the mask.
             let turned = u32::from_le_bytes(crc.try_into().unwrap()).wrapping_sub(0xa282_ead8);
-            assert_eq!(turned << 15 | turned >> 17, crc32c::crc32c(data));
+            assert_eq!(turned.rotate_left(15), crc32c::crc32c(data));
         }
         let event = <proto::Event as prost::Message>::decode(&bytes[12..][..length]).unwrap();
         assert_eq!(event.file_version, if first { "brain.Event:2" } else { "" });
@@ -305,8 +305,8 @@ fn learning_curves_go_to_tensorboard_and_to_csv() {
         assert_eq!(row.test_balanced_accuracy, tested.filter(|_| of.epoch == 2));
     }
 
-    // What is there already stays the same file, so that who follows it sees it grow; what is torn is made whole, and what is
-    // something else is replaced. Nothing is trained again.
+    // What is there already stays the same file, so that who follows it sees it grow; what is torn is made whole, and
+    // what is something else is replaced. Nothing is trained again.
     let (all, times) = (std::fs::read(&csv).unwrap(), std::fs::read(dir.join("timings.csv")).unwrap());
     let event_bytes = std::fs::read(events(1)).unwrap();
     let again = ["train", "--pipeline", "tiny.toml", "--run", "net", "--log", "csv,tensorboard", "--json"];

@@ -115,7 +115,7 @@ fn threads_and_interruptions_change_no_byte() {
             "--threads",
             threads,
             "--epochs",
-            "6",
+            "10",
             "--fold",
             "1",
             "--log",

@@ -3,7 +3,7 @@
 //!
 //! A run's folder, `runs/<run>/`: `run.json` (what identifies the run: its recipe and the inputs' hashes),
 //! `pipeline.toml` (every stage's resolved settings), a folder a fold with its
-//! checkpoint and predictions, `epochs.parquet` and `predictions.parquet` over the finished folds, `timings.csv`; and the
+//! checkpoint and predictions, `epochs.parquet` and `predictions.parquet` over the finished folds, `timings.csv`; and
 //! curves for other programs where they were asked for (`curves`).
 //! An epoch is the unit of work: a stopped run goes on after the last whole one, to the same bytes.
 //!

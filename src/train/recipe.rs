@@ -46,8 +46,8 @@ impl Recipe {
     }
 
     /// # Errors
-    /// [`Error::Setting`] of the first of `asked` that is asked for, where the model is a classical one, which has no such
-    /// thing. Say so before cells are measured, which takes minutes.
+    /// [`Error::Setting`] of the first of `asked` that is asked for, where the model is a classical one, which has no
+    /// such thing. Say so before cells are measured, which takes minutes.
     pub fn network_only(&self, asked: &[(&str, bool)]) -> Result<()> {
         match (self, asked.iter().find(|(_, asked)| *asked)) {
             (Self::Classical(settings), Some((key, _))) => Err(Error::Setting {
