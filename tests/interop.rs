@@ -379,7 +379,11 @@ fn every_commands_json_is_one_document() {
     json("predict net data/raw/d/basophil", 0);
     json("export net --to onnx", 0);
     json("run tiny.toml --dataset d", 0);
-    json("demo --images 10,10,10,10,10", 0);
+    json("demo --images 30", 0);
+    assert!(json("inspect --dataset d", 0).is_array());
+    json("synth --images 20 --name e --seed 9", 0);
+    json("ingest --dataset e", 1); // small classes
+    json("validate net --dataset e", 0);
     // An error leaves stdout empty.
     let failed = w.wbc(&["report", "--table", "3", "--run", "nobody", "--json"]).exits(2);
     assert_eq!(failed.stdout, "");

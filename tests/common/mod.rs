@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use wbc::class::Class;
 use wbc::rows::{IssueRow, ManifestRow, PredictionRow};
 use wbc::schema::{ISSUES, MANIFEST, PREDICTIONS};
@@ -134,6 +135,9 @@ impl Workdir {
 
 /// A Python that can import `modules`, in a folder that lasts as long as the build's; says why there is none.
 pub fn python(name: &str, modules: &[&str], packages: &[&str]) -> Option<PathBuf> {
+    // Tests of the same packages make one folder, one after the other.
+    static MADE: Mutex<()> = Mutex::new(());
+    let _made = MADE.lock().unwrap_or_else(|e| e.into_inner());
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let python = folder.join("bin/python");
     let works = |python: &Path| {
