@@ -14,6 +14,7 @@ use std::path::Path;
 pub mod dataset;
 mod findings;
 mod looks;
+mod maps;
 pub mod plots;
 pub(crate) mod png;
 pub mod run;
