@@ -49,6 +49,7 @@ pub mod train;
 // 4: results
 pub mod compare;
 pub mod evaluate;
+pub mod explain;
 pub mod export;
 pub mod page;
 pub mod predict;

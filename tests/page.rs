@@ -53,6 +53,16 @@ fn a_runs_page_has_all_of_it_and_needs_nothing_else() {
     // The same run again gives the same page.
     w.wbc(&["report", "--table", "3", "--html", "--dataset", "d", "--pipeline", "tiny.toml"]).ok();
     assert!(text == std::fs::read_to_string(&page).unwrap());
+    // Beside each mistake stands where its fold's model looked; where that is not here any more, why not.
+    let maps = |text: &str| text.matches("alt=\"Grad-CAM for").count();
+    let mistakes = text.matches(", fold ").count();
+    assert!(mistakes > 0 && maps(&text) == mistakes && text.contains("where, not why"), "{mistakes} mistakes");
+    std::fs::remove_file(w.path("data/runs/d-wnet-tiny/fold-00/checkpoint.safetensors")).unwrap();
+    w.wbc(&["report", "--html", "--run", "d-wnet-tiny"]).ok();
+    let without = std::fs::read_to_string(&page).unwrap();
+    let of_fold = without.matches(", fold 0<").count();
+    assert!(of_fold > 0 && maps(&without) == mistakes - of_fold, "{of_fold} of {mistakes}");
+    assert!(without.contains("No map of cells of fold 0: its model is not in the workspace."));
     // Without the pictures all the rest is there, and why they are not.
     std::fs::remove_dir_all(w.path("data/d/tensors-32")).unwrap();
     let said = w.wbc(&["report", "--html", "--run", "d-wnet-tiny"]).ok().stdout;

@@ -107,6 +107,8 @@ commands! {
     Predict = predict,
     /// Ask a run's networks about another data set: what is left of its figures there
     Validate = validate,
+    /// Show where in a cell a run's networks look
+    Explain = explain,
     /// Write trained networks for PyTorch or ONNX, with a model card
     Export = export,
     /// Run a whole pipeline file; skips what is up to date

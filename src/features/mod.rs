@@ -210,6 +210,8 @@ fn batch(raw: &Path, rows: &[ManifestRow], settings: &Settings, ctx: &Context) -
 /// The part of an image that a cell is measured in.
 pub struct Window {
     pub picture: Rgb,
+    /// Its left and top edge in the image, px.
+    origin: [f64; 2],
     /// Pixels of the image a pixel of the window along a side: 1, or more where the window was made smaller.
     scale: f64,
 }
@@ -219,15 +221,25 @@ impl Window {
     /// As [`prep::part`] and [`prep::square`].
     pub fn read(raw: &Path, row: &ManifestRow, settings: &Settings) -> Result<Self> {
         let cut = settings.window();
-        let (picture, _) = prep::part(raw, row, prep::square(row, &cut)?.0)?;
+        let (asked, _) = prep::square(row, &cut)?;
+        let (picture, seen) = prep::part(raw, row, asked)?;
+        let origin = [(asked.x - seen.x) as f64, (asked.y - seen.y) as f64];
         let longer = picture.width_px.max(picture.height_px);
         if longer <= LARGEST_WINDOW_PX {
-            return Ok(Self { picture, scale: 1.0 });
+            return Ok(Self { picture, origin, scale: 1.0 });
         }
         let square = Square { x: 0, y: 0, side: longer.into() };
         let pixels = prep::picture(&picture, square, &cut);
         let picture = Rgb { width_px: LARGEST_WINDOW_PX, height_px: LARGEST_WINDOW_PX, pixels };
-        Ok(Self { picture, scale: f64::from(longer) / f64::from(LARGEST_WINDOW_PX) })
+        Ok(Self { picture, origin, scale: f64::from(longer) / f64::from(LARGEST_WINDOW_PX) })
+    }
+
+    /// The window's pixel at a place of the image (px from its top left corner), by its number; `None` outside.
+    pub fn at(&self, x: f64, y: f64) -> Option<usize> {
+        let [x, y] = [(x - self.origin[0]) / self.scale, (y - self.origin[1]) / self.scale];
+        let (width, height) = (self.picture.width_px, self.picture.height_px);
+        let inside = x >= 0.0 && y >= 0.0 && x < width.into() && y < height.into();
+        inside.then(|| y as usize * width as usize + x as usize)
     }
 
     /// The features in the schema's order; all null where no nucleus is found.

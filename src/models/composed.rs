@@ -11,11 +11,33 @@ use dfdx::prelude::*;
 use std::collections::BTreeMap;
 
 type Logits<D, T> = std::result::Result<Tensor<(usize, usize), f32, D, T>, <D as HasErr>::Err>;
+type Maps<D, T> = std::result::Result<Tensor<Shape4, f32, D, T>, <D as HasErr>::Err>;
 
 /// An architecture in operations of [`crate::nn::composed`].
 pub trait Forward {
     /// Its name in errors.
     const NAME: &'static str;
+
+    /// The last convolutional maps `[n, h, w, c]` of pictures `[n, size, size, 3]`: behind their ReLU, before pooling.
+    fn maps<D: Device<f32>, T: Tape<f32, D>>(
+        &self,
+        weights: &Weights<D>,
+        x: Tensor<Shape4, f32, D, T>,
+        pass: &mut Pass,
+    ) -> Maps<D, T>;
+
+    /// The maps as [`Forward::head`] reads them.
+    fn pooled<D: Device<f32>, T: Tape<f32, D>>(&self, maps: Tensor<Shape4, f32, D, T>) -> Maps<D, T> {
+        Ok(maps)
+    }
+
+    /// Logits `[n, 5]` of pooled maps.
+    fn head<D: Device<f32>, T: Tape<f32, D>>(
+        &self,
+        weights: &Weights<D>,
+        pooled: Tensor<Shape4, f32, D, T>,
+        pass: &mut Pass,
+    ) -> Logits<D, T>;
 
     /// Logits `[n, 5]` of pictures `[n, size, size, 3]`.
     fn logits<D: Device<f32>, T: Tape<f32, D>>(
@@ -23,7 +45,10 @@ pub trait Forward {
         weights: &Weights<D>,
         x: Tensor<Shape4, f32, D, T>,
         pass: &mut Pass,
-    ) -> Logits<D, T>;
+    ) -> Logits<D, T> {
+        let maps = self.maps(weights, x, pass)?;
+        self.head(weights, self.pooled(maps)?, pass)
+    }
 }
 
 /// Which pass through a network it is.
@@ -59,6 +84,21 @@ pub struct Weights<D: Device<f32>> {
 }
 
 impl<D: Device<f32>> Weights<D> {
+    /// A model's arrays on `dev`.
+    pub fn new(dev: D, state: &[StateArray]) -> std::result::Result<Self, D::Err> {
+        let order = state.iter().map(|a| (a.name.clone(), a.shape.clone())).collect();
+        let mut weights = Self { dev, order, arrays: BTreeMap::new() };
+        for array in state {
+            weights.set(&array.name, bytemuck::pod_collect_to_vec(&(array.bytes)()))?;
+        }
+        Ok(weights)
+    }
+
+    /// Numbers on the same device.
+    pub fn tensor<S: Shape>(&self, values: Vec<f32>, shape: S) -> std::result::Result<Tensor<S, f32, D>, D::Err> {
+        self.dev.try_tensor_from_vec(values, shape)
+    }
+
     fn array(&self, name: &str) -> &Tensor<(usize,), f32, D> {
         self.arrays.get(name).unwrap_or_else(|| panic!("the network has no array {name}"))
     }
@@ -116,26 +156,21 @@ impl<D: Device<f32>, F: Forward> Composed<D, F> {
     /// # Errors
     /// [`Error::Compute`] where the device has no room for them.
     pub fn new(dev: D, spec: &Spec, cpu: &dyn Model, forward: F) -> Result<Self> {
-        let state = cpu.state(true);
-        let order: Vec<(String, Vec<usize>)> = state.iter().map(|a| (a.name.clone(), a.shape.clone())).collect();
+        let weights = Weights::new(dev, &cpu.state(true)).map_err(compute::<F, _>)?;
         let moment = format!("{}{{}}", kept(&spec.optimiser)[0]);
-        let has = |name: &str| order.iter().any(|(n, _)| *n == moment.replace("{}", name));
-        let parameters = order.iter().map(|(n, _)| n.clone()).filter(|n| has(n)).collect();
-        let mut weights = Weights { dev, order, arrays: BTreeMap::new() };
-        for array in &state {
-            weights.set(&array.name, bytemuck::pod_collect_to_vec(&(array.bytes)())).map_err(compute::<F, _>)?;
-        }
+        let has = |name: &str| weights.order.iter().any(|(n, _)| *n == moment.replace("{}", name));
+        let parameters = weights.order.iter().map(|(n, _)| n.clone()).filter(|n| has(n)).collect();
         Ok(Self { forward, size: spec.size_px, optimiser: spec.optimiser, weights, parameters })
     }
 
     fn pictures(&self, x: Vec<f32>, n: usize) -> std::result::Result<Tensor<Shape4, f32, D>, D::Err> {
-        self.weights.dev.try_tensor_from_vec(x, (n, self.size, self.size, 3))
+        self.weights.tensor(x, (n, self.size, self.size, 3))
     }
 
     /// Loss, logits, gradients, and what the pass changed besides.
     fn backward(&self, batch: Batch) -> std::result::Result<Told<D>, D::Err> {
         let n = batch.labels.len();
-        let targets = self.weights.dev.try_tensor_from_vec(one_hot(batch.labels), (n, Class::COUNT))?;
+        let targets = self.weights.tensor(one_hot(batch.labels), (n, Class::COUNT))?;
         let x = self.pictures(batch.x, n)?.retaped::<OwnedTape<f32, D>>();
         let mut pass = Pass::Train { keys: batch.keys, learned: Vec::new() };
         let logits = self.forward.logits(&self.weights, x, &mut pass)?;
@@ -274,7 +309,7 @@ pub fn on_cuda<F: Forward + 'static>(
     }
 }
 
-fn compute<F: Forward, E: std::fmt::Display>(e: E) -> Error {
+pub(super) fn compute<F: Forward, E: std::fmt::Display>(e: E) -> Error {
     Error::Compute { what: F::NAME.into(), message: e.to_string() }
 }
 

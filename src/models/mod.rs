@@ -8,6 +8,7 @@ use crate::nn::kernel::{Dropout, Vector};
 use crate::nn::optim::Optimiser;
 
 pub mod composed;
+pub mod grad_cam;
 pub mod onnx;
 pub mod pytorch;
 pub mod resnet50;
@@ -95,6 +96,8 @@ pub struct Entry {
     on_cpu: fn(&Spec) -> Result<Box<dyn Model>>,
     /// With dfdx's operations, on the CUDA device of a number.
     on_cuda: fn(&Spec, usize) -> Result<Box<dyn Model>>,
+    /// What makes its class maps.
+    pub grad_cam: fn(&dyn Model) -> Result<Box<dyn grad_cam::ClassMaps>>,
     /// The linear weight that reads a whole picture, and how many channels that has.
     pub flattened: Option<(&'static str, usize)>,
     /// Its layers as an ONNX graph, from the normalised picture of that name to the logits' name.

@@ -10,6 +10,7 @@
 //! from it; its backward pass moves the weights as soon as it has their gradient, so that gradients take no memory.
 
 use super::composed::{Forward, Pass, Weights, on_cuda};
+use super::grad_cam::GradCam;
 use super::onnx::Graph;
 use super::{Batch, Entry, Inferred, Model, Spec, StateArray, Step, one_hot, softmax, step_of};
 use crate::class::Class;
@@ -34,6 +35,7 @@ pub const ENTRY: Entry = Entry {
     size_px: 224,
     on_cpu: |spec| Ok(Box::new(ResNet50::new(spec)?)),
     on_cuda: |spec, ordinal| on_cuda(ordinal, spec, &ResNet50::new(spec)?, Layers),
+    grad_cam: |model| GradCam::of(model, Layers),
     flattened: None,
     onnx: |graph, x| {
         let layer = |graph: &mut Graph, x: &str, conv: &str, norm: &str, stride: usize| {
@@ -519,12 +521,12 @@ pub struct Layers;
 impl Forward for Layers {
     const NAME: &'static str = "ResNet50";
 
-    fn logits<D: Device<f32>, T: Tape<f32, D>>(
+    fn maps<D: Device<f32>, T: Tape<f32, D>>(
         &self,
         weights: &Weights<D>,
         x: Tensor<Shape4, f32, D, T>,
         pass: &mut Pass,
-    ) -> std::result::Result<Tensor<(usize, usize), f32, D, T>, D::Err> {
+    ) -> std::result::Result<Tensor<Shape4, f32, D, T>, D::Err> {
         let stem = composed_layer(weights, "conv1", "bn1", 2, x, pass)?.try_relu()?;
         let mut x = composed::max_pool(stem)?;
         for (name, number, stride) in block_names() {
@@ -542,7 +544,16 @@ impl Forward for Layers {
             };
             x = y.try_add(shortcut)?.try_relu()?;
         }
-        let x = composed::mean_pool(x)?;
+        Ok(x) // [n, 7, 7, 2048]
+    }
+
+    fn head<D: Device<f32>, T: Tape<f32, D>>(
+        &self,
+        weights: &Weights<D>,
+        pooled: Tensor<Shape4, f32, D, T>,
+        pass: &mut Pass,
+    ) -> std::result::Result<Tensor<(usize, usize), f32, D, T>, D::Err> {
+        let x = composed::mean_pool(pooled)?;
         pass.keep(&x);
         composed::linear(x, weights.matrix("fc.weight")?, weights.get("fc.bias"))
     }

@@ -5,6 +5,7 @@
 //! TensorFlow's), zero biases. Activations are `[n, h, w, c]`, filters `[3, 3, c_in, c_out]`, as in TensorFlow.
 
 use super::composed::{Forward, Pass, Weights, on_cuda};
+use super::grad_cam::GradCam;
 use super::{Batch, Entry, Inferred, Model, Spec, StateArray, Step, one_hot, softmax, step_of};
 use crate::class::Class;
 use crate::error::{Error, Result};
@@ -26,6 +27,7 @@ pub const ENTRY: Entry = Entry {
     size_px: 128,
     on_cpu: |spec| Ok(Box::new(WNet::new(spec)?)),
     on_cuda: |spec, ordinal| on_cuda(ordinal, spec, &WNet::new(spec)?, Layers::new(spec)),
+    grad_cam: |model| GradCam::of(model, Layers { dropout: Dropout { p: 0.0 } }),
     flattened: Some(("fc1.weight", FILTERS[2])),
     onnx: |graph, x| {
         let mut x = x.to_string();
@@ -299,29 +301,59 @@ impl Layers {
     pub fn new(spec: &Spec) -> Self {
         Self { dropout: spec.dropout }
     }
+
+    /// Keys of a training pass's dropout, a layer.
+    fn keys(&self, pass: &Pass) -> Option<[Vec<u64>; 4]> {
+        match pass {
+            Pass::Train { keys, .. } if self.dropout.p > 0.0 => Some(layer_keys(keys)),
+            _ => None,
+        }
+    }
+
+    fn drop<'a>(&self, keys: &'a Option<[Vec<u64>; 4]>, layer: usize) -> Option<Drop<'a>> {
+        keys.as_ref().map(|keys| Drop { dropout: self.dropout, keys: &keys[layer] })
+    }
 }
 
 impl Forward for Layers {
     const NAME: &'static str = "W-Net";
 
-    fn logits<D: Device<f32>, T: Tape<f32, D>>(
+    fn maps<D: Device<f32>, T: Tape<f32, D>>(
         &self,
         weights: &Weights<D>,
         mut x: Tensor<Shape4, f32, D, T>,
         pass: &mut Pass,
-    ) -> std::result::Result<Tensor<(usize, usize), f32, D, T>, D::Err> {
-        let keys = match pass {
-            Pass::Train { keys, .. } if self.dropout.p > 0.0 => Some(layer_keys(keys)),
-            _ => None,
-        };
-        let drop = |layer: usize| keys.as_ref().map(|keys| Drop { dropout: self.dropout, keys: &keys[layer] });
-        for i in 0..FILTERS.len() {
-            let [weight, bias] = ["weight", "bias"].map(|what| weights.get(&format!("conv{}.{what}", i + 1)));
-            x = composed::conv_block(x, weight, bias, drop(i))?;
+    ) -> std::result::Result<Tensor<Shape4, f32, D, T>, D::Err> {
+        let keys = self.keys(pass);
+        let parameters = |i: usize| ["weight", "bias"].map(|what| weights.get(&format!("conv{}.{what}", i + 1)));
+        let last = FILTERS.len() - 1;
+        for i in 0..last {
+            let [weight, bias] = parameters(i);
+            x = composed::conv_block(x, weight, bias, self.drop(&keys, i))?;
         }
+        let [weight, bias] = parameters(last);
+        composed::conv_relu(x, weight, bias) // [n, 32, 32, 64]
+    }
+
+    fn pooled<D: Device<f32>, T: Tape<f32, D>>(
+        &self,
+        maps: Tensor<Shape4, f32, D, T>,
+    ) -> std::result::Result<Tensor<Shape4, f32, D, T>, D::Err> {
+        composed::halve(maps) // [n, 16, 16, 64]
+    }
+
+    fn head<D: Device<f32>, T: Tape<f32, D>>(
+        &self,
+        weights: &Weights<D>,
+        pooled: Tensor<Shape4, f32, D, T>,
+        pass: &mut Pass,
+    ) -> std::result::Result<Tensor<(usize, usize), f32, D, T>, D::Err> {
+        let keys = self.keys(pass);
+        let x = composed::dropout(pooled, self.drop(&keys, 2))?;
         let (n, h, w, c) = *x.shape();
         let x = x.try_reshape_like(&(n, h * w * c))?; // [n, 16384]
-        let x = composed::linear_block(x, weights.matrix("fc1.weight")?, weights.get("fc1.bias"), drop(3))?;
+        let drop = self.drop(&keys, 3);
+        let x = composed::linear_block(x, weights.matrix("fc1.weight")?, weights.get("fc1.bias"), drop)?;
         pass.keep(&x);
         composed::linear(x, weights.matrix("fc2.weight")?, weights.get("fc2.bias")) // [n, 5]
     }

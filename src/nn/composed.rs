@@ -12,27 +12,44 @@ pub fn conv_block<D: Device<f32>, T: Tape<f32, D>>(
     x: Tensor<Shape4, f32, D, T>,
     weight: Tensor<(usize,), f32, D, T>,
     bias: Tensor<(usize,), f32, D, T>,
-    dropout: Option<Drop>,
+    drop: Option<Drop>,
 ) -> Result<Tensor<Shape4, f32, D, T>, D::Err> {
-    let dev = x.device().clone();
+    dropout(halve(conv_relu(x, weight, bias)?)?, drop)
+}
+
+/// `relu(conv_3x3(x) + bias)`, zero-padded, stride 1.
+pub fn conv_relu<D: Device<f32>, T: Tape<f32, D>>(
+    x: Tensor<Shape4, f32, D, T>,
+    weight: Tensor<(usize,), f32, D, T>,
+    bias: Tensor<(usize,), f32, D, T>,
+) -> Result<Tensor<Shape4, f32, D, T>, D::Err> {
     let (n, h, w, _) = *x.shape();
     let c_out = bias.shape().0;
     let z = convolution(x, weight, 3, 1, c_out)?;
     let bias: Tensor<Shape4, f32, D, T> = bias.try_broadcast_like::<_, Axes3<0, 1, 2>>(&(n, h, w, c_out))?;
-    let z = z.try_add(bias)?.try_relu()?;
-    // 2x2 windows; an odd last row or column stands in none.
+    z.try_add(bias)?.try_relu()
+}
+
+/// The largest of 2x2 windows; an odd last row or column stands in none.
+pub fn halve<D: Device<f32>, T: Tape<f32, D>>(
+    z: Tensor<Shape4, f32, D, T>,
+) -> Result<Tensor<Shape4, f32, D, T>, D::Err> {
+    let (n, h, w, c) = *z.shape();
     let (oh, ow) = (h / 2, w / 2);
-    let z = z.try_slice((0..n, 0..2 * oh, 0..2 * ow, 0..c_out))?;
-    let z: Tensor<(usize, usize, usize, usize, usize, usize), f32, D, T> =
-        z.try_reshape_like(&(n, oh, 2, ow, 2, c_out))?;
-    let y: Tensor<Shape4, f32, D, T> = z.try_max::<Shape4, Axes2<2, 4>>()?;
-    match dropout {
-        Some(d) => {
-            let mask = dev.try_tensor_from_vec(mask(d, oh * ow * c_out), (n, oh, ow, c_out))?;
-            y.try_mul(mask.retaped::<T>())
-        }
-        None => Ok(y),
-    }
+    let z = z.try_slice((0..n, 0..2 * oh, 0..2 * ow, 0..c))?;
+    let z: Tensor<(usize, usize, usize, usize, usize, usize), f32, D, T> = z.try_reshape_like(&(n, oh, 2, ow, 2, c))?;
+    z.try_max::<Shape4, Axes2<2, 4>>()
+}
+
+/// Dropout of a batch, where there is one; the first of `S`'s axes counts the images.
+pub fn dropout<S: Shape, D: Device<f32>, T: Tape<f32, D>>(
+    x: Tensor<S, f32, D, T>,
+    drop: Option<Drop>,
+) -> Result<Tensor<S, f32, D, T>, D::Err> {
+    let Some(drop) = drop else { return Ok(x) };
+    let (dev, shape) = (x.device().clone(), *x.shape());
+    let mask = mask(drop, shape.num_elements() / drop.keys.len());
+    x.try_mul(dev.try_tensor_from_vec(mask, shape)?.retaped::<T>())
 }
 
 /// See [`super::fused::linear_block`]; `weight` is `[inputs, outputs]`.
@@ -40,15 +57,9 @@ pub fn linear_block<D: Device<f32>, T: Tape<f32, D>>(
     x: Tensor<Flat, f32, D, T>,
     weight: Tensor<Flat, f32, D, T>,
     bias: Tensor<(usize,), f32, D, T>,
-    dropout: Option<Drop>,
+    drop: Option<Drop>,
 ) -> Result<Tensor<Flat, f32, D, T>, D::Err> {
-    let dev = x.device().clone();
-    let shape = (x.shape().0, bias.shape().0);
-    let y = linear(x, weight, bias)?.try_relu()?;
-    match dropout {
-        Some(d) => y.try_mul(dev.try_tensor_from_vec(mask(d, shape.1), shape)?.retaped::<T>()),
-        None => Ok(y),
-    }
+    dropout(linear(x, weight, bias)?.try_relu()?, drop)
 }
 
 /// `x W + bias`.

@@ -14,8 +14,9 @@ use std::path::Path;
 pub mod dataset;
 mod findings;
 mod looks;
+mod maps;
 pub mod plots;
-mod png;
+pub(crate) mod png;
 pub mod run;
 
 const TEMPLATES: [(&str, &str); 4] = [
@@ -70,7 +71,7 @@ fn figures(figures: impl IntoIterator<Item = plots::Figure>) -> Vec<Value> {
 }
 
 /// Up to `most` of `items`, evenly drawn.
-fn evenly<T: Copy>(items: &[T], most: usize) -> Vec<T> {
+pub(crate) fn evenly<T: Copy>(items: &[T], most: usize) -> Vec<T> {
     let shown = items.len().min(most);
     (0..shown).map(|i| items[i * items.len() / shown]).collect()
 }

@@ -1,6 +1,7 @@
 //! SVG to PNG by resvg, with a font of ours: the same bytes whatever fonts a machine has.
 
 use crate::error::{Error, Result};
+use image::RgbImage;
 use resvg::{tiny_skia, usvg};
 use std::sync::{Arc, LazyLock};
 
@@ -17,24 +18,39 @@ static FONTS: LazyLock<Arc<usvg::fontdb::Database>> = LazyLock::new(|| {
     Arc::new(fonts)
 });
 
-/// A PNG of an SVG that draws its own ground.
+/// An SVG that draws its own ground, `scale` pixels a px.
 ///
 /// # Errors
 /// [`Error::Compute`] where it is no SVG.
-pub fn of(svg: &str) -> Result<Vec<u8>> {
+pub fn draw(svg: &str, scale: f32) -> Result<RgbImage> {
     let failed = |message: String| Error::Compute { what: "figure as PNG".into(), message };
     let options = usvg::Options { fontdb: FONTS.clone(), style_sheet: Some(STYLE.into()), ..usvg::Options::default() };
     let tree = usvg::Tree::from_str(svg, &options).map_err(|e| failed(e.to_string()))?;
-    let size = tree.size().to_int_size().scale_by(SCALE).ok_or_else(|| failed("it has no size".into()))?;
+    let size = tree.size().to_int_size().scale_by(scale).ok_or_else(|| failed("it has no size".into()))?;
     let mut drawn =
         tiny_skia::Pixmap::new(size.width(), size.height()).ok_or_else(|| failed("it is too large".into()))?;
-    resvg::render(&tree, tiny_skia::Transform::from_scale(SCALE, SCALE), &mut drawn.as_mut());
+    resvg::render(&tree, tiny_skia::Transform::from_scale(scale, scale), &mut drawn.as_mut());
     // The ground covers everything: no pixel is seen through.
-    let pixels: Vec<u8> = drawn.pixels().iter().flat_map(|p| [p.red(), p.green(), p.blue()]).collect();
+    let pixels = drawn.pixels().iter().flat_map(|p| [p.red(), p.green(), p.blue()]).collect();
+    Ok(RgbImage::from_raw(size.width(), size.height(), pixels).expect("three bytes a pixel"))
+}
+
+/// A picture as PNG.
+///
+/// # Errors
+/// [`Error::Compute`] where it cannot be encoded.
+pub fn encode(picture: &RgbImage) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
-    let kind = image::ExtendedColorType::Rgb8;
-    image::ImageEncoder::write_image(encoder, &pixels, size.width(), size.height(), kind)
-        .map_err(|e| failed(e.to_string()))?;
+    let failed = |e: image::ImageError| Error::Compute { what: "PNG".into(), message: e.to_string() };
+    picture.write_with_encoder(encoder).map_err(failed)?;
     Ok(bytes)
+}
+
+/// The same of an SVG, at [`SCALE`].
+///
+/// # Errors
+/// As [`draw`].
+pub fn of(svg: &str) -> Result<Vec<u8>> {
+    encode(&draw(svg, SCALE)?)
 }

@@ -1,12 +1,14 @@
 //! A page a run: tables, figures, the cells that were taken for others, the data's card and what cannot be claimed.
 
+use super::maps::Maps;
 use super::plots::{self, Figure};
-use super::{card, evenly, figures, picture, png, sheet};
+use super::{card, figures, picture, png, sheet};
 use crate::atomic;
 use crate::batch::Pictures;
 use crate::class::Class;
 use crate::error::Result;
 use crate::evaluate::curves;
+use crate::explain::gallery;
 use crate::predict::external::{self, Validation};
 use crate::report::Sheet;
 use crate::report::{notes, runs::Run, thousands};
@@ -17,11 +19,6 @@ use crate::train::{self, Recipe, Record, title};
 use crate::workspace::Workspace;
 use minijinja::{Value, context};
 use std::path::{Path, PathBuf};
-
-/// Cells of the gallery of mistakes.
-const MISTAKES: usize = 24;
-/// Cells shown of each class.
-const EXAMPLES: usize = 8;
 
 /// A run with all that is shown of it.
 struct Shown {
@@ -99,9 +96,11 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
     }
     let pictures = train::prep_settings(ws, &run.name).and_then(|s| Pictures::load(ws, &record.dataset, &s)).ok();
     let gallery = Gallery { pictures: pictures.as_ref().filter(|p| record.inputs.get("tensors") == Some(&p.hash)) };
-    let mistakes = gallery.mistakes(&shown.predictions);
+    let wrong = gallery::mistakes(&shown.predictions);
+    let maps = Maps::new(ws, &run.name, record, gallery.pictures, &wrong)?;
+    let mistakes: Vec<Value> = wrong.into_iter().filter_map(|r| gallery.cell(r, maps.of.get(&r.image_id))).collect();
     let examples = gallery.examples(&shown.predictions);
-    let any_wrong = shown.predictions.iter().any(|r| called(r) != r.truth);
+    let any_wrong = shown.predictions.iter().any(|r| r.predicted() != r.truth);
     let no_mistakes = match any_wrong {
         false => "Every test image was classified right.".to_string(),
         true => {
@@ -123,6 +122,8 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
         claims => notes,
         mistakes => mistakes,
         no_mistakes => no_mistakes,
+        maps => !maps.of.is_empty(),
+        maps_note => maps.note,
         examples => examples,
         data => data(ws, record)?,
         settings => settings(ws, run),
@@ -235,24 +236,20 @@ fn by_fold(run: &Run) -> Sheet {
     }
 }
 
-fn called(row: &PredictionRow) -> Class {
-    let p = row.probabilities();
-    Class::ALL[(1..Class::COUNT).fold(0, |best, i| if p[i] > p[best] { i } else { best })]
-}
-
 /// The cells of a page.
 struct Gallery<'a> {
     pictures: Option<&'a Pictures>,
 }
 
 impl Gallery<'_> {
-    fn cell(&self, row: &PredictionRow) -> Option<Value> {
+    fn cell(&self, row: &PredictionRow, map: Option<&image::RgbImage>) -> Option<Value> {
         let pictures = self.pictures?;
         let pixels = pictures.picture(pictures.row(&row.image_id)?);
         let side = pictures.size_px as u32;
-        let called = called(row);
+        let called = row.predicted();
         Some(context! {
             picture => picture(pixels, side, side),
+            map => map.map(|map| picture(map, side, side)),
             truth => row.truth.title(),
             called => called.title(),
             percent => format!("{:.1}", 100.0 * row.probabilities()[called.index()]),
@@ -261,17 +258,10 @@ impl Gallery<'_> {
         })
     }
 
-    fn mistakes(&self, rows: &[PredictionRow]) -> Vec<Value> {
-        let sure = |row: &PredictionRow| row.probabilities()[called(row).index()];
-        let mut wrong: Vec<&PredictionRow> = rows.iter().filter(|r| called(r) != r.truth).collect();
-        wrong.sort_by(|a, b| sure(b).total_cmp(&sure(a)));
-        wrong.into_iter().take(MISTAKES).filter_map(|r| self.cell(r)).collect()
-    }
-
     fn examples(&self, rows: &[PredictionRow]) -> Vec<Value> {
         let of_class = |class: Class| {
-            let rows: Vec<&PredictionRow> = rows.iter().filter(|r| r.truth == class).collect();
-            let cells: Vec<Value> = evenly(&rows, EXAMPLES).into_iter().filter_map(|r| self.cell(r)).collect();
+            let shown = gallery::examples(rows, class).into_iter();
+            let cells: Vec<Value> = shown.filter_map(|row| self.cell(row, None)).collect();
             (!cells.is_empty()).then_some(context! { name => class.title(), cells => cells })
         };
         Class::ALL.into_iter().filter_map(of_class).collect()

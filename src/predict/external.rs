@@ -113,7 +113,8 @@ pub fn run(
             let read = |row: &ManifestRow| {
                 ctx.check_stop()?;
                 let picture = prep::one(&raw, row, &settings)?;
-                Ok(Found { path: row.path.clone().into(), cell: 0, cell_box: None, picture })
+                let (row, cut) = (row.clone(), settings.clone());
+                Ok(Found { path: row.path.clone().into(), cell: 0, cell_box: None, picture, row, cut })
             };
             let found: Vec<Found> = rows.par_iter().map(read).collect::<Result<_>>()?;
             for (row, told) in rows.iter().zip(panel.classify(&found)?) {

@@ -172,11 +172,63 @@ fn listed(path: &Path, csv: bool) -> Result<Vec<String>> {
 }
 
 /// A cell's picture, and where it was.
-struct Found {
-    path: PathBuf,
-    cell: u32,
-    cell_box: Option<[u32; 4]>,
-    picture: Vec<u8>,
+pub(crate) struct Found {
+    pub path: PathBuf,
+    /// Its number in its image.
+    pub cell: u32,
+    pub cell_box: Option<[u32; 4]>,
+    pub picture: Vec<u8>,
+    /// Its image as a manifest would name it, and how the picture was cut.
+    pub row: ManifestRow,
+    pub cut: prep::Settings,
+}
+
+/// What was read of new images so far.
+#[derive(Default)]
+pub(crate) struct Reading {
+    pub images: u64,
+    /// Frames in which no cell was found.
+    pub empty: Vec<PathBuf>,
+    /// Files that could not be read, and why.
+    pub unreadable: Vec<String>,
+}
+
+impl Reading {
+    /// The cells of `images`, in order; what is wrong with a file is said and kept.
+    pub fn cells(&mut self, images: &[PathBuf], shows: Shows, settings: &prep::Settings, ctx: &Context) -> Vec<Found> {
+        let found: Vec<Result<Vec<Found>>> = images.par_iter().map(|path| cells_of(path, shows, settings)).collect();
+        let mut cells = Vec::new();
+        for (path, found) in images.iter().zip(found) {
+            match found {
+                Ok(found) => {
+                    self.images += 1;
+                    if found.is_empty() {
+                        self.empty.push(path.clone());
+                    }
+                    cells.extend(found);
+                }
+                Err(error) => {
+                    ctx.progress.log(&error.to_string());
+                    self.unreadable.push(error.to_string());
+                }
+            }
+        }
+        cells
+    }
+
+    /// # Errors
+    /// [`Error::Data`] where no image could be read.
+    pub fn check(&self) -> Result<()> {
+        if self.images > 0 {
+            return Ok(());
+        }
+        Err(Error::Data {
+            dataset: "new images".into(),
+            expected: "an image that can be read".into(),
+            got: self.unreadable.first().cloned().unwrap_or("none".into()),
+            hint: "Give images, folders, or lists (.txt, .csv with a column path)".into(),
+        })
+    }
 }
 
 /// Predicts every cell of `images` with the models of `run` (or that of `fold` alone), and writes the rows to `output`.
@@ -197,54 +249,30 @@ pub fn run(
     let settings = train::prep_settings(ws, run)?;
     let panel = Panel::open(ws, run, fold, device, ctx)?;
     let mut rows: Vec<CellRow> = Vec::new();
-    let (mut unreadable, mut empty, mut read) = (Vec::new(), Vec::new(), 0);
+    let mut reading = Reading::default();
     ctx.progress.begin("predict", Some(images.len() as u64), "images");
     for chunk in images.chunks(BATCH) {
         ctx.check_stop()?;
-        let found: Vec<Result<Vec<Found>>> = chunk.par_iter().map(|path| cells_of(path, shows, &settings)).collect();
-        let mut cells = Vec::new();
-        for (path, found) in chunk.iter().zip(found) {
-            match found {
-                Ok(found) => {
-                    read += 1;
-                    if found.is_empty() {
-                        empty.push(path.clone());
-                    }
-                    cells.extend(found);
-                }
-                Err(error) => {
-                    ctx.progress.log(&error.to_string());
-                    unreadable.push(error.to_string());
-                }
-            }
-        }
-        for cells in cells.chunks(BATCH) {
+        for cells in reading.cells(chunk, shows, &settings, ctx).chunks(BATCH) {
             rows.extend(panel.classify(cells)?.into_iter().map(|told| told.row));
         }
         ctx.progress.advance(chunk.len() as u64);
     }
     ctx.progress.end();
-    if read == 0 {
-        return Err(Error::Data {
-            dataset: "new images".into(),
-            expected: "an image that can be read".into(),
-            got: unreadable.first().cloned().unwrap_or("none".into()),
-            hint: "Give images, folders, or lists (.txt, .csv with a column path)".into(),
-        });
-    }
+    reading.check()?;
     write(output, format, run, &panel, &rows)?;
     let mut doubtful: BTreeMap<String, u64> = BTreeMap::new();
     rows.iter().filter_map(|r| r.doubt.clone()).for_each(|why| *doubtful.entry(why).or_default() += 1);
     Ok(Summary {
         run: run.into(),
         models: panel.models.len(),
-        images: read,
+        images: reading.images,
         cells: rows.len() as u64,
         doubtful,
         temperature: panel.temperature,
         distances: panel.references.is_some(),
-        empty,
-        unreadable,
+        empty: reading.empty,
+        unreadable: reading.unreadable,
         differentials: differential::of(&rows),
         file: output.into(),
     })
@@ -285,7 +313,13 @@ fn references(ws: &Workspace, run: &str, models: &[Trained], ctx: &Context) -> R
 fn cells_of(path: &Path, shows: Shows, settings: &prep::Settings) -> Result<Vec<Found>> {
     let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
     let image = decode::rgb(&bytes, path)?;
-    let whole = ManifestRow { width_px: image.width_px, height_px: image.height_px, ..Default::default() };
+    let whole = ManifestRow {
+        path: path.display().to_string(),
+        width_px: image.width_px,
+        height_px: image.height_px,
+        content_hash: blake3::hash(&bytes).to_hex().to_string(),
+        ..Default::default()
+    };
     let frame = match shows {
         Shows::Frame => true,
         Shows::Cell => false,
@@ -294,16 +328,15 @@ fn cells_of(path: &Path, shows: Shows, settings: &prep::Settings) -> Result<Vec<
     let one = |cell: usize, cell_box: Option<[u32; 4]>| -> Result<Found> {
         let [x, y, w, h] = cell_box.map_or([None; 4], |b| b.map(Some));
         let row = ManifestRow { box_x_px: x, box_y_px: y, box_width_px: w, box_height_px: h, ..whole.clone() };
-        let settings = match cell_box {
+        let cut = match cell_box {
             // A frame's cells are cut by their boxes, a cell's picture from its middle, whatever the training data were.
             _ if settings.cut == prep::Cut::Cell => settings.clone(),
             Some(_) => prep::Settings { cut: prep::Cut::Box, ..settings.clone() },
             None if settings.cut == prep::Cut::Box => prep::Settings { cut: prep::Cut::Whole, ..settings.clone() },
             None => settings.clone(),
         };
-        let (square, _) = prep::square(&row, &settings)?;
-        let picture = prep::picture(&image, square, &settings);
-        Ok(Found { path: path.into(), cell: cell as u32, cell_box, picture })
+        let picture = prep::picture(&image, prep::square(&row, &cut)?.0, &cut);
+        Ok(Found { path: path.into(), cell: cell as u32, cell_box, picture, row, cut })
     };
     if !frame {
         return Ok(vec![one(0, None)?]);
@@ -314,23 +347,30 @@ fn cells_of(path: &Path, shows: Shows, settings: &prep::Settings) -> Result<Vec<
 }
 
 /// A run's models, asked together.
-struct Panel {
-    models: Vec<Trained>,
+pub(crate) struct Panel {
+    pub models: Vec<Trained>,
     /// See [`calibration`].
     temperature: f64,
     references: Option<Vec<Reference>>,
 }
 
 /// What a panel says of a cell, and what each of its models says alone.
-struct Told {
-    row: CellRow,
+pub(crate) struct Told {
+    pub row: CellRow,
     by_model: Vec<[f32; Class::COUNT]>,
 }
 
 impl Panel {
     /// Of all folds that are finished, or of one model alone. What saw no image of a fold can be tested on it; a model of
     /// all images is asked where it is the only one.
-    fn open(ws: &Workspace, run: &str, fold: Option<u32>, device: Device, ctx: &Context) -> Result<Self> {
+    pub fn open(ws: &Workspace, run: &str, fold: Option<u32>, device: Device, ctx: &Context) -> Result<Self> {
+        let mut panel = Self::without_distances(ws, run, fold, device)?;
+        panel.references = references(ws, run, &panel.models, ctx)?;
+        Ok(panel)
+    }
+
+    /// The same, which says of no cell how far it is from those of the training.
+    pub fn without_distances(ws: &Workspace, run: &str, fold: Option<u32>, device: Device) -> Result<Self> {
         let finished = match fold {
             Some(fold) => vec![fold],
             None => train::finished(ws, run)?,
@@ -343,8 +383,7 @@ impl Panel {
         let models: Vec<Trained> =
             wanted.iter().map(|fold| train::open(ws, run, *fold, device)).collect::<Result<_>>()?;
         let temperature = calibration::temperature(&own_predictions(ws, run)?);
-        let references = references(ws, run, &models, ctx)?;
-        Ok(Self { models, temperature, references })
+        Ok(Self { models, temperature, references: None })
     }
 
     /// The folds whose models they are.
@@ -362,7 +401,7 @@ impl Panel {
         }
     }
 
-    fn classify(&self, cells: &[Found]) -> Result<Vec<Told>> {
+    pub fn classify(&self, cells: &[Found]) -> Result<Vec<Told>> {
         let size_px = self.models[0].meta.size_px;
         let pictures = Pictures::of(size_px, cells.iter().flat_map(|c| c.picture.iter().copied()).collect());
         let rows: Vec<usize> = (0..cells.len()).collect();

@@ -208,6 +208,22 @@ pub fn square(row: &ManifestRow, settings: &Settings) -> Result<(Square, Cut)> {
     }
 }
 
+/// The square of a row's image that its picture shows, wherever the cell had to be looked for.
+///
+/// # Errors
+/// As [`part`] and [`square`].
+pub fn shown(raw: &Path, row: &ManifestRow, settings: &Settings) -> Result<Square> {
+    let (around, cut) = square(row, settings)?;
+    if cut != Cut::Cell {
+        return Ok(around);
+    }
+    let (image, seen) = part(raw, row, around)?;
+    let side = around.side as u32;
+    let window = Rgb { width_px: side, height_px: side, pixels: cut_out(&image, seen).into_owned() };
+    let (_, inner) = close::of(window, settings);
+    Ok(Square { x: around.x + inner.x, y: around.y + inner.y, ..inner })
+}
+
 /// Cuts `square` out and resizes it to `size_px`: `[size, size, 3]`, u8. `image` is the picture or a part of it that
 /// `square` counts from; where the square reaches over its edge, the edge's pixels are repeated. Every picture that a
 /// model sees, while training or later, is made here.

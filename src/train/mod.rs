@@ -14,6 +14,7 @@ use crate::batch::{Augment, Normalisation, Normalise, Pictures, View};
 use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::models::grad_cam::ClassMap;
 use crate::models::{self, Batch, Inferred, Model};
 use crate::nn::device::Device;
 use crate::nn::kernel::{Dropout, Vector};
@@ -194,6 +195,17 @@ impl Trained {
     /// The same of the pictures as they are alone.
     pub fn infer_once(&self, pictures: &Pictures, rows: &[usize]) -> Result<Inferred> {
         self.views(1, pictures, rows)
+    }
+
+    /// Where the model sees each picture's class: Grad-CAM of the pictures at `rows` as they are.
+    ///
+    /// # Errors
+    /// [`Error::Compute`] where there is no room.
+    pub fn class_maps(&self, pictures: &Pictures, rows: &[usize], classes: &[Class]) -> Result<Vec<ClassMap>> {
+        let mut x = vec![0.0; rows.len() * pictures.size_px * pictures.size_px * 3];
+        pictures.fill(rows, |_| View::default(), &self.meta.normalise, &mut x);
+        let model = self.model.as_deref().expect("a model");
+        (models::find(&self.record.model)?.grad_cam)(model)?.class_maps(&x, classes)
     }
 
     fn views(&self, views: usize, pictures: &Pictures, rows: &[usize]) -> Result<Inferred> {

@@ -1,0 +1,129 @@
+//! `wbc explain`: where a run's networks look.
+
+use crate::common::Workdir;
+use serde_json::Value;
+use wbc::class::Class;
+
+const TINY: &str = r#"
+name = "tiny"
+[split]
+folds = 2
+[preprocess]
+size_px = 32
+[train]
+epochs = 6
+batch = 16
+learning_rate = 2e-3
+"#;
+
+fn trained() -> Workdir {
+    let w = Workdir::new("explain");
+    w.write("tiny.toml", TINY);
+    w.wbc(&["synth", "--images", "150", "--name", "d"]).ok();
+    w.wbc(&["synth", "--layout", "lisc", "--images", "5", "--name", "frames", "--seed", "6"]).ok();
+    w.wbc(&["ingest", "--dataset", "d"]);
+    w.wbc(&["split", "--stratified", "--dataset", "d", "--pipeline", "tiny.toml"]).ok();
+    w.wbc(&["train", "--dataset", "d", "--pipeline", "tiny.toml", "--run", "r"]).ok();
+    w
+}
+
+fn cells(summary: &Value) -> &[Value] {
+    summary["cells"].as_array().unwrap()
+}
+
+fn file(w: &Workdir, row: &Value) -> Vec<u8> {
+    std::fs::read(w.path(row["file"].as_str().unwrap())).unwrap()
+}
+
+/// What was explained, once every cell has its picture and numbers that can be.
+fn explained(w: &Workdir, args: &[&str]) -> Value {
+    let text = w.wbc(&[&["explain", "--json"], args].concat()).ok().stdout;
+    let summary: Value = serde_json::from_str(&text).unwrap();
+    for row in cells(&summary) {
+        let sheet = image::load_from_memory(&file(w, row)).unwrap();
+        assert_eq!((sheet.width(), sheet.height()), (1248, 580));
+        for map in [&row["grad_cam"], &row["occlusion"]] {
+            let counts = !map["x_px"].is_null();
+            assert!(map["x_px"].as_u64().is_none_or(|x| x < 32) && map["y_px"].is_null() != counts, "{row}");
+            assert!(map["within_cell"].as_f64().is_none_or(|s| counts && (0.0..=1.0).contains(&s)), "{row}");
+        }
+    }
+    summary
+}
+
+#[test]
+fn new_cells_and_the_gallery_are_explained() {
+    let w = trained();
+    let first = |class: Class| {
+        let dir = format!("data/raw/d/{class}");
+        let names = std::fs::read_dir(w.path(&dir)).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        format!("{dir}/{}", names.min().unwrap())
+    };
+    let first = Class::ALL.map(first);
+    w.write("list.txt", first.join("\n"));
+    let new = explained(&w, &["r", "list.txt"]);
+    assert_eq!((&new["models"], cells(&new).len()), (&2.into(), 5));
+    assert_eq!((&new["patch_px"], &new["stride_px"]), (&4.into(), &2.into()));
+    // What it is called, and how surely, is what `wbc predict` says.
+    w.wbc(&["predict", "r", "list.txt", "--format", "json"]).ok();
+    let predicted: Vec<Value> = serde_json::from_slice(&std::fs::read(w.path("cells.json")).unwrap()).unwrap();
+    for (row, cell) in cells(&new).iter().zip(predicted) {
+        assert_eq!((&row["path"], &row["class"]), (&cell["path"], &cell["class"]));
+        assert_eq!(row["probability"], cell["confidence"]);
+        assert!(row["cell_share"].as_f64().is_some_and(|s| (0.05..0.9).contains(&s)), "drawn cells are found: {row}");
+    }
+    assert_eq!(new["within_cell"]["picture"]["cells"], 5);
+    // One thread makes the same bytes.
+    let once = explained(&w, &["r", "list.txt", "--output", "again", "--threads", "1"]);
+    for (a, b) in cells(&new).iter().zip(cells(&once)) {
+        assert!(file(&w, a) == file(&w, b) && a["occlusion"] == b["occlusion"], "{a} and {b}");
+    }
+    // Another class has other maps.
+    let other = explained(&w, &["r:1", &first[0], "--class", "Monocyte", "--patch", "16", "--stride", "16"]);
+    assert_eq!((&cells(&other)[0]["explained"], &other["models"]), (&"monocyte".into(), &1.into()));
+
+    let frames = explained(&w, &["r", "data/raw/frames", "--shows", "frame", "--patch", "16"]);
+    assert!(cells(&frames).len() >= 4 && cells(&frames).iter().all(|c| c["box_px"].is_array()), "{frames}");
+
+    let gallery = explained(&w, &["r", "--gallery=all", "--patch", "16", "--output", "gallery"]);
+    let is_mistake = |c: &&Value| c["file"].as_str().unwrap().contains("mistake-");
+    assert!(cells(&gallery).iter().filter(is_mistake).all(|c| c["truth"] != c["class"]), "{gallery}");
+    assert_eq!(cells(&gallery).len() - cells(&gallery).iter().filter(is_mistake).count(), 40);
+    let said = w.wbc(&["explain", "r:0", "--gallery=examples", "--patch", "16"]).ok().stdout;
+    assert!(said.contains("within the cell:") && said.contains("where a model looks, not why"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_explained_is_said() {
+    let w = trained();
+    let some = std::fs::read_dir(w.path("data/raw/d/neutrophil")).unwrap().next().unwrap().unwrap().path();
+    let image = some.to_str().unwrap();
+    for (args, said) in [
+        (vec!["s", image], "There are: r"),
+        (vec!["r:7", image], "finished weights not found"),
+        (vec!["r:7", "--gallery"], "one of its folds, 0 to 1"),
+        (vec!["r", image, "--class", "platelet"], "one of: neutrophil, eosinophil"),
+        (vec!["r", image, "--patch", "33"], "setting `patch`: expected 1 to 32"),
+        (vec!["r", image, "--patch", "8", "--stride", "9"], "setting `stride`: expected 1 to 8"),
+        (vec!["r", "nowhere"], "nowhere"),
+        (vec!["r"], "PATH"),
+        (vec!["r", image, "--gallery"], "cannot be used with"),
+    ] {
+        let refused = w.wbc(&[&["explain"], &args[..]].concat()).exits(2).stderr;
+        assert!(refused.contains(said), "{args:?}: {refused}");
+    }
+    assert!(!w.path("explanations").exists(), "nothing is written before it is known to go");
+    w.wbc(&["train", "--dataset", "d", "--pipeline", "knn", "--run", "near", "--fold", "0"]).ok();
+    for what in [image, "--gallery"] {
+        let refused = w.wbc(&["explain", "near", what]).exits(2).stderr;
+        assert!(refused.contains("a run of a network, found near, of knn"), "{refused}");
+    }
+    // A torn file is said, and the rest goes on.
+    w.write("mixed/torn.jpg", &std::fs::read(&some).unwrap()[..900]);
+    w.write("mixed/whole.jpg", std::fs::read(&some).unwrap());
+    let mixed = w.wbc(&["explain", "r", "mixed"]).exits(1);
+    assert!(mixed.stderr.contains("torn.jpg") && w.path("explanations/whole.png").is_file(), "{mixed:?}");
+    // Without the run's own pictures there is no gallery.
+    std::fs::remove_dir_all(w.path("data/d/tensors-32")).unwrap();
+    assert!(w.wbc(&["explain", "r", "--gallery"]).exits(2).stderr.contains("wbc preprocess"));
+}
