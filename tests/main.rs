@@ -6,6 +6,7 @@ mod common;
 mod compare;
 mod export;
 mod features;
+mod fetch;
 mod house;
 mod ingest;
 mod init;
