@@ -126,6 +126,12 @@ commands! {
     Synth = synth,
     /// Time this machine: training, inference, the data path; how long the recipes would take
     Bench = bench,
+    /// Look at this machine and the workspace: what there is, and what is wrong
+    Doctor = doctor,
+    /// Print a shell's completions
+    Completions = completions,
+    /// Print the manual page, or write one a command
+    Man = man,
 }
 
 impl Globals {
