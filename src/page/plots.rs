@@ -164,7 +164,7 @@ fn class_label(area: &Area, class: Class, y: i32) -> Drawn {
 macro_rules! axes {
     ($area:expr, $x:expr, $y:expr, $x_label:expr, $y_label:expr, $x_digits:expr, $right:expr) => {{
         let mut chart = ChartBuilder::on($area)
-            .margin(8)
+            .margin(12)
             .margin_right($right)
             .x_label_area_size(50)
             .y_label_area_size(66)
