@@ -22,10 +22,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Cells shown of each class.
-const EXAMPLES: usize = 12;
+const EXAMPLES: usize = 16;
 /// Frames shown with their boxes, and images with a background unlike the others'.
-const FRAMES: usize = 12;
-const UNLIKE: usize = 12;
+const FRAMES: usize = 8;
+const UNLIKE: usize = 8;
 /// Rows of a table of sizes, formats and the like; the rarer ones are taken together.
 const KINDS: usize = 8;
 
@@ -323,7 +323,7 @@ impl Tables {
         let mut classes = Sheet {
             table: None,
             label: "classes".into(),
-            title: "Cells, those that are left out, and groups that stay in one fold".into(),
+            title: "Cells, and groups that stay in one fold".into(),
             run: None,
             columns: columns.into(),
             left: &[0, 5],
@@ -508,8 +508,8 @@ fn verdict(summary: &Summary) -> String {
                 s if s < 0.05 => "hardly any: the classes' backgrounds are alike",
                 s if s < 0.2 => "some: look at the figures below",
                 _ => {
-                    "much: classes were photographed under different conditions, and results on these images may not hold \
-                      for others"
+                    "much: the classes were not photographed under the same conditions, and results on these images may not \
+                      hold for others"
                 }
             };
             format!("{said} Here {:.0} % of the backgrounds' variance lies between classes: {judged}.", 100.0 * share)

@@ -15,8 +15,12 @@ const INK: RGBColor = RGBColor(1, 2, 3);
 /// Stands for a faint one.
 const FAINT: RGBColor = RGBColor(4, 5, 6);
 /// The same in SVG: as drawn, on a page, and on white ground.
-const STAND_INS: [[&str; 3]; 2] =
-    [["#010203", "currentColor", "#1b1f24"], ["#040506", "var(--faint, #d0d0d0)", "#d9dde2"]];
+const STAND_INS: [[&str; 3]; 3] = [
+    ["#010203", "currentColor", "#1b1f24"],
+    ["#040506", "var(--faint, #d0d0d0)", "#d9dde2"],
+    ["#0072B2", "var(--accent, #0072b2)", "#0072b2"],
+];
+/// On dark ground the page makes it lighter.
 const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xb2);
 const COLOURS: [RGBColor; Class::COUNT] = [
     BLUE,
@@ -99,7 +103,7 @@ fn dots(points: impl IntoIterator<Item = (i32, i32)>, colour: RGBColor, width_px
 }
 
 fn hex([r, g, b]: [u8; 3]) -> String {
-    format!("#{r:02x}{g:02x}{b:02x}")
+    format!("#{r:02X}{g:02X}{b:02X}")
 }
 
 fn font(size: f64) -> TextStyle<'static> {
@@ -160,7 +164,7 @@ fn class_label(area: &Area, class: Class, y: i32) -> Drawn {
 macro_rules! axes {
     ($area:expr, $x:expr, $y:expr, $x_label:expr, $y_label:expr, $x_digits:expr, $right:expr) => {{
         let mut chart = ChartBuilder::on($area)
-            .margin(8)
+            .margin(12)
             .margin_right($right)
             .x_label_area_size(50)
             .y_label_area_size(66)
@@ -206,9 +210,9 @@ pub fn learning(epochs: &[EpochRow]) -> Option<Figure> {
         name: "learning",
         title: "Learning curves",
         caption: format!(
-            "Mean cross-entropy of the training images, a line a fold ({} folds). There is no validation curve: the number of \
+            "Mean cross-entropy of the training images, a line a fold ({}). There is no validation curve: the number of \
              epochs is the recipe's, and no choice was made on a test fold.",
-            folds.len()
+            if folds.len() == 1 { "1 fold".into() } else { format!("{} folds", folds.len()) }
         ),
         drawn,
     })
@@ -236,7 +240,7 @@ pub fn confusion(counts: &[[u64; Class::COUNT]; Class::COUNT]) -> Figure {
                 let (x, y) = (left + called as i32 * width, top + truth as i32 * height);
                 let colour = if truth == called { COLOURS[2] } else { COLOURS[1] };
                 // A square root shows the few.
-                let fill = colour.mix(0.6 * share.sqrt());
+                let fill = colour.mix(if *n > 0 { 0.1 + 0.5 * share.sqrt() } else { 0.0 });
                 area.draw(&Rectangle::new([(x, y), (x + width - 2, y + height - 2)], fill.filled()))?;
                 area.draw(&Rectangle::new([(x, y), (x + width - 2, y + height - 2)], FAINT))?;
                 let (x, y) = (x + width / 2 - 1, y + height / 2 - 1);
@@ -450,7 +454,7 @@ pub fn backgrounds(colours: &[(Class, [f32; 3])]) -> Option<Figure> {
         values.sort_by(f64::total_cmp);
         let at = |share: f64| values.get((share * (values.len() - 1) as f64).round() as usize).copied();
         let (low, high) = (at(0.01)?, at(0.99)?);
-        let far = (high - low).max(4.0);
+        let far = 2.0 * (high - low).max(2.0);
         let (low, high) = (at(0.0)?.max(low - far), at(1.0)?.min(high + far));
         let room = ((high - low) * 0.06).max(1.0);
         Some([low - room, high + room])
