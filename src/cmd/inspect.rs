@@ -5,9 +5,10 @@ use crate::error::Error;
 use crate::page::dataset;
 use std::path::PathBuf;
 
-/// Writes reports/<DATASET>-data.html, to open before anyone trains: the classes, whether colours differ between classes
-/// or batches, examples, everything that ingest and check found with its pictures (copies side by side), the folds, and
-/// what the images cannot tell. One file, no network. Exit status 1 where tables are out of date or images unreadable.
+/// Writes reports/<DATASET>-data.html, to open before anyone trains: the classes, whether colours differ between
+/// classes or batches, examples, everything that ingest and check found with its pictures (copies side by side), the
+/// folds, and what the images cannot tell. One file, no network. Exit status 1 where tables are out of date or images
+/// unreadable.
 #[derive(clap::Args)]
 pub struct Args {
     /// Where the pages are written

@@ -1,5 +1,5 @@
-//! A page a data set, to open before anyone trains: what there is of each class, whether colours differ between classes or
-//! batches, examples, and everything that ingest and check found, with its pictures.
+//! A page a data set, to open before anyone trains: what there is of each class, whether colours differ between
+//! classes or batches, examples, and everything that ingest and check found, with its pictures.
 
 use super::findings::Group;
 use super::looks::{Looks, Wanted, spread};
@@ -47,7 +47,8 @@ pub struct Summary {
     pub formats: BTreeMap<String, u64>,
     /// Groups that stay in one fold.
     pub groups: u64,
-    /// Share of the backgrounds' variance that lies between classes, 0 to 1 (epsilon squared, which makes up for chance).
+    /// Share of the backgrounds' variance that lies between classes, 0 to 1 (epsilon squared, which makes up for
+    /// chance).
     pub background_between_classes: Option<f64>,
     /// What ingest and check found, the worst first.
     pub findings: Vec<OfCheck>,
@@ -121,8 +122,8 @@ impl std::fmt::Display for Summary {
 /// Writes the page of `dataset` to `path`. Every image file is decoded once; what cannot be read is said in its place.
 ///
 /// # Errors
-/// [`Error::Missing`] where there is no manifest, [`Error::Format`] for the tables, [`Error::Io`] where the page cannot be
-/// written, [`Error::Interrupted`].
+/// [`Error::Missing`] where there is no manifest, [`Error::Format`] for the tables, [`Error::Io`] where the page
+/// cannot be written, [`Error::Interrupted`].
 pub fn write(ws: &Workspace, dataset: &str, path: &Path, ctx: &Context) -> Result<Summary> {
     let tables = Tables::read(ws, dataset, ctx)?;
     let rows = &tables.rows;
@@ -148,6 +149,8 @@ pub fn write(ws: &Workspace, dataset: &str, path: &Path, ctx: &Context) -> Resul
     let shown: Vec<(Value, OfCheck)> = groups.iter().map(|group| group.show(&tables, &looks)).collect();
     let summary =
         tables.summary(path, &looks, &colours, &backgrounds, shown.iter().map(|(_, of)| of.clone()).collect());
+    let of_classes = Class::ALL.into_iter().zip(&examples);
+    let (without, shown_classes): (Vec<_>, Vec<_>) = of_classes.partition(|(_, chosen)| chosen.is_empty());
     let values = context! {
         title => format!("The images of {dataset}"),
         subtitle => format!(
@@ -165,12 +168,11 @@ pub fn write(ws: &Workspace, dataset: &str, path: &Path, ctx: &Context) -> Resul
             tile => looks.tile(&tables, &rows[*row].path, Some(*row)),
             message => format!("{distance:.0} grey levels"),
         }).collect::<Vec<_>>(),
-        examples => Class::ALL.into_iter().zip(&examples).filter(|(_, chosen)| !chosen.is_empty()).map(|(class, chosen)| context! {
+        examples => shown_classes.iter().map(|(class, chosen)| context! {
             name => class.title(),
             cells => chosen.iter().map(|row| looks.cell_tile(rows, *row)).collect::<Vec<_>>(),
         }).collect::<Vec<_>>(),
-        no_examples => Class::ALL.into_iter().zip(&examples).filter(|(_, chosen)| chosen.is_empty()).map(|(class, _)| class.name())
-            .collect::<Vec<_>>().join(", "),
+        no_examples => without.iter().map(|(class, _)| class.name()).collect::<Vec<_>>().join(", "),
         frames => frames.iter().map(|path| looks.tile(&tables, path, None)).collect::<Vec<_>>(),
         boxes => tables.box_sources(),
         findings => shown.into_iter().map(|(value, _)| value).collect::<Vec<_>>(),
@@ -231,8 +233,8 @@ impl Tables {
             Ok((issues, made)) => {
                 if made.inputs.get("manifest") != Some(&hash) {
                     warnings.push(format!(
-                        "The findings are older than the manifest, and may be of other images. Run: wbc check --dataset \
-                         {dataset}"
+                        "The findings are older than the manifest, and may be of other images. Run: wbc check \
+                         --dataset {dataset}"
                     ));
                 }
                 Some(issues)
@@ -306,8 +308,8 @@ impl Tables {
         });
         let side = |row: &ManifestRow| row.cell_box().map(|(_, _, width, height)| f64::from(width.max(height)));
         let sides = Class::ALL.map(|c| self.rows.iter().filter(|r| r.class == Some(c)).filter_map(side).collect());
-        let caption = "Longer side of the box that each cell is cut by, a dot a cell; the line is the class's median. A class \
-                       that is cut larger or smaller than it is shows here.";
+        let caption = "Longer side of the box that each cell is cut by, a dot a cell; the line is the class's \
+                       median. A class that is cut larger or smaller than it is shows here.";
         let boxes = plots::strips("Size of the cells' boxes", "longer side, px", caption.into(), &sides);
         std::iter::once(plots::classes(&counts)).chain(boxes).collect()
     }
@@ -429,8 +431,8 @@ impl Tables {
 }
 
 /// Share of the colours' variance that lies between the classes' means, 0 to 1, all channels together: epsilon squared
-/// (Kelley, PNAS 21:554-559, 1935), which is 0 where means differ no more than chance lets them. `None` of fewer than two
-/// classes, or of colours that are all the same.
+/// (Kelley, PNAS 21:554-559, 1935), which is 0 where means differ no more than chance lets them. `None` of fewer than
+/// two classes, or of colours that are all the same.
 fn between_classes(colours: &[(Class, [f32; 3])]) -> Option<f64> {
     let of = |class: Option<Class>| -> Vec<[f64; 3]> {
         let fits = colours.iter().filter(|(c, _)| class.is_none_or(|class| *c == class));
@@ -500,7 +502,8 @@ fn items(summary: &Summary) -> Vec<Value> {
 
 /// What the colours say, in words.
 fn verdict(summary: &Summary) -> String {
-    let said = "The background, where there is no cell, should not tell the class: a network would learn it instead of the cell.";
+    let said = "The background, where there is no cell, should not tell the class: a network would learn it instead \
+                of the cell.";
     match summary.background_between_classes {
         None => format!("{said} With fewer than two classes, or one colour throughout, there is nothing to compare."),
         Some(share) => {
@@ -508,8 +511,8 @@ fn verdict(summary: &Summary) -> String {
                 s if s < 0.05 => "hardly any: the classes' backgrounds are alike",
                 s if s < 0.2 => "some: look at the figures below",
                 _ => {
-                    "much: the classes were not photographed under the same conditions, and results on these images may not \
-                      hold for others"
+                    "much: the classes were not photographed under the same conditions, and results on these images \
+                      may not hold for others"
                 }
             };
             format!("{said} Here {:.0} % of the backgrounds' variance lies between classes: {judged}.", 100.0 * share)

@@ -1,4 +1,5 @@
-//! The findings of ingest and check on a data set's page, a group a check: pictures, pairs side by side, names of the others.
+//! The findings of ingest and check on a data set's page, a group a check: pictures, pairs side by side, names of the
+//! others.
 
 use super::dataset::{OfCheck, Tables};
 use super::looks::Looks;
@@ -36,8 +37,7 @@ impl<'a> Group<'a> {
         let ours = CHECKS.iter().find(|c| c.name() == self.check).map(|c| c.doc());
         let ingests = || ingest::check::ALL.iter().find(|(name, _)| *name == self.check).map(|(_, doc)| *doc);
         let doc = ours.or_else(ingests).unwrap_or_default().trim().trim_end_matches('.');
-        let mut letters = doc.chars();
-        letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+        capitalised(doc)
     }
 
     /// Findings that pictures are wanted of. A conflict is found from both its sides, and shown once.
@@ -97,8 +97,7 @@ impl<'a> Group<'a> {
             true => format!("The first {LISTED} of the {} others, by name", thousands(left as u64)),
             false => format!("The {left} others, by name"),
         };
-        let mut name = self.check.replace('_', " ");
-        name[..1].make_ascii_uppercase();
+        let name = capitalised(&self.check.replace('_', " "));
         let severity = format!("{:?}", self.severity).to_lowercase();
         let value = context! {
             id => format!("{}-{severity}", self.check), name => name, severity => severity, word => word(self.severity),
@@ -114,6 +113,11 @@ impl<'a> Group<'a> {
         let other = self.findings.iter().find(|i| i.related == finding.image_id && i.image_id == finding.related)?;
         Some((&other.path, other.image_id.as_deref()))
     }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
 #[cfg(test)]

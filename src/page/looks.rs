@@ -1,4 +1,5 @@
-//! What a data set's page sees of its images: each file is decoded once, for its colours and for the pictures that are shown.
+//! What a data set's page sees of its images: each file is decoded once, for its colours and for the pictures that
+//! are shown.
 
 use super::dataset::{Colour, Tables};
 use super::picture;

@@ -1,5 +1,5 @@
-//! Pages: one self-contained HTML file each, a run's ([`run`]) and a data set's ([`dataset`]). They open offline, in light and
-//! in dark, on a phone and on paper. `base.html` has the style of both, `parts.html` what both are made of.
+//! Pages: one self-contained HTML file each, a run's ([`run`]) and a data set's ([`dataset`]). They open offline, in
+//! light and in dark, on a phone and on paper. `base.html` has the style of both, `parts.html` what both are made of.
 
 use crate::atomic;
 use crate::class::Class;

@@ -1,5 +1,5 @@
-//! Figures as SVG, by plotters. Text and lines take the colour of the page around them, so that they are read in light and
-//! in dark; class colours are Okabe and Ito's, which colour-blind readers can tell apart.
+//! Figures as SVG, by plotters. Text and lines take the colour of the page around them, so that they are read in
+//! light and in dark; class colours are Okabe and Ito's, which colour-blind readers can tell apart.
 
 use crate::class::Class;
 use crate::evaluate::curves::{PrecisionRecall, Reliability};
@@ -210,8 +210,8 @@ pub fn learning(epochs: &[EpochRow]) -> Option<Figure> {
         name: "learning",
         title: "Learning curves",
         caption: format!(
-            "Mean cross-entropy of the training images, a line a fold ({}). There is no validation curve: the number of \
-             epochs is the recipe's, and no choice was made on a test fold.",
+            "Mean cross-entropy of the training images, a line a fold ({}). There is no validation curve: the number \
+             of epochs is the recipe's, and no choice was made on a test fold.",
             if folds.len() == 1 { "1 fold".into() } else { format!("{} folds", folds.len()) }
         ),
         drawn,
@@ -293,8 +293,8 @@ pub fn recall(intervals: &[IntervalRow]) -> Option<Figure> {
     Some(Figure {
         name: "recall",
         title: "Recall a class",
-        caption: "Share of each class's test images that was classified right, all folds together, with 95 % intervals (Wilson). \
-                  The axis need not begin at 0."
+        caption: "Share of each class's test images that was classified right, all folds together, with 95 % \
+                  intervals (Wilson). The axis need not begin at 0."
             .into(),
         drawn,
     })
@@ -333,8 +333,8 @@ pub fn reliability(found: &Reliability) -> Figure {
         name: "reliability",
         title: "Reliability",
         caption: format!(
-            "How often the run is right where it says how sure it is; lines are 95 % intervals (Wilson), the diagonal is \
-             perfect. Expected calibration error (15 bins): {:.2} %.",
+            "How often the run is right where it says how sure it is; lines are 95 % intervals (Wilson), the \
+             diagonal is perfect. Expected calibration error (15 bins): {:.2} %.",
             100.0 * found.error
         ),
         drawn,
@@ -524,9 +524,9 @@ pub fn backgrounds(colours: &[(Class, [f32; 3])]) -> Option<Figure> {
     Some(Figure {
         name: "backgrounds",
         title: "Background of each image",
-        caption: "Colour of the plasma around the cells, a dot an image: to the right warmer (yellow, pink), to the left bluer, \
-                  up brighter; the other classes in grey. Heaps are batches: slides, days, stains or microscopes. A dot at the \
-                  edge lies beyond it."
+        caption: "Colour of the plasma around the cells, a dot an image: to the right warmer (yellow, pink), to the \
+                  left bluer, up brighter; the other classes in grey. Heaps are batches: slides, days, stains or \
+                  microscopes. A dot at the edge lies beyond it."
             .into(),
         drawn,
     })
@@ -565,8 +565,8 @@ pub fn order(colours: &[(Class, [f32; 3])]) -> Figure {
     Figure {
         name: "order",
         title: "Backgrounds in the order of the files",
-        caption: "The background colours themselves, from the first file of each class to the last. Steps are batches; a class \
-                  whose row looks unlike the others' can be told by its background alone."
+        caption: "The background colours themselves, from the first file of each class to the last. Steps are \
+                  batches; a class whose row looks unlike the others' can be told by its background alone."
             .into(),
         drawn,
     }
