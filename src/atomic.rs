@@ -93,6 +93,13 @@ pub fn write_dir<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Resul
     Ok(value)
 }
 
+/// Gives a file that is whole, and lies beside, its name; what was there is replaced.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(Error::io(to, "rename into place"))?;
+    sync_dir(parent_of(to));
+    Ok(())
+}
+
 fn parent_of(path: &Path) -> &Path {
     match path.parent() {
         Some(p) if p != Path::new("") => p,

@@ -29,6 +29,9 @@ pub enum Error {
     /// The data cannot be used for what was asked.
     #[error("data set `{dataset}`: expected {expected}, found {got}. {hint}")]
     Data { dataset: String, expected: String, got: String, hint: String },
+    /// An address does not give what was asked of it.
+    #[error("{address}: {message}")]
+    Fetch { address: String, message: String },
     /// The user stopped the work; `resume` is the command that goes on with it.
     #[error("stopped; nothing finished is lost. Go on with: {resume}")]
     Interrupted { resume: String },

@@ -36,6 +36,7 @@ pub mod cells;
 pub mod check;
 pub mod decode;
 pub mod features;
+pub mod fetch;
 pub mod ingest;
 pub mod prep;
 pub mod segment;

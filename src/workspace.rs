@@ -24,6 +24,11 @@ impl Workspace {
         self.raw().join(dataset)
     }
 
+    /// `downloads/`: what `wbc fetch` has not unpacked yet, and where data sets came from.
+    pub fn downloads(&self) -> PathBuf {
+        self.root.join("downloads")
+    }
+
     /// `<dataset>/manifest.parquet`.
     pub fn manifest(&self, dataset: &str) -> PathBuf {
         self.root.join(dataset).join("manifest.parquet")

@@ -7,6 +7,7 @@ mod compare;
 mod explain;
 mod export;
 mod features;
+mod fetch;
 mod house;
 mod ingest;
 mod init;

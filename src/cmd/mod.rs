@@ -8,7 +8,7 @@ use crate::pipeline::Pipeline;
 use crate::progress::Progress;
 use crate::train::Record;
 use crate::workspace::Workspace;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -77,12 +77,26 @@ macro_rules! commands {
                 match self { $(Command::$variant(args) => $module::run(args, globals)),* }
             }
         }
+        /// The command line. A command's line in the list below is its summary; what its `Args` say is its help.
+        fn command_line() -> clap::Command {
+            let mut cli = Cli::command();
+            $({
+                let said = $module::Args::augment_args(clap::Command::new(stringify!($module)));
+                let help = said.get_long_about().or(said.get_about()).cloned().unwrap_or_default();
+                cli = cli.mut_subcommand(stringify!($module), |c| c.long_about(help));
+            })*
+            cli
+        }
     };
 }
 
 commands! {
     /// Draw a data set of cells, the whole line on it, Table 3: a first try
     Demo = demo,
+    /// List public data sets of white blood cells: classes, terms, how to get them
+    Datasets = datasets,
+    /// Download and unpack a data set into raw/; goes on where it was stopped
+    Fetch = fetch,
     /// Read the data sets under raw/ into manifests, and check them
     Ingest = ingest,
     /// Decode every image once: unreadable, copies, label conflicts, odd pictures
@@ -167,14 +181,16 @@ impl Globals {
 
     /// Prints the result: `json` as one document where the user asked for it, else `text`.
     pub fn print(&self, json: &impl serde::Serialize, text: impl std::fmt::Display) -> anyhow::Result<()> {
+        let mut text = if self.json { serde_json::to_string_pretty(json)? } else { text.to_string() };
+        text.push('\n');
+        self.print_bytes(text.as_bytes())
+    }
+
+    /// Prints what is text already.
+    fn print_bytes(&self, bytes: &[u8]) -> anyhow::Result<()> {
         use std::io::Write;
         let mut out = std::io::stdout().lock();
-        let written = if self.json {
-            serde_json::to_writer_pretty(&mut out, json).map_err(std::io::Error::from).and_then(|()| writeln!(out))
-        } else {
-            writeln!(out, "{text}")
-        };
-        match written.and_then(|()| out.flush()) {
+        match out.write_all(bytes).and_then(|()| out.flush()) {
             // `wbc report | head`: the reader has seen enough.
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
             other => Ok(other?),
@@ -237,7 +253,7 @@ fn each_dataset<T>(
 
 /// Parses the command line, runs the command, and turns its end into the exit status.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&command_line().get_matches()).unwrap_or_else(|e| e.exit());
     match start(&cli.globals).and_then(|()| cli.command.run(&cli.globals)) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Findings) => ExitCode::from(1),

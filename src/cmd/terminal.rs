@@ -35,18 +35,20 @@ impl Progress for Terminal {
         if !self.draws {
             return;
         }
-        let bar = match total {
-            Some(n) => ProgressBar::new(n).with_style(
-                ProgressStyle::with_template(&format!(
-                    "{{prefix:24}} {{bar:30}} {{pos}}/{{len}} {unit} {{per_sec:>12}} {{eta}} left {{wide_msg}}"
-                ))
-                .expect("a valid template"),
-            ),
-            None => ProgressBar::new_spinner().with_style(
-                ProgressStyle::with_template(&format!("{{prefix:24}} {{spinner}} {{pos}} {unit} {{wide_msg}}"))
-                    .expect("a valid template"),
-            ),
+        let (done, of, rate) = match unit {
+            "bytes" => ("{bytes}", "{total_bytes}".to_string(), "{bytes_per_sec:>12}"),
+            _ => ("{pos}", format!("{{len}} {unit}"), "{per_sec:>12}"),
         };
+        let (bar, template) = match total {
+            Some(n) => {
+                (ProgressBar::new(n), format!("{{prefix:24}} {{bar:30}} {done}/{of} {rate} {{eta}} left {{wide_msg}}"))
+            }
+            None if unit == "bytes" => {
+                (ProgressBar::new_spinner(), format!("{{prefix:24}} {{spinner}} {done} {rate} {{wide_msg}}"))
+            }
+            None => (ProgressBar::new_spinner(), format!("{{prefix:24}} {{spinner}} {done} {unit} {{wide_msg}}")),
+        };
+        let bar = bar.with_style(ProgressStyle::with_template(&template).expect("a valid template"));
         bar.set_prefix(what.to_string());
         bar.enable_steady_tick(Duration::from_millis(200));
         *self.bar.lock().unwrap_or_else(|e| e.into_inner()) = Some(bar);

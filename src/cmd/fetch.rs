@@ -1,0 +1,73 @@
+//! `wbc fetch`: a public data set, an address or an archive → a folder under raw/.
+
+use super::{Globals, Outcome};
+use crate::error::Error;
+use crate::fetch::checksum::{Checksum, Kind};
+use crate::fetch::{self, Settings, Source};
+
+/// Downloads an archive (zip, tar, tar.gz), checks it and unpacks it into data/raw/<NAME>/, for `wbc ingest`. A download
+/// that breaks off or is stopped (Ctrl-C) goes on where it was by the same command. A data set that is there already is
+/// left alone, and nothing in an archive can write outside its folder.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A data set of `wbc datasets`, an http or https address, or the path of an archive
+    #[arg(value_name = "NAME|URL|FILE")]
+    source: String,
+    /// Name of the data set [default: the known one's, or the archive's]
+    #[arg(long, value_name = "DATASET")]
+    name: Option<String>,
+    /// SHA-256 that the archive must have
+    #[arg(long, value_name = "HEX", conflicts_with = "md5")]
+    sha256: Option<String>,
+    /// MD5 that the archive must have
+    #[arg(long, value_name = "HEX")]
+    md5: Option<String>,
+    /// Replace a data set of that name
+    #[arg(long)]
+    force: bool,
+    /// Keep the archive, in data/downloads/
+    #[arg(long)]
+    keep: bool,
+    /// Tries after one that broke off; counted anew when more has come
+    #[arg(long, value_name = "N", default_value_t = Settings::default().retries)]
+    retries: u32,
+    /// Most that an archive may unpack to, in GB
+    #[arg(long, value_name = "GB", default_value_t = Settings::default().max_unpacked_bytes as f64 / 1e9)]
+    max_unpacked_gb: f64,
+    /// Most files and folders in an archive
+    #[arg(long, value_name = "N", default_value_t = Settings::default().max_files)]
+    max_files: u64,
+    /// Most bytes unpacked for one that is packed (looked at from 256 MB on)
+    #[arg(long, value_name = "N", default_value_t = Settings::default().max_ratio)]
+    max_ratio: u64,
+}
+
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
+    let sum = |key: &str, kind, hex: &Option<String>| match hex {
+        None => Ok(None),
+        Some(hex) => Checksum::new(kind, hex).map(Some).map_err(|message| {
+            let (expected, got) = message.split_once(", found ").unwrap_or((&message, hex));
+            let expected = expected.trim_start_matches("expected ").to_string();
+            Error::Setting { key: key.into(), expected, got: got.into() }
+        }),
+    };
+    let settings = Settings {
+        checksum: sum("sha256", Kind::Sha256, &args.sha256)?.or(sum("md5", Kind::Md5, &args.md5)?),
+        force: args.force,
+        keep: args.keep,
+        retries: args.retries,
+        max_unpacked_bytes: (args.max_unpacked_gb * 1e9) as u64,
+        max_files: args.max_files,
+        max_ratio: args.max_ratio,
+    };
+    let source = Source::parse(&args.source)?;
+    let name = match args.name.or(globals.dataset.clone()) {
+        Some(name) => name,
+        None => source.default_name()?,
+    };
+    let progress = globals.progress();
+    let ctx = globals.context(0, &progress);
+    let summary = fetch::run(&globals.workspace(), &name, &source, &settings, &ctx)?;
+    globals.print(&summary, &summary)?;
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,331 @@
+//! HTTP downloads that go on where they were. What has come lies in a `.part` file, and what it is a part of (address,
+//! ETag or date, length) beside it: a later request asks for the rest (RFC 9110, section 14: Range and If-Range), and
+//! starts over where the server cannot give it or has another file by now.
+
+use crate::atomic;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use ureq::http::{HeaderMap, Response, header};
+use ureq::{Agent, Body};
+
+/// First bytes that say what a file is.
+pub const HEAD_BYTES: usize = 512;
+/// The longest that a server may keep us waiting before we ask again, s.
+const LONGEST_WAIT_S: u64 = 60;
+
+/// How often, and how patiently.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Tries after one that broke off; counted anew when a byte more has come.
+    pub retries: u32,
+    /// Wait before the first of them; doubles with each.
+    pub wait: Duration,
+    /// How long a server may say nothing.
+    pub silence: Duration,
+}
+
+/// What was downloaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Downloaded {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Of them, those that came now.
+    pub new_bytes: u64,
+}
+
+/// What the part is a part of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Origin {
+    url: String,
+    etag: Option<String>,
+    last_modified: Option<String>,
+    /// Length of the whole file, where the server says.
+    bytes: Option<u64>,
+}
+
+impl Origin {
+    fn of(url: &str, headers: &HeaderMap, bytes: Option<u64>) -> Self {
+        let text = |name| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_string);
+        Self { url: url.into(), etag: text(header::ETAG), last_modified: text(header::LAST_MODIFIED), bytes }
+    }
+
+    /// What If-Range takes: a strong ETag, else the date.
+    fn validator(&self) -> Option<&str> {
+        self.etag.as_deref().filter(|tag| !tag.starts_with("W/")).or(self.last_modified.as_deref())
+    }
+
+    /// Whether an answer to a request for the rest is of the same file.
+    fn same_file(&self, other: &Origin) -> bool {
+        let agree = |a: &Option<String>, b: &Option<String>| a.is_none() || b.is_none() || a == b;
+        let lengths = self.bytes.is_none() || other.bytes.is_none() || self.bytes == other.bytes;
+        agree(&self.etag, &other.etag) && agree(&self.last_modified, &other.last_modified) && lengths
+    }
+}
+
+/// How one request ended, when nothing is wrong for good.
+enum Step {
+    Complete,
+    /// Try again; after so long, where the server says.
+    Again(String, Option<Duration>),
+}
+
+/// A download under way.
+struct Part<'a> {
+    url: &'a str,
+    path: &'a Path,
+    origin: Origin,
+    /// Bytes there.
+    have: u64,
+    new_bytes: u64,
+    /// Whether the first bytes have been looked at.
+    accepted: bool,
+    accept: &'a dyn Fn(&[u8]) -> Result<()>,
+    ctx: &'a Context<'a>,
+}
+
+/// Where the part's origin is noted.
+pub fn note_of(part: &Path) -> PathBuf {
+    let mut name = part.file_name().unwrap_or_default().to_os_string();
+    name.push(".json");
+    part.with_file_name(name)
+}
+
+/// Removes a part and its note.
+pub fn discard(part: &Path) {
+    let _ = std::fs::remove_file(part);
+    let _ = std::fs::remove_file(note_of(part));
+}
+
+/// Downloads `url` into the file `part`, going on with what is there of the same file. `accept` sees the first bytes (at
+/// most [`HEAD_BYTES`]) before the rest is waited for.
+///
+/// # Errors
+/// [`Error::Fetch`] where the server has no such file or does not give it, after all retries; what `accept` returns, and
+/// then nothing is kept; [`Error::Io`]; [`Error::Interrupted`]. What has come stays in `part`.
+pub fn download(
+    url: &str,
+    part: &Path,
+    patience: &Patience,
+    accept: &dyn Fn(&[u8]) -> Result<()>,
+    ctx: &Context,
+) -> Result<Downloaded> {
+    let agent: Agent = Agent::config_builder()
+        .http_status_as_error(false)
+        .user_agent(concat!("wbc/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(patience.silence))
+        .timeout_recv_response(Some(patience.silence))
+        .timeout_per_read(Some(patience.silence))
+        .build()
+        .into();
+    let note = std::fs::read(note_of(part)).ok();
+    let origin: Origin = note.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let there = std::fs::metadata(part).map_or(0, |m| m.len());
+    let have = if origin.url == url { there } else { 0 };
+    let mut part = Part { url, path: part, origin, have, new_bytes: 0, accepted: false, accept, ctx };
+    if have > 0 {
+        ctx.progress.log(&format!("going on after {} that are there", bytes_text(have)));
+    }
+    let (mut tries, mut most) = (0, have);
+    loop {
+        ctx.check_stop()?;
+        let step = part.request(&agent);
+        ctx.progress.end();
+        let Step::Again(reason, wait) = step? else { break };
+        tries = if part.have > most { 1 } else { tries + 1 };
+        most = most.max(part.have);
+        if tries > patience.retries {
+            let kept = if part.have > 0 { "; what has come is kept, and the same command goes on with it" } else { "" };
+            return Err(part.error(format!("{reason} ({} retries{kept})", patience.retries)));
+        }
+        let wait = wait.unwrap_or(patience.wait * 2_u32.pow((tries - 1).min(6)));
+        ctx.progress.log(&format!("{reason}; trying again in {:.1} s", wait.as_secs_f64()));
+        pause(wait, ctx)?;
+    }
+    Ok(Downloaded { bytes: part.have, new_bytes: part.new_bytes })
+}
+
+impl Part<'_> {
+    /// Asks for what is missing, and reads it.
+    fn request(&mut self, agent: &Agent) -> Result<Step> {
+        if self.have > 0 && self.origin.bytes == Some(self.have) {
+            return self.complete();
+        }
+        let mut request = agent.get(self.url).header(header::ACCEPT_ENCODING, "identity");
+        if self.have > 0 {
+            request = request.header(header::RANGE, format!("bytes={}-", self.have));
+            if let Some(validator) = self.origin.validator() {
+                request = request.header(header::IF_RANGE, validator);
+            }
+        }
+        let response = match request.call() {
+            Ok(response) => response,
+            Err(error) => return self.fault(error),
+        };
+        let headers = response.headers();
+        match response.status().as_u16() {
+            200 => {
+                let origin = Origin::of(self.url, headers, number(headers, header::CONTENT_LENGTH));
+                if self.have > 0 {
+                    let reason = if self.origin.same_file(&origin) { "sends no parts" } else { "has another file now" };
+                    self.ctx.progress.log(&format!("the server {reason}: starting over"));
+                }
+                self.start_over(&origin)?;
+                self.read(response)
+            }
+            206 => {
+                let range = content_range(headers);
+                let origin = Origin::of(self.url, headers, range.and_then(|(_, bytes)| bytes));
+                if range.is_some_and(|(start, _)| start == Some(self.have)) && self.origin.same_file(&origin) {
+                    return self.read(response);
+                }
+                self.again(agent)
+            }
+            // Nothing lies after what we have.
+            416 if content_range(headers).is_some_and(|(_, bytes)| bytes == Some(self.have)) => self.complete(),
+            416 => self.again(agent),
+            408 | 425 | 429 | 500 | 502 | 503 | 504 => {
+                let wait = number(headers, header::RETRY_AFTER).map(|s| Duration::from_secs(s.min(LONGEST_WAIT_S)));
+                Ok(Step::Again(format!("the server says {}", response.status()), wait))
+            }
+            401 | 403 => {
+                Err(self.error(format!("the server says {}: it wants a person, or a login", response.status())))
+            }
+            _ => Err(self.error(format!("expected the file, and the server says {}", response.status()))),
+        }
+    }
+
+    /// The rest is not of the file that we have the beginning of: asks for the whole.
+    fn again(&mut self, agent: &Agent) -> Result<Step> {
+        if self.have == 0 {
+            return Err(self.error("expected the whole file, and the server sends a part".into()));
+        }
+        self.ctx.progress.log("the server has another file now: starting over");
+        self.start_over(&Origin::default())?;
+        self.request(agent)
+    }
+
+    /// Empties the part for a file of `origin`.
+    fn start_over(&mut self, origin: &Origin) -> Result<()> {
+        File::create(self.path).map_err(Error::io(self.path, "create"))?;
+        (self.have, self.accepted, self.origin) = (0, false, origin.clone());
+        let note = serde_json::to_vec(origin).expect("plain JSON");
+        atomic::write_bytes(&note_of(self.path), &note)
+    }
+
+    /// Appends the answer's body.
+    fn read(&mut self, response: Response<Body>) -> Result<Step> {
+        let mut file =
+            OpenOptions::new().append(true).create(true).open(self.path).map_err(Error::io(self.path, "open"))?;
+        let mut body = response.into_body().into_reader();
+        let mut buffer = vec![0; 1 << 16];
+        self.ctx.progress.begin("downloading", self.origin.bytes, "bytes");
+        self.ctx.progress.advance(self.have);
+        loop {
+            self.ctx.check_stop()?;
+            let n = match body.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(error) => {
+                    return Ok(Step::Again(format!("broke off after {}: {error}", bytes_text(self.have)), None));
+                }
+            };
+            file.write_all(&buffer[..n]).map_err(Error::io(self.path, "write"))?;
+            self.have += n as u64;
+            self.new_bytes += n as u64;
+            self.ctx.progress.advance(n as u64);
+            if self.have >= HEAD_BYTES as u64 {
+                self.look()?;
+            }
+        }
+        match self.origin.bytes {
+            Some(bytes) if self.have < bytes => {
+                let reason = format!("ended after {} of {}", bytes_text(self.have), bytes_text(bytes));
+                Ok(Step::Again(reason, None))
+            }
+            Some(bytes) if self.have > bytes => {
+                self.start_over(&Origin::default())?;
+                Ok(Step::Again("the server sent more than it said: starting over".into(), None))
+            }
+            _ => self.complete(),
+        }
+    }
+
+    fn complete(&mut self) -> Result<Step> {
+        self.look()?;
+        let file = File::open(self.path).map_err(Error::io(self.path, "open"))?;
+        file.sync_all().map_err(Error::io(self.path, "sync"))?;
+        Ok(Step::Complete)
+    }
+
+    /// Shows the first bytes to `accept`, once a file.
+    fn look(&mut self) -> Result<()> {
+        if self.accepted {
+            return Ok(());
+        }
+        (self.accept)(&head(self.path)?).inspect_err(|_| discard(self.path))?;
+        self.accepted = true;
+        Ok(())
+    }
+
+    /// What an error before the answer means: most pass.
+    fn fault(&self, error: ureq::Error) -> Result<Step> {
+        use ureq::Error as E;
+        let refused = |e: &std::io::Error| e.kind() == std::io::ErrorKind::ConnectionRefused;
+        match &error {
+            // Where something has come, the line is what failed; else the address is wrong.
+            E::HostNotFound if self.have > 0 => {}
+            E::Io(e) if self.have > 0 || !refused(e) => {}
+            E::Timeout(_) | E::Protocol(_) | E::ConnectionFailed => {}
+            _ => return Err(self.error(error.to_string())),
+        }
+        Ok(Step::Again(error.to_string(), None))
+    }
+
+    fn error(&self, message: String) -> Error {
+        Error::Fetch { address: self.url.into(), message }
+    }
+}
+
+/// The first bytes of a file, at most [`HEAD_BYTES`].
+pub fn head(path: &Path) -> Result<Vec<u8>> {
+    let file = File::open(path).map_err(Error::io(path, "open"))?;
+    let mut head = Vec::new();
+    file.take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(Error::io(path, "read"))?;
+    Ok(head)
+}
+
+/// "512 bytes", "3.4 MB".
+pub fn bytes_text(bytes: u64) -> String {
+    match bytes as f64 {
+        b if b < 1e3 => format!("{b} bytes"),
+        b if b < 1e6 => format!("{:.1} kB", b / 1e3),
+        b if b < 1e9 => format!("{:.1} MB", b / 1e6),
+        b => format!("{:.1} GB", b / 1e9),
+    }
+}
+
+fn number(headers: &HeaderMap, name: header::HeaderName) -> Option<u64> {
+    headers.get(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// First byte and length of the whole of `Content-Range: bytes 5-9/10`, where they are given.
+fn content_range(headers: &HeaderMap) -> Option<(Option<u64>, Option<u64>)> {
+    let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
+    let (range, bytes) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+    Some((range.split_once('-').and_then(|(start, _)| start.trim().parse().ok()), bytes.trim().parse().ok()))
+}
+
+/// Waits, and sees the stop sign.
+fn pause(wait: Duration, ctx: &Context) -> Result<()> {
+    let start = Instant::now();
+    while start.elapsed() < wait {
+        ctx.check_stop()?;
+        std::thread::sleep((wait - start.elapsed().min(wait)).min(Duration::from_millis(100)));
+    }
+    Ok(())
+}

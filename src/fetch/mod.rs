@@ -1,0 +1,363 @@
+//! Fetch: a public data set, an address or an archive → a folder under `raw/`, as `wbc ingest` wants it. What comes is
+//! checked against its checksum, where there is one, and unpacked beside; the folder appears when it is whole. Where it
+//! came from stands in `downloads/<dataset>.json`.
+
+use crate::atomic;
+use crate::context::Context;
+use crate::decode;
+use crate::error::{Error, Result};
+use crate::workspace::Workspace;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub mod catalogue;
+pub mod checksum;
+mod download;
+mod unpack;
+
+use checksum::Checksum;
+pub use download::bytes_text;
+use download::{Patience, note_of};
+use unpack::{Kind, Limits, Unpacked};
+
+/// Settings of the stage.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What the file must have; the catalogue's where none is given.
+    pub checksum: Option<Checksum>,
+    /// Replace a data set of that name.
+    pub force: bool,
+    /// Keep the archive in `downloads/`.
+    pub keep: bool,
+    /// Tries after one that broke off; counted anew when a byte more has come.
+    pub retries: u32,
+    /// Most bytes, files and folders that an archive may unpack to, and most bytes for one that is packed.
+    pub max_unpacked_bytes: u64,
+    pub max_files: u64,
+    pub max_ratio: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            checksum: None,
+            force: false,
+            keep: false,
+            retries: 5,
+            max_unpacked_bytes: 100_000_000_000,
+            max_files: 1_000_000,
+            max_ratio: 100,
+        }
+    }
+}
+
+/// Where a data set comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// One that we know.
+    Known(&'static catalogue::Dataset),
+    Url(String),
+    File(PathBuf),
+}
+
+impl Source {
+    /// A name of [`catalogue::DATASETS`], an http, https or file address, or the path of an archive.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where it is none of them.
+    pub fn parse(text: &str) -> Result<Self> {
+        if let Some(path) = text.strip_prefix("file://") {
+            return Ok(Self::File(percent_decoded(path.strip_prefix("localhost").unwrap_or(path)).into()));
+        }
+        if text.starts_with("http://") || text.starts_with("https://") {
+            return Ok(Self::Url(text.into()));
+        }
+        if let Some(known) = catalogue::find(text) {
+            return Ok(Self::Known(known));
+        }
+        if Path::new(text).exists() {
+            return Ok(Self::File(text.into()));
+        }
+        let names: Vec<&str> = catalogue::DATASETS.iter().map(|d| d.name.as_str()).collect();
+        Err(Error::Setting {
+            key: "source".into(),
+            expected: format!("a known data set ({}), an http or https address, or an archive", names.join(", ")),
+            got: text.into(),
+        })
+    }
+
+    /// The name for the data set where the user gives none.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where the address has none to offer.
+    pub fn default_name(&self) -> Result<String> {
+        let last = match self {
+            Self::Known(known) => return Ok(known.name.clone()),
+            Self::Url(url) => url.split(['?', '#']).next().unwrap_or("").rsplit('/').next().unwrap_or("").to_string(),
+            Self::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        };
+        let mut stem = last.as_str();
+        for extension in [".gz", ".tgz", ".tar", ".zip"] {
+            stem = stem.strip_suffix(extension).unwrap_or(stem);
+        }
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c.to_ascii_lowercase() } else { '-' };
+        dataset_name(stem.chars().map(plain).collect::<String>().trim_matches(['-', '.'])).map_err(|_| Error::Setting {
+            key: "name".into(),
+            expected: "a name for the data set (--name), because the address has none".into(),
+            got: last.clone(),
+        })
+    }
+}
+
+/// `%20` is a space: how addresses write what they cannot say.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|h| std::str::from_utf8(h).ok()).and_then(|h| u8::from_str_radix(h, 16).ok());
+        match (first, hex) {
+            (b'%', Some(byte)) => (bytes.push(byte), rest = &after[2..]),
+            _ => (bytes.push(first), rest = after),
+        };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// What was fetched.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    pub dataset: String,
+    /// The address or path that it came from.
+    pub source: String,
+    pub folder: PathBuf,
+    /// Bytes of the archive; of them, those that came over the line now.
+    pub archive_bytes: u64,
+    pub downloaded_bytes: u64,
+    /// SHA-256 of the archive.
+    pub sha256: String,
+    /// The checksum that it was held to; none was given or known.
+    pub verified: Option<Checksum>,
+    #[serde(flatten)]
+    pub unpacked: Unpacked,
+    /// Image files among them, by their names.
+    pub images: u64,
+    /// What the publisher allows and how to cite it, where we know.
+    pub terms: Option<String>,
+    pub citation: Option<String>,
+    /// The archive, where it was kept.
+    pub archive: Option<PathBuf>,
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Unpacked { files, bytes, left_out, renamed } = &self.unpacked;
+        write!(f, "{}: {files} files, {} of them images", self.dataset, self.images)?;
+        write!(f, " ({}) in {}", bytes_text(*bytes), self.folder.display())?;
+        write!(f, "\n  from {} ({})", self.source, bytes_text(self.archive_bytes))?;
+        if self.downloaded_bytes < self.archive_bytes && self.downloaded_bytes > 0 {
+            write!(f, ", the last {} of them now", bytes_text(self.downloaded_bytes))?;
+        }
+        write!(f, "\n  sha256 {}", self.sha256)?;
+        match &self.verified {
+            Some(sum) if sum.hex == self.sha256 => write!(f, ", as it should be")?,
+            Some(sum) => write!(f, "; {sum}, as it should be")?,
+            None => write!(f, " (nothing to hold it to)")?,
+        }
+        if *renamed > 0 {
+            write!(f, "\n  {renamed} files were given other names: theirs were taken, or not fit for every system")?;
+        }
+        for (reason, count) in left_out {
+            write!(f, "\n  left out: {reason} ({count})")?;
+        }
+        if let (Some(terms), Some(citation)) = (&self.terms, &self.citation) {
+            write!(f, "\n  terms: {terms}\n  cite: {citation}")?;
+        }
+        if let Some(archive) = &self.archive {
+            write!(f, "\n  archive kept: {}", archive.display())?;
+        }
+        write!(f, "\nNext: wbc ingest --dataset {}", self.dataset)
+    }
+}
+
+/// A name that a data set can have: a visible folder's, and none that the workspace uses itself.
+///
+/// # Errors
+/// [`Error::Setting`] otherwise.
+pub fn dataset_name(name: &str) -> Result<String> {
+    let fits = !name.is_empty() && !name.starts_with(['.', '-']) && !name.contains(['/', '\\', ':']);
+    if fits && !["raw", "runs", "downloads"].contains(&name) {
+        return Ok(name.into());
+    }
+    let expected = "a folder's name, not hidden, and none of raw, runs, downloads".into();
+    Err(Error::Setting { key: "name".into(), expected, got: format!("{name:?}") })
+}
+
+/// Fetches `source` into `raw/<dataset>/`.
+///
+/// # Errors
+/// [`Error::Data`] where a data set of that name is there already, where a person has to download it, or where there is no
+/// image in it; [`Error::Fetch`], [`Error::Format`] (a wrong checksum, a broken or evil archive), [`Error::Io`] and
+/// [`Error::Interrupted`]. What was there stays, and so does what has been downloaded.
+pub fn run(ws: &Workspace, dataset: &str, source: &Source, settings: &Settings, ctx: &Context) -> Result<Summary> {
+    let dataset = &dataset_name(dataset)?;
+    let folder = ws.raw_dataset(dataset);
+    if !settings.force && folder.exists() {
+        return Err(Error::Data {
+            dataset: dataset.clone(),
+            expected: format!("no folder {}", folder.display()),
+            got: "one, which was left as it is".into(),
+            hint: "Another name: --name NAME; to replace it: --force".into(),
+        });
+    }
+    // A known data set's archive may also have been downloaded by hand: `wbc fetch FILE --name jtsc`.
+    let known = match source {
+        Source::Known(known) => Some(*known),
+        Source::File(_) => catalogue::find(dataset),
+        Source::Url(_) => None,
+    };
+    let keep = known.and_then(|k| k.download.as_ref()).map_or(&[][..], |d| &d.keep);
+    let expected = settings.checksum.clone().or_else(|| known.and_then(|k| k.checksum.clone()));
+    let part = ws.downloads().join(format!("{dataset}.part"));
+    let (address, archive, downloaded_bytes) = match source {
+        Source::File(path) => (path.display().to_string(), path.clone(), 0),
+        Source::Url(url) => (url.clone(), part.clone(), get(url, &part, settings, ctx)?),
+        Source::Known(known) => match (&known.download, &known.by_hand) {
+            (Some(download), _) => {
+                let got = get(&download.url, &part, settings, ctx).map_err(|error| match error {
+                    Error::Fetch { address, message } => {
+                        Error::Fetch { address, message: format!("{message}. By hand: {}", download.else_by_hand) }
+                    }
+                    other => other,
+                })?;
+                (download.url.clone(), part.clone(), got)
+            }
+            (None, by_hand) => {
+                let (why, how) = by_hand.as_ref().map_or(("", ""), |b| (&b.why, &b.how));
+                return Err(Error::Data {
+                    dataset: dataset.clone(),
+                    expected: "a data set that a program can fetch".into(),
+                    got: format!("one that a person has to: {why}"),
+                    hint: format!("From {}: {how}", known.page),
+                });
+            }
+        },
+    };
+    let is_ours = !matches!(source, Source::File(_));
+    let kind = Kind::of(&download::head(&archive)?).map_err(|found| not_an_archive(&archive, found))?;
+    let (sha256, found) = checksum::of_file(&archive, expected.as_ref(), ctx)?;
+    if let (Some(expected), Some(found)) = (&expected, &found)
+        && expected != found
+    {
+        return Err(mismatch(&archive, is_ours, expected, found));
+    }
+    let limits = Limits {
+        files: settings.max_files,
+        bytes: settings.max_unpacked_bytes,
+        ratio: settings.max_ratio,
+        ratio_from_bytes: 256 << 20,
+    };
+    let (unpacked, images) = atomic::write_dir(&folder, |temp| {
+        let unpacked = unpack::unpack(&archive, temp, keep, &limits, ctx)?;
+        let images = images_in(dataset, temp)?;
+        Ok((unpacked, images))
+    })?;
+    let archive_bytes = fs::metadata(&archive).map_err(Error::io(&archive, "read"))?.len();
+    let kept = ws.downloads().join(format!("{dataset}.{}", kind.extension()));
+    if is_ours && settings.keep {
+        atomic::rename(&part, &kept)?;
+    }
+    if is_ours {
+        download::discard(&part);
+    }
+    let summary = Summary {
+        dataset: dataset.clone(),
+        source: address,
+        folder,
+        archive_bytes,
+        downloaded_bytes,
+        sha256: sha256.hex,
+        verified: expected,
+        unpacked,
+        images,
+        terms: known.map(|k| k.terms.clone()),
+        citation: known.map(|k| k.citation.clone()),
+        archive: (is_ours && settings.keep).then_some(kept),
+    };
+    let origin = serde_json::to_vec_pretty(&summary).expect("plain JSON");
+    atomic::write_bytes(&ws.downloads().join(format!("{dataset}.json")), &origin)?;
+    Ok(summary)
+}
+
+/// Downloads into `part`: how many bytes came now.
+fn get(url: &str, part: &Path, settings: &Settings, ctx: &Context) -> Result<u64> {
+    let parent = part.parent().expect("below the workspace");
+    fs::create_dir_all(parent).map_err(Error::io(parent, "create the folder"))?;
+    let patience =
+        Patience { retries: settings.retries, wait: Duration::from_millis(500), silence: Duration::from_secs(30) };
+    ctx.progress.log(&format!("downloading {url}"));
+    let accept = |head: &[u8]| match Kind::of(head) {
+        Ok(_) => Ok(()),
+        Err(found) => {
+            let message = format!("expected a zip, tar or tar.gz archive, found {found}");
+            Err(Error::Fetch { address: url.into(), message })
+        }
+    };
+    Ok(download::download(url, part, &patience, &accept, ctx)?.new_bytes)
+}
+
+fn not_an_archive(path: &Path, got: String) -> Error {
+    let expected = "a zip, tar or tar.gz archive".into();
+    Error::Format { path: path.into(), item: "contents".into(), expected, got }
+}
+
+/// The error for a wrong checksum. What was downloaded is put aside, so that the next try begins anew.
+fn mismatch(archive: &Path, is_ours: bool, expected: &Checksum, found: &Checksum) -> Error {
+    let aside = archive.with_extension("rejected");
+    let kept = match is_ours && fs::rename(archive, &aside).is_ok() {
+        true => {
+            let _ = fs::remove_file(note_of(archive));
+            format!(". The file was put aside ({}); nothing was unpacked", aside.display())
+        }
+        false => ". Nothing was unpacked".into(),
+    };
+    Error::Format {
+        path: archive.into(),
+        item: "checksum".into(),
+        expected: expected.to_string(),
+        got: format!("{found}{kept}"),
+    }
+}
+
+/// How many images were unpacked, by their names; a list of images elsewhere is as good.
+fn images_in(dataset: &str, folder: &Path) -> Result<u64> {
+    let (mut images, mut lists) = (0, 0);
+    let mut others: BTreeMap<String, u64> = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(folder) {
+        let entry = entry.map_err(|e| Error::io(folder, "list")(e.into()))?;
+        let name = Path::new(entry.file_name());
+        let extension = name.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        match entry.file_type().is_file() {
+            true if decode::claims_to_be_an_image(name) => images += 1,
+            true if ["csv", "parquet"].contains(&extension.as_str()) && entry.depth() == 1 => lists += 1,
+            true => *others.entry(extension).or_default() += 1,
+            false => {}
+        }
+    }
+    if images + lists > 0 {
+        return Ok(images);
+    }
+    let others: Vec<String> = others.iter().map(|(extension, n)| format!("{n} .{extension}")).collect();
+    let archives = ["zip", "rar", "7z", "gz", "tar"].iter().any(|a| others.iter().any(|o| o.ends_with(a)));
+    Err(Error::Data {
+        dataset: dataset.into(),
+        expected: "images (JPEG, PNG, BMP or TIFF) in the archive".into(),
+        got: if others.is_empty() { "an empty archive".into() } else { format!("files of {}", others.join(", ")) },
+        hint: match archives {
+            true => "Unpack the archives in it by hand, and put their images into a folder under data/raw/".into(),
+            false => "Nothing was unpacked".into(),
+        },
+    })
+}
