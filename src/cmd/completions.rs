@@ -1,0 +1,21 @@
+//! `wbc completions`: what a shell needs to complete our commands.
+
+use super::{Cli, Globals, Outcome};
+use clap::CommandFactory;
+
+/// Prints the completions of a shell on stdout. For bash: `wbc completions bash >
+/// ~/.local/share/bash-completion/completions/wbc`; for zsh: `wbc completions zsh > _wbc` in a folder of $fpath; for
+/// fish: `wbc completions fish > ~/.config/fish/completions/wbc.fish`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The shell
+    #[arg(value_name = "SHELL", value_enum)]
+    shell: clap_complete::Shell,
+}
+
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "wbc", &mut script);
+    globals.print_bytes(&script)?;
+    Ok(Outcome::Done)
+}

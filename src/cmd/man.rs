@@ -1,0 +1,50 @@
+//! `wbc man`: manual pages.
+
+use super::{Cli, Globals, Outcome};
+use crate::atomic;
+use clap::{Command, CommandFactory};
+use clap_mangen::Man;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Prints the manual page of wbc, or writes wbc.1 and one a command (wbc-ingest.1, ...) into a folder: `wbc man
+/// ~/.local/share/man/man1`, and `man wbc-train` shows it.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder to write the pages to
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Written {
+    files: Vec<PathBuf>,
+}
+
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
+    let mut cli = Cli::command().disable_help_subcommand(true);
+    // Gives the commands the names that they are called by, and the options of all.
+    cli.build();
+    let Some(folder) = args.folder else {
+        globals.print_bytes(&page(&cli)?.1)?;
+        return Ok(Outcome::Done);
+    };
+    let mut files = Vec::new();
+    for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
+        let (name, text) = page(command)?;
+        let path = folder.join(name);
+        atomic::write_bytes(&path, &text)?;
+        files.push(path);
+    }
+    let text: Vec<String> = files.iter().map(|p| p.display().to_string()).collect();
+    globals.print(&Written { files }, text.join("\n"))?;
+    Ok(Outcome::Done)
+}
+
+/// A command's page: file name and text.
+fn page(command: &Command) -> anyhow::Result<(String, Vec<u8>)> {
+    let man = Man::new(command.clone()).source(concat!("wbc ", env!("CARGO_PKG_VERSION")));
+    let mut text = Vec::new();
+    man.render(&mut text)?;
+    Ok((man.get_filename(), text))
+}

@@ -1,0 +1,131 @@
+//! `wbc doctor`, `wbc completions`, `wbc man`: at home on a user's machine.
+
+use crate::common::Workdir;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
+
+#[test]
+fn the_doctor_says_what_there_is() {
+    let w = Workdir::new("doctor");
+    let look = |args: &[&str]| -> Value {
+        serde_json::from_str(&w.wbc(&[&["doctor", "--json"], args].concat()).stdout).unwrap()
+    };
+    let report = look(&[]);
+    assert_eq!(report["build"]["wbc"], env!("CARGO_PKG_VERSION"));
+    assert!(report["build"]["rustc"].as_str().unwrap().starts_with("rustc 1."), "{report}");
+    assert!(report["build"]["dfdx"].as_str().unwrap().starts_with("0.13"), "{report}");
+    assert_eq!(report["machine"]["vectors"], wbc::nn::kernel::Vector::detect().name());
+    let memory = &report["machine"];
+    let (all, free) = (memory["memory_bytes"].as_u64().unwrap(), memory["memory_available_bytes"].as_u64().unwrap());
+    assert!(all > 100_000_000 && free <= all, "{report}");
+    let place = &report["workspace"];
+    assert_eq!((&place["exists"], &place["writable"]), (&false.into(), &true.into()));
+    assert!(!w.path("data").exists(), "looking makes nothing");
+
+    w.wbc(&["synth", "--images", "40"]).ok();
+    w.wbc(&["ingest", "--no-check"]).ok();
+    w.wbc(&["split", "--stratified"]).ok();
+    w.write("data/raw/new/neutrophil/1.png", "");
+    w.write("data/runs/some-run/run.json", "{}");
+    w.write("data/runs/no-run/other.json", "{}");
+    let place = &look(&["--threads", "1"])["workspace"];
+    let expected = serde_json::json!([
+        {"name": "drawn", "has": ["raw", "ingested", "split"]},
+        {"name": "new", "has": ["raw"]},
+    ]);
+    assert_eq!((&place["datasets"], &place["runs"]), (&expected, &serde_json::json!(["some-run"])));
+    let text = w.wbc(&["doctor"]).stdout;
+    for said in ["vectors", "memory", "GPU", "drawn: raw, ingested, split", "1 runs: some-run"] {
+        assert!(text.contains(said), "{text}");
+    }
+}
+
+#[test]
+fn the_doctor_says_what_is_wrong() {
+    let w = Workdir::new("doctor-wrong");
+    w.write("file", "");
+    let mut command = w.command(&["doctor", "--workspace", "file/data"]);
+    let output = command.env("WBC_EPOCH", "3").env("WBC_SEED", "4").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("Wrong: file/data: expected a folder, found a file"), "{text}");
+    assert!(text.contains("WBC_EPOCH is set, and nothing reads it") && text.contains("WBC_EPOCHS"), "{text}");
+    assert!(text.contains("WBC_SEED=4") && !text.contains("WBC_SEED is set"), "{text}");
+    // A GPU's program that hangs, fails or is not there is no reason to fail.
+    if cfg!(unix) {
+        for (script, said) in [
+            ("#!/bin/sh\necho 'NVIDIA H100, 81559 MiB, 550.1'", "GPU        NVIDIA H100, 81559 MiB, 550.1"),
+            ("#!/bin/sh\necho no driver; exit 9", "nvidia-smi fails: no driver"),
+            ("#!/bin/sh\nexit 0", "finds no device"),
+        ] {
+            let path = w.write("bin/nvidia-smi", script);
+            Command::new("chmod").arg("+x").arg(&path).status().unwrap();
+            let path = format!("{}:{}", w.path("bin").display(), std::env::var("PATH").unwrap_or_default());
+            let output = w.command(&["doctor"]).env("PATH", path).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(text.contains(said), "{text}");
+        }
+    }
+}
+
+/// The subcommands, as the help lists them.
+fn commands(w: &Workdir) -> BTreeSet<String> {
+    let help = w.wbc(&["--help"]).ok().stdout;
+    let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let names: BTreeSet<String> = list
+        .lines()
+        .filter(|l| l.starts_with("  ") && !l.starts_with("   "))
+        .filter_map(|l| l.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .map(str::to_string)
+        .collect();
+    assert!(names.len() > 15 && names.contains("doctor"), "{names:?}");
+    names
+}
+
+#[test]
+fn completions_know_every_command() {
+    let w = Workdir::new("completions");
+    let commands = commands(&w);
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = w.wbc(&["completions", shell]).ok().stdout;
+        for command in &commands {
+            assert!(script.contains(command.as_str()), "{shell}: {command}");
+        }
+        assert!(script.contains("workspace"), "{shell}");
+        if ["bash", "zsh", "fish"].contains(&shell) {
+            let parser = Command::new(shell).arg("-n").stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+            let Ok(mut parser) = parser else {
+                eprintln!("skipped: no {shell} to read its completions");
+                continue;
+            };
+            std::io::Write::write_all(&mut parser.stdin.take().unwrap(), script.as_bytes()).unwrap();
+            let output = parser.wait_with_output().unwrap();
+            assert!(output.status.success(), "{shell}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    let refused = w.wbc(&["completions", "tcsh"]).exits(2).stderr;
+    assert!(refused.contains("bash"), "{refused}");
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let w = Workdir::new("man");
+    let top = w.wbc(&["man"]).ok().stdout;
+    let said: Value = serde_json::from_str(&w.wbc(&["man", "pages", "--json"]).ok().stdout).unwrap();
+    let commands = commands(&w);
+    assert_eq!(said["files"].as_array().unwrap().len(), commands.len() + 1);
+    assert_eq!(std::fs::read_to_string(w.path("pages/wbc.1")).unwrap(), top);
+    for command in &commands {
+        assert!(top.contains(&format!("wbc\\-{command}(1)")), "{command}");
+        let page = std::fs::read_to_string(w.path(format!("pages/wbc-{command}.1"))).unwrap();
+        // What a command does is said at length, not its summary again.
+        let said = w.wbc(&[command, "--help"]).ok().stdout;
+        let summary = w.wbc(&[command, "-h"]).ok().stdout;
+        assert!(said.lines().next() != summary.lines().next(), "{command}: {said}");
+        for part in [".SH NAME", ".SH SYNOPSIS", ".SH OPTIONS", ".SH DESCRIPTION", "\\-\\-workspace"] {
+            assert!(page.contains(part), "{command}: no {part}");
+        }
+    }
+}
