@@ -1,9 +1,10 @@
 //! `wbc doctor`: what there is, and what is wrong.
 
-use super::{Globals, Outcome, command_line};
+use super::{Cli, Globals, Outcome};
 use crate::fetch::bytes_text;
 use crate::nn::kernel::Vector;
 use crate::workspace::Workspace;
+use clap::CommandFactory;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -133,7 +134,7 @@ pub fn run(_: Args, globals: &Globals) -> anyhow::Result<Outcome> {
 
 /// Every variable that a flag of any command reads.
 fn variables_read() -> BTreeSet<String> {
-    let cli = command_line();
+    let cli = Cli::command();
     let commands = std::iter::once(&cli).chain(cli.get_subcommands());
     let variables = commands.flat_map(|c| c.get_arguments()).filter_map(|a| a.get_env());
     variables.map(|v| v.to_string_lossy().into_owned()).collect()

@@ -5,10 +5,17 @@ use crate::error::Error;
 use crate::fetch::checksum::{Checksum, Kind};
 use crate::fetch::{self, Settings, Source};
 
+const EXAMPLES: &str = "\
+Examples:
+  wbc fetch bccd                                 # one of wbc datasets
+  wbc fetch https://example.org/cells.tar.gz --name mine --md5 HEX
+  wbc fetch PBC_dataset_normal_DIB.zip --name pbc    # what a browser downloaded";
+
 /// Downloads an archive (zip, tar, tar.gz), checks it and unpacks it into data/raw/<NAME>/, for `wbc ingest`. A download
 /// that breaks off or is stopped (Ctrl-C) goes on where it was by the same command. A data set that is there already is
 /// left alone, and nothing in an archive can write outside its folder.
 #[derive(clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// A data set of `wbc datasets`, an http or https address, or the path of an archive
     #[arg(value_name = "NAME|URL|FILE")]

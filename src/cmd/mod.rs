@@ -318,7 +318,8 @@ mod tests {
                 assert!(line.starts_with(name) && parsed.is_ok(), "wbc {line}: {}", parsed.err().unwrap());
                 assert!(line.len() <= 84, "{line}");
             }
-            let main = ["ingest", "split", "train", "report", "compare", "predict", "export", "run"].contains(&name);
+            let main =
+                ["fetch", "ingest", "split", "train", "report", "compare", "predict", "export", "run"].contains(&name);
             assert_eq!(examples > 1, main, "{name}:\n{help}");
         }
     }
