@@ -8,7 +8,7 @@ use crate::pipeline::Pipeline;
 use crate::progress::Progress;
 use crate::train::Record;
 use crate::workspace::Workspace;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -76,16 +76,6 @@ macro_rules! commands {
             fn run(self, globals: &Globals) -> anyhow::Result<Outcome> {
                 match self { $(Command::$variant(args) => $module::run(args, globals)),* }
             }
-        }
-        /// The command line. A command's line in the list below is its summary; what its `Args` say is its help.
-        fn command_line() -> clap::Command {
-            let mut cli = Cli::command();
-            $({
-                let said = $module::Args::augment_args(clap::Command::new(stringify!($module)));
-                let help = said.get_long_about().or(said.get_about()).cloned().unwrap_or_default();
-                cli = cli.mut_subcommand(stringify!($module), |c| c.long_about(help));
-            })*
-            cli
         }
     };
 }
@@ -259,7 +249,7 @@ fn each_dataset<T>(
 
 /// Parses the command line, runs the command, and turns its end into the exit status.
 pub fn main() -> ExitCode {
-    let cli = Cli::from_arg_matches(&command_line().get_matches()).unwrap_or_else(|e| e.exit());
+    let cli = Cli::parse();
     match start(&cli.globals).and_then(|()| cli.command.run(&cli.globals)) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Findings) => ExitCode::from(1),

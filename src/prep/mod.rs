@@ -88,7 +88,7 @@ pub enum Stain {
     Keep,
     /// The plasma becomes white.
     Plasma,
-    /// The plasma becomes white, and the nucleus holds back as much of each channel as PBC's nuclei do.
+    /// The plasma becomes white, and the nucleus holds back the same of each channel in every picture.
     Nucleus,
 }
 
