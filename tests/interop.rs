@@ -355,7 +355,8 @@ fn learning_curves_go_to_tensorboard_and_to_csv() {
 fn every_commands_json_is_one_document() {
     let w = Workdir::new("json");
     w.write("tiny.toml", TINY);
-    let mut seen = BTreeSet::from(["bench".to_string(), "help".into()]); // which takes minutes
+    // Minutes; the help; a script for a shell; what tests/fetch.rs and tests/doctor.rs ask.
+    let mut seen = BTreeSet::from(["bench", "help", "completions", "fetch", "doctor"].map(String::from));
     let mut json = |line: &str, status: i32| -> serde_json::Value {
         let args: Vec<&str> = line.split(' ').chain(["--json"]).collect();
         seen.insert(args[0].into());
@@ -384,6 +385,9 @@ fn every_commands_json_is_one_document() {
     json("synth --images 20 --name e --seed 9", 0);
     json("ingest --dataset e", 1); // small classes
     json("validate net --dataset e", 0);
+    json("explain net data/raw/e/basophil", 0);
+    json("man pages", 0);
+    assert!(json("datasets", 0).is_array());
     // An error leaves stdout empty.
     let failed = w.wbc(&["report", "--table", "3", "--run", "nobody", "--json"]).exits(2);
     assert_eq!(failed.stdout, "");

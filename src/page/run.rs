@@ -151,12 +151,14 @@ fn elsewhere(run: &Run, there: &Validation) -> Value {
         let images = there.predictions.iter().filter(|p| p.truth == class).count() as u64;
         vec![class.title().into(), thousands(images), one(value("recall", Some(class))), one(at_home)]
     };
+    let mut confused = plots::confusion(&confusion(&there.metrics));
+    confused.caption = "A row a true class, a column what the models together called it; % of the row.".into();
     let columns = ["Recall", "images", "there", &run.record.dataset];
     context! {
         name => there.dataset.clone(),
         items => vec![
             item("Balanced accuracy", one(here), range),
-            item("Lost on the way", lost, format!("from {} on {}", percent(home), run.record.dataset)),
+            item("Change", lost, format!("from {} on {}", percent(home), run.record.dataset)),
             item("Accuracy", one(value("accuracy", None)), format!("{} images", thousands(there.predictions.len() as u64))),
             item("In doubt", thousands(doubtful as u64), format!("accuracy on the others: {}", one(sure))),
         ],
@@ -171,7 +173,7 @@ fn elsewhere(run: &Run, there: &Validation) -> Value {
             notes: Vec::new(),
         }),
         plots => figures(vec![
-            plots::confusion(&confusion(&there.metrics)),
+            confused,
             plots::reliability(&curves::reliability(&there.predictions)),
         ]),
     }
