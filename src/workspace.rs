@@ -54,6 +54,22 @@ impl Workspace {
         self.root.join(dataset).join("features.parquet")
     }
 
+    /// That `name` can be a folder's name below the workspace: of a run, of a data set. `key` is the setting that gave it.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a name that is empty, hidden, or a path, or has a colon, which parts a run from its fold.
+    pub fn check_name(key: &str, name: &str) -> Result<()> {
+        let fits = !name.is_empty() && !name.starts_with(['.', '-']) && !name.contains(['/', '\\', ':', '\0']);
+        match fits {
+            true => Ok(()),
+            false => Err(Error::Setting {
+                key: key.into(),
+                expected: "a folder's name: not empty, no path, no colon, not hidden".into(),
+                got: format!("{name:?}"),
+            }),
+        }
+    }
+
     /// `runs/`.
     pub fn runs(&self) -> PathBuf {
         self.root.join("runs")

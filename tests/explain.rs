@@ -100,7 +100,7 @@ fn what_cannot_be_explained_is_said() {
     let image = some.to_str().unwrap();
     for (args, said) in [
         (vec!["s", image], "There are: r"),
-        (vec!["r:7", image], "finished weights not found"),
+        (vec!["r:7", image], "expected 0 to 1, a fold of r"),
         (vec!["r:7", "--gallery"], "one of its folds, 0 to 1"),
         (vec!["r", image, "--class", "platelet"], "one of: neutrophil, eosinophil"),
         (vec!["r", image, "--patch", "33"], "setting `patch`: expected 1 to 32"),
@@ -122,7 +122,7 @@ fn what_cannot_be_explained_is_said() {
     w.write("mixed/torn.jpg", &std::fs::read(&some).unwrap()[..900]);
     w.write("mixed/whole.jpg", std::fs::read(&some).unwrap());
     let mixed = w.wbc(&["explain", "r", "mixed"]).exits(1);
-    assert!(mixed.stderr.contains("torn.jpg") && w.path("explanations/whole.png").is_file(), "{mixed:?}");
+    assert!(mixed.stderr.contains("torn.jpg") && w.path("explanations/r/whole.png").is_file(), "{mixed:?}");
     // Without the run's own pictures there is no gallery.
     std::fs::remove_dir_all(w.path("data/d/tensors-32")).unwrap();
     assert!(w.wbc(&["explain", "r", "--gallery"]).exits(2).stderr.contains("wbc preprocess"));

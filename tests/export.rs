@@ -116,7 +116,7 @@ fn onnx_runtime_and_pytorch_give_our_probabilities() {
         assert!(weights(run) == weights("again"), "{run}");
         std::fs::remove_dir_all(w.workspace().run("again")).unwrap();
     }
-    for (asked, said) in [("nobody", "nobody"), ("wnet:7", "finished weights"), ("wnet:x", "RUN:FOLD")] {
+    for (asked, said) in [("nobody", "nobody"), ("wnet:7", "0 to 1, a fold of wnet"), ("wnet:x", "RUN:FOLD")] {
         let refused = w.wbc(&["export", asked, "--to", "onnx"]).exits(2).stderr;
         assert!(refused.contains(said), "{refused}");
     }

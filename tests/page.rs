@@ -68,7 +68,7 @@ fn a_runs_page_has_all_of_it_and_needs_nothing_else() {
     let said = w.wbc(&["report", "--html", "--run", "d-wnet-tiny"]).ok().stdout;
     assert!(said.contains("page: reports/d-wnet-tiny.html"), "{said}");
     let text = std::fs::read_to_string(&page).unwrap();
-    assert!(text.contains("Recall of each class by fold") && !text.contains("base64"));
+    assert!(text.contains("Table 3:") && !text.contains("base64"));
 }
 
 #[test]

@@ -60,7 +60,9 @@ fn new_images_are_classified_counted_and_doubted() {
     w.wbc(&again).ok();
     let json: Vec<CellRow> = serde_json::from_slice(&std::fs::read(w.path("cells.json")).unwrap()).unwrap();
     assert_eq!(json, rows);
-    w.wbc(&["predict", "r", "list.txt", "--format", "csv", "--output", "out/rows.csv"]).ok();
+    w.wbc(&["predict", "r", "list.txt", "--output", "out/rows.csv"]).ok();
+    let refused = w.wbc(&["predict", "r", "list.txt", "--output", "rows.csv", "--format", "json"]).exits(2).stderr;
+    assert!(refused.contains("expected csv, as rows.csv ends, found json"), "{refused}");
     let csv: Vec<CellRow> =
         csv::Reader::from_path(w.path("out/rows.csv")).unwrap().deserialize().map(|r| r.unwrap()).collect();
     assert_eq!(csv, rows);

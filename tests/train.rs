@@ -310,3 +310,36 @@ fn a_table_of_another_version_is_refused_with_what_to_do() {
         assert!(run.stderr.contains(text), "{text} not in {}", run.stderr);
     }
 }
+
+#[test]
+fn a_run_has_a_name_and_no_path() {
+    let w = Workdir::new("names");
+    w.wbc(&["synth", "--images", "30", "--name", "d"]).ok();
+    w.wbc(&["ingest"]);
+    w.wbc(&["split", "--stratified"]).ok();
+    let train = ["train", "--pipeline", "lda", "--fold", "0"];
+    let there = w.path("there").display().to_string();
+    for name in ["../raw", "", "a/b", "a:0", ".hidden", "-x", there.as_str()] {
+        let run = format!("--run={name}");
+        for restart in [&[][..], &["--restart"]] {
+            let refused = w.wbc(&[&train[..], &[&run], restart].concat()).exits(2).stderr;
+            assert!(refused.contains("setting `run`: expected a folder's name"), "{name}: {refused}");
+        }
+        let refused = w.wbc(&["report", "--html", &run]).exits(2).stderr;
+        assert!(refused.contains("run"), "{refused}");
+    }
+    assert!(w.path("data/raw/d/neutrophil").is_dir() && !w.path("data/runs").exists() && !w.path("there").exists());
+    // What the split was dealt by is what the run says, whatever the pipeline file says.
+    w.write("three.toml", "name = \"three\"\n[split]\nfolds = 3\n[train]\nmodel = \"lda\"\n");
+    let said = w.wbc(&["train", "--pipeline", "three.toml", "--run", "three"]).ok().stderr;
+    assert!(said.contains("the split has 10 folds, the pipeline says 3"), "{said}");
+    let kept = std::fs::read_to_string(w.path("data/runs/three/pipeline.toml")).unwrap();
+    assert!(kept.contains("folds = 10"), "{kept}");
+    // One at a time.
+    let lock = std::fs::File::create(w.path("data/runs/.three.lock")).unwrap();
+    lock.lock().unwrap();
+    let refused = w.wbc(&["train", "--pipeline", "three.toml", "--run", "three"]).exits(2).stderr;
+    assert!(refused.contains("no other wbc train at work"), "{refused}");
+    drop(lock);
+    w.wbc(&["train", "--pipeline", "three.toml", "--run", "three"]).ok();
+}

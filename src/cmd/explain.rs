@@ -36,9 +36,9 @@ pub struct Args {
     /// From one such square to the next, px [default: half a square]
     #[arg(long, value_name = "PX")]
     stride: Option<u32>,
-    /// Folder for the pictures
-    #[arg(long, value_name = "DIR", default_value = "explanations")]
-    output: PathBuf,
+    /// Folder for the pictures [default: explanations/<RUN>]
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
 }
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
@@ -50,9 +50,10 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     };
     let class = args.class.as_deref().map(class).transpose()?;
     let settings = Settings { class, patch_px: args.patch, stride_px: args.stride };
+    let output = args.output.unwrap_or_else(|| PathBuf::from("explanations").join(run));
     let progress = globals.progress();
     let ctx = globals.context(0, &progress);
-    let summary = explain::run(&ws, run, fold, &cells, &settings, &args.output, globals.device, &ctx)?;
+    let summary = explain::run(&ws, run, fold, &cells, &settings, &output, globals.device, &ctx)?;
     globals.print(&summary, &summary)?;
     Ok(if summary.unreadable.is_empty() { Outcome::Done } else { Outcome::Findings })
 }

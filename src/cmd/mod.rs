@@ -254,7 +254,11 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Findings) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("wbc: {error:#}");
+            // Ours say their causes themselves.
+            match error.is::<Error>() {
+                true => eprintln!("wbc: {error}"),
+                false => eprintln!("wbc: {error:#}"),
+            }
             ExitCode::from(2)
         }
     }

@@ -1,8 +1,10 @@
 //! `wbc predict`: new images through a run's networks.
 
 use super::{Globals, Outcome, run_and_fold};
+use crate::error::Error;
 use crate::predict::{self, Format, Shows};
-use std::path::PathBuf;
+use clap::ValueEnum;
+use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,9 +28,9 @@ pub struct Args {
     /// What an image shows
     #[arg(long, value_enum, default_value = "auto")]
     shows: Shows,
-    /// How the rows are written
-    #[arg(long, value_enum, default_value = "parquet")]
-    format: Format,
+    /// How the rows are written [default: as FILE ends, else parquet]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// File for the rows, one a cell [default: cells.<FORMAT>]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -40,9 +42,31 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let images = predict::find(&args.paths)?;
     let progress = globals.progress();
     let ctx = globals.context(0, &progress);
-    let output = args.output.unwrap_or_else(|| PathBuf::from(format!("cells.{}", args.format.extension())));
-    let summary =
-        predict::run(&ws, run, fold, &images, args.shows, (&output, args.format), globals.device, &ctx)?;
+    let (output, format) = match args.output {
+        Some(output) => {
+            let format = format_of(&output, args.format)?;
+            (output, format)
+        }
+        None => {
+            let format = args.format.unwrap_or_default();
+            (PathBuf::from(format!("cells.{}", format.extension())), format)
+        }
+    };
+    let summary = predict::run(&ws, run, fold, &images, args.shows, (&output, format), globals.device, &ctx)?;
     globals.print(&summary, &summary)?;
     Ok(if summary.unreadable.is_empty() { Outcome::Done } else { Outcome::Findings })
+}
+
+/// The format that a file's name and `--format` ask for.
+fn format_of(output: &Path, asked: Option<Format>) -> Result<Format, Error> {
+    let extension = output.extension().map(|e| e.to_string_lossy().to_lowercase());
+    let named = Format::value_variants().iter().copied().find(|f| extension.as_deref() == Some(f.extension()));
+    match (named, asked) {
+        (Some(named), Some(asked)) if named != asked => Err(Error::Setting {
+            key: "format".into(),
+            expected: format!("{}, as {} ends", named.extension(), output.display()),
+            got: asked.extension().into(),
+        }),
+        (named, asked) => Ok(asked.or(named).unwrap_or_default()),
+    }
 }

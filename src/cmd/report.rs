@@ -165,6 +165,12 @@ fn page_of_asked<'a>(
             }
         }
     };
+    if sheets.iter().all(|sheet| sheet.run.is_none()) {
+        // The tables that are the run's own.
+        let wanted = Wanted { run: Some(run.clone()), own: true, ..wanted.clone() };
+        let own: Vec<Sheet> = TABLES.iter().filter_map(|table| table.build(&ws, &wanted).ok()).collect();
+        return page_of(globals, &run, &own, dir);
+    }
     page_of(globals, &run, &sheets, dir)
 }
 

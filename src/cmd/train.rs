@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::train::{Log, Recipe};
 use crate::workspace::Workspace;
-use crate::{evaluate, features, prep, train};
+use crate::{evaluate, features, prep, split, train};
 use serde::Serialize;
 use std::path::Path;
 
@@ -81,6 +81,15 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let dataset = globals.one_dataset(&pipeline)?;
     let progress = globals.progress();
     let ctx = globals.context(pipeline.seed, &progress);
+    // A split that is missing or stale is the user's to make: say so before any work. What it was dealt by is what the run is.
+    let dealt = split::read(&ws, &dataset)?.folds;
+    if dealt != pipeline.split.folds {
+        let asked = pipeline.split.folds;
+        eprintln!(
+            "wbc: the split has {dealt} folds, the pipeline says {asked}: trained as it was dealt (to deal again: wbc split)"
+        );
+        pipeline.split.folds = dealt;
+    }
     let plan = train::Plan {
         run: match args.run {
             Some(name) => name,
@@ -97,8 +106,6 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         resolved: pipeline.to_toml()?,
     };
     plan.suits(&pipeline.train)?;
-    // A split that is missing or stale is the user's to make: say so before any work.
-    crate::split::read(&ws, &dataset)?;
     match &pipeline.train {
         Recipe::Network(_) => {
             let pictures = prep::run(&ws, &dataset, &pipeline.preprocess, &ctx)?;

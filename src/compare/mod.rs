@@ -12,7 +12,7 @@ use crate::evaluate::{
     scores::{self, Scores},
     test_to_train,
 };
-use crate::report::{notes, runs};
+use crate::report::notes;
 use crate::rows::PredictionRow;
 use crate::schema::PREDICTIONS;
 use crate::statistics::{self, CorrectedT, Interval, McNemar, Wilcoxon};
@@ -184,7 +184,7 @@ impl Run {
         let nothing = || Error::Missing {
             path: path.clone(),
             what: "finished fold",
-            hint: format!("Run: {}", runs::again(ws, name, &record)),
+            hint: format!("Run: {}", train::again(ws, name, &record)),
         };
         let predictions: Vec<PredictionRow> = match table::read_rows(&path, &PREDICTIONS) {
             Err(Error::Missing { .. }) => return Err(nothing()),

@@ -33,6 +33,10 @@ pub fn text(told: &[(Config, Trained)], metrics: &[MetricRow], format: Format, e
         Recipe::Network(s) => format!("{} epochs, batch {}, learning rate {}", s.epochs, s.batch, s.learning_rate),
         Recipe::Classical(_) => String::new(),
     };
+    let views = match &record.settings {
+        Recipe::Network(s) => s.test_views,
+        Recipe::Classical(_) => 1,
+    };
     let input = match format {
         Format::Onnx => {
             "`pictures`: uint8 `[n, size, size, 3]`, RGB, 0 to 255; normalising is inside the graph. Outputs: `logits` and \
@@ -49,6 +53,8 @@ pub fn text(told: &[(Config, Trained)], metrics: &[MetricRow], format: Format, e
          Five classes, in the order of the outputs: {}.\n\n\
          | file | trained on | balanced accuracy on the fold it never saw |\n| --- | --- | --- |\n{rows}\n{mean}\n\
          - Run `{}`, recipe `{}`, seed {}, {folds} folds, {training}; trained by wbc {}. Models of several folds are best averaged.\n\
+         - Probabilities are the network's own, of the picture as it is. `wbc predict` calibrates them by a temperature and averages \
+         over turned views where the recipe says so (the figures above are over {} view{}): the two differ.\n\
          - {input}\n\
          - Size {} px; cut: `{}`. A picture is one cell, in the middle. `{example}` shows how to load it.\n\n\
          ## What it does not do\n\n\
@@ -65,6 +71,8 @@ pub fn text(told: &[(Config, Trained)], metrics: &[MetricRow], format: Format, e
         record.pipeline,
         record.seed,
         config.version,
+        views,
+        if views == 1 { "" } else { "s" },
         config.preprocess.size_px,
         serde_json::to_value(config.preprocess.cut).expect("a name").as_str().unwrap_or_default(),
     )

@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::decode;
 use crate::error::{Error, Result};
 use crate::workspace::Workspace;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -182,16 +182,33 @@ impl std::fmt::Display for Summary {
     }
 }
 
+/// Where a data set of the workspace was fetched from.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Origin {
+    pub source: String,
+    pub terms: Option<String>,
+    pub citation: Option<String>,
+}
+
+/// What [`run`] kept of a data set; `None` where it was not fetched.
+pub fn origin(ws: &Workspace, dataset: &str) -> Option<Origin> {
+    serde_json::from_slice(&fs::read(record(ws, dataset)).ok()?).ok()
+}
+
+fn record(ws: &Workspace, dataset: &str) -> PathBuf {
+    ws.downloads().join(format!("{dataset}.json"))
+}
+
 /// A name that a data set can have: a visible folder's, and none that the workspace uses itself.
 ///
 /// # Errors
 /// [`Error::Setting`] otherwise.
 pub fn dataset_name(name: &str) -> Result<String> {
-    let fits = !name.is_empty() && !name.starts_with(['.', '-']) && !name.contains(['/', '\\', ':']);
-    if fits && !["raw", "runs", "downloads"].contains(&name) {
+    Workspace::check_name("name", name)?;
+    if !["raw", "runs", "downloads"].contains(&name) {
         return Ok(name.into());
     }
-    let expected = "a folder's name, not hidden, and none of raw, runs, downloads".into();
+    let expected = "none of raw, runs, downloads".into();
     Err(Error::Setting { key: "name".into(), expected, got: format!("{name:?}") })
 }
 
@@ -287,7 +304,7 @@ pub fn run(ws: &Workspace, dataset: &str, source: &Source, settings: &Settings, 
         archive: (is_ours && settings.keep).then_some(kept),
     };
     let origin = serde_json::to_vec_pretty(&summary).expect("plain JSON");
-    atomic::write_bytes(&ws.downloads().join(format!("{dataset}.json")), &origin)?;
+    atomic::write_bytes(&record(ws, &dataset), &origin)?;
     Ok(summary)
 }
 

@@ -4,6 +4,7 @@
 use crate::atomic;
 use crate::class::Class;
 use crate::error::{Error, Result};
+use crate::fetch;
 use crate::report::{Sheet, notes, thousands};
 use crate::rows::{IssueRow, ManifestRow, Severity};
 use crate::workspace::Workspace;
@@ -120,7 +121,13 @@ fn card(ws: &Workspace, dataset: &str, rows: &[ManifestRow], issues: Option<&[Is
         let text: Vec<String> = text.collect();
         fact("Found by ingest and check", if text.is_empty() { "nothing".into() } else { text.join(", ") });
     }
-    fact("Licence", "that of the images' source, which wbc does not know".into());
+    let origin = fetch::origin(ws, dataset);
+    if let Some(origin) = &origin {
+        fact("Fetched from", origin.source.clone());
+        origin.citation.iter().for_each(|citation| fact("To be cited", citation.clone()));
+    }
+    let terms = origin.and_then(|o| o.terms).unwrap_or("that of the images' source, which wbc does not know".into());
+    fact("Licence", terms);
     facts
 }
 

@@ -211,7 +211,7 @@ pub fn learning(epochs: &[EpochRow]) -> Option<Figure> {
         title: "Learning curves",
         caption: format!(
             "Mean cross-entropy of the training images, a line a fold ({}). There is no validation curve: the number \
-             of epochs is the recipe's, and no choice was made on a test fold.",
+             of epochs is the recipe's, and training looks at no test image.",
             if folds.len() == 1 { "1 fold".into() } else { format!("{} folds", folds.len()) }
         ),
         drawn,

@@ -103,6 +103,10 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
     let any_wrong = shown.predictions.iter().any(|r| r.predicted() != r.truth);
     let no_mistakes = match any_wrong {
         false => "Every test image was classified right.".to_string(),
+        true if record.size_px.is_none() => {
+            "A classifier on measured features sees no pictures: its mistakes are in predictions.parquet, by image."
+                .into()
+        }
         true => {
             "The cells cannot be shown: the pictures that the run was trained on are not in the workspace any more."
                 .into()

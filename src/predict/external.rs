@@ -102,7 +102,7 @@ pub fn run(
     }
     let settings = train::prep_settings(ws, run)?;
     let Usable { rows, left_out, manifest } = Usable::read(ws, dataset)?;
-    let note = train::trained_on(ws, run, &record, fold, &rows, dataset)?;
+    let note = train::trained_on(ws, ("run", run), &record, fold, &rows, dataset)?;
     let panel = Panel::open(ws, run, fold, device, ctx)?;
     note.iter().for_each(|note| ctx.progress.log(note));
     let raw = ws.raw_dataset(dataset);

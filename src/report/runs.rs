@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::rows::{IntervalRow, MetricRow};
 use crate::schema::{INTERVALS, METRICS, Schema};
 use crate::table;
-use crate::train::{self, Record};
+use crate::train::{self, Record, again};
 use crate::workspace::Workspace;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
@@ -53,12 +53,6 @@ fn kind(model: &str, init: bool) -> String {
 /// Whether a data set is LISC, by its name.
 pub fn is_lisc(dataset: &str) -> bool {
     dataset.to_lowercase().starts_with("lisc")
-}
-
-/// The command that goes on with a run: its settings lie beside it.
-pub fn again(ws: &Workspace, name: &str, record: &Record) -> String {
-    let settings = ws.run(name).join("pipeline.toml");
-    format!("wbc train --dataset {} --run {name} --pipeline {}", record.dataset, settings.display())
 }
 
 /// A run, with its metrics.

@@ -147,19 +147,19 @@ impl Start {
                 "{from} does not say what it was trained on: that no test image was among it is yours to know"
             )));
         };
-        trained_on(ws, &self.init.from, source, self.init.fold, target, target_dataset)
+        trained_on(ws, ("init", &self.init.from), source, self.init.fold, target, target_dataset)
     }
 }
 
 /// Refuses where an image of `target` was among those that the weights of `source`'s run were trained on (of one fold's
 /// model, or of a model of all images); says where it cannot be known, or where one looks like another. `from` is what the
-/// user calls the weights.
+/// user calls the weights, after the setting that gave them.
 ///
 /// # Errors
 /// [`Error::Setting`] that names the first such image.
 pub fn trained_on(
     ws: &Workspace,
-    from: &str,
+    (key, from): (&str, &str),
     source: &Record,
     fold: Option<u32>,
     target: &[ManifestRow],
@@ -181,15 +181,17 @@ pub fn trained_on(
     let shared: Vec<(&ManifestRow, &ManifestRow)> =
         target.iter().filter_map(|t| Some((t, *by_hash.get(t.content_hash.as_str())?))).collect();
     if let Some((test, seen)) = shared.first() {
-        return Err(refuse(
-            format!("weights that were not trained on the test images of {target_dataset}"),
-            format!(
+        let (key, expected) = (key.into(), format!("weights that were not trained on images of {target_dataset}"));
+        return Err(Error::Setting {
+            key,
+            expected,
+            got: format!(
                 "{} of them among what {from} was trained on, such as {} (there {})",
                 shared.len(),
                 test.image_id,
                 seen.image_id
             ),
-        ));
+        });
     }
     let alike = |t: &&ManifestRow| {
         rows.iter().any(|r| match (r.perceptual_hash, t.perceptual_hash) {

@@ -139,6 +139,7 @@ impl Record {
     /// # Errors
     /// [`Error::Missing`] that lists the runs there are, [`Error::Format`] where it is of another version.
     pub fn read(ws: &Workspace, run: &str) -> Result<Record> {
+        Workspace::check_name("run", run)?;
         let path = ws.run(run).join("run.json");
         let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => {
@@ -250,7 +251,7 @@ pub fn finished(ws: &Workspace, run: &str) -> Result<Vec<u32>> {
         }
     }
     if finished.is_empty() {
-        let hint = format!("Run: wbc train --dataset {} --run {run}", record.dataset);
+        let hint = format!("Run: {}", again(ws, run, &record));
         return Err(Error::Missing { path: files.dir, what: "finished network", hint });
     }
     Ok(finished)
@@ -267,13 +268,23 @@ pub fn open(ws: &Workspace, run: &str, fold: u32, device: Device) -> Result<Trai
     let path = files.checkpoint(fold);
     let found = checkpoint::meta(&path)?.filter(|m| m.finished && m.run == record.hash());
     let Some(meta) = found else {
+        if fold > record.folds {
+            let expected = format!("0 to {}, a fold of {run}", record.folds - 1);
+            return Err(Error::Setting { key: "fold".into(), expected, got: fold.to_string() });
+        }
         let which = if fold == record.folds { "--all".into() } else { format!("--fold {fold}") };
-        let hint = format!("Run: wbc train --dataset {} --run {run} {which}", record.dataset);
+        let hint = format!("Run: {} {which}", again(ws, run, &record));
         return Err(Error::Missing { path, what: "finished weights", hint });
     };
     let mut model = build(settings, meta.size_px, record.seed, fold, device)?;
     checkpoint::load(&path, model.as_mut(), &meta)?;
     Ok(Trained { record, meta, model: Some(model) })
+}
+
+/// The command that goes on with a run: its settings lie beside it.
+pub fn again(ws: &Workspace, name: &str, record: &Record) -> String {
+    let settings = ws.run(name).join("pipeline.toml");
+    format!("wbc train --dataset {} --run {name} --pipeline {}", record.dataset, settings.display())
 }
 
 /// The runs of a workspace by name, in order; those of another version are left out.
@@ -518,6 +529,7 @@ impl Work {
 pub fn run(ws: &Workspace, dataset: &str, recipe: &Recipe, plan: &Plan, ctx: &Context) -> Result<Summary> {
     recipe.validate()?;
     plan.suits(recipe)?;
+    Workspace::check_name("run", &plan.run)?;
     let started = Instant::now();
     let work = Work::load(ws, dataset, recipe, ctx.seed, plan)?;
     let folds = work.record().folds;
@@ -534,6 +546,7 @@ pub fn run(ws: &Workspace, dataset: &str, recipe: &Recipe, plan: &Plan, ctx: &Co
         Work::Network(data) => Some(data.build(0)?.parameters()),
         Work::Classical(_) => None,
     };
+    let _alone = alone(&files)?;
     begin(&files, work.record(), plan)?;
     if let Work::Network(data) = &work {
         data.note.iter().for_each(|note| ctx.progress.log(note));
@@ -588,6 +601,28 @@ pub fn run(ws: &Workspace, dataset: &str, recipe: &Recipe, plan: &Plan, ctx: &Co
         curves,
         elapsed_s: started.elapsed().as_secs_f64(),
     })
+}
+
+/// Keeps others from training the same run at the same time, as long as the file is open.
+///
+/// # Errors
+/// [`Error::Setting`] where another is at work on it.
+fn alone(files: &Files) -> Result<std::fs::File> {
+    let runs = files.dir.parent().expect("a run lies below runs/");
+    std::fs::create_dir_all(runs).map_err(Error::io(runs, "create"))?;
+    let name = files.dir.file_name().expect("a run has a name").to_string_lossy();
+    // Beside the run's folder, which --restart throws away.
+    let path = runs.join(format!(".{name}.lock"));
+    let file = std::fs::File::create(&path).map_err(Error::io(&path, "create"))?;
+    match file.try_lock() {
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Setting {
+            key: "run".into(),
+            expected: format!("no other wbc train at work on {}", files.dir.display()),
+            got: "one that has not ended".into(),
+        }),
+        // A file system without locks is no reason not to train.
+        _ => Ok(file),
+    }
 }
 
 /// Claims the run's folder for `record`.
