@@ -98,7 +98,7 @@ fn what_cannot_be_read_is_said_and_the_rest_goes_on() {
     w.write("mixed/whole.jpg", std::fs::read(&some).unwrap());
     w.write("mixed/torn.jpg", &std::fs::read(&some).unwrap()[..900]);
     let mixed = w.wbc(&["predict", "r", "mixed"]).exits(1);
-    assert!(mixed.stderr.contains("torn.jpg") && mixed.stdout.contains("1 cells in 1 images"), "{mixed:?}");
+    assert!(mixed.stderr.contains("torn.jpg") && mixed.stdout.contains("1 cell in 1 image;"), "{mixed:?}");
     let before = std::fs::read(w.path("cells.parquet")).unwrap();
     w.write("bad.csv", "file\nx.jpg\n");
     for (path, said) in

@@ -41,7 +41,7 @@ fn another_data_set_is_asked_about_and_shown_on_the_runs_page() {
     let said = w.wbc(&["validate", "r", "--dataset", "other"]).ok().stdout;
     assert!(said.contains("run r on other: 2 models together, 60 images"), "{said}");
     let found = external::of_run(&w.workspace(), "r").unwrap().remove(0);
-    assert_eq!((found.dataset.as_str(), found.cells.len(), found.predictions.len()), ("other", 60, 60));
+    assert_eq!((found.about.dataset.as_str(), found.cells.len(), found.predictions.len()), ("other", 60, 60));
     // What the tables say is what the predictions give, counted here.
     let share = |class: Option<Class>| {
         let of: Vec<_> = found.predictions.iter().filter(|p| class.is_none_or(|c| p.truth == c)).collect();
@@ -72,7 +72,9 @@ fn another_data_set_is_asked_about_and_shown_on_the_runs_page() {
     assert!(page.contains("Another laboratory") && page.contains("<h3>other</h3>"), "external validation on the page");
     assert!(page.contains(&format!("{:.1} %", 100.0 * balanced)));
     let alone = w.wbc(&["validate", "r:1", "--dataset", "other"]).ok().stdout;
-    assert!(alone.contains("1 models together"), "{alone}");
+    assert!(alone.contains("1 model together"), "{alone}");
+    assert!(before == std::fs::read(&path).unwrap(), "and takes nothing away from that of all");
+    assert_eq!(external::of_run(&w.workspace(), "r").unwrap().len(), 2);
 }
 
 #[test]
@@ -96,4 +98,21 @@ fn images_that_were_trained_on_validate_nothing() {
     let unknown = w.wbc(&["validate", "r", "--dataset", "nobody"]).exits(2).stderr;
     assert!(unknown.contains("one of: d, other"), "{unknown}");
     assert!(!w.path("data/runs/r/external").exists(), "what is refused writes nothing");
+    // What the weights started from counts, too.
+    w.wbc(&["synth", "--images", "40", "--name", "third", "--seed", "9"]).ok();
+    w.wbc(&["ingest", "--dataset", "third"]);
+    w.wbc(&["split", "--stratified", "--dataset", "third", "--pipeline", "tiny.toml"]).ok();
+    let further = ["train", "--dataset", "third", "--pipeline", "tiny.toml", "--init", "r:0", "--epochs", "1"];
+    w.wbc(&[&further[..], &["--run", "s"]].concat()).ok();
+    let refused = w.wbc(&["validate", "s", "--dataset", "d"]).exits(2).stderr;
+    assert!(refused.contains("among what r was trained on"), "{refused}");
+    // Where it cannot be known any more, that is said.
+    std::fs::remove_dir_all(w.path("data/runs/r")).unwrap();
+    std::fs::remove_file(w.path("data/raw/other/neutrophil/again.jpg")).unwrap();
+    w.wbc(&["ingest", "--dataset", "other"]);
+    let said = w.wbc(&["validate", "s", "--dataset", "other"]).ok().stdout;
+    assert!(said.contains("s started from r, of which nothing here says"), "{said}");
+    let page = w.wbc(&["report", "--html", "--run", "s"]).ok();
+    assert_eq!(page.stderr, "");
+    assert!(std::fs::read_to_string(w.path("reports/s.html")).unwrap().contains("is yours to know"));
 }

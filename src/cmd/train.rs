@@ -82,14 +82,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let progress = globals.progress();
     let ctx = globals.context(pipeline.seed, &progress);
     // A split that is missing or stale is the user's to make: say so before any work. What it was dealt by is what the run is.
-    let dealt = split::read(&ws, &dataset)?.folds;
-    if dealt != pipeline.split.folds {
-        let asked = pipeline.split.folds;
-        eprintln!(
-            "wbc: the split has {dealt} folds, the pipeline says {asked}: trained as it was dealt (to deal again: wbc split)"
-        );
-        pipeline.split.folds = dealt;
-    }
+    let asked = std::mem::replace(&mut pipeline.split.folds, split::read(&ws, &dataset)?.folds);
     let plan = train::Plan {
         run: match args.run {
             Some(name) => name,
@@ -106,6 +99,11 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         resolved: pipeline.to_toml()?,
     };
     plan.suits(&pipeline.train)?;
+    let dealt = pipeline.split.folds;
+    if dealt != asked {
+        let what = format!("the split has {dealt} folds, the pipeline says {asked}");
+        eprintln!("wbc: {what}: trained as it was dealt (to deal again: wbc split)");
+    }
     match &pipeline.train {
         Recipe::Network(_) => {
             let pictures = prep::run(&ws, &dataset, &pipeline.preprocess, &ctx)?;

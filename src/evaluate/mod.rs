@@ -76,17 +76,18 @@ pub fn run(ws: &Workspace, run: &str) -> Result<Summary> {
     })
 }
 
-/// The run's balanced accuracy on its own test images, mean over folds, 0 to 1; `None` where no fold was evaluated.
+/// The run's balanced accuracy on its own test images, mean over those of `folds` that were evaluated, 0 to 1.
 ///
 /// # Errors
 /// [`Error::Format`] where the table is not what the schema says.
-pub fn home(ws: &Workspace, run: &str) -> Result<Option<f64>> {
+pub fn home(ws: &Workspace, run: &str, folds: &[u32]) -> Result<Option<f64>> {
     let path = ws.run(run).join("metrics.parquet");
     if !path.is_file() {
         return Ok(None);
     }
     let (rows, _) = table::read_rows::<MetricRow>(&path, &METRICS)?;
-    Ok(rows.iter().find(|r| r.fold.is_none() && r.metric == "balanced_accuracy").and_then(|r| r.value))
+    let of = rows.iter().filter(|r| r.metric == "balanced_accuracy" && r.fold.is_some_and(|f| folds.contains(&f)));
+    Ok(statistics::mean(&of.filter_map(|r| r.value).collect::<Vec<_>>()))
 }
 
 /// The metric and interval rows of models that were asked about the same images: with `fold` null of the models together,

@@ -276,11 +276,16 @@ pub fn run(ws: &Workspace, dataset: &str, source: &Source, settings: &Settings, 
         ratio: settings.max_ratio,
         ratio_from_bytes: 256 << 20,
     };
-    let (unpacked, images) = atomic::write_dir(&folder, |temp| {
+    let filled = atomic::write_dir(&folder, |temp| {
         let unpacked = unpack::unpack(&archive, temp, keep, &limits, ctx)?;
         let images = images_in(dataset, temp)?;
         Ok((unpacked, images))
-    })?;
+    });
+    if let (Err(Error::Format { .. } | Error::Data { .. }), true) = (&filled, is_ours) {
+        // What came is whole and no use: the next try asks for it anew.
+        put_aside(&archive);
+    }
+    let (unpacked, images) = filled?;
     let archive_bytes = fs::metadata(&archive).map_err(Error::io(&archive, "read"))?.len();
     let kept = ws.downloads().join(format!("{dataset}.{}", kind.extension()));
     if is_ours && settings.keep {
@@ -304,7 +309,7 @@ pub fn run(ws: &Workspace, dataset: &str, source: &Source, settings: &Settings, 
         archive: (is_ours && settings.keep).then_some(kept),
     };
     let origin = serde_json::to_vec_pretty(&summary).expect("plain JSON");
-    atomic::write_bytes(&record(ws, &dataset), &origin)?;
+    atomic::write_bytes(&record(ws, dataset), &origin)?;
     Ok(summary)
 }
 
@@ -330,15 +335,19 @@ fn not_an_archive(path: &Path, got: String) -> Error {
     Error::Format { path: path.into(), item: "contents".into(), expected, got }
 }
 
+/// Names a download that is no use `.rejected`, so that the next try begins anew.
+fn put_aside(archive: &Path) -> Option<PathBuf> {
+    let aside = archive.with_extension("rejected");
+    fs::rename(archive, &aside).ok()?;
+    let _ = fs::remove_file(note_of(archive));
+    Some(aside)
+}
+
 /// The error for a wrong checksum. What was downloaded is put aside, so that the next try begins anew.
 fn mismatch(archive: &Path, is_ours: bool, expected: &Checksum, found: &Checksum) -> Error {
-    let aside = archive.with_extension("rejected");
-    let kept = match is_ours && fs::rename(archive, &aside).is_ok() {
-        true => {
-            let _ = fs::remove_file(note_of(archive));
-            format!(". The file was put aside ({}); nothing was unpacked", aside.display())
-        }
-        false => ". Nothing was unpacked".into(),
+    let kept = match is_ours.then(|| put_aside(archive)).flatten() {
+        Some(aside) => format!(". The file was put aside ({}); nothing was unpacked", aside.display()),
+        None => ". Nothing was unpacked".into(),
     };
     Error::Format {
         path: archive.into(),

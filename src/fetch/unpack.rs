@@ -141,6 +141,31 @@ struct Sink<'a> {
     ctx: &'a Context<'a>,
 }
 
+/// Bytes of a tar archive's headers that every archive may have.
+const HEADERS_BYTES: u64 = 64 << 20;
+
+/// A reader that fails after so many bytes, or when the user stops.
+struct Bounded<'a, R> {
+    reader: R,
+    left: u64,
+    ctx: &'a Context<'a>,
+}
+
+impl<R: Read> Read for Bounded<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let failed = |message: &str| Err(std::io::Error::other(message));
+        if self.ctx.check_stop().is_err() {
+            return failed("stopped");
+        }
+        let n = self.reader.read(buffer)?;
+        match self.left.checked_sub(n as u64) {
+            Some(left) => self.left = left,
+            None => return failed("far more in it than its files: it is made to fill memory or disk"),
+        }
+        Ok(n)
+    }
+}
+
 impl<'a> Sink<'a> {
     fn new(archive: &'a Path, root: PathBuf, limits: &'a Limits, ctx: &'a Context) -> Result<Self> {
         fs::create_dir(&root).map_err(Error::io(&root, "create the folder"))?;
@@ -170,6 +195,9 @@ impl<'a> Sink<'a> {
             }
         };
         self.ctx.progress.end();
+        if filled.is_err() {
+            self.ctx.check_stop()?;
+        }
         filled
     }
 
@@ -198,6 +226,16 @@ impl<'a> Sink<'a> {
     }
 
     fn tar(&mut self, reader: impl Read) -> Result<()> {
+        // Long names, and what lies in entries that are no files, are read by the library, and count nowhere else.
+        let contents = self
+            .limits
+            .bytes
+            .min(self.limits.ratio_from_bytes.max(self.limits.ratio.saturating_mul(self.packed_bytes)));
+        let reader = Bounded {
+            reader,
+            left: contents.saturating_add(contents / 4).saturating_add(HEADERS_BYTES),
+            ctx: self.ctx,
+        };
         let mut archive = tar::Archive::new(reader);
         self.ctx.progress.begin("unpacking", None, "files");
         for entry in archive.entries().map_err(|e| self.broken(&e))? {
@@ -491,6 +529,31 @@ mod tests {
         assert_eq!(unpacked(100, 20 << 20), Ok(20 << 20), "small ones may");
         let error = unpacked(100, 1 << 20).unwrap_err();
         assert!(error.contains("at most 100 times") && error.contains("--max-ratio"), "{error}");
+    }
+
+    #[test]
+    fn what_a_tar_holds_besides_files_is_bounded() {
+        let (progress, stop) = (crate::progress::Silent, std::sync::atomic::AtomicBool::new(false));
+        let ctx = Context { seed: 0, progress: &progress, stop: &stop, resume: String::new() };
+        // A long name, which the library reads whole, and a folder with contents, which it skips.
+        for kind in [tar::EntryType::GNULongName, tar::EntryType::Directory] {
+            let dir = tempfile::tempdir().unwrap();
+            let archive = dir.path().join("bomb.tar.gz");
+            let packed = flate2::write::GzEncoder::new(File::create(&archive).unwrap(), flate2::Compression::fast());
+            let mut builder = tar::Builder::new(packed);
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_path("x").unwrap();
+            header.set_size(3 * HEADERS_BYTES);
+            header.set_cksum();
+            builder.append(&header, std::io::repeat(b'a').take(3 * HEADERS_BYTES)).unwrap();
+            builder.into_inner().unwrap().finish().unwrap();
+            let limits = Limits { files: 100, bytes: 1 << 30, ratio: 10, ratio_from_bytes: 1 << 20 };
+            let into = tempfile::tempdir().unwrap();
+            let error =
+                unpack(&archive, into.path(), &[], &limits, &ctx).map(|done| done.bytes).unwrap_err().to_string();
+            assert!(error.contains("made to fill memory or disk"), "{kind:?}: {error}");
+        }
     }
 
     #[test]

@@ -56,11 +56,10 @@ impl<'a> Group<'a> {
 
     pub fn show(&self, tables: &Tables, looks: &Looks) -> (Value, OfCheck) {
         let (mut pairs, mut singles, mut listed) = (Vec::new(), Vec::new(), Vec::new());
-        let mut told: BTreeSet<(&str, Option<&str>)> = BTreeSet::new();
+        let mut told: BTreeSet<*const IssueRow> = BTreeSet::new();
         let mut pictured = 0;
         for finding in self.pictured() {
-            let id = |id: &'a Option<String>| id.as_deref();
-            told.insert((&finding.path, id(&finding.image_id)));
+            told.insert(std::ptr::from_ref(*finding));
             let paths = tables.paths(finding);
             let any = paths.iter().any(|path| matches!(looks.whole.get(path), Some(Ok(_))));
             let line = |message: String| context! { name => finding.path.clone(), message => message };
@@ -83,7 +82,7 @@ impl<'a> Group<'a> {
             let one = context! { tiles => tiles, message => finding.message.clone() };
             if paths.len() > 1 { pairs.push(one) } else { singles.push(one) }
         }
-        let others = || self.findings.iter().filter(|i| !told.contains(&(i.path.as_str(), i.image_id.as_deref())));
+        let others = || self.findings.iter().filter(|i| !told.contains(&std::ptr::from_ref(**i)));
         let rest: Vec<Value> =
             others().take(LISTED).map(|i| context! { name => i.path.clone(), message => i.message.clone() }).collect();
         let (count, left) = (self.findings.len(), others().count());
@@ -109,9 +108,9 @@ impl<'a> Group<'a> {
     }
 
     /// The same pair as found from its other side.
-    fn mirrored(&self, finding: &IssueRow) -> Option<(&'a str, Option<&'a str>)> {
+    fn mirrored(&self, finding: &IssueRow) -> Option<*const IssueRow> {
         let other = self.findings.iter().find(|i| i.related == finding.image_id && i.image_id == finding.related)?;
-        Some((&other.path, other.image_id.as_deref()))
+        Some(std::ptr::from_ref(*other))
     }
 }
 

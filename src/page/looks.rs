@@ -133,14 +133,11 @@ impl Looks {
 
     /// Class, row and background colour, once an image file and class.
     pub fn backgrounds<'a>(&'a self, rows: &'a [ManifestRow]) -> impl Iterator<Item = (Class, usize, [f32; 3])> + 'a {
-        let mut last: Option<(&str, Class)> = None;
+        let mut seen: BTreeSet<(&str, Class)> = BTreeSet::new();
         self.measured.iter().enumerate().filter_map(move |(i, measured)| {
             let class = rows[i].class?;
             let background = measured.as_ref()?.background?;
-            let this = Some((rows[i].path.as_str(), class));
-            let new = last != this;
-            last = this;
-            new.then_some((class, i, background))
+            seen.insert((rows[i].path.as_str(), class)).then_some((class, i, background))
         })
     }
 

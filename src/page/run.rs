@@ -14,6 +14,7 @@ use crate::report::Sheet;
 use crate::report::{notes, runs::Run, thousands};
 use crate::rows::{EpochRow, IssueRow, ManifestRow, MetricRow, PredictionRow};
 use crate::schema::{EPOCHS, ISSUES, MANIFEST, PREDICTIONS};
+use crate::statistics;
 use crate::table;
 use crate::train::{self, Recipe, Record, title};
 use crate::workspace::Workspace;
@@ -122,7 +123,7 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
         items => key(run),
         sheets => sheets.iter().map(sheet).collect::<Vec<_>>(),
         plots => figures(shown.figures()),
-        elsewhere => external::of_run(ws, &run.name)?.iter().map(|v| elsewhere(run, v)).collect::<Vec<_>>(),
+        elsewhere => external::of_run(ws, &run.name)?.iter().map(|v| elsewhere(ws, run, v)).collect::<Vec<_>>(),
         claims => notes,
         mistakes => mistakes,
         no_mistakes => no_mistakes,
@@ -137,13 +138,16 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
 }
 
 /// What the run's models reach on another data set.
-fn elsewhere(run: &Run, there: &Validation) -> Value {
+fn elsewhere(ws: &Workspace, run: &Run, there: &Validation) -> Value {
     let value = |metric: &str, class| there.value(metric, class);
     let interval = there.intervals.iter().find(|r| r.metric == "balanced_accuracy" && r.method == "bootstrap");
     let range = interval.map_or(String::new(), |i| format!("95 % over images: {}", notes::range(i)));
-    let (here, home) = (value("balanced_accuracy", None), run.value(None, "balanced_accuracy", None));
-    let lost = match (here, home) {
-        (Some(here), Some(home)) => format!("{:+.1} points", 100.0 * (here - home)),
+    let at_home: Vec<f64> =
+        there.about.folds.iter().filter_map(|fold| run.value(Some(*fold), "balanced_accuracy", None)).collect();
+    // Like with like: a model alone, there and at home.
+    let (alone, home) = (there.alone().map(|[_, mean, _]| mean), statistics::mean(&at_home));
+    let change = match (alone, home) {
+        (Some(alone), Some(home)) => format!("{:+.1} points", 100.0 * (alone - home)),
         _ => "-".into(),
     };
     let doubtful = there.cells.iter().filter(|c| c.doubt.is_some()).count();
@@ -157,12 +161,24 @@ fn elsewhere(run: &Run, there: &Validation) -> Value {
     };
     let mut confused = plots::confusion(&confusion(&there.metrics));
     confused.caption = "A row a true class, a column what the models together called it; % of the row.".into();
+    let same = table::file_hash(&ws.manifest(&there.about.dataset)).is_ok_and(|hash| hash == there.about.manifest);
+    let changed = (!same).then(|| format!("{} has changed since it was validated on", there.about.dataset));
     let columns = ["Recall", "images", "there", &run.record.dataset];
     context! {
-        name => there.dataset.clone(),
+        name => there.about.dataset.clone(),
+        models => match there.about.folds.as_slice() {
+            [fold] if *fold == run.record.folds => "the model of all images".to_string(),
+            [fold] => format!("the model of fold {fold}"),
+            folds => format!("the models of {} folds together", folds.len()),
+        },
+        notes => there.about.note.clone().into_iter().chain(changed).collect::<Vec<_>>(),
         items => vec![
-            item("Balanced accuracy", one(here), range),
-            item("Change", lost, format!("from {} on {}", percent(home), run.record.dataset)),
+            item("Balanced accuracy", one(value("balanced_accuracy", None)), range),
+            item(
+                "A model alone",
+                change,
+                format!("{} there, {} on {}", one(alone), one(home), run.record.dataset),
+            ),
             item("Accuracy", one(value("accuracy", None)), format!("{} images", thousands(there.predictions.len() as u64))),
             item("In doubt", thousands(doubtful as u64), format!("accuracy on the others: {}", one(sure))),
         ],

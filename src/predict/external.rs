@@ -1,7 +1,8 @@
 //! External validation: a run's models on the labelled cells of another data set, none of which they were trained on. What a
 //! model reaches at home says little about another laboratory's stain, light and camera; this says it.
 
-use super::{BATCH, Found, Panel};
+use super::{BATCH, Found, Panel, number};
+use crate::atomic;
 use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -15,7 +16,7 @@ use crate::table::{self, Provenance};
 use crate::train::{self, Record};
 use crate::workspace::Workspace;
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,8 @@ pub struct Summary {
     pub run: String,
     /// The data set that the models were validated on.
     pub dataset: String,
+    /// The run's own data set.
+    pub home_dataset: String,
     /// How many models were averaged.
     pub models: usize,
     pub images: u64,
@@ -35,22 +38,25 @@ pub struct Summary {
     pub accuracy: Option<f64>,
     /// 95 % interval of the balanced accuracy over images.
     pub interval: Option<[f64; 2]>,
-    /// The run's balanced accuracy on its own test images, mean over folds.
+    /// Balanced accuracy of the same models, each alone, on the test images of its own fold: their mean.
     pub home: Option<f64>,
-    /// Lowest and highest balanced accuracy of a model alone.
-    pub alone: Option<[f64; 2]>,
+    /// Balanced accuracy of a model alone: lowest, mean, highest.
+    pub alone: Option<[f64; 3]>,
     /// Recall of each class.
     pub recalls: Vec<Option<f64>>,
     /// Cells that are marked as in doubt, and the accuracy on the others.
     pub doubtful: u64,
     pub accuracy_without_doubtful: Option<f64>,
+    /// What is to be known of whether the models saw an image.
+    pub note: Option<String>,
     pub folder: PathBuf,
 }
 
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let percent = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
-        writeln!(f, "run {} on {}: {} models together, {} images", self.run, self.dataset, self.models, self.images)?;
+        let (models, images) = (number(self.models as u64, "model"), number(self.images, "image"));
+        writeln!(f, "run {} on {}: {models} together, {images}", self.run, self.dataset)?;
         write!(f, "balanced accuracy {}", percent(self.balanced_accuracy))?;
         if let Some([low, high]) = self.interval {
             write!(f, " (95 % over images {:.1} to {:.1})", 100.0 * low, 100.0 * high)?;
@@ -58,12 +64,19 @@ impl std::fmt::Display for Summary {
         writeln!(f, ", accuracy {}", percent(self.accuracy))?;
         let recalls = Class::ALL.iter().zip(&self.recalls).map(|(class, v)| format!("{class} {}", percent(*v)));
         writeln!(f, "recall: {}", recalls.collect::<Vec<_>>().join(", "))?;
-        if let (Some([low, high]), true) = (self.alone, self.models > 1) {
-            writeln!(f, "a model alone: balanced accuracy {:.1} to {:.1} %", 100.0 * low, 100.0 * high)?;
-        }
-        if let (Some(home), Some(here)) = (self.home, self.balanced_accuracy) {
-            let points = 100.0 * (here - home);
-            writeln!(f, "on its own test images: {} ({points:+.1} points here)", percent(Some(home)))?;
+        if let Some([low, mean, high]) = self.alone {
+            write!(
+                f,
+                "a model alone: balanced accuracy {} ({:.1} to {:.1} %)",
+                percent(Some(mean)),
+                100.0 * low,
+                100.0 * high
+            )?;
+            if let Some(home) = self.home {
+                let points = 100.0 * (mean - home);
+                write!(f, ", on test images of {} {}: {points:+.1} points", self.home_dataset, percent(Some(home)))?;
+            }
+            writeln!(f)?;
         }
         writeln!(
             f,
@@ -72,13 +85,16 @@ impl std::fmt::Display for Summary {
             self.images,
             percent(self.accuracy_without_doubtful)
         )?;
+        if let Some(note) = &self.note {
+            writeln!(f, "{note}")?;
+        }
         write!(f, "{}", self.folder.display())
     }
 }
 
 /// Asks all models of `run` (or that of `fold` alone) about every usable image of `dataset`, cut as the run's own were, and
 /// writes cells, predictions (calibrated, of the models together), metrics (`fold` null: of the models together; a fold's
-/// number: of its model alone) and intervals to `runs/<run>/external/<dataset>/`.
+/// number: of its model alone) and intervals to `runs/<run>/external/<dataset>/` (of one fold's model: `<dataset>-fold-<n>/`).
 ///
 /// # Errors
 /// [`Error::Setting`] where `dataset` is the run's own or holds an image that the models were trained on;
@@ -104,7 +120,6 @@ pub fn run(
     let Usable { rows, left_out, manifest } = Usable::read(ws, dataset)?;
     let note = train::trained_on(ws, ("run", run), &record, fold, &rows, dataset)?;
     let panel = Panel::open(ws, run, fold, device, ctx)?;
-    note.iter().for_each(|note| ctx.progress.log(note));
     let raw = ws.raw_dataset(dataset);
     let (mut cells, mut together, mut alone) = (Vec::new(), Vec::new(), Vec::new());
     ctx.progress.begin("validate", Some(rows.len() as u64), "images");
@@ -131,41 +146,50 @@ pub fn run(
     ctx.progress.end();
     asked?;
     let (metrics, intervals) = evaluate::panel(&together, &alone, record.seed)?;
-    let found = Validation { dataset: dataset.into(), cells, predictions: together, metrics, intervals };
-    let folder = folder(ws, run, dataset);
-    let mut made = panel.provenance(run);
-    made.inputs.insert("manifest".into(), manifest);
-    found.write(&folder, &made)?;
-    let of_models = found.metrics.iter().filter(|r| r.fold.is_some() && r.metric == "balanced_accuracy");
-    let of_models: Vec<f64> = of_models.filter_map(|r| r.value).collect();
+    let about = About { dataset: dataset.into(), folds: panel.folds().collect(), note: note.clone(), manifest };
+    let found = Validation { about, cells, predictions: together, metrics, intervals };
+    let name = fold.map_or(dataset.into(), |fold| format!("{dataset}-fold-{fold}"));
+    let folder = ws.run(run).join(EXTERNAL).join(name);
+    found.write(&folder, &panel.provenance(run))?;
     let interval = found.intervals.iter().find(|r| r.metric == "balanced_accuracy" && r.method == "bootstrap");
     Ok(Summary {
         run: run.into(),
         dataset: dataset.into(),
+        home_dataset: record.dataset.clone(),
         models: panel.models.len(),
         images: rows.len() as u64,
         left_out,
         balanced_accuracy: found.value("balanced_accuracy", None),
         accuracy: found.value("accuracy", None),
         interval: interval.map(|r| [r.low, r.high]),
-        home: evaluate::home(ws, run)?,
-        alone: (!of_models.is_empty())
-            .then(|| [of_models.iter().copied().fold(1.0, f64::min), of_models.iter().copied().fold(0.0, f64::max)]),
+        home: evaluate::home(ws, run, &found.about.folds)?,
+        alone: found.alone(),
         recalls: Class::ALL.map(|class| found.value("recall", Some(class))).into(),
         doubtful: found.cells.iter().filter(|c| c.doubt.is_some()).count() as u64,
         accuracy_without_doubtful: found.accuracy_without_doubtful(),
+        note,
         folder,
     })
 }
 
-/// `runs/<run>/external/<dataset>/`.
-fn folder(ws: &Workspace, run: &str, dataset: &str) -> PathBuf {
-    ws.run(run).join("external").join(dataset)
+/// Below a run's folder.
+const EXTERNAL: &str = "external";
+
+/// What was asked about, and of whom.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct About {
+    pub dataset: String,
+    /// The folds whose models were asked; the number of folds stands for a model of all images.
+    pub folds: Vec<u32>,
+    /// What is to be known of whether the models saw an image.
+    pub note: Option<String>,
+    /// Hash of the data set's manifest.
+    pub manifest: String,
 }
 
 /// An external validation that was done.
 pub struct Validation {
-    pub dataset: String,
+    pub about: About,
     pub cells: Vec<CellRow>,
     pub predictions: Vec<PredictionRow>,
     pub metrics: Vec<MetricRow>,
@@ -173,14 +197,27 @@ pub struct Validation {
 }
 
 impl Validation {
+    /// All of it or nothing: the tables are read together.
     fn write(&self, folder: &Path, made: &Provenance) -> Result<()> {
-        table::write_rows(&folder.join("cells.parquet"), &CELLS, made, &self.cells)?;
-        let path = folder.join("predictions.parquet");
-        table::write_rows(&path, &PREDICTIONS, made, &self.predictions)?;
-        let inputs = BTreeMap::from([("predictions".into(), table::file_hash(&path)?)]);
-        let made = Provenance { stage: "evaluate".into(), inputs, ..made.clone() };
-        table::write_rows(&folder.join("metrics.parquet"), &METRICS, &made, &self.metrics)?;
-        table::write_rows(&folder.join("intervals.parquet"), &INTERVALS, &made, &self.intervals)
+        atomic::write_dir(folder, |folder| {
+            table::write_rows(&folder.join("cells.parquet"), &CELLS, made, &self.cells)?;
+            let path = folder.join("predictions.parquet");
+            table::write_rows(&path, &PREDICTIONS, made, &self.predictions)?;
+            let inputs = BTreeMap::from([("predictions".into(), table::file_hash(&path)?)]);
+            let made = Provenance { stage: "evaluate".into(), inputs, ..made.clone() };
+            table::write_rows(&folder.join("metrics.parquet"), &METRICS, &made, &self.metrics)?;
+            table::write_rows(&folder.join("intervals.parquet"), &INTERVALS, &made, &self.intervals)?;
+            let about = serde_json::to_vec_pretty(&self.about).expect("plain data");
+            atomic::write_bytes(&folder.join("about.json"), &about)
+        })
+    }
+
+    /// Balanced accuracy of a model alone, 0 to 1: lowest, mean, highest.
+    pub fn alone(&self) -> Option<[f64; 3]> {
+        let of = self.metrics.iter().filter(|r| r.fold.is_some() && r.metric == "balanced_accuracy");
+        let of: Vec<f64> = of.filter_map(|r| r.value).collect();
+        let mean = statistics::mean(&of)?;
+        Some([of.iter().copied().fold(1.0, f64::min), mean, of.iter().copied().fold(0.0, f64::max)])
     }
 
     /// A metric of the models together, 0 to 1.
@@ -196,23 +233,30 @@ impl Validation {
     }
 }
 
-/// Those of a run, by the data sets' names.
+/// Those of a run, by their folders' names.
 ///
 /// # Errors
 /// [`Error::Format`] where a table is not what the schema says.
 pub fn of_run(ws: &Workspace, run: &str) -> Result<Vec<Validation>> {
-    let entries = std::fs::read_dir(ws.run(run).join("external")).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();
-    names.sort();
-    let read = |dataset: String| {
-        let folder = folder(ws, run, &dataset);
+    let entries = std::fs::read_dir(ws.run(run).join(EXTERNAL)).into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> = entries.map(|e| e.path()).filter(|p| p.join("about.json").is_file()).collect();
+    folders.sort();
+    let read = |folder: PathBuf| {
+        let path = folder.join("about.json");
+        let text = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
+        let about = serde_json::from_slice(&text).map_err(|e| Error::Format {
+            path,
+            item: "validation".into(),
+            expected: "what wbc validate wrote".into(),
+            got: e.to_string(),
+        })?;
         Ok(Validation {
+            about,
             cells: table::read_rows(&folder.join("cells.parquet"), &CELLS)?.0,
             predictions: table::read_rows(&folder.join("predictions.parquet"), &PREDICTIONS)?.0,
             metrics: table::read_rows(&folder.join("metrics.parquet"), &METRICS)?.0,
             intervals: table::read_rows(&folder.join("intervals.parquet"), &INTERVALS)?.0,
-            dataset,
         })
     };
-    names.into_iter().filter(|n| folder(ws, run, n).join("intervals.parquet").is_file()).map(read).collect()
+    folders.into_iter().map(read).collect()
 }

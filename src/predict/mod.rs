@@ -99,11 +99,23 @@ impl std::fmt::Display for Summary {
         }
         writeln!(
             f,
-            "run {}, {} models: {} cells in {} images; temperature {:.2}",
-            self.run, self.models, self.cells, self.images, self.temperature
+            "run {}, {}: {} in {}; temperature {:.2}",
+            self.run,
+            number(self.models as u64, "model"),
+            number(self.cells, "cell"),
+            number(self.images, "image"),
+            self.temperature
         )?;
         for (why, cells) in &self.doubtful {
             writeln!(f, "in doubt, {why}: {cells}")?;
+        }
+        if !self.doubtful.is_empty() {
+            writeln!(
+                f,
+                "  unsure: calibrated confidence below {:.0} %; far: farther from the training cells than 99 of 100 of the \
+                 training's own data that the models never saw",
+                100.0 * SURE
+            )?;
         }
         if !self.distances {
             writeln!(f, "distances from the training cells are not known: the run's pictures are not here")?;
@@ -169,6 +181,11 @@ fn listed(path: &Path, csv: bool) -> Result<Vec<String>> {
         text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(Into::into).collect()
     };
     if paths.is_empty() { Err(broken("none".into())) } else { Ok(paths) }
+}
+
+/// "1 cell", "2 cells".
+fn number(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// A cell's picture, and where it was.

@@ -76,7 +76,7 @@ pub enum Cut {
     Box,
     /// The largest central square.
     Whole,
-    /// The cell as segmentation finds it, whatever its size in the picture; where no nucleus is found, as `auto`.
+    /// The cell as segmentation finds it, in the window that features are measured in; where no nucleus is found, as `auto`.
     Cell,
 }
 
@@ -218,24 +218,32 @@ pub fn shown(raw: &Path, row: &ManifestRow, settings: &Settings) -> Result<Squar
         return Ok(around);
     }
     let (image, seen) = part(raw, row, around)?;
-    let side = around.side as u32;
-    let window = Rgb { width_px: side, height_px: side, pixels: cut_out(&image, seen).into_owned() };
+    let window = window(&image, seen, settings);
+    let scale = around.side as f64 / f64::from(window.width_px);
     let (_, inner) = close::of(window, settings);
-    Ok(Square { x: around.x + inner.x, y: around.y + inner.y, ..inner })
+    let [x, y, side] = [inner.x, inner.y, inner.side].map(|v| (v as f64 * scale).round() as i64);
+    Ok(Square { x: around.x + x, y: around.y + y, side })
+}
+
+/// `square` of the image as the cell is looked for in it: larger ones made smaller.
+fn window(image: &Rgb, square: Square, settings: &Settings) -> Rgb {
+    let (side, cut) = (square.side as u32, cut_out(image, square));
+    let to = side.min(close::LARGEST_PX);
+    Rgb { width_px: to, height_px: to, pixels: resize(&cut, side, to, settings.filter) }
 }
 
 /// Cuts `square` out and resizes it to `size_px`: `[size, size, 3]`, u8. `image` is the picture or a part of it that
 /// `square` counts from; where the square reaches over its edge, the edge's pixels are repeated. Every picture that a
 /// model sees, while training or later, is made here.
 pub fn picture(image: &Rgb, square: Square, settings: &Settings) -> Vec<u8> {
-    let cut = cut_out(image, square);
-    if settings.cut == Cut::Cell {
-        let side = square.side as u32;
-        let window = Rgb { width_px: side, height_px: side, pixels: cut.into_owned() };
-        let (window, square) = close::of(window, settings);
-        return resize(&cut_out(&window, square), square.side as u32, settings.size_px, settings.filter);
+    let of = |image: &Rgb, square: Square| {
+        resize(&cut_out(image, square), square.side as u32, settings.size_px, settings.filter)
+    };
+    if settings.cut != Cut::Cell {
+        return of(image, square);
     }
-    resize(&cut, square.side as u32, settings.size_px, settings.filter)
+    let (window, square) = close::of(window(image, square, settings), settings);
+    of(&window, square)
 }
 
 /// `square` of the image, `[side, side, 3]`.

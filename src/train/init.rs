@@ -152,12 +152,40 @@ impl Start {
 }
 
 /// Refuses where an image of `target` was among those that the weights of `source`'s run were trained on (of one fold's
-/// model, or of a model of all images); says where it cannot be known, or where one looks like another. `from` is what the
+/// model, or of a model of all images), or those that it started from; says where it cannot be known, or where one looks like another. `from` is what the
 /// user calls the weights, after the setting that gave them.
 ///
 /// # Errors
 /// [`Error::Setting`] that names the first such image.
 pub fn trained_on(
+    ws: &Workspace,
+    (key, from): (&str, &str),
+    source: &Record,
+    fold: Option<u32>,
+    target: &[ManifestRow],
+    target_dataset: &str,
+) -> Result<Option<String>> {
+    let own = among_own(ws, (key, from), source, fold, target, target_dataset)?;
+    let Some(init) = &source.init else { return Ok(own) };
+    // What the weights started from has learned, too.
+    let known = init.dataset.as_ref().and_then(|_| Record::read(ws, &init.from).ok()).filter(|record| {
+        let files = super::Files { dir: ws.run(&init.from), folds: record.folds };
+        let weights = std::fs::read(files.checkpoint(init.fold.unwrap_or(record.folds)));
+        weights.is_ok_and(|bytes| *blake3::hash(&bytes).to_hex() == *init.hash)
+    });
+    let earlier = match known {
+        Some(record) => trained_on(ws, (key, &init.from), &record, init.fold, target, target_dataset)?,
+        None => Some(format!(
+            "{from} started from {}, of which nothing here says what it was trained on: that no image of {target_dataset} was \
+             among it is yours to know",
+            init.from
+        )),
+    };
+    Ok(own.into_iter().chain(earlier).reduce(|a, b| format!("{a}; {b}")))
+}
+
+/// The same of the source's own training images alone.
+fn among_own(
     ws: &Workspace,
     (key, from): (&str, &str),
     source: &Record,
