@@ -69,7 +69,7 @@ fn new_images_are_classified_counted_and_doubted() {
     // One fold's model alone; without the pictures there is no distance, and that is said.
     std::fs::remove_dir_all(w.path("data/d/tensors-32")).unwrap();
     let one = w.wbc(&["predict", "r:1", "data/raw/new"]).ok().stdout;
-    assert!(one.contains("1 models") && one.contains("distances"), "{one}");
+    assert!(one.contains("1 model:") && one.contains("distances"), "{one}");
     assert!(cells(&w, "cells.parquet").iter().all(|r| r.agreement == 1.0 && r.distance.is_none()));
 }
 
