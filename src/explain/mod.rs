@@ -41,7 +41,7 @@ const BATCH: usize = 64;
 pub struct Settings {
     /// The class that the maps speak for; that which the cell is called, where none is named.
     pub class: Option<Class>,
-    /// Side of the square that covers the picture, and from one place to the next: see [`Patch::new`].
+    /// Side of the square that covers the picture, and from one place to the next: by default an eighth of the side, and half a square.
     pub patch_px: Option<u32>,
     pub stride_px: Option<u32>,
 }
