@@ -58,6 +58,11 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
             Error::Setting { key: key.into(), expected, got: got.into() }
         }),
     };
+    // Said before anything is downloaded.
+    if !(args.max_unpacked_gb > 0.0 && args.max_unpacked_gb.is_finite()) {
+        let (key, expected) = ("max-unpacked-gb".into(), "a number above 0".into());
+        return Err(Error::Setting { key, expected, got: args.max_unpacked_gb.to_string() }.into());
+    }
     let settings = Settings {
         checksum: sum("sha256", Kind::Sha256, &args.sha256)?.or(sum("md5", Kind::Md5, &args.md5)?),
         force: args.force,

@@ -41,7 +41,8 @@ const BATCH: usize = 64;
 pub struct Settings {
     /// The class that the maps speak for; that which the cell is called, where none is named.
     pub class: Option<Class>,
-    /// Side of the square that covers the picture, and from one place to the next: by default an eighth of the side, and half a square.
+    /// Side of the square that covers the picture, and from one place to the next: by default an eighth of the side, and
+    /// half a square.
     pub patch_px: Option<u32>,
     pub stride_px: Option<u32>,
 }
@@ -552,7 +553,10 @@ pub fn overlays(
     }
     let mut overlays = HashMap::new();
     for (fold, cells) in by_fold {
-        let Ok(model) = train::open(ws, run, fold, Device::Cpu) else { continue };
+        let model = match train::open(ws, run, fold, Device::Cpu) {
+            Err(Error::Missing { .. }) => continue,
+            other => other?,
+        };
         let places: Vec<usize> = cells.iter().map(|c| c.1).collect();
         let classes: Vec<Class> = cells.iter().map(|c| c.0.predicted()).collect();
         for ((row, at), heat) in cells.iter().zip(grad_cam(&[model], pictures, &places, &classes)?) {

@@ -380,7 +380,11 @@ fn images_in(dataset: &str, folder: &Path) -> Result<u64> {
     Err(Error::Data {
         dataset: dataset.into(),
         expected: "images (JPEG, PNG, BMP or TIFF) in the archive".into(),
-        got: if others.is_empty() { "an empty archive".into() } else { format!("files of {}", others.join(", ")) },
+        got: if others.is_empty() {
+            "none that the data set is known to have".into()
+        } else {
+            format!("files of {}", others.join(", "))
+        },
         hint: match archives {
             true => "Unpack the archives in it by hand, and put their images into a folder under data/raw/".into(),
             false => "Nothing was unpacked".into(),

@@ -2,8 +2,8 @@
 //! `tensorboard/`, or one plain `curves.csv`.
 //!
 //! They are made from the checkpoints' epoch rows, the ones that `epochs.parquet` has, after every epoch: a resumed run
-//! has no point twice, and a finished one can be given them later. They only ever grow, in place, so that TensorBoard
-//! and `tail -f` follow. Nothing in them is a time: equal runs have equal curves, and times are in `timings.csv`.
+//! has no point twice, and a finished one can be given them later. Event files only ever grow, in place, so that
+//! TensorBoard follows; so does `curves.csv` while folds come in their order. Nothing in them is a time: equal runs have equal curves, and times are in `timings.csv`.
 
 use super::{Files, checkpoint, tensorboard};
 use crate::atomic;
