@@ -20,6 +20,11 @@ impl Class {
     pub const ALL: [Class; Class::COUNT] =
         [Class::Neutrophil, Class::Eosinophil, Class::Basophil, Class::Lymphocyte, Class::Monocyte];
 
+    /// The class of the largest of five probabilities, the first of equal ones.
+    pub fn likeliest(p: [f32; Class::COUNT]) -> Class {
+        Class::ALL[(1..Class::COUNT).fold(0, |best, i| if p[i] > p[best] { i } else { best })]
+    }
+
     /// The name in our tables: lower case, singular.
     pub fn name(self) -> &'static str {
         ["neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte"][self.index()]

@@ -100,8 +100,7 @@ impl PredictionRow {
 
     /// The class of the largest probability, the first of equal ones.
     pub fn predicted(&self) -> Class {
-        let p = self.probabilities();
-        Class::ALL.into_iter().rev().max_by(|a, b| p[a.index()].total_cmp(&p[b.index()])).expect("five classes")
+        Class::likeliest(self.probabilities())
     }
 
     /// The five probabilities in class order.

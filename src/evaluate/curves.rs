@@ -27,9 +27,8 @@ pub struct Reliability {
 
 /// Largest probability, and whether its class (the first of equal ones) is the true one.
 fn told(row: &PredictionRow) -> (f64, bool) {
-    let p = row.probabilities();
-    let best = (1..Class::COUNT).fold(0, |best, i| if p[i] > p[best] { i } else { best });
-    (f64::from(p[best]), best == row.truth.index())
+    let called = row.predicted();
+    (f64::from(row.probabilities()[called.index()]), called == row.truth)
 }
 
 /// Of all rows together.

@@ -437,8 +437,8 @@ impl Panel {
             let mut mean = [0f32; Class::COUNT];
             by_model.iter().for_each(|p| mean.iter_mut().zip(p).for_each(|(mean, p)| *mean += share * p));
             let p = calibration::scale(mean, self.temperature);
-            let class = Class::ALL[largest(&p)];
-            let votes = by_model.iter().filter(|p| largest(p) == class.index()).count();
+            let class = Class::likeliest(p);
+            let votes = by_model.iter().filter(|p| Class::likeliest(**p) == class).count();
             let confidence = p[class.index()];
             let distance = self.references.as_ref().map(|_| distance);
             let doubts = [("unsure", confidence < SURE), ("far", distance.is_some_and(|d| d > 1.0))];
@@ -467,11 +467,6 @@ impl Panel {
         };
         Ok(cells.iter().zip(said).zip(distances).map(told).collect())
     }
-}
-
-/// Index of the largest; the first of equals.
-fn largest(p: &[f32; Class::COUNT]) -> usize {
-    (1..Class::COUNT).fold(0, |best, i| if p[i] > p[best] { i } else { best })
 }
 
 fn write(path: &Path, format: Format, run: &str, panel: &Panel, rows: &[CellRow]) -> Result<()> {
