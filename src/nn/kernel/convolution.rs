@@ -4,10 +4,11 @@
 //! normalisation and ReLU) is done to it, so that an activation is kept once, before its normalisation. Each output pixel
 //! is then a row of a matrix whose floats lie in the frame already: `kernel` runs of `kernel * c_in`. The same product,
 //! with the filters turned, is the input's gradient; strides are undone by taking the pixels of each parity on their own.
+//! Those of 3x3 and stride 1 take fewer products: [`winograd`].
 //!
 //! Activations are `[n, h, w, c]`, filters `[kernel, kernel, c_in, c_out]`.
 
-use super::Vector;
+use super::{Vector, winograd};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -72,18 +73,19 @@ thread_local! {
     static FRAME: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Rows `first .. first + rows` of the picture in a zero frame of `pad` pixels (row 0 is the frame's top).
-struct Frame<'a> {
-    input: Input<'a>,
+/// Rows `first ..` of the picture in a zero frame of `pad` pixels above and to the left (row 0 is the frame's top).
+pub(super) struct Frame<'a> {
+    pub input: Input<'a>,
     /// The picture's first float in `input`.
-    start: usize,
-    h: usize,
-    w: usize,
-    c: usize,
-    pad: usize,
-    first: usize,
-    rows: usize,
-    framed: &'a mut Vec<f32>,
+    pub start: usize,
+    pub h: usize,
+    pub w: usize,
+    pub c: usize,
+    pub pad: usize,
+    pub first: usize,
+    /// Pixels a row.
+    pub columns: usize,
+    pub framed: &'a mut [f32],
 }
 
 impl WithSimd for Frame<'_> {
@@ -91,10 +93,8 @@ impl WithSimd for Frame<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Frame { input, start, h, w, c, pad, first, rows, framed } = self;
-        let stride = (w + 2 * pad) * c;
-        framed.resize(rows * stride, 0.0);
-        for (r, out) in framed.chunks_exact_mut(stride).enumerate() {
+        let Frame { input, start, h, w, c, pad, first, columns, framed } = self;
+        for (r, out) in framed.chunks_exact_mut(columns * c).enumerate() {
             let y = (first + r).wrapping_sub(pad);
             if y >= h {
                 out.fill(0.0);
@@ -127,64 +127,75 @@ fn panel(vector: Vector) -> usize {
     }
 }
 
-/// Filters as the product reads them: panels of columns, `[columns / width, depth, width]`.
-struct Packed {
+/// Filters as the product reads them: panels of columns, of each a matrix a place: `[columns / width, places, depth,
+/// width]`.
+pub(super) struct Packed {
     values: Vec<f32>,
     width: usize,
     columns: usize,
+    places: usize,
     depth: usize,
 }
 
 impl Packed {
-    /// `[depth, columns]` → panels.
-    fn new(vector: Vector, weight: &[f32], columns: usize) -> Self {
-        let (width, depth) = (panel(vector), weight.len() / columns);
+    /// `fill` writes a panel, `[places, depth, width]`, from its first column and its width.
+    pub fn by_panels(
+        vector: Vector,
+        depth: usize,
+        columns: usize,
+        places: usize,
+        fill: impl Fn(usize, usize, &mut [f32]) + Sync,
+    ) -> Self {
+        let width = panel(vector);
         assert_eq!(columns % width, 0, "channels come in panels of {width}");
-        let mut values = vec![0.0; weight.len()];
-        values.par_chunks_mut(depth * width).enumerate().for_each(|(p, panel)| {
+        let mut values = vec![0.0; places * depth * columns];
+        values.par_chunks_mut(places * depth * width).enumerate().for_each(|(p, panel)| fill(p * width, width, panel));
+        Self { values, width, columns, places, depth }
+    }
+
+    /// `[depth, columns]`, a place.
+    fn new(vector: Vector, weight: &[f32], columns: usize) -> Self {
+        Self::by_panels(vector, weight.len() / columns, columns, 1, |first, width, panel| {
             for (out, row) in panel.chunks_exact_mut(width).zip(weight.chunks_exact(columns)) {
-                out.copy_from_slice(&row[p * width..][..width]);
+                out.copy_from_slice(&row[first..][..width]);
             }
-        });
-        Self { values, width, columns, depth }
+        })
     }
 
     /// The filters' rows `rows` and columns `columns` (in this order), `c_in` and `c_out` swapped: `[.., c_out, c_in]`.
     fn turned(vector: Vector, conv: Convolution, weight: &[f32], rows: &[usize], columns: &[usize]) -> Self {
-        let (width, Convolution { c_in, c_out, kernel, .. }) = (panel(vector), conv);
-        assert_eq!(c_in % width, 0, "channels come in panels of {width}");
+        let Convolution { c_in, c_out, kernel, .. } = conv;
         let depth = rows.len() * columns.len() * c_out;
-        let mut values = vec![0.0; depth * c_in];
-        values.par_chunks_mut(depth * width).enumerate().for_each(|(p, panel)| {
+        Self::by_panels(vector, depth, c_in, 1, |first, width, panel| {
             let taps = rows.iter().flat_map(|ky| columns.iter().map(move |kx| ky * kernel + kx));
             for (tap, out) in taps.zip(panel.chunks_exact_mut(c_out * width)) {
-                let filters = &weight[(tap * c_in + p * width) * c_out..][..width * c_out];
+                let filters = &weight[(tap * c_in + first) * c_out..][..width * c_out];
                 for (i, filter) in filters.chunks_exact(c_out).enumerate() {
                     for (out, w) in out[i..].iter_mut().step_by(width).zip(filter) {
                         *out = *w;
                     }
                 }
             }
-        });
-        Self { values, width, columns: c_in, depth }
+        })
     }
 }
 
 /// A product whose left matrix lies in `data`: row `r` is `segments` runs of `run` floats, `stride` apart, from
 /// `starts[r]` on; it goes to `out[outs[r]..]`.
-struct Product<'a> {
-    data: &'a [f32],
-    starts: &'a [usize],
-    segments: usize,
-    run: usize,
-    stride: usize,
-    packed: &'a Packed,
-    out: &'a mut [f32],
-    outs: &'a [usize],
+pub(super) struct Product<'a> {
+    pub data: &'a [f32],
+    pub starts: &'a [usize],
+    pub segments: usize,
+    pub run: usize,
+    pub stride: usize,
+    pub packed: &'a Packed,
+    pub place: usize,
+    pub out: &'a mut [f32],
+    pub outs: &'a [usize],
     /// Add to what is there.
-    add: bool,
+    pub add: bool,
     /// Sums and sums of squares a column are added to these.
-    sums: Option<&'a mut [f32]>,
+    pub sums: Option<&'a mut [f32]>,
 }
 
 impl WithSimd for Product<'_> {
@@ -219,8 +230,9 @@ impl Product<'_> {
     /// `R` rows by one panel; returns `R`.
     #[inline(always)]
     fn tile<S: Simd, const R: usize, const V: usize>(&mut self, simd: S, panel: usize, row: usize) -> usize {
-        let Packed { width, depth, .. } = *self.packed;
-        let (weights, _) = S::as_simd_f32s(&self.packed.values[panel * depth * width..][..depth * width]);
+        let Packed { width, places, depth, .. } = *self.packed;
+        let values = &self.packed.values[(panel * places + self.place) * depth * width..][..depth * width];
+        let (weights, _) = S::as_simd_f32s(values);
         let starts: &[usize; R] = self.starts[row..].first_chunk().expect("R rows are left");
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
         let whole = self.run / DEPTH * DEPTH;
@@ -304,6 +316,9 @@ pub fn forward(
     y: &mut [f32],
     sums: Option<&mut [f32]>,
 ) {
+    if winograd::suits(conv) {
+        return winograd::forward(vector, conv, input, weight, y, sums);
+    }
     let packed = Packed::new(vector, weight, conv.c_out);
     let one = |(image, y): (usize, &mut [f32]), mut sums: Option<&mut [f32]>| {
         if let Some(sums) = sums.as_deref_mut() {
@@ -316,7 +331,19 @@ pub fn forward(
                 let (segments, run, out) = (conv.kernel, conv.kernel * conv.c_in, &mut *y);
                 let (packed, sums) = (&packed, sums.as_deref_mut());
                 let (starts, outs) = (&starts, &outs);
-                vector.run(Product { data, starts, segments, run, stride, packed, out, outs, add: false, sums });
+                vector.run(Product {
+                    data,
+                    starts,
+                    segments,
+                    run,
+                    stride,
+                    packed,
+                    place: 0,
+                    out,
+                    outs,
+                    add: false,
+                    sums,
+                });
             });
         });
     };
@@ -366,8 +393,9 @@ fn in_frame<'a>(
             (x, starts)
         }
         _ => {
-            let (first, rows) = (first * stride, (rows - 1) * stride + kernel);
-            vector.run(Frame { input, start, h, w, c, pad, first, rows, framed });
+            let (first, rows, columns) = (first * stride, (rows - 1) * stride + kernel, w + 2 * pad);
+            framed.resize(rows * columns * c, 0.0);
+            vector.run(Frame { input, start, h, w, c, pad, first, columns, framed });
             (framed, starts)
         }
     }
@@ -375,6 +403,9 @@ fn in_frame<'a>(
 
 /// The input's gradient, `[n, h, w, c_in]`, from the output's: added onto `dx`.
 pub fn backward_input(vector: Vector, conv: Convolution, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
+    if winograd::suits(conv) {
+        return winograd::backward_input(vector, conv, dy, weight, dx);
+    }
     let Convolution { h, w, c_in, c_out, kernel, stride, pad } = conv;
     // For each parity of a row (column): the filter's rows that meet it, last first, and how far the first of the
     // output's rows lies from the pixel's half.
@@ -418,8 +449,9 @@ pub fn backward_input(vector: Vector, conv: Convolution, dy: &[f32], weight: &[f
             let data = if frame == 0 {
                 &dy[start..][..conv.y_len()]
             } else {
-                let (input, framed) = (Input::Plain(dy), &mut *framed);
-                vector.run(Frame { input, start, h, w, c, pad: frame, first: 0, rows: height, framed });
+                let (input, columns) = (Input::Plain(dy), w + 2 * frame);
+                framed.resize(height * line, 0.0);
+                vector.run(Frame { input, start, h, w, c, pad: frame, first: 0, columns, framed });
                 framed.as_slice()
             };
             for Parity { packed, segments, run, starts, outs } in &parities {
@@ -431,6 +463,7 @@ pub fn backward_input(vector: Vector, conv: Convolution, dy: &[f32], weight: &[f
                     run,
                     stride: line,
                     packed,
+                    place: 0,
                     out,
                     outs,
                     add: true,
@@ -442,10 +475,13 @@ pub fn backward_input(vector: Vector, conv: Convolution, dy: &[f32], weight: &[f
 }
 
 /// Weights above this are summed by slices of the filter instead of by many groups of pictures.
-const LARGE: usize = 1 << 18;
+pub(super) const LARGE: usize = 1 << 18;
 
 /// The filters' gradient, `[kernel, kernel, c_in, c_out]`, from input and the output's gradient.
 pub fn backward_weight(vector: Vector, conv: Convolution, input: Input, dy: &[f32]) -> Vec<f32> {
+    if winograd::suits(conv) {
+        return winograd::backward_weight(vector, conv, input, dy);
+    }
     let n = dy.len() / conv.y_len();
     let (depth, c_out) = (conv.depth(), conv.c_out);
     // Groups of pictures and slices of the depth depend on the shapes alone.
@@ -496,17 +532,17 @@ const BLOCK: usize = 8;
 const PIXELS: usize = 128;
 
 /// Rows `from .. to` of `sum over pixels of window * dy^T`.
-struct Outer<'a> {
-    data: &'a [f32],
-    starts: &'a [usize],
-    outs: &'a [usize],
-    run: usize,
-    stride: usize,
-    dy: &'a [f32],
-    c_out: usize,
-    from: usize,
-    to: usize,
-    part: &'a mut [f32],
+pub(super) struct Outer<'a> {
+    pub data: &'a [f32],
+    pub starts: &'a [usize],
+    pub outs: &'a [usize],
+    pub run: usize,
+    pub stride: usize,
+    pub dy: &'a [f32],
+    pub c_out: usize,
+    pub from: usize,
+    pub to: usize,
+    pub part: &'a mut [f32],
 }
 
 impl WithSimd for Outer<'_> {
@@ -614,6 +650,9 @@ mod tests {
             (8, 12, 32, 64, 3, 2, 1, 3),
             (7, 9, 32, 32, 3, 2, 1, 33),
             (1, 1, 64, 32, 3, 1, 1, 4),
+            (7, 7, 32, 64, 3, 1, 1, 6),
+            (5, 3, 192, 160, 3, 1, 1, 40),
+            (50, 60, 64, 32, 3, 1, 1, 1),
             (20, 22, 3, 64, 7, 2, 3, 2),
         ];
         for (h, w, c_in, c_out, kernel, stride, pad, n) in cases {

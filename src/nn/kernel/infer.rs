@@ -1,12 +1,11 @@
 //! Convolution blocks without gradient: an image at a time through all of them, so that what one block writes is still
 //! in the cache when the next reads it.
 //!
-//! Where the channels fill vectors, the convolution is Winograd's minimal filtering F(2x2, 3x3): a tile of 2 x 2
-//! outputs, which is also one pooling window, takes 16 products a channel instead of 36 (Lavin and Gray 2016, "Fast
-//! Algorithms for Convolutional Neural Networks", equations 7 and 8). It differs from the direct sum by rounding alone.
+//! Where the channels fill vectors, the convolution is Winograd's ([`winograd`]): its tile of 2 x 2 outputs is also one
+//! pooling window.
 
 use super::conv::{ConvForward, ConvShape, SLACK, frame, pack, panel_width};
-use super::{PANEL, Vector};
+use super::{PANEL, Vector, winograd};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -30,29 +29,13 @@ impl<'a> Block<'a> {
     pub fn new(vector: Vector, shape: ConvShape, weight: &[f32], bias: &'a [f32]) -> Self {
         assert_eq!((weight.len(), bias.len()), (shape.weight_len(), shape.c_out));
         let filters = if shape.c_in.is_multiple_of(PANEL) {
-            Filters::Winograd(transform_filters(shape, weight))
+            Filters::Winograd(winograd::filters(vector, weight))
         } else {
             let width = panel_width(vector, shape);
             Filters::Direct(pack(shape, weight, width), width)
         };
         Self { shape, filters, bias }
     }
-}
-
-/// `G g G^T` of every filter.
-fn transform_filters(shape: ConvShape, weight: &[f32]) -> Vec<f32> {
-    let plane = shape.c_in * shape.c_out;
-    let g = |tap: usize| &weight[tap * plane..][..plane];
-    let mut transformed = vec![0.0; 16 * plane];
-    for (at, sums) in transformed.chunks_exact_mut(plane).enumerate() {
-        const G: [[f32; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
-        for (tap, factor) in (0..9).map(|tap| (tap, G[at / 4][tap / 3] * G[at % 4][tap % 3])) {
-            if factor != 0.0 {
-                sums.iter_mut().zip(g(tap)).for_each(|(sum, g)| *sum += factor * g);
-            }
-        }
-    }
-    transformed
 }
 
 /// Tiles in a strip, and filters that it meets at once: what is transformed and multiplied stays in the first cache.
@@ -183,23 +166,11 @@ impl Winograd<'_> {
                         d[r][c] = S::as_simd_f32s(&self.framed[at..][..lanes]).0[0];
                     }
                 }
-                let mut t = d;
-                for c in 0..4 {
-                    t[0][c] = simd.sub_f32s(d[0][c], d[2][c]);
-                    t[1][c] = simd.add_f32s(d[1][c], d[2][c]);
-                    t[2][c] = simd.sub_f32s(d[2][c], d[1][c]);
-                    t[3][c] = simd.sub_f32s(d[1][c], d[3][c]);
-                }
+                let transformed = winograd::input(simd, d);
                 for r in 0..4 {
-                    let transformed = [
-                        simd.sub_f32s(t[r][0], t[r][2]),
-                        simd.add_f32s(t[r][1], t[r][2]),
-                        simd.sub_f32s(t[r][2], t[r][1]),
-                        simd.sub_f32s(t[r][1], t[r][3]),
-                    ];
                     for c in 0..4 {
                         let at = ((r * 4 + c) * STRIP + tile) * c_in + channel;
-                        S::as_mut_simd_f32s(&mut self.inputs[at..][..lanes]).0[0] = transformed[c];
+                        S::as_mut_simd_f32s(&mut self.inputs[at..][..lanes]).0[0] = transformed[r][c];
                     }
                 }
             }
@@ -244,34 +215,22 @@ impl Winograd<'_> {
         let zero = simd.splat_f32s(0.0);
         for tile in 0..tiles {
             for channel in (0..columns).step_by(lanes) {
-                let mut top = [zero; 4];
-                let mut low = [zero; 4];
-                for c in 0..4 {
-                    let mut m = [zero; 4];
-                    for r in 0..4 {
+                let mut m = [[zero; 4]; 4];
+                for r in 0..4 {
+                    for c in 0..4 {
                         let at = ((r * 4 + c) * STRIP + tile) * COLUMNS + channel;
-                        m[r] = S::as_simd_f32s(&self.products[at..][..lanes]).0[0];
+                        m[r][c] = S::as_simd_f32s(&self.products[at..][..lanes]).0[0];
                     }
-                    let (sum, difference) = (simd.add_f32s(m[1], m[2]), simd.sub_f32s(m[1], m[2]));
-                    top[c] = simd.add_f32s(m[0], sum);
-                    low[c] = simd.sub_f32s(difference, m[3]);
                 }
-                let upper = largest(simd, top);
-                let lower = largest(simd, low);
+                let [[a, b], [c, d]] = winograd::output(simd, m);
+                let largest = simd.max_f32s(simd.max_f32s(a, b), simd.max_f32s(c, d));
                 let bias = S::as_simd_f32s(&self.bias[column + channel..][..lanes]).0[0];
-                let y = simd.max_f32s(simd.add_f32s(simd.max_f32s(upper, lower), bias), zero);
+                let y = simd.max_f32s(simd.add_f32s(largest, bias), zero);
                 let at = row * self.y_stride + (first + tile) * self.shape.c_out + column + channel;
                 S::as_mut_simd_f32s(&mut self.y[at..][..lanes]).0[0] = y;
             }
         }
     }
-}
-
-/// The larger of a row's two outputs.
-#[inline(always)]
-fn largest<S: Simd>(simd: S, m: [S::f32s; 4]) -> S::f32s {
-    let (sum, difference) = (simd.add_f32s(m[1], m[2]), simd.sub_f32s(m[1], m[2]));
-    simd.max_f32s(simd.add_f32s(m[0], sum), simd.sub_f32s(difference, m[3]))
 }
 
 /// `c = a b` for `R` rows of `a` (`[R, depth]`) and `V` vectors of `b` (whose rows are `b_stride` floats apart); `c`'s

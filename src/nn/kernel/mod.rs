@@ -14,6 +14,7 @@ pub mod convolution;
 mod infer;
 mod linear;
 pub mod norm;
+mod winograd;
 
 pub use conv::{ConvGradients, ConvShape, DEAD, conv_backward, conv_forward};
 pub use infer::{Block, blocks_forward};
