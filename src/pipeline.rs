@@ -91,7 +91,11 @@ impl Pipeline {
         self.split.validate()?;
         self.preprocess.validate()?;
         self.features.validate()?;
-        self.train.validate()
+        self.train.validate()?;
+        match &self.train {
+            train::Recipe::Network(settings) => settings.suits(self.preprocess.size_px),
+            train::Recipe::Classical(_) => Ok(()),
+        }
     }
 
     fn parse(origin: &str, text: &str) -> Result<Pipeline> {

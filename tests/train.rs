@@ -194,6 +194,21 @@ fn another_experiment_does_not_overwrite_a_run() {
     assert!(run.stderr.contains("out of date") && run.stderr.contains("wbc split --stratified"), "{}", run.stderr);
 }
 
+#[test]
+fn a_picture_that_the_model_cannot_take_is_refused_before_pictures_are_cut() {
+    let w = drawn("size", "40");
+    let text = |model: &str, size: u32| format!("name = \"odd\"\n[preprocess]\nsize_px = {size}\n[train]\n{model}\n");
+    let resnet = "model = \"resnet50\"\ndropout = 0.0\n[train.optimiser]\nkind = \"sgd\"";
+    for (model, size, expected) in [("model = \"wnet\"", 100, "a multiple of 8"), (resnet, 72, "a multiple of 32")] {
+        w.write("odd.toml", &text(model, size));
+        let refused = w.wbc(&["train", "--pipeline", "odd.toml"]).exits(2).stderr;
+        assert!(refused.contains("preprocess.size_px") && refused.contains(expected), "{refused}");
+        assert!(refused.contains(&format!("found {size}")), "{refused}");
+    }
+    let cut = std::fs::read_dir(w.path("data/d")).unwrap().flatten();
+    assert!(cut.into_iter().all(|e| !e.file_name().to_string_lossy().starts_with("tensors")));
+}
+
 #[cfg(not(feature = "cuda"))]
 #[test]
 fn a_device_that_is_not_there_is_refused_and_claims_no_run() {

@@ -92,6 +92,8 @@ pub struct Entry {
     pub title: &'static str,
     /// The size that its paper takes, px.
     pub size_px: usize,
+    /// Refuses a size, optimiser or dropout that it has not.
+    suits: fn(&Spec) -> Result<()>,
     /// With our own kernels.
     on_cpu: fn(&Spec) -> Result<Box<dyn Model>>,
     /// With dfdx's operations, on the CUDA device of a number.
@@ -105,6 +107,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// # Errors
+    /// [`Error::Setting`] where it has no such size, optimiser or dropout.
+    pub fn suits(&self, spec: &Spec) -> Result<()> {
+        (self.suits)(spec)
+    }
+
     /// The model with fresh weights.
     ///
     /// # Errors

@@ -33,6 +33,7 @@ pub const ENTRY: Entry = Entry {
     name: "resnet50",
     title: "ResNet50",
     size_px: 224,
+    suits: |spec| sgd(spec).map(drop),
     on_cpu: |spec| Ok(Box::new(ResNet50::new(spec)?)),
     on_cuda: |spec, ordinal| on_cuda(ordinal, spec, &ResNet50::new(spec)?, Layers),
     grad_cam: |model| GradCam::of(model, Layers),
@@ -297,6 +298,23 @@ pub struct ResNet50 {
     output_bias: Parameter,
 }
 
+/// The settings of its optimiser, where `spec` suits it.
+fn sgd(spec: &Spec) -> Result<Sgd> {
+    let refuse = |key: &str, expected: &str, got: String| {
+        Err(Error::Setting { key: key.into(), expected: format!("{expected} for ResNet50"), got })
+    };
+    if spec.size_px < 32 || !spec.size_px.is_multiple_of(32) {
+        return refuse("preprocess.size_px", "a multiple of 32", spec.size_px.to_string());
+    }
+    if spec.dropout.p != 0.0 {
+        return refuse("train.dropout", "0", spec.dropout.p.to_string());
+    }
+    match spec.optimiser {
+        Optimiser::Sgd(sgd) => Ok(sgd),
+        other => refuse("train.optimiser", "sgd", other.name().into()),
+    }
+}
+
 impl ResNet50 {
     /// Fresh weights, drawn from (seed, fold).
     ///
@@ -304,18 +322,7 @@ impl ResNet50 {
     /// [`Error::Setting`] where the size is no multiple of 32, at least 32, the optimiser is not SGD, or there is dropout.
     pub fn new(spec: &Spec) -> Result<Self> {
         let Spec { size_px: size, seed, fold, vector, .. } = *spec;
-        let refuse = |key: &str, expected: &str, got: String| {
-            Err(Error::Setting { key: key.into(), expected: format!("{expected} for ResNet50"), got })
-        };
-        if size < 32 || !size.is_multiple_of(32) {
-            return refuse("preprocess.size_px", "a multiple of 32", size.to_string());
-        }
-        let Optimiser::Sgd(sgd) = spec.optimiser else {
-            return refuse("train.optimiser", "sgd", spec.optimiser.name().into());
-        };
-        if spec.dropout.p != 0.0 {
-            return refuse("train.dropout", "0", spec.dropout.p.to_string());
-        }
+        let sgd = sgd(spec)?;
         let mut drawn = 0;
         let mut layer = |conv_name: &str, norm_name: &str, conv: Convolution| {
             drawn += 1;

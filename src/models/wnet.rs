@@ -25,6 +25,7 @@ pub const ENTRY: Entry = Entry {
     name: "wnet",
     title: "W-Net",
     size_px: 128,
+    suits: |spec| adam(spec).map(drop),
     on_cpu: |spec| Ok(Box::new(WNet::new(spec)?)),
     on_cuda: |spec, ordinal| on_cuda(ordinal, spec, &WNet::new(spec)?, Layers::new(spec)),
     grad_cam: |model| GradCam::of(model, Layers { dropout: Dropout { p: 0.0 } }),
@@ -63,6 +64,25 @@ pub struct WNet {
     output_bias: Parameter,
 }
 
+/// The settings of its optimiser, where `spec` suits it.
+fn adam(spec: &Spec) -> Result<Adam> {
+    if spec.size_px < 8 || !spec.size_px.is_multiple_of(8) {
+        return Err(Error::Setting {
+            key: "preprocess.size_px".into(),
+            expected: "a multiple of 8 for W-Net's three pools".into(),
+            got: spec.size_px.to_string(),
+        });
+    }
+    match spec.optimiser {
+        Optimiser::Adam(adam) => Ok(adam),
+        other => Err(Error::Setting {
+            key: "train.optimiser".into(),
+            expected: "adam: W-Net's update is a part of its backward pass".into(),
+            got: other.name().into(),
+        }),
+    }
+}
+
 impl WNet {
     /// Fresh weights, drawn from (seed, fold).
     ///
@@ -70,20 +90,7 @@ impl WNet {
     /// [`Error::Setting`] where the size is no multiple of 8, at least 8, or the optimiser is not Adam.
     pub fn new(spec: &Spec) -> Result<Self> {
         let Spec { size_px: size, seed, fold, dropout, vector, .. } = *spec;
-        if size < 8 || !size.is_multiple_of(8) {
-            return Err(Error::Setting {
-                key: "preprocess.size_px".into(),
-                expected: "a multiple of 8 for W-Net's three pools".into(),
-                got: size.to_string(),
-            });
-        }
-        let Optimiser::Adam(adam) = spec.optimiser else {
-            return Err(Error::Setting {
-                key: "train.optimiser".into(),
-                expected: "adam: W-Net's update is a part of its backward pass".into(),
-                got: spec.optimiser.name().into(),
-            });
-        };
+        let adam = adam(spec)?;
         let dev = Cpu::seed_from_u64(seed::key(seed, "dfdx", fold, 0, 0));
         let xavier = |layer: u64, fan_in: usize, fan_out: usize, len: usize| -> Vec<f32> {
             let mut rng = seed::rng(seed, "weights", fold, 0, layer);

@@ -112,6 +112,26 @@ impl Settings {
         check([1, 8].contains(&self.test_views), "test_views", "1 or 8", self.test_views.to_string())?;
         self.augment.validate()
     }
+
+    /// Whether the model is one for pictures of that size and for this optimiser: say so before pictures are cut.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] that names the key, what it may be and what it is.
+    pub fn suits(&self, size_px: u32) -> Result<()> {
+        models::find(&self.model)?.suits(&self.spec(size_px as usize, 0, 0))
+    }
+
+    fn spec(&self, size_px: usize, seed: u64, fold: u32) -> models::Spec {
+        models::Spec {
+            size_px,
+            seed,
+            fold: fold.into(),
+            dropout: Dropout { p: self.dropout },
+            optimiser: self.optimiser,
+            zero_init_residual: self.zero_init_residual,
+            vector: Vector::detect(),
+        }
+    }
 }
 
 /// What identifies a run: equal records make equal results.
@@ -659,16 +679,7 @@ fn begin(files: &Files, record: &Record, plan: &Plan) -> Result<()> {
 }
 
 fn build(settings: &Settings, size_px: usize, seed: u64, fold: u32, device: Device) -> Result<Box<dyn Model>> {
-    let spec = models::Spec {
-        size_px,
-        seed,
-        fold: fold.into(),
-        dropout: Dropout { p: settings.dropout },
-        optimiser: settings.optimiser,
-        zero_init_residual: settings.zero_init_residual,
-        vector: Vector::detect(),
-    };
-    models::find(&settings.model)?.build(&spec, device)
+    models::find(&settings.model)?.build(&settings.spec(size_px, seed, fold), device)
 }
 
 /// Says what is ahead and how long it will take, from a few steps on a model that is thrown away.
