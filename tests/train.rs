@@ -159,7 +159,8 @@ fn a_fold_at_a_time_gives_the_same_and_says_what_is_missing() {
     assert!(run.stdout.contains("still to train: fold 0, 1"), "{}", run.stdout);
     let partial = w.wbc(&["report", "--table", "3", "--run", "parts"]).ok().stdout;
     assert!(partial.contains("INCOMPLETE: fold 0, 1 not trained yet"), "{partial}");
-    w.wbc(&["train", "--pipeline", "tiny.toml", "--run", "parts"]).ok();
+    let said = w.wbc(&["train", "--pipeline", "tiny.toml", "--run", "parts"]).ok().stderr;
+    assert_eq!(said.matches("so far: test: balanced accuracy").count(), 1, "after fold 0, not after fold 1\n{said}");
     same(&results(&w, "all"), &results(&w, "parts"), "all at once and in parts");
     let again = w.wbc(&["train", "--pipeline", "tiny.toml", "--run", "all"]).ok();
     assert!(again.stdout.contains("up to date: fold 0, 1, 2"), "{}", again.stdout);
@@ -168,6 +169,21 @@ fn a_fold_at_a_time_gives_the_same_and_says_what_is_missing() {
     // Several runs and no choice: the names are listed.
     let run = w.wbc(&["report", "--table", "3"]).exits(2);
     assert!(run.stderr.contains("all, parts"), "{}", run.stderr);
+}
+
+#[test]
+fn a_finished_fold_is_reported_whatever_becomes_of_the_next() {
+    let w = drawn("sofar", "12,12,12,12,12");
+    let command = ["train", "--pipeline", "tiny.toml", "--run", "cut", "--epochs", "30"];
+    let mut child = w.command(&command).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+        if line.unwrap().contains("so far: ") {
+            child.kill().unwrap();
+        }
+    }
+    assert!(!child.wait().unwrap().success());
+    let partial = w.wbc(&["report", "--table", "3"]).ok().stdout;
+    assert!(partial.contains("INCOMPLETE: fold 1, 2 not trained yet"), "{partial}");
 }
 
 #[test]
@@ -200,7 +216,7 @@ fn a_picture_that_the_model_cannot_take_is_refused_before_pictures_are_cut() {
     let text = |model: &str, size: u32| format!("name = \"odd\"\n[preprocess]\nsize_px = {size}\n[train]\n{model}\n");
     let resnet = "model = \"resnet50\"\ndropout = 0.0\n[train.optimiser]\nkind = \"sgd\"";
     for (model, size, expected) in [("model = \"wnet\"", 100, "a multiple of 8"), (resnet, 72, "a multiple of 32")] {
-        w.write("odd.toml", &text(model, size));
+        w.write("odd.toml", text(model, size));
         let refused = w.wbc(&["train", "--pipeline", "odd.toml"]).exits(2).stderr;
         assert!(refused.contains("preprocess.size_px") && refused.contains(expected), "{refused}");
         assert!(refused.contains(&format!("found {size}")), "{refused}");

@@ -12,7 +12,7 @@ const EXAMPLES: &str = "\
 Examples:
   wbc report                                  # which tables there are
   wbc report --table 3                        # recall by fold, beside the paper's
-  wbc report --table 3 --run pbc-svm-svm      # of this run
+  wbc report --table 3 --run pbc-wnet-robust  # of this run
   wbc report --all --html                     # all that there is data for, and a page";
 
 /// Prints tables of the paper with our figures beside the paper's, and writes them to reports/ as Markdown, CSV and

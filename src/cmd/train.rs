@@ -137,7 +137,7 @@ impl std::fmt::Display for Report {
     }
 }
 
-/// Trains, and evaluates the folds that are finished, also when the user stops the training.
+/// Trains, and evaluates the folds that are finished, after each of them and also when the user stops the training.
 pub(super) fn train_and_evaluate(
     ws: &Workspace,
     dataset: &str,
@@ -145,7 +145,12 @@ pub(super) fn train_and_evaluate(
     plan: &train::Plan,
     ctx: &Context,
 ) -> Result<Report> {
-    match train::run(ws, dataset, recipe, plan, ctx) {
+    let so_far = || match evaluate::run(ws, &plan.run) {
+        Ok(summary) => ctx.progress.log(&format!("so far: {summary}")),
+        // What is trained can be evaluated later; the other folds need not wait for it.
+        Err(error) => ctx.progress.log(&format!("not evaluated yet: {error}")),
+    };
+    match train::run(ws, dataset, recipe, plan, ctx, &so_far) {
         Err(error @ Error::Interrupted { .. }) => {
             // Without a finished fold there is nothing to evaluate; the stop is what matters.
             let _ = evaluate::run(ws, &plan.run);

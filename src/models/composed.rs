@@ -344,7 +344,10 @@ mod tests {
             let apart = norm(&mut a.iter().zip(&b).map(|(a, b)| a - b));
             let size = norm(&mut a.iter().copied()).max(1e-6);
             assert!(apart < far * size, "{name}: {apart} of {size} apart");
-            distances.push(apart / size);
+            // What the gradients move, beside what moved by next to nothing.
+            if name.contains("momentum.") || name.contains("adam.") {
+                distances.push(apart / size);
+            }
         }
         distances.sort_by(f64::total_cmp);
         assert!(distances[distances.len() / 2] < f64::from(close), "{distances:?}");

@@ -26,10 +26,6 @@ pub trait Table: Sync {
     fn number(&self) -> u32;
     /// What it shows, for the list.
     fn doc(&self) -> &'static str;
-    /// The model whose runs it shows, where it shows one model's.
-    fn model(&self) -> Option<&'static str> {
-        None
-    }
     /// Builds it from what is in the workspace.
     ///
     /// # Errors

@@ -150,11 +150,8 @@ fn data(run: &Run) -> [String; 2] {
 
 /// The 95 % intervals, and what they are not.
 fn intervals(ws: &Workspace, run: &Run) -> Vec<String> {
-    let both = |method: &str| {
-        let of = |metric: &str| run.interval(metric, None, method);
-        Some((of("balanced_accuracy")?, of("accuracy")?))
-    };
-    let Some((balanced, plain)) = both("bootstrap") else {
+    let of = |metric: &str| run.interval(metric, None, "bootstrap");
+    let (Some(balanced), Some(plain)) = (of("balanced_accuracy"), of("accuracy")) else {
         let again = again(ws, &run.name, &run.record);
         return vec![format!("No intervals: an earlier version evaluated this run. To add them: {again}")];
     };
@@ -173,13 +170,17 @@ fn intervals(ws: &Workspace, run: &Run) -> Vec<String> {
             range(wilson)
         ));
     }
-    if let Some((balanced, plain)) = both("corrected_t") {
+    let over_folds =
+        ["balanced_accuracy", "accuracy"].map(|metric| (metric, run.interval(metric, None, "corrected_t")));
+    let over_folds: Vec<_> =
+        over_folds.into_iter().filter_map(|(metric, interval)| Some((metric, interval?))).collect();
+    if let Some((_, first)) = over_folds.first() {
+        let each = over_folds.iter().map(|(metric, i)| format!("{} {} %", metric.replace('_', " "), range(i)));
         notes.push(format!(
-            "95 % intervals over folds: balanced accuracy {} %, accuracy {} % (corrected resampled t, {} degrees of \
-             freedom: folds share training images; Nadeau & Bengio 2003)",
-            range(balanced),
-            range(plain),
-            balanced.units - 1
+            "95 % intervals over folds: {} (corrected resampled t, {} degrees of freedom: folds share training images; \
+             Nadeau & Bengio 2003)",
+            each.collect::<Vec<_>>().join(", "),
+            first.units - 1
         ));
     }
     let recall = |class: Class| {

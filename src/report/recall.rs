@@ -76,10 +76,6 @@ impl Table for Recall {
         self.doc
     }
 
-    fn model(&self) -> Option<&'static str> {
-        Some("wnet")
-    }
-
     fn build(&self, ws: &Workspace, wanted: &Wanted) -> Result<Sheet> {
         let run = Run::choose(ws, wanted, &self.fits, |record| !wanted.own || self.is_own(record))?;
         let record = &run.record;

@@ -40,9 +40,13 @@ pub fn corrected_t(differences: &[f64], test_to_train: f64) -> Option<CorrectedT
     })
 }
 
-/// The interval of a mean over folds with the same correction. None of fewer than two folds.
+/// The interval of a mean over folds with the same correction. None of fewer than two folds, or of equal values, whose
+/// spread is not known.
 pub fn corrected_interval(values: &[f64], test_to_train: f64) -> Option<Interval> {
     let (m, error, freedom) = corrected_error(values, test_to_train)?;
+    if deviation(values)? < SAME {
+        return None;
+    }
     let half = freedom.inverse_cdf(0.5 + LEVEL / 2.0) * error;
     Some(Interval { low: m - half, high: m + half })
 }
@@ -150,7 +154,7 @@ mod tests {
         }
         assert_eq!(corrected_t(&[0.1], 0.1), None);
         assert_eq!(corrected_t(&[0.1, 0.1], 0.1), None);
-        assert_eq!(corrected_interval(&[0.5, 0.5], 1.0), Some(Interval { low: 0.5, high: 0.5 }));
+        assert_eq!(corrected_interval(&[0.5, 0.5], 1.0), None);
     }
 
     #[test]

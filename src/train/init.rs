@@ -73,12 +73,10 @@ impl Start {
         let path = super::Files { dir: ws.run(run), folds }.checkpoint(fold.unwrap_or(folds));
         let trained = checkpoint::meta(&path)?.is_some_and(|m| m.finished && m.run == record.hash());
         if !trained {
+            let again = super::again(ws, run, &record);
             let hint = match fold {
-                Some(fold) => format!("Run: wbc train --dataset {} --run {run} --fold {fold}", record.dataset),
-                None => format!(
-                    "Train one on all of it: wbc train --dataset {} --run {run} --all; or name a fold: --init {run}:0",
-                    record.dataset
-                ),
+                Some(fold) => format!("Run: {again} --fold {fold}"),
+                None => format!("Train one on all of it: {again} --all; or name a fold: --init {run}:0"),
             };
             return Err(Error::Missing { path, what: "finished weights", hint });
         }

@@ -304,7 +304,11 @@ pub fn open(ws: &Workspace, run: &str, fold: u32, device: Device) -> Result<Trai
 /// The command that goes on with a run: its settings lie beside it.
 pub fn again(ws: &Workspace, name: &str, record: &Record) -> String {
     let settings = ws.run(name).join("pipeline.toml");
-    format!("wbc train --dataset {} --run {name} --pipeline {}", record.dataset, settings.display())
+    let init = record.init.as_ref().map_or(String::new(), |init| match init.fold {
+        Some(fold) => format!(" --init {}:{fold}", init.from),
+        None => format!(" --init {}", init.from),
+    });
+    format!("wbc train --dataset {} --run {name} --pipeline {}{init}", record.dataset, settings.display())
 }
 
 /// The runs of a workspace by name, in order; those of another version are left out.
@@ -541,12 +545,20 @@ impl Work {
     }
 }
 
-/// Trains every fold that is not finished yet (or those that `plan` names), and predicts its test images.
+/// Trains every fold that is not finished yet (or those that `plan` names), and predicts its test images; calls
+/// `between` when a fold is finished and another is to come.
 ///
 /// # Errors
 /// [`Error::Setting`] where a run of that name had other settings or inputs and `restart` is off;
 /// [`Error::Interrupted`] when the user stops it; whatever reading and writing says.
-pub fn run(ws: &Workspace, dataset: &str, recipe: &Recipe, plan: &Plan, ctx: &Context) -> Result<Summary> {
+pub fn run(
+    ws: &Workspace,
+    dataset: &str,
+    recipe: &Recipe,
+    plan: &Plan,
+    ctx: &Context,
+    between: &dyn Fn(),
+) -> Result<Summary> {
     recipe.validate()?;
     plan.suits(recipe)?;
     Workspace::check_name("run", &plan.run)?;
@@ -563,7 +575,13 @@ pub fn run(ws: &Workspace, dataset: &str, recipe: &Recipe, plan: &Plan, ctx: &Co
     }
     // What cannot be built does not claim the run's name.
     let parameters = match &work {
-        Work::Network(data) => Some(data.build(0)?.parameters()),
+        Work::Network(data) => {
+            let mut model = data.build(0)?;
+            if let Some(start) = &data.start {
+                start.apply(model.as_mut())?;
+            }
+            Some(model.parameters())
+        }
         Work::Classical(_) => None,
     };
     let _alone = alone(&files)?;
@@ -591,13 +609,16 @@ pub fn run(ws: &Workspace, dataset: &str, recipe: &Recipe, plan: &Plan, ctx: &Co
         Work::Classical(data) => data.announce(&left, ctx),
     }
     let mut trained = Vec::new();
-    for fold in left {
+    for &fold in &left {
         match &work {
             Work::Network(data) => train_fold(data, &data.settings, &files, fold, &hash, &plan.logs, ctx)?,
             Work::Classical(data) => data.train_fold(&files, fold, &hash, ctx)?,
         }
         trained.push(fold);
         gather(&files, &work, &hash)?;
+        if trained.len() < left.len() {
+            between();
+        }
     }
     gather(&files, &work, &hash)?;
     let mut missing = Vec::new();

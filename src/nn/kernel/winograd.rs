@@ -190,13 +190,11 @@ fn spread<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> [S::f32s; 4] {
 
 /// Whether a convolution is one for this module.
 pub fn suits(conv: Convolution) -> bool {
-    (conv.kernel, conv.stride, conv.pad) == (3, 1, 1)
+    (conv.kernel, conv.stride, conv.pad) == (3, 1, 1) && conv.c_in.is_multiple_of(LINE)
 }
 
 /// Floats of a band's tiles.
 const BAND: usize = 1 << 18;
-/// Tiles that are multiplied at once at least, of several pictures where one has not as many: each reads all filters.
-const TILES: usize = 64;
 
 /// Floats of a line of the cache, and of the widest vector.
 const LINE: usize = 16;
@@ -214,37 +212,30 @@ impl Grid {
         Self { conv, rows: conv.h.div_ceil(2), columns: conv.w.div_ceil(2) }
     }
 
-    /// Pictures whose tiles are multiplied together.
-    fn together(self) -> usize {
-        (TILES / (self.rows * self.columns)).max(1)
-    }
-
-    /// The rows of tiles of `pictures`, cut so that a band, of `floats` a tile, stays in a near cache.
-    fn bands(self, pictures: std::ops::Range<usize>, floats: usize) -> impl Iterator<Item = Band> {
-        let rows = (BAND / (floats * self.columns * pictures.len())).clamp(1, self.rows);
+    /// A picture's rows of tiles, cut so that a band, of `floats` a tile, stays in a near cache.
+    fn bands(self, picture: usize, floats: usize) -> impl Iterator<Item = Band> {
+        let rows = (BAND / (floats * self.columns)).clamp(1, self.rows);
         (0..self.rows).step_by(rows).map(move |first| Band {
             grid: self,
-            picture: pictures.start,
-            pictures: pictures.len(),
+            picture,
             first,
             rows: rows.min(self.rows - first),
         })
     }
 }
 
-/// Rows `first .. first + rows` of the tiles of each of some pictures.
+/// Rows `first .. first + rows` of a picture's tiles.
 #[derive(Clone, Copy)]
 struct Band {
     grid: Grid,
     picture: usize,
-    pictures: usize,
     first: usize,
     rows: usize,
 }
 
 impl Band {
     fn tiles(self) -> usize {
-        self.pictures * self.rows * self.grid.columns
+        self.rows * self.grid.columns
     }
 
     /// Floats from a place's plane, `[tiles, c]`, to the next.
@@ -258,38 +249,23 @@ impl Band {
         (0..self.tiles()).map(|tile| tile * c).collect()
     }
 
-    /// Tile (picture of the band, row, column), in the order in which they are kept.
-    fn each(self) -> impl Iterator<Item = (usize, usize, usize)> {
-        let columns = self.grid.columns;
-        (0..self.pictures).flat_map(move |p| (0..self.rows).flat_map(move |r| (0..columns).map(move |c| (p, r, c))))
-    }
-
-    /// Frames the pictures' part of `input`, `[h, w, c]` each, whose tiles reach `reach` pixels over their 2 x 2.
+    /// Frames the band's part of `input`, `[n, h, w, c]`, whose tiles reach `pad` pixels over their 2 x 2.
     fn frame(self, vector: Vector, input: Input, c: usize, pad: usize, framed: &mut Vec<f32>) -> Framed {
         let Convolution { h, w, .. } = self.grid.conv;
         let (rows, columns) = (2 * self.rows + 2 * pad, 2 * self.grid.columns + 2 * pad);
-        framed.resize(self.pictures * rows * columns * c, 0.0);
-        for (p, framed) in framed.chunks_exact_mut(rows * columns * c).enumerate() {
-            let (start, first) = ((self.picture + p) * h * w * c, 2 * self.first);
-            vector.run(Frame { input, start, h, w, c, pad, first, columns, framed });
-        }
-        Framed { rows, columns, c }
+        framed.resize(rows * columns * c, 0.0);
+        let (start, first) = (self.picture * h * w * c, 2 * self.first);
+        vector.run(Frame { input, start, h, w, c, pad, first, columns, framed });
+        Framed { columns, c }
     }
 }
 
-/// How a band's pictures lie in their frames.
+/// How a band lies in its frame.
 #[derive(Clone, Copy)]
 struct Framed {
-    rows: usize,
+    /// Pixels a row.
     columns: usize,
     c: usize,
-}
-
-impl Framed {
-    /// Where a tile's first pixel lies.
-    fn at(self, (picture, row, column): (usize, usize, usize)) -> usize {
-        ((picture * self.rows + 2 * row) * self.columns + 2 * column) * self.c
-    }
 }
 
 /// Channels `from .. from + channels` of a band's framed tiles of `SIDE x SIDE` pixels to `[16, tiles, channels]`:
@@ -311,11 +287,12 @@ impl<const SIDE: usize> WithSimd for Transform<'_, SIDE> {
         let lanes = size_of::<S::f32s>() / 4;
         let plane = band.plane(channels);
         out.resize(PLACES * plane, 0.0);
-        for (tile, place) in band.each().enumerate() {
+        for tile in 0..band.tiles() {
+            let (row, column) = (2 * (tile / band.grid.columns), 2 * (tile % band.grid.columns));
             let mut pixels = [[&framed[..0]; SIDE]; SIDE];
             for r in 0..SIDE {
                 for c in 0..SIDE {
-                    let at = lies.at(place) + (r * lies.columns + c) * lies.c + from;
+                    let at = ((row + r) * lies.columns + column + c) * lies.c + from;
                     pixels[r][c] = &framed[at..][..channels];
                 }
             }
@@ -346,14 +323,14 @@ impl<const SIDE: usize> WithSimd for Transform<'_, SIDE> {
     }
 }
 
-/// A band's products, `[16, tiles, c_out]`, to its part of `y`, `[pictures, h, w, c_out]`.
+/// A band's products, `[16, tiles, c_out]`, to its part of a picture's `y`, `[h, w, c_out]`.
 struct Untransform<'a> {
     band: Band,
     products: &'a [f32],
     y: &'a mut [f32],
     /// Add to what is there.
     add: bool,
-    /// Each picture's sums and sums of squares a channel are added to these.
+    /// Sums and sums of squares a channel are added to these.
     sums: Option<&'a mut [f32]>,
 }
 
@@ -366,10 +343,10 @@ impl WithSimd for Untransform<'_> {
         let Convolution { h, w, c_out, .. } = band.grid.conv;
         let (lanes, plane) = (size_of::<S::f32s>() / 4, band.plane(c_out));
         let zero = simd.splat_f32s(0.0);
-        for (tile, (picture, row, column)) in band.each().enumerate() {
-            let (row, column) = (2 * (band.first + row), 2 * column);
+        for tile in 0..band.tiles() {
+            let (row, column) = (2 * (band.first + tile / band.grid.columns), 2 * (tile % band.grid.columns));
             let (tall, wide) = (2.min(h - row), 2.min(w - column));
-            let y = &mut y[((picture * h + row) * w + column) * c_out..];
+            let y = &mut y[(row * w + column) * c_out..];
             for channel in (0..c_out).step_by(lanes) {
                 let mut m = [[zero; 4]; 4];
                 for r in 0..4 {
@@ -392,7 +369,7 @@ impl WithSimd for Untransform<'_> {
                 }
                 if let Some(sums) = sums.as_deref_mut() {
                     for (i, sum) in [sum, squares].into_iter().enumerate() {
-                        let at = (2 * picture + i) * c_out + channel;
+                        let at = i * c_out + channel;
                         let total = &mut S::as_mut_simd_f32s(&mut sums[at..][..lanes]).0[0];
                         *total = simd.add_f32s(*total, sum);
                     }
@@ -447,13 +424,11 @@ fn convolve(
     add: bool,
 ) {
     let (grid, Convolution { c_in, c_out, .. }) = (Grid::new(conv), conv);
-    let together = grid.together();
-    let some = |(i, y): (usize, &mut [f32]), mut sums: Option<&mut [f32]>| {
+    let one = |(picture, y): (usize, &mut [f32]), mut sums: Option<&mut [f32]>| {
         if let Some(sums) = sums.as_deref_mut() {
             sums.fill(0.0);
         }
-        let pictures = i * together..i * together + y.len() / conv.y_len();
-        for band in grid.bands(pictures, PLACES * (c_in + c_out)) {
+        for band in grid.bands(picture, PLACES * (c_in + c_out)) {
             SCRATCH.with_borrow_mut(|Scratch { framed, inputs, outputs }| {
                 let lies = band.frame(vector, input, c_in, 1, framed);
                 vector.run(Transform::<4> { band, framed: (framed, lies), from: 0, channels: c_in, out: inputs });
@@ -471,10 +446,10 @@ fn convolve(
             });
         }
     };
-    let pictures = y.par_chunks_mut(together * conv.y_len()).enumerate();
+    let pictures = y.par_chunks_mut(conv.y_len()).enumerate();
     match sums {
-        Some(sums) => pictures.zip(sums.par_chunks_mut(together * 2 * c_out)).for_each(|(y, sums)| some(y, Some(sums))),
-        None => pictures.for_each(|y| some(y, None)),
+        Some(sums) => pictures.zip(sums.par_chunks_mut(2 * c_out)).for_each(|(y, sums)| one(y, Some(sums))),
+        None => pictures.for_each(|y| one(y, None)),
     }
 }
 
@@ -482,10 +457,9 @@ fn convolve(
 pub fn backward_weight(vector: Vector, conv: Convolution, input: Input, dy: &[f32]) -> Vec<f32> {
     let (grid, Convolution { c_in, c_out, .. }) = (Grid::new(conv), conv);
     let n = dy.len() / conv.y_len();
-    let together = grid.together();
     // Groups of pictures and slices of the input's channels depend on the shapes alone.
     let (groups, slices) = if conv.weight_len() > LARGE { (2, 8) } else { (16, 1) };
-    let per = n.div_ceil(groups).max(1).next_multiple_of(together);
+    let per = n.div_ceil(groups).max(1);
     let slice = c_in.div_ceil(slices).next_multiple_of(LINE);
     let tasks: Vec<(usize, usize)> =
         (0..c_in).step_by(slice).flat_map(|from| (0..n).step_by(per).map(move |first| (from, first))).collect();
@@ -494,8 +468,8 @@ pub fn backward_weight(vector: Vector, conv: Convolution, input: Input, dy: &[f3
         .map(|&(from, first)| {
             let channels = slice.min(c_in - from);
             let mut part = vec![0.0; PLACES * channels * c_out];
-            for picture in (first..n.min(first + per)).step_by(together) {
-                for band in grid.bands(picture..n.min(picture + together), PLACES * (channels + c_out)) {
+            for picture in first..n.min(first + per) {
+                for band in grid.bands(picture, PLACES * (channels + c_out)) {
                     SCRATCH.with_borrow_mut(|Scratch { framed, inputs, outputs }| {
                         let lies = band.frame(vector, input, c_in, 1, framed);
                         vector.run(Transform::<4> { band, framed: (framed, lies), from, channels, out: inputs });
