@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "fold")]
     all: bool,
     /// Start from the weights of a run's model of all images, of one of its folds, or of a safetensors file (PyTorch's
-    /// and timm's ResNet50 too); refused where they were trained on an image that is tested here
+    /// and timm's ResNet50 too); refused where a run was trained on an image that is tested here
     #[arg(long, value_name = "RUN|RUN:FOLD|FILE", env = "WBC_INIT")]
     init: Option<String>,
     /// Name of the run [default: <DATASET>-<MODEL>-<PIPELINE>, -s<SEED> where --seed differs, -from-<RUN> with --init]
