@@ -315,7 +315,7 @@ pub(super) fn compute<F: Forward, E: std::fmt::Display>(e: E) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{MODELS, resnet50, wnet};
+    use super::super::{resnet50, wnet};
     use super::*;
     use crate::nn::drawn;
     use crate::nn::kernel::{Dropout, Vector};
@@ -392,7 +392,7 @@ mod tests {
     #[cfg(not(feature = "cuda"))]
     #[test]
     fn a_device_that_is_not_there_is_refused() {
-        for entry in &MODELS {
+        for entry in &super::super::MODELS {
             let optimiser = if entry.name == "wnet" { Optimiser::default() } else { Optimiser::Sgd(Sgd::default()) };
             let refused = entry.build(&spec(32, 0.0, optimiser), crate::nn::device::Device::Cuda(0)).err().unwrap();
             let text = refused.to_string();

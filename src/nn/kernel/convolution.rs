@@ -4,7 +4,7 @@
 //! normalisation and ReLU) is done to it, so that an activation is kept once, before its normalisation. Each output pixel
 //! is then a row of a matrix whose floats lie in the frame already: `kernel` runs of `kernel * c_in`. The same product,
 //! with the filters turned, is the input's gradient; strides are undone by taking the pixels of each parity on their own.
-//! Those of 3x3 and stride 1 take fewer products: [`winograd`].
+//! Those of 3x3 and stride 1 take fewer products: `winograd`.
 //!
 //! Activations are `[n, h, w, c]`, filters `[kernel, kernel, c_in, c_out]`.
 
