@@ -327,8 +327,8 @@ mod tests {
     }
 
     /// Both ways from the same weights: the same loss, the same step, the same prediction; and each loads what the other
-    /// saved. Most arrays of the step are `close`, none is `far` apart, as shares of their norms.
-    fn assert_twins(spec: &Spec, n: usize, cpu: &mut dyn Model, twin: &mut dyn Model, close: f32, far: f64) {
+    /// saved.
+    fn assert_twins(spec: &Spec, n: usize, cpu: &mut dyn Model, twin: &mut dyn Model, close: f32) {
         let x = drawn(n * spec.size_px * spec.size_px * 3, 5);
         let labels: Vec<usize> = (0..n).map(|i| i % Class::COUNT).collect();
         let keys: Vec<u64> = (0..n as u64).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15)).collect();
@@ -337,20 +337,13 @@ mod tests {
         let again = Batch { x: x.clone(), labels: &labels, keys: &keys };
         let (a, b) = (cpu.train(batch, 1, 1e-3).unwrap(), twin.train(again, 1, 1e-3).unwrap());
         assert!((a.loss - b.loss).abs() < close * a.loss, "{} and {}", a.loss, b.loss);
-        let mut distances = Vec::new();
         for ((name, a), (other, b)) in numbers(cpu).into_iter().zip(numbers(twin)) {
             assert_eq!((&name, a.len()), (&other, b.len()));
             let norm = |v: &mut dyn Iterator<Item = f32>| v.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
             let apart = norm(&mut a.iter().zip(&b).map(|(a, b)| a - b));
             let size = norm(&mut a.iter().copied()).max(1e-6);
-            assert!(apart < far * size, "{name}: {apart} of {size} apart");
-            // What the gradients move, beside what moved by next to nothing.
-            if name.contains("momentum.") || name.contains("adam.") {
-                distances.push(apart / size);
-            }
+            assert!(apart < 3.0 * f64::from(close) * size, "{name}: {apart} of {size} apart");
         }
-        distances.sort_by(f64::total_cmp);
-        assert!(distances[distances.len() / 2] < f64::from(close), "{distances:?}");
         let saved: BTreeMap<String, Vec<f32>> = numbers(cpu).into_iter().collect();
         twin.load(true, &mut |name, _| Ok(saved[name].clone())).unwrap();
         assert_eq!(numbers(twin), numbers(cpu), "bit for bit");
@@ -372,21 +365,23 @@ mod tests {
         let spec = spec(32, 0.4, Optimiser::Adam(Adam::default()));
         let mut cpu = wnet::WNet::new(&spec).unwrap();
         let mut twin = Composed::new(Cpu::seed_from_u64(0), &spec, &cpu, wnet::Layers::new(&spec)).unwrap();
-        assert_twins(&spec, 3, &mut cpu, &mut twin, 1e-4, 3e-4);
+        assert_twins(&spec, 3, &mut cpu, &mut twin, 1e-4);
     }
 
     #[test]
     fn resnet50_is_the_same_by_both_ways() {
-        let spec = spec(64, 0.0, Optimiser::Sgd(Sgd::default()));
-        let mut cpu = resnet50::ResNet50::new(&spec).unwrap();
-        // Blocks near their shortcuts: behind fifty layers of fresh weights a gradient is mostly amplified rounding.
-        let mut saved: BTreeMap<String, Vec<f32>> = numbers(&cpu).into_iter().collect();
-        let last = |name: &str| name.ends_with("bn3.weight") && !name.starts_with("momentum.");
-        saved.iter_mut().filter(|(name, _)| last(name)).for_each(|(_, scale)| scale.fill(0.05));
-        cpu.load(true, &mut |name, _| Ok(saved[name].clone())).unwrap();
-        let mut twin = Composed::new(Cpu::seed_from_u64(0), &spec, &cpu, resnet50::Layers).unwrap();
-        // Where a value is 0 but for rounding, ReLU may cut it on one side alone: a layer's gradient is then a percent off.
-        assert_twins(&spec, 8, &mut cpu, &mut twin, 1e-3, 5e-2);
+        for vector in Vector::every() {
+            let spec = Spec { vector, ..spec(64, 0.0, Optimiser::Sgd(Sgd::default())) };
+            let mut cpu = resnet50::ResNet50::new(&spec).unwrap();
+            // Blocks near their shortcuts: behind fifty layers of fresh weights a gradient is mostly amplified rounding,
+            // and where a value is 0 but for rounding, ReLU may cut it on one side alone (of these pictures, none).
+            let mut saved: BTreeMap<String, Vec<f32>> = numbers(&cpu).into_iter().collect();
+            let last = |name: &str| name.ends_with("bn3.weight") && !name.starts_with("momentum.");
+            saved.iter_mut().filter(|(name, _)| last(name)).for_each(|(_, scale)| scale.fill(0.02));
+            cpu.load(true, &mut |name, _| Ok(saved[name].clone())).unwrap();
+            let mut twin = Composed::new(Cpu::seed_from_u64(0), &spec, &cpu, resnet50::Layers).unwrap();
+            assert_twins(&spec, 4, &mut cpu, &mut twin, 1e-3);
+        }
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -170,10 +170,9 @@ fn intervals(ws: &Workspace, run: &Run) -> Vec<String> {
             range(wilson)
         ));
     }
-    let over_folds =
-        ["balanced_accuracy", "accuracy"].map(|metric| (metric, run.interval(metric, None, "corrected_t")));
-    let over_folds: Vec<_> =
-        over_folds.into_iter().filter_map(|(metric, interval)| Some((metric, interval?))).collect();
+    let over_folds = ["balanced_accuracy", "accuracy"].into_iter();
+    let over_folds = over_folds.filter_map(|metric| Some((metric, run.interval(metric, None, "corrected_t")?)));
+    let over_folds: Vec<_> = over_folds.collect();
     if let Some((_, first)) = over_folds.first() {
         let each = over_folds.iter().map(|(metric, i)| format!("{} {} %", metric.replace('_', " "), range(i)));
         notes.push(format!(

@@ -51,8 +51,9 @@ impl Table for Studies {
         }
         below.extend(
             [
-                "wbc's rows: test images of the finished folds; accuracy and balanced accuracy (the mean over classes) as means over \
-                 folds; the 95 % interval is that of balanced accuracy over images (percentile bootstrap within fold and class)",
+                "wbc's rows: test images of the finished folds; accuracy and balanced accuracy (the mean over classes) as \
+                 means over folds; the 95 % interval is that of balanced accuracy over images (percentile bootstrap within fold \
+                 and class)",
                 "The paper's two W-Net figures are means over classes, rounded (its Tables 3 and 6): balanced accuracies",
                 "Every study has its own images, classes (C) and way of testing: the order of the figures is no ranking. \
                  An empty cell and a \"-\" are the paper's",

@@ -27,16 +27,12 @@ pub struct CorrectedT {
 /// same and nothing can be said of the spread.
 pub fn corrected_t(differences: &[f64], test_to_train: f64) -> Option<CorrectedT> {
     let (m, error, freedom) = corrected_error(differences, test_to_train)?;
-    let deviation = deviation(differences)?;
-    if deviation < SAME {
-        return None;
-    }
     let t = m / error;
     Some(CorrectedT {
         t,
         degrees_of_freedom: differences.len() as u64 - 1,
         p: 2.0 * freedom.sf(t.abs()),
-        cohens_dz: m / deviation,
+        cohens_dz: m / deviation(differences)?,
     })
 }
 
@@ -44,16 +40,14 @@ pub fn corrected_t(differences: &[f64], test_to_train: f64) -> Option<CorrectedT
 /// spread is not known.
 pub fn corrected_interval(values: &[f64], test_to_train: f64) -> Option<Interval> {
     let (m, error, freedom) = corrected_error(values, test_to_train)?;
-    if deviation(values)? < SAME {
-        return None;
-    }
     let half = freedom.inverse_cdf(0.5 + LEVEL / 2.0) * error;
     Some(Interval { low: m - half, high: m + half })
 }
 
-/// Mean, its corrected standard error, and the t distribution with k-1 degrees of freedom.
+/// Mean, its corrected standard error, and the t distribution with k-1 degrees of freedom; none where all values are the
+/// same.
 fn corrected_error(values: &[f64], test_to_train: f64) -> Option<(f64, f64, StudentsT)> {
-    let error = deviation(values)? * (1.0 / values.len() as f64 + test_to_train).sqrt();
+    let error = deviation(values).filter(|d| *d >= SAME)? * (1.0 / values.len() as f64 + test_to_train).sqrt();
     let freedom = StudentsT::new(0.0, 1.0, values.len() as f64 - 1.0).ok()?;
     Some((mean(values)?, error, freedom))
 }

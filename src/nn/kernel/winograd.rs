@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use std::cell::RefCell;
 
 /// Places of a transformed tile.
-pub const PLACES: usize = 16;
+const PLACES: usize = 16;
 
 /// `G g G^T` of every filter: `[3, 3, c_in, c_out]` → `[16, c_in, c_out]`.
 pub fn filters(vector: Vector, weight: &[f32]) -> Vec<f32> {
@@ -250,29 +250,22 @@ impl Band {
     }
 
     /// Frames the band's part of `input`, `[n, h, w, c]`, whose tiles reach `pad` pixels over their 2 x 2.
-    fn frame(self, vector: Vector, input: Input, c: usize, pad: usize, framed: &mut Vec<f32>) -> Framed {
+    fn frame(self, vector: Vector, input: Input, c: usize, pad: usize, framed: &mut Vec<f32>) {
         let Convolution { h, w, .. } = self.grid.conv;
         let (rows, columns) = (2 * self.rows + 2 * pad, 2 * self.grid.columns + 2 * pad);
         framed.resize(rows * columns * c, 0.0);
         let (start, first) = (self.picture * h * w * c, 2 * self.first);
         vector.run(Frame { input, start, h, w, c, pad, first, columns, framed });
-        Framed { columns, c }
     }
-}
-
-/// How a band lies in its frame.
-#[derive(Clone, Copy)]
-struct Framed {
-    /// Pixels a row.
-    columns: usize,
-    c: usize,
 }
 
 /// Channels `from .. from + channels` of a band's framed tiles of `SIDE x SIDE` pixels to `[16, tiles, channels]`:
 /// inputs (4) by `B^T d B`, the outputs' gradient (2) by `A d A^T`.
 struct Transform<'a, const SIDE: usize> {
     band: Band,
-    framed: (&'a [f32], Framed),
+    framed: &'a [f32],
+    /// Channels in the frame.
+    c: usize,
     from: usize,
     channels: usize,
     out: &'a mut Vec<f32>,
@@ -283,16 +276,16 @@ impl<const SIDE: usize> WithSimd for Transform<'_, SIDE> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Transform { band, framed: (framed, lies), from, channels, out } = self;
+        let Transform { band, framed, c: all, from, channels, out } = self;
         let lanes = size_of::<S::f32s>() / 4;
-        let plane = band.plane(channels);
+        let (plane, line) = (band.plane(channels), 2 * band.grid.columns + SIDE - 2);
         out.resize(PLACES * plane, 0.0);
         for tile in 0..band.tiles() {
             let (row, column) = (2 * (tile / band.grid.columns), 2 * (tile % band.grid.columns));
             let mut pixels = [[&framed[..0]; SIDE]; SIDE];
             for r in 0..SIDE {
                 for c in 0..SIDE {
-                    let at = ((row + r) * lies.columns + column + c) * lies.c + from;
+                    let at = ((row + r) * line + column + c) * all + from;
                     pixels[r][c] = &framed[at..][..channels];
                 }
             }
@@ -430,8 +423,8 @@ fn convolve(
         }
         for band in grid.bands(picture, PLACES * (c_in + c_out)) {
             SCRATCH.with_borrow_mut(|Scratch { framed, inputs, outputs }| {
-                let lies = band.frame(vector, input, c_in, 1, framed);
-                vector.run(Transform::<4> { band, framed: (framed, lies), from: 0, channels: c_in, out: inputs });
+                band.frame(vector, input, c_in, 1, framed);
+                vector.run(Transform::<4> { band, framed, c: c_in, from: 0, channels: c_in, out: inputs });
                 outputs.resize(PLACES * band.plane(c_out), 0.0);
                 let (starts, outs) = (band.places(c_in), band.places(c_out));
                 let planes = inputs.chunks_exact(band.plane(c_in));
@@ -471,16 +464,16 @@ pub fn backward_weight(vector: Vector, conv: Convolution, input: Input, dy: &[f3
             for picture in first..n.min(first + per) {
                 for band in grid.bands(picture, PLACES * (channels + c_out)) {
                     SCRATCH.with_borrow_mut(|Scratch { framed, inputs, outputs }| {
-                        let lies = band.frame(vector, input, c_in, 1, framed);
-                        vector.run(Transform::<4> { band, framed: (framed, lies), from, channels, out: inputs });
-                        let lies = band.frame(vector, Input::Plain(dy), c_out, 0, framed);
-                        let (framed, from) = ((framed.as_slice(), lies), 0);
-                        vector.run(Transform::<2> { band, framed, from, channels: c_out, out: outputs });
+                        band.frame(vector, input, c_in, 1, framed);
+                        vector.run(Transform::<4> { band, framed, c: c_in, from, channels, out: inputs });
+                        band.frame(vector, Input::Plain(dy), c_out, 0, framed);
+                        vector.run(Transform::<2> { band, framed, c: c_out, from: 0, channels: c_out, out: outputs });
                         let (starts, outs) = (band.places(channels), band.places(c_out));
                         let planes = inputs.chunks_exact(band.plane(channels));
                         let planes = planes.zip(outputs.chunks_exact(band.plane(c_out)));
                         for ((data, dy), part) in planes.zip(part.chunks_exact_mut(channels * c_out)) {
-                            let (starts, outs, run, stride, to) = (&starts, &outs, channels, 0, channels);
+                            let (starts, outs, run, stride) = (&starts, &outs, channels, 0);
+                            let (from, to) = (0, channels);
                             vector.run(Outer { data, starts, outs, run, stride, dy, c_out, from, to, part });
                         }
                     });
