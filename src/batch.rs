@@ -2,7 +2,7 @@
 //! Normalisation is fitted on training rows alone.
 
 use crate::error::{Error, Result};
-use crate::prep;
+use crate::preprocess;
 use crate::schema::TENSORS;
 use crate::seed::Pcg64;
 use crate::table;
@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 /// All pictures of a data set in memory: u8, `[size, size, 3]` each.
-pub struct Pictures {
+pub struct Tensors {
     pub size_px: usize,
     pixels: Vec<u8>,
     index: HashMap<String, usize>,
@@ -24,22 +24,22 @@ pub struct Pictures {
     pub hash: String,
 }
 
-impl Pictures {
+impl Tensors {
     /// Reads the pictures that preprocessing made with `settings`.
     ///
     /// # Errors
     /// [`Error::Missing`] where nothing was preprocessed, [`Error::Stale`] where it was from another manifest, and
     /// [`Error::Format`] where a shard is not what the schema says.
-    pub fn load(ws: &Workspace, dataset: &str, settings: &prep::Settings) -> Result<Self> {
+    pub fn load(ws: &Workspace, dataset: &str, settings: &preprocess::Settings) -> Result<Self> {
         let size_px = settings.size_px;
         let dir = ws.tensors(dataset, &settings.folder());
         let shards = shards(&dir)?;
         let manifest = table::file_hash(&ws.manifest(dataset))?;
         let size = size_px as usize;
-        let mut pictures = Self { size_px: size, pixels: Vec::new(), index: HashMap::new(), hash: String::new() };
+        let mut tensors = Self { size_px: size, pixels: Vec::new(), index: HashMap::new(), hash: String::new() };
         // All at once: a vector that grows is there twice while it is moved.
         let rows = shards.iter().map(|path| table::count(path, &TENSORS)).sum::<Result<usize>>()?;
-        pictures.pixels.reserve_exact(rows * size * size * 3);
+        tensors.pixels.reserve_exact(rows * size * size * 3);
         let mut hasher = blake3::Hasher::new();
         for path in &shards {
             hasher.update(table::file_hash(path)?.as_bytes());
@@ -58,8 +58,8 @@ impl Pictures {
                             got: format!("{w} x {h} and {} bytes", bytes.len()),
                         });
                     }
-                    pictures.index.insert(ids.value(row).into(), pictures.index.len());
-                    pictures.pixels.extend_from_slice(bytes);
+                    tensors.index.insert(ids.value(row).into(), tensors.index.len());
+                    tensors.pixels.extend_from_slice(bytes);
                 }
                 Ok(())
             };
@@ -72,11 +72,11 @@ impl Pictures {
                 });
             }
         }
-        pictures.hash = hasher.finalize().to_hex().to_string();
-        Ok(pictures)
+        tensors.hash = hasher.finalize().to_hex().to_string();
+        Ok(tensors)
     }
 
-    /// Pictures that are here already, `[n, size, size, 3]`; they have rows and no names.
+    /// Tensors that are here already, `[n, size, size, 3]`; they have rows and no names.
     pub fn of(size_px: usize, pixels: Vec<u8>) -> Self {
         Self { size_px, pixels, index: HashMap::new(), hash: String::new() }
     }
@@ -155,15 +155,15 @@ pub struct Normalise {
 impl Normalise {
     /// Fits on the pictures at `rows`: training rows, never test rows. Sums are of whole numbers, so that the result
     /// does not depend on the order.
-    pub fn fit(kind: Normalisation, pictures: &Pictures, rows: &[usize]) -> Self {
+    pub fn fit(kind: Normalisation, tensors: &Tensors, rows: &[usize]) -> Self {
         if kind != Normalisation::Channel {
             return Self { kind, mean: [0.0; 3], deviation: [255.0; 3] };
         }
         let sums = rows
             .par_iter()
-            .map(|row| moments(pictures.picture(*row)))
+            .map(|row| moments(tensors.picture(*row)))
             .reduce(|| [[0; 2]; 3], |a, b| std::array::from_fn(|c| [a[c][0] + b[c][0], a[c][1] + b[c][1]]));
-        let n = (rows.len() * pictures.size_px * pictures.size_px).max(1) as f64;
+        let n = (rows.len() * tensors.size_px * tensors.size_px).max(1) as f64;
         let mean = sums.map(|[sum, _]| sum as f64 / n);
         let deviation = std::array::from_fn(|c| {
             let variance = sums[c][1] as f64 / n - mean[c] * mean[c];
@@ -373,8 +373,8 @@ impl View {
     fn draw(&self, picture: &[u8], size: usize, normalise: &Normalise, x: &mut [f32]) {
         let coarse = self.coarse.map(|times| {
             let small = (size as f32 / times).round().max(1.0) as u32;
-            let shrunk = prep::resize(picture, size as u32, small, prep::Filter::Bilinear);
-            prep::resize(&shrunk, small, size as u32, prep::Filter::Bilinear)
+            let shrunk = preprocess::resize(picture, size as u32, small, preprocess::Filter::Bilinear);
+            preprocess::resize(&shrunk, small, size as u32, preprocess::Filter::Bilinear)
         });
         let picture = coarse.as_deref().unwrap_or(picture);
         let (mean, deviation) = normalise.of(picture);
@@ -526,12 +526,12 @@ mod tests {
         let mut pixels = vec![10u8; 12];
         pixels.extend([30; 12]);
         pixels.extend([200; 12]);
-        let pictures = Pictures { size_px: 2, pixels, index: HashMap::new(), hash: String::new() };
-        let fitted = Normalise::fit(Normalisation::Channel, &pictures, &[0, 1]);
+        let tensors = Tensors { size_px: 2, pixels, index: HashMap::new(), hash: String::new() };
+        let fitted = Normalise::fit(Normalisation::Channel, &tensors, &[0, 1]);
         assert_eq!(fitted.mean, [20.0; 3]);
         assert_eq!(fitted.deviation, [10.0; 3]);
         let mut x = vec![0.0; 12];
-        pictures.fill(&[2], |_| View::default(), &fitted, &mut x);
+        tensors.fill(&[2], |_| View::default(), &fitted, &mut x);
         assert!(x.iter().all(|v| (*v - 18.0).abs() < 1e-4));
     }
 }

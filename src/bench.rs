@@ -1,7 +1,7 @@
 //! Times the parts of the system on drawn cells that it makes itself: what `wbc bench` shows and `benches/` repeats.
 //! Medians over repeated passes; files are read from the page cache, as a second run would.
 
-use crate::batch::{Normalisation, Normalise, Pictures, View};
+use crate::batch::{Normalisation, Normalise, Tensors, View};
 use crate::check;
 use crate::class::Class;
 use crate::context::Context;
@@ -11,7 +11,7 @@ use crate::models::{self, Batch, Model, Spec};
 use crate::nn::device::Device;
 use crate::nn::kernel::{Dropout, Vector};
 use crate::nn::optim::{Optimiser, Sgd};
-use crate::prep;
+use crate::preprocess;
 use crate::seed;
 use crate::synth::{self, Images, Layout};
 use crate::workspace::Workspace;
@@ -88,7 +88,7 @@ impl Drawn {
         let settings = central(size_px);
         let dir = self.ws.tensors(format.dataset(), &settings.folder());
         remove(std::fs::remove_dir_all(&dir), &dir)?;
-        prep::run(&self.ws, format.dataset(), &settings, ctx).map(|_| ())
+        preprocess::run(&self.ws, format.dataset(), &settings, ctx).map(|_| ())
     }
 
     /// `n` preprocessed pictures as a model takes them, with their labels and dropout keys.
@@ -97,12 +97,12 @@ impl Drawn {
     /// [`Error::Missing`] before [`Drawn::preprocess`] of JPEGs to this size.
     pub fn batch(&self, n: usize, size_px: u32) -> Result<Examples> {
         let settings = central(size_px);
-        let pictures = Pictures::load(&self.ws, Format::Jpeg.dataset(), &settings)?;
-        let count = pictures.len().max(1);
+        let tensors = Tensors::load(&self.ws, Format::Jpeg.dataset(), &settings)?;
+        let count = tensors.len().max(1);
         let rows: Vec<usize> = (0..n).map(|i| i * 17 % count).collect();
-        let normalise = Normalise::fit(Normalisation::Channel, &pictures, &rows);
-        let mut x = vec![0.0; n * pictures.size_px * pictures.size_px * 3];
-        pictures.fill(&rows, |i| View::turned(i % 8), &normalise, &mut x);
+        let normalise = Normalise::fit(Normalisation::Channel, &tensors, &rows);
+        let mut x = vec![0.0; n * tensors.size_px * tensors.size_px * 3];
+        tensors.fill(&rows, |i| View::turned(i % 8), &normalise, &mut x);
         Ok(Examples {
             x,
             labels: (0..n).map(|i| i % Class::COUNT).collect(),
@@ -112,8 +112,8 @@ impl Drawn {
 }
 
 /// The paper's cut of every picture.
-fn central(size_px: u32) -> prep::Settings {
-    prep::Settings { cut: prep::Cut::Centre, size_px, ..Default::default() }
+fn central(size_px: u32) -> preprocess::Settings {
+    preprocess::Settings { cut: preprocess::Cut::Centre, size_px, ..Default::default() }
 }
 
 fn remove(removed: std::io::Result<()>, path: &Path) -> Result<()> {

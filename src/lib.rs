@@ -5,7 +5,7 @@
 //!                      │
 //!                    split ─▶ split row (fold, role)
 //!                      │
-//!                    prep  ─▶ tensor row (u8 pixels, one shard file per N images)
+//!                    preprocess  ─▶ tensor row (u8 pixels, one shard file per N images)
 //!                      │
 //!        tensor rows + split rows ─ batch ─▶ x [N,H,W,3] f32, y [N] ─ model ─▶ logits [N,5]
 //!                      │
@@ -38,7 +38,7 @@ pub mod decode;
 pub mod features;
 pub mod fetch;
 pub mod ingest;
-pub mod prep;
+pub mod preprocess;
 pub mod segment;
 pub mod split;
 pub mod synth;

@@ -1,7 +1,7 @@
 //! `pipelines/*.toml`: every stage's settings in one file, no code. The built-in ones are compiled in.
 
 use crate::error::{Error, Result};
-use crate::{check, features, ingest, prep, split, train};
+use crate::{check, features, ingest, preprocess, split, train};
 use serde::{Deserialize, Serialize};
 
 /// One experiment. Every key is optional; an unknown one is an error that names it.
@@ -26,7 +26,7 @@ pub struct Pipeline {
     #[serde(default)]
     pub split: split::Settings,
     #[serde(default)]
-    pub preprocess: prep::Settings,
+    pub preprocess: preprocess::Settings,
     #[serde(default)]
     pub features: features::Settings,
     #[serde(default)]

@@ -4,8 +4,8 @@ use crate::common::{Workdir, python};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use wbc::batch::Pictures;
-use wbc::prep::Settings;
+use wbc::batch::Tensors;
+use wbc::preprocess::Settings;
 use wbc::rows::PredictionRow;
 use wbc::schema::PREDICTIONS;
 use wbc::table;
@@ -50,10 +50,10 @@ fn tested(w: &Workdir, run: &str) -> Vec<[f32; 5]> {
     let rows =
         table::read_rows::<PredictionRow>(&w.workspace().run(run).join("fold-00/predictions.parquet"), &PREDICTIONS);
     let rows = rows.unwrap().0;
-    let pictures = Pictures::load(&w.workspace(), "d", &Settings { size_px: 32, ..Settings::default() }).unwrap();
+    let tensors = Tensors::load(&w.workspace(), "d", &Settings { size_px: 32, ..Settings::default() }).unwrap();
     let bytes: Vec<u8> =
-        rows.iter().flat_map(|r| pictures.picture(pictures.row(&r.image_id).unwrap()).to_vec()).collect();
-    w.write("pictures.bin", bytes);
+        rows.iter().flat_map(|r| tensors.picture(tensors.row(&r.image_id).unwrap()).to_vec()).collect();
+    w.write("tensors.bin", bytes);
     assert_eq!(rows.len(), 50);
     rows.iter().map(|r| r.probabilities()).collect()
 }
@@ -62,7 +62,7 @@ fn tested(w: &Workdir, run: &str) -> Vec<[f32; 5]> {
 fn assert_probabilities(w: &Workdir, python: &Path, folder: &str, code: &str, expected: &[[f32; 5]]) {
     let code = format!(
         "import sys; sys.path.insert(0, '{folder}')\nimport numpy as np\n\
-         pictures = np.fromfile('pictures.bin', np.uint8).reshape(-1, 32, 32, 3)\n{code}\n\
+         pictures = np.fromfile('tensors.bin', np.uint8).reshape(-1, 32, 32, 3)\n{code}\n\
          for p in found.ravel(): print(repr(float(p)))\n"
     );
     let output = Command::new(python).args(["-c", &code]).current_dir(w.path(".")).output().unwrap();

@@ -166,8 +166,8 @@ fn drawn_frames_are_segmented_as_their_masks_say() {
     let mut found = Vec::new();
     for row in w.manifest("d").iter().filter(|row| row.class.is_some() && row.mask_path.is_some()) {
         let window = features::Window::read(&raw, row, &settings).unwrap();
-        let cut = wbc::prep::Settings { margin: settings.margin, centre_px: settings.centre_px, ..Default::default() };
-        let mut square = wbc::prep::square(row, &cut).unwrap().0;
+        let cut = wbc::preprocess::Settings { margin: settings.margin, centre_px: settings.centre_px, ..Default::default() };
+        let mut square = wbc::preprocess::square(row, &cut).unwrap().0;
         (square.x, square.y) = (square.x.max(0), square.y.max(0));
         let mask = decoded(&raw.join(row.mask_path.as_ref().unwrap()));
         let (x, y, width, height) = row.cell_box().unwrap();

@@ -53,15 +53,15 @@ fn every_finding_is_there_with_its_picture_and_copies_side_by_side() {
     assert_eq!(findings(&summary, "undecodable"), [("error".into(), 1, 0)]);
     assert_eq!(findings(&summary, "not_an_image")[0], ("error".into(), 1, 0));
     assert_eq!(findings(&summary, "odd_size"), [("note".into(), 30, 24)]);
-    let pictures = |part: &str| part.matches("data:image/jpeg;base64,").count();
-    assert_eq!(pictures(below(&page, "exact_copy-warning")), 4, "two pairs");
+    let tensors = |part: &str| part.matches("data:image/jpeg;base64,").count();
+    assert_eq!(tensors(below(&page, "exact_copy-warning")), 4, "two pairs");
     let conflict = below(&page, "label_conflict-error");
-    assert_eq!(pictures(conflict), 2);
+    assert_eq!(tensors(conflict), 2);
     assert!(conflict.contains("<b>Basophil</b>") && conflict.contains("<b>Monocyte</b>"), "{conflict}");
     assert!(below(&page, "undecodable-error").contains("<b>neutrophil&#x2f;cut.jpg</b>"));
     assert!(below(&page, "not_an_image-error").contains("<b>neutrophil&#x2f;text.jpg</b>"));
     let odd = below(&page, "odd_size-note");
-    assert_eq!(pictures(odd), 24);
+    assert_eq!(tensors(odd), 24);
     assert!(odd.contains("30 found: the worst 24 below, 6 more without a picture"), "{odd}");
     assert_eq!(odd.matches("<li>").count(), 6, "the others by name");
     // The worst severity first.

@@ -5,7 +5,7 @@ use arrow::array::AsArray;
 use wbc::schema::TENSORS;
 use wbc::table;
 
-fn pictures(w: &Workdir, dataset: &str, size: u32) -> Vec<(String, Vec<u8>)> {
+fn tensors(w: &Workdir, dataset: &str, size: u32) -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::new();
     table::read_batches(
         &w.workspace().tensors(dataset, &format!("tensors-{size}")).join("part-00000.parquet"),
@@ -38,7 +38,7 @@ fn pictures_are_the_central_square_the_right_way_round() {
     w.wbc(&["ingest", "--no-check"]).ok();
     let run = w.wbc(&["preprocess", "--contact-sheet", "sheet.png"]).ok();
     assert!(run.stdout.contains("1 pictures of 128 x 128 px, cut 1 by the central square"), "{}", run.stdout);
-    let (id, pixels) = &pictures(&w, "d", 128)[0];
+    let (id, pixels) = &tensors(&w, "d", 128)[0];
     assert_eq!((id.as_str(), pixels.len()), ("d/neutrophil/1.png", 128 * 128 * 3));
     let at = |x: usize, y: usize| &pixels[(y * 128 + x) * 3..][..3];
     assert_eq!(
@@ -71,7 +71,7 @@ fn pictures_are_kept_until_something_changes() {
     w.wbc(&["preprocess", "--threads", "2"]).ok();
     assert!(std::fs::read(&part).unwrap() == first, "threads or history change the bytes");
     w.wbc(&["preprocess", "--size", "224"]).ok();
-    assert_eq!(pictures(&w, "d", 224)[0].1.len(), 224 * 224 * 3);
+    assert_eq!(tensors(&w, "d", 224)[0].1.len(), 224 * 224 * 3);
     assert!(part.is_file(), "each size has its own folder");
     let run = w.wbc(&["preprocess", "--size", "4"]).exits(2);
     assert!(run.stderr.contains("preprocess.size_px") && run.stderr.contains("found 4"), "{}", run.stderr);
@@ -88,7 +88,7 @@ fn a_picture_that_cannot_be_decoded_stops_it_and_keeps_what_was_there() {
     w.wbc(&["ingest", "--no-check"]).ok();
     let run = w.wbc(&["preprocess"]).exits(2);
     assert!(run.stderr.contains("cut.jpg") && run.stderr.contains("wbc check"), "{}", run.stderr);
-    assert_eq!(pictures(&w, "d", 128).len(), 10);
+    assert_eq!(tensors(&w, "d", 128).len(), 10);
     w.wbc(&["check"]).exits(1);
     assert!(w.wbc(&["preprocess"]).ok().stdout.contains("1 left out"));
 }
@@ -109,7 +109,7 @@ fn real_cells_are_cut_by_their_boxes() {
             let n = (xs.len() * ys.len()) as f64;
             ys.flat_map(|y| xs.clone().map(move |x| f64::from(p[(y * 128 + x) * 3 + 1]))).sum::<f64>() / n
         };
-        let all = pictures(&w, dataset, 128);
+        let all = tensors(&w, dataset, 128);
         let central = all.iter().filter(|(_, p)| {
             let corners = [(0..16, 0..16), (112..128, 0..16), (0..16, 112..128), (112..128, 112..128)];
             let edge = corners.into_iter().map(|(x, y)| grey(p, x, y)).fold(0.0, f64::max);

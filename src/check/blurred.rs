@@ -1,4 +1,4 @@
-//! Pictures far less sharp than the data set's others. Sharpness is the Laplacian's deviation over the grey's, so that
+//! Tensors far less sharp than the data set's others. Sharpness is the Laplacian's deviation over the grey's, so that
 //! neither stain nor exposure counts; "far" is in robust deviations (median and median absolute deviation) of its
 //! logarithm. A data set that is blurred throughout cannot be told by this.
 

@@ -1,4 +1,4 @@
-//! Pictures in which even the brightest part is dark, or even the darkest is bright: no cell can be made out.
+//! Tensors in which even the brightest part is dark, or even the darkest is bright: no cell can be made out.
 
 use super::{Check, Findings, Seen, Settings};
 use crate::rows::Severity;

@@ -1,4 +1,4 @@
-//! Pictures of another size than most, where most have one size.
+//! Tensors of another size than most, where most have one size.
 
 use super::{Check, Findings, Seen, Settings};
 use crate::rows::Severity;

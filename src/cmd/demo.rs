@@ -11,7 +11,7 @@ pub struct Args {
     /// Folder for everything the demo makes
     #[arg(long, value_name = "DIR", default_value = "demo")]
     into: PathBuf,
-    /// Pictures to draw: in all, or of each class: NE,EO,BA,LY,MO
+    /// Tensors to draw: in all, or of each class: NE,EO,BA,LY,MO
     #[arg(long, value_name = "N", default_value = "90,80,60,90,80")]
     images: synth::Images,
 }

@@ -110,7 +110,7 @@ pub fn run(_: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     }
     if let Some(free) = workspace.free_bytes.filter(|free| workspace.writable && *free < DISK_BYTES) {
         let what = format!("{}: {} of disk are free", workspace.path.display(), bytes_text(free));
-        found(what, "Pictures, checkpoints and downloads want 2 GB and more: make room, or use another disk");
+        found(what, "Tensors, checkpoints and downloads want 2 GB and more: make room, or use another disk");
     }
     let known = variables_read();
     let is_ours = |name: &str| name.starts_with("WBC_");

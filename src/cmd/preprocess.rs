@@ -1,7 +1,7 @@
 //! `wbc preprocess`: cuts, resizes and stores one data set's pictures.
 
 use super::{Globals, Outcome};
-use crate::prep::{self, contact_sheet};
+use crate::preprocess::{self, contact_sheet};
 use std::path::PathBuf;
 
 /// Cuts the cell out of every usable image (the paper's central square of 200, or the cell's box with a margin),
@@ -13,13 +13,13 @@ pub struct Args {
     size: Option<u32>,
     /// What to cut: auto, centre, box, whole or cell [default: the pipeline's: auto]
     #[arg(long, value_name = "RULE", value_parser = cut, env = "WBC_CUT")]
-    cut: Option<prep::Cut>,
+    cut: Option<preprocess::Cut>,
     /// Also write a PNG of some of the pictures, a row a class, to look at
     #[arg(long, value_name = "FILE")]
     contact_sheet: Option<PathBuf>,
 }
 
-fn cut(text: &str) -> Result<prep::Cut, String> {
+fn cut(text: &str) -> Result<preprocess::Cut, String> {
     let value = serde_json::Value::String(text.into());
     serde_json::from_value(value).map_err(|_| "expected auto, centre, box, whole or cell".into())
 }
@@ -34,7 +34,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let dataset = globals.one_dataset(&pipeline)?;
     let progress = globals.progress();
     let ctx = globals.context(pipeline.seed, &progress);
-    let summary = prep::run(&ws, &dataset, &settings, &ctx)?;
+    let summary = preprocess::run(&ws, &dataset, &settings, &ctx)?;
     if let Some(path) = &args.contact_sheet {
         let shown = contact_sheet::write(&ws, &dataset, &settings, path)?;
         eprintln!("{shown} of the pictures: {}", path.display());

@@ -7,7 +7,7 @@ use crate::pipeline::Pipeline;
 use crate::report::{TABLES, Wanted};
 use crate::schema::SPLITS;
 use crate::train::{Log, Recipe};
-use crate::{check, features, ingest, prep, split, table, train};
+use crate::{check, features, ingest, preprocess, split, table, train};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -90,7 +90,7 @@ pub(super) fn whole_line(
     let plan = train::Plan {
         run: run.clone(),
         pipeline: pipeline.name.clone(),
-        pictures: pipeline.preprocess.clone(),
+        tensors: pipeline.preprocess.clone(),
         folds: Vec::new(),
         all: false,
         init: None,
@@ -117,7 +117,7 @@ pub(super) fn whole_line(
     }
     match &pipeline.train {
         Recipe::Network(_) => stages.run("preprocess", || {
-            let summary = prep::run(ws, dataset, &pipeline.preprocess, ctx)?;
+            let summary = preprocess::run(ws, dataset, &pipeline.preprocess, ctx)?;
             Ok((summary.up_to_date, summary))
         })?,
         Recipe::Classical(_) => stages.run("features", || {

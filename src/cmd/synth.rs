@@ -10,7 +10,7 @@ pub struct Args {
     /// Folders and files as in this data set: cuk (360x361 JPEG) or lisc (720x576 BMP frames with masks)
     #[arg(long, default_value = "cuk", value_parser = layout)]
     layout: Layout,
-    /// Pictures in all, with the paper's class shares; or of each class: NE,EO,BA,LY,MO
+    /// Tensors in all, with the paper's class shares; or of each class: NE,EO,BA,LY,MO
     #[arg(long, value_name = "N", default_value = "600")]
     images: Images,
     /// Name of the new data set [default: drawn, or drawn-lisc]

@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::train::{Log, Recipe};
 use crate::workspace::Workspace;
-use crate::{evaluate, features, prep, split, train};
+use crate::{evaluate, features, preprocess, split, train};
 use serde::Serialize;
 use std::path::Path;
 
@@ -89,7 +89,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
             None => globals.run_name(&dataset, &pipeline)? + &init_suffix(args.init.as_deref()),
         },
         pipeline: pipeline.name.clone(),
-        pictures: pipeline.preprocess.clone(),
+        tensors: pipeline.preprocess.clone(),
         folds: args.fold,
         all: args.all,
         init: args.init,
@@ -106,8 +106,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     }
     match &pipeline.train {
         Recipe::Network(_) => {
-            let pictures = prep::run(&ws, &dataset, &pipeline.preprocess, &ctx)?;
-            if !pictures.up_to_date {
+            let tensors = preprocess::run(&ws, &dataset, &pipeline.preprocess, &ctx)?;
+            if !tensors.up_to_date {
                 eprintln!("{pictures}");
             }
         }

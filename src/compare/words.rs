@@ -101,7 +101,7 @@ pub fn conclusion(c: &Comparison, seed_alone: bool) -> String {
 /// What must be known to read the figures.
 pub fn notes(c: &Comparison) -> Vec<String> {
     let side = |s: &super::Side| {
-        let pictures = s.size_px.map_or(", measured features".into(), |size| format!(", pictures of {size} px"));
+        let tensors = s.size_px.map_or(", measured features".into(), |size| format!(", pictures of {size} px"));
         format!("{}: {}, recipe {}, seed {}{pictures}", s.run, s.model, s.pipeline, s.seed)
     };
     let mut notes = vec![

@@ -4,14 +4,14 @@
 //! the cell or around it. Where the two differ occlusion is what the model does: Grad-CAM takes a mean over places,
 //! which is ResNet50's own way to its answer, but W-Net's hidden layer weighs each place by itself.
 
-use crate::batch::Pictures;
+use crate::batch::Tensors;
 use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::features;
 use crate::nn::device::Device;
 use crate::predict::{Panel as Models, Reading, Shows};
-use crate::prep::{self, Cut, Square};
+use crate::preprocess::{self, Cut, Square};
 use crate::rows::{ManifestRow, PredictionRow};
 use crate::schema::{MANIFEST, PREDICTIONS};
 use crate::segment;
@@ -209,8 +209,8 @@ struct Segmented {
 impl Segmented {
     /// The cell of a row, in a window as much wider than what `cut` keeps as that of features usually is; `None` where
     /// the image is not there any more, or no nucleus in it.
-    fn of(raw: &Path, row: &ManifestRow, cut: &prep::Settings) -> Option<Self> {
-        let (usual, wider) = (prep::Settings::default(), features::Settings::default());
+    fn of(raw: &Path, row: &ManifestRow, cut: &preprocess::Settings) -> Option<Self> {
+        let (usual, wider) = (preprocess::Settings::default(), features::Settings::default());
         let wider = match cut.cut {
             Cut::Cell => wider,
             kind => features::Settings {
@@ -219,7 +219,7 @@ impl Segmented {
                 margin: cut.margin + wider.margin - usual.margin,
             },
         };
-        let square = prep::shown(raw, row, cut).ok()?;
+        let square = preprocess::shown(raw, row, cut).ok()?;
         let window = features::Window::read(raw, row, &wider).ok()?;
         let cell = segment::cell(&window.picture)?;
         Some(Self { window, cell, square })
@@ -263,7 +263,7 @@ pub fn run(
     device: Device,
     ctx: &Context,
 ) -> Result<Summary> {
-    let cut = train::prep_settings(ws, run)?;
+    let cut = train::preprocess_settings(ws, run)?;
     let patch = Patch::new(settings.patch_px, settings.stride_px, cut.size_px as usize)?;
     let mut reading = Reading::default();
     let explain = Explain { settings, patch, size: cut.size_px as usize, folder, ctx };
@@ -317,7 +317,7 @@ fn new_cells(
     models: &Models,
     images: &[PathBuf],
     shows: Shows,
-    cut: &prep::Settings,
+    cut: &preprocess::Settings,
     reading: &mut Reading,
     ctx: &Context,
 ) -> Result<Vec<Asked>> {
@@ -357,7 +357,7 @@ fn gallery_cells(
     run: &str,
     fold: Option<u32>,
     which: Which,
-    cut: &prep::Settings,
+    cut: &preprocess::Settings,
 ) -> Result<Vec<Asked>> {
     let record = Record::read(ws, run)?;
     let finished = train::finished(ws, run)?;
@@ -371,8 +371,8 @@ fn gallery_cells(
             got: if fold == record.folds { "the model of all images".into() } else { format!("fold {fold}") },
         });
     }
-    let pictures = Pictures::load(ws, &record.dataset, cut)?;
-    if record.inputs.get("tensors") != Some(&pictures.hash) {
+    let tensors = Tensors::load(ws, &record.dataset, cut)?;
+    if record.inputs.get("tensors") != Some(&tensors.hash) {
         return Err(Error::Data {
             dataset: record.dataset,
             expected: format!("the pictures that {run} was trained on"),
@@ -401,7 +401,7 @@ fn gallery_cells(
     }
     let raw = ws.raw_dataset(&record.dataset);
     let asked = |(kind, row): (String, &PredictionRow)| {
-        let picture = pictures.picture(pictures.row(&row.image_id)?).to_vec();
+        let picture = tensors.picture(tensors.row(&row.image_id)?).to_vec();
         let stem = Path::new(&row.image_id).file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Some(Asked {
             name: format!("{kind}-{stem}"),
@@ -436,8 +436,8 @@ impl Explain<'_> {
             let cells: Vec<&Asked> = cells.iter().map(|c| c.borrow()).collect();
             let classes: Vec<Class> = cells.iter().map(|c| self.settings.class.unwrap_or(c.class)).collect();
             let pixels = cells.iter().flat_map(|c| c.picture.iter().copied()).collect();
-            let pictures = Pictures::of(self.size, pixels);
-            let maps = grad_cam(models, &pictures, &(0..cells.len()).collect::<Vec<_>>(), &classes)?;
+            let tensors = Tensors::of(self.size, pixels);
+            let maps = grad_cam(models, &tensors, &(0..cells.len()).collect::<Vec<_>>(), &classes)?;
             for ((cell, class), map) in cells.into_iter().zip(classes).zip(maps) {
                 self.ctx.check_stop()?;
                 let occlusion = occlusion::heat(models, &cell.picture, self.size, class, self.patch)?;
@@ -524,10 +524,10 @@ impl Explain<'_> {
 
 /// Grad-CAM of the pictures at `rows` for their classes: the mean over `models`, in logits, as fine as the networks
 /// have it.
-fn grad_cam(models: &[Trained], pictures: &Pictures, rows: &[usize], classes: &[Class]) -> Result<Vec<Heat>> {
+fn grad_cam(models: &[Trained], tensors: &Tensors, rows: &[usize], classes: &[Class]) -> Result<Vec<Heat>> {
     let mut means: Vec<Heat> = Vec::new();
     for model in models {
-        let maps = model.class_maps(pictures, rows, classes)?;
+        let maps = model.class_maps(tensors, rows, classes)?;
         if means.is_empty() {
             means = maps.iter().map(|m| Heat { side: m.side, values: vec![0.0; m.values.len()] }).collect();
         }
@@ -544,12 +544,12 @@ fn grad_cam(models: &[Trained], pictures: &Pictures, rows: &[usize], classes: &[
 pub fn overlays(
     ws: &Workspace,
     run: &str,
-    pictures: &Pictures,
+    tensors: &Tensors,
     rows: &[&PredictionRow],
 ) -> Result<HashMap<String, RgbImage>> {
     let mut by_fold: BTreeMap<u32, Vec<(&PredictionRow, usize)>> = BTreeMap::new();
     for row in rows {
-        by_fold.entry(row.fold).or_default().extend(pictures.row(&row.image_id).map(|at| (*row, at)));
+        by_fold.entry(row.fold).or_default().extend(tensors.row(&row.image_id).map(|at| (*row, at)));
     }
     let mut overlays = HashMap::new();
     for (fold, cells) in by_fold {
@@ -559,9 +559,9 @@ pub fn overlays(
         };
         let places: Vec<usize> = cells.iter().map(|c| c.1).collect();
         let classes: Vec<Class> = cells.iter().map(|c| c.0.predicted()).collect();
-        for ((row, at), heat) in cells.iter().zip(grad_cam(&[model], pictures, &places, &classes)?) {
-            let side = pictures.size_px as u32;
-            let picture = RgbImage::from_raw(side, side, pictures.picture(*at).to_vec()).expect("its side");
+        for ((row, at), heat) in cells.iter().zip(grad_cam(&[model], tensors, &places, &classes)?) {
+            let side = tensors.size_px as u32;
+            let picture = RgbImage::from_raw(side, side, tensors.picture(*at).to_vec()).expect("its side");
             overlays.insert(row.image_id.clone(), sheet::overlay(&picture, &heat, heat.top()));
         }
     }
@@ -632,15 +632,15 @@ mod tests {
     #[test]
     fn both_maps_have_the_pictures_orientation() {
         let marked = picture(|x, y| if x >= 28 && (1..8).contains(&y) { 255 } else { 30 });
-        let pictures = Pictures::of(SIZE, marked.clone());
-        let map = grad_cam(&[bright(|_| true)], &pictures, &[0], &[Class::Basophil]).unwrap().remove(0);
+        let tensors = Tensors::of(SIZE, marked.clone());
+        let map = grad_cam(&[bright(|_| true)], &tensors, &[0], &[Class::Basophil]).unwrap().remove(0);
         assert_eq!(map.side, 8);
         let map = map.resized(SIZE).measured(None, 0.0);
         for found in [map, occluded(bright(|_| true), &marked)] {
             assert!(found.x_px.unwrap() >= 25 && found.y_px.unwrap() < 8, "{found:?}");
         }
         // A class that nothing speaks for has no map.
-        let other = grad_cam(&[bright(|_| true)], &pictures, &[0], &[Class::Monocyte]).unwrap().remove(0);
+        let other = grad_cam(&[bright(|_| true)], &tensors, &[0], &[Class::Monocyte]).unwrap().remove(0);
         assert_eq!(other.measured(None, 0.0).x_px, None);
     }
 

@@ -2,14 +2,14 @@
 //! picture's mean colour covers one place after the other, and the map says what the class's probability falls by.
 
 use super::heat::Heat;
-use crate::batch::Pictures;
+use crate::batch::Tensors;
 use crate::class::Class;
 use crate::error::{Error, Result};
 use crate::train::Trained;
 
 /// A fall of the probability by less than a point is none: noise would fill the map.
 pub const LEAST: f32 = 0.01;
-/// Pictures that are asked about at once.
+/// Tensors that are asked about at once.
 const BATCH: usize = 64;
 
 /// What covers the picture.
@@ -71,11 +71,11 @@ pub fn heat(models: &[Trained], picture: &[u8], size: usize, class: Class, patch
     };
     let mut probabilities = Vec::with_capacity(asked.len());
     for asked in asked.chunks(BATCH) {
-        let pictures = Pictures::of(size, asked.iter().flat_map(cover).collect());
+        let tensors = Tensors::of(size, asked.iter().flat_map(cover).collect());
         let rows: Vec<usize> = (0..asked.len()).collect();
         let mut means = vec![0f32; asked.len()];
         for model in models {
-            let found = model.infer_once(&pictures, &rows)?.probabilities;
+            let found = model.infer_once(&tensors, &rows)?.probabilities;
             means.iter_mut().zip(found).for_each(|(mean, p)| *mean += p[class.index()] / models.len() as f32);
         }
         probabilities.extend(means);

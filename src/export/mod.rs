@@ -6,7 +6,7 @@ use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::models::{self, onnx, pytorch};
-use crate::prep;
+use crate::preprocess;
 use crate::rows::MetricRow;
 use crate::schema::METRICS;
 use crate::table;
@@ -58,7 +58,7 @@ pub struct Config {
     /// Classes, in the order of the outputs.
     pub classes: [&'static str; Class::COUNT],
     /// How a picture is cut out of an image and made smaller.
-    pub preprocess: prep::Settings,
+    pub preprocess: preprocess::Settings,
     /// What is taken off each channel of a picture (0 to 255) and what it is divided by; `image`: its own mean and deviation.
     pub normalise: crate::batch::Normalise,
     /// Version of wbc.
@@ -98,7 +98,7 @@ pub fn run(
         Some(fold) => vec![fold],
         None => train::finished(ws, run)?,
     };
-    let preprocess = train::prep_settings(ws, run)?;
+    let preprocess = train::preprocess_settings(ws, run)?;
     let mut files = Vec::new();
     let mut told = Vec::new();
     ctx.progress.begin("export", Some(folds.len() as u64), "models");

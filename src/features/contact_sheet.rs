@@ -2,8 +2,8 @@
 
 use super::{Settings, Window};
 use crate::error::{Error, Result};
-use crate::prep::Usable;
-use crate::prep::contact_sheet::{Sheet, choose};
+use crate::preprocess::Usable;
+use crate::preprocess::contact_sheet::{Sheet, choose};
 use crate::segment::{self, Mask};
 use crate::workspace::Workspace;
 use image::RgbImage;

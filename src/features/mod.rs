@@ -7,7 +7,7 @@
 use crate::context::Context;
 use crate::decode::Rgb;
 use crate::error::{Error, Result};
-use crate::prep::{self, Cut, Square, Usable};
+use crate::preprocess::{self, Cut, Square, Usable};
 use crate::rows::ManifestRow;
 use crate::schema::FEATURES;
 use crate::segment::{self, Cell};
@@ -60,8 +60,8 @@ impl Settings {
     }
 
     /// The window as preprocessing would cut it.
-    fn window(&self) -> prep::Settings {
-        prep::Settings {
+    fn window(&self) -> preprocess::Settings {
+        preprocess::Settings {
             size_px: LARGEST_WINDOW_PX,
             cut: self.cut,
             centre_px: self.centre_px,
@@ -218,18 +218,18 @@ pub struct Window {
 
 impl Window {
     /// # Errors
-    /// As [`prep::part`] and [`prep::square`].
+    /// As [`preprocess::part`] and [`preprocess::square`].
     pub fn read(raw: &Path, row: &ManifestRow, settings: &Settings) -> Result<Self> {
         let cut = settings.window();
-        let (asked, _) = prep::square(row, &cut)?;
-        let (picture, seen) = prep::part(raw, row, asked)?;
+        let (asked, _) = preprocess::square(row, &cut)?;
+        let (picture, seen) = preprocess::part(raw, row, asked)?;
         let origin = [(asked.x - seen.x) as f64, (asked.y - seen.y) as f64];
         let longer = picture.width_px.max(picture.height_px);
         if longer <= LARGEST_WINDOW_PX {
             return Ok(Self { picture, origin, scale: 1.0 });
         }
         let square = Square { x: 0, y: 0, side: longer.into() };
-        let pixels = prep::picture(&picture, square, &cut);
+        let pixels = preprocess::picture(&picture, square, &cut);
         let picture = Rgb { width_px: LARGEST_WINDOW_PX, height_px: LARGEST_WINDOW_PX, pixels };
         Ok(Self { picture, origin, scale: f64::from(longer) / f64::from(LARGEST_WINDOW_PX) })
     }

@@ -13,7 +13,7 @@ use crate::class::Class;
 use crate::error::Result;
 use dfdx::prelude::*;
 
-/// Pictures at once.
+/// Tensors at once.
 const BATCH: usize = 8;
 
 /// Where a class's evidence lies in a picture: `[side, side]`, in logits, nowhere below 0.
@@ -52,7 +52,7 @@ impl<F: Forward> ClassMaps for GradCam<F> {
     fn class_maps(&self, x: &[f32], classes: &[Class]) -> Result<Vec<ClassMap>> {
         let mut maps = Vec::with_capacity(classes.len());
         let pictures = x.chunks(BATCH * self.size * self.size * 3);
-        for (x, classes) in pictures.zip(classes.chunks(BATCH)) {
+        for (x, classes) in tensors.zip(classes.chunks(BATCH)) {
             maps.extend(self.batch(x.to_vec(), classes).map_err(compute::<F, _>)?);
         }
         Ok(maps)
@@ -126,7 +126,7 @@ mod tests {
         let found = cam.class_maps(&x, &Class::ALL).unwrap();
         let mut pass = Pass::Predict { features: Vec::new(), width: 0 };
         let pictures = cam.weights.tensor(x, (n, size, size, 3)).unwrap();
-        let maps = cam.forward.maps(&cam.weights, pictures, &mut pass).unwrap();
+        let maps = cam.forward.maps(&cam.weights, tensors, &mut pass).unwrap();
         let pooled = cam.forward.pooled(maps.clone()).unwrap();
         let ((_, h, w, c), pooled) = (*pooled.shape(), pooled.as_vec());
         assert_eq!((maps.shape().1, h, found[0].side), (8, 4, 8));
@@ -161,7 +161,7 @@ mod tests {
         let found = cam.class_maps(&x, &Class::ALL).unwrap();
         let mut pass = Pass::Predict { features: Vec::new(), width: 0 };
         let pictures = cam.weights.tensor(x, (n, size, size, 3)).unwrap();
-        let maps = cam.forward.maps(&cam.weights, pictures, &mut pass).unwrap();
+        let maps = cam.forward.maps(&cam.weights, tensors, &mut pass).unwrap();
         let (_, h, w, c) = *maps.shape();
         assert_eq!((h, w, c), (2, 2, 2048));
         let (maps, linear) = (maps.as_vec(), cam.weights.values("fc.weight"));

@@ -53,7 +53,7 @@ pub struct StateArray<'a> {
 
 /// A model in training or use.
 pub trait Model {
-    /// Pictures are `size x size` pixels.
+    /// Tensors are `size x size` pixels.
     fn size_px(&self) -> usize;
     /// One step of the optimiser; `t` counts from 1.
     fn train(&mut self, batch: Batch, t: u64, learning_rate: f64) -> Result<Step>;
@@ -74,7 +74,7 @@ pub trait Model {
 /// What a model is to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
-    /// Pictures are `size_px x size_px`.
+    /// Tensors are `size_px x size_px`.
     pub size_px: usize,
     /// Weights are drawn from (seed, fold).
     pub seed: u64,

@@ -8,7 +8,7 @@ use crate::class::Class;
 use crate::context::Context;
 use crate::decode::{self, Rgb};
 use crate::error::{Error, Result};
-use crate::prep::{self, Cut, Square};
+use crate::preprocess::{self, Cut, Square};
 use crate::rows::ManifestRow;
 use crate::segment;
 use image::RgbImage;
@@ -143,7 +143,7 @@ impl Looks {
 
     pub fn by_class(&self, rows: &[ManifestRow]) -> Vec<Option<Colour>> {
         let of_class = |class: Class| {
-            let pixels = f64::from(prep::Settings::default().size_px).powi(2);
+            let pixels = f64::from(preprocess::Settings::default().size_px).powi(2);
             let (mut sums, mut n) = ([[0u64; 2]; 3], 0.0);
             let own = self.measured.iter().zip(rows).filter(|(_, row)| row.class == Some(class));
             for measured in own.filter_map(|(measured, _)| measured.as_ref()) {
@@ -168,15 +168,15 @@ fn see(
     want_whole: bool,
     cell: impl Fn(usize) -> bool,
 ) -> std::result::Result<Seen, String> {
-    let settings = prep::Settings::default();
+    let settings = preprocess::Settings::default();
     let first = &rows[0];
     // A square over all of the image is all of the image.
     let all = Square { x: 0, y: 0, side: i64::from(first.width_px.max(first.height_px)) };
-    let (image, _) = prep::part(raw, first, all).map_err(why)?;
-    let ground = prep::Settings { size_px: GROUND_PX, cut: Cut::Whole, ..settings.clone() };
-    let cut = |row: &ManifestRow, settings: &prep::Settings| {
-        let (square, _) = prep::square(row, settings).map_err(why)?;
-        Ok::<_, String>(prep::picture(&image, square, settings))
+    let (image, _) = preprocess::part(raw, first, all).map_err(why)?;
+    let ground = preprocess::Settings { size_px: GROUND_PX, cut: Cut::Whole, ..settings.clone() };
+    let cut = |row: &ManifestRow, settings: &preprocess::Settings| {
+        let (square, _) = preprocess::square(row, settings).map_err(why)?;
+        Ok::<_, String>(preprocess::picture(&image, square, settings))
     };
     let background = segment::plasma(&Rgb { width_px: GROUND_PX, height_px: GROUND_PX, pixels: cut(first, &ground)? });
     let mut of_rows = Vec::new();

@@ -1,6 +1,6 @@
 //! Where the models looked: Grad-CAM beside the cells of a page's gallery of mistakes.
 
-use crate::batch::Pictures;
+use crate::batch::Tensors;
 use crate::error::Result;
 use crate::explain;
 use crate::rows::PredictionRow;
@@ -27,11 +27,11 @@ impl Maps {
         ws: &Workspace,
         run: &str,
         record: &Record,
-        pictures: Option<&Pictures>,
+        tensors: Option<&Tensors>,
         rows: &[&PredictionRow],
     ) -> Result<Self> {
-        let (Recipe::Network(_), Some(pictures)) = (&record.settings, pictures) else { return Ok(Self::default()) };
-        let of = explain::overlays(ws, run, pictures, rows)?;
+        let (Recipe::Network(_), Some(tensors)) = (&record.settings, tensors) else { return Ok(Self::default()) };
+        let of = explain::overlays(ws, run, tensors, rows)?;
         let without: BTreeSet<u32> = rows.iter().filter(|r| !of.contains_key(&r.image_id)).map(|r| r.fold).collect();
         let mut note = String::new();
         if !of.is_empty() {

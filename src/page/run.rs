@@ -4,7 +4,7 @@ use super::maps::Maps;
 use super::plots::{self, Figure};
 use super::{card, figures, picture, png, sheet};
 use crate::atomic;
-use crate::batch::Pictures;
+use crate::batch::Tensors;
 use crate::class::Class;
 use crate::error::Result;
 use crate::evaluate::curves;
@@ -95,10 +95,10 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
     if notes.is_empty() {
         notes = notes::of_run(ws, run, &[]);
     }
-    let pictures = train::prep_settings(ws, &run.name).and_then(|s| Pictures::load(ws, &record.dataset, &s)).ok();
-    let gallery = Gallery { pictures: pictures.as_ref().filter(|p| record.inputs.get("tensors") == Some(&p.hash)) };
+    let tensors = train::preprocess_settings(ws, &run.name).and_then(|s| Tensors::load(ws, &record.dataset, &s)).ok();
+    let gallery = Gallery { tensors: tensors.as_ref().filter(|p| record.inputs.get("tensors") == Some(&p.hash)) };
     let wrong = gallery::mistakes(&shown.predictions);
-    let maps = Maps::new(ws, &run.name, record, gallery.pictures, &wrong)?;
+    let maps = Maps::new(ws, &run.name, record, gallery.tensors, &wrong)?;
     let mistakes: Vec<Value> = wrong.into_iter().filter_map(|r| gallery.cell(r, maps.of.get(&r.image_id))).collect();
     let examples = gallery.examples(&shown.predictions);
     let any_wrong = shown.predictions.iter().any(|r| r.predicted() != r.truth);
@@ -260,14 +260,14 @@ fn by_fold(run: &Run) -> Sheet {
 
 /// The cells of a page.
 struct Gallery<'a> {
-    pictures: Option<&'a Pictures>,
+    tensors: Option<&'a Tensors>,
 }
 
 impl Gallery<'_> {
     fn cell(&self, row: &PredictionRow, map: Option<&image::RgbImage>) -> Option<Value> {
-        let pictures = self.pictures?;
-        let pixels = pictures.picture(pictures.row(&row.image_id)?);
-        let side = pictures.size_px as u32;
+        let tensors = self.tensors?;
+        let pixels = tensors.picture(tensors.row(&row.image_id)?);
+        let side = tensors.size_px as u32;
         let called = row.predicted();
         Some(context! {
             picture => picture(pixels, side, side),

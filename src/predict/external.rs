@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::evaluate;
 use crate::nn::device::Device;
-use crate::prep::{self, Usable};
+use crate::preprocess::{self, Usable};
 use crate::rows::{CellRow, IntervalRow, ManifestRow, MetricRow, PredictionRow};
 use crate::schema::{CELLS, INTERVALS, METRICS, PREDICTIONS};
 use crate::statistics;
@@ -116,7 +116,7 @@ pub fn run(
             got: dataset.into(),
         });
     }
-    let settings = train::prep_settings(ws, run)?;
+    let settings = train::preprocess_settings(ws, run)?;
     let Usable { rows, left_out, manifest } = Usable::read(ws, dataset)?;
     let note = train::trained_on(ws, ("run", run), &record, fold, &rows, dataset)?;
     let panel = Panel::open(ws, run, fold, device, ctx)?;
@@ -127,7 +127,7 @@ pub fn run(
         for rows in rows.chunks(BATCH) {
             let read = |row: &ManifestRow| {
                 ctx.check_stop()?;
-                let picture = prep::one(&raw, row, &settings)?;
+                let picture = preprocess::one(&raw, row, &settings)?;
                 let (row, cut) = (row.clone(), settings.clone());
                 Ok(Found { path: row.path.clone().into(), cell: 0, cell_box: None, picture, row, cut })
             };

@@ -2,14 +2,14 @@
 //! run said of its own test images; a cell that the models should not be trusted on is marked, not silently classified.
 
 use crate::atomic;
-use crate::batch::Pictures;
+use crate::batch::Tensors;
 use crate::cells;
 use crate::class::Class;
 use crate::context::Context;
 use crate::decode;
 use crate::error::{Error, Result};
 use crate::nn::device::Device;
-use crate::prep;
+use crate::preprocess;
 use crate::rows::{CellRow, ManifestRow, PredictionRow};
 use crate::schema::{CELLS, MANIFEST, PREDICTIONS};
 use crate::split;
@@ -197,7 +197,7 @@ pub(crate) struct Found {
     pub picture: Vec<u8>,
     /// Its image as a manifest would name it, and how the picture was cut.
     pub row: ManifestRow,
-    pub cut: prep::Settings,
+    pub cut: preprocess::Settings,
 }
 
 /// What was read of new images so far.
@@ -212,7 +212,7 @@ pub(crate) struct Reading {
 
 impl Reading {
     /// The cells of `images`, in order; what is wrong with a file is said and kept.
-    pub fn cells(&mut self, images: &[PathBuf], shows: Shows, settings: &prep::Settings, ctx: &Context) -> Vec<Found> {
+    pub fn cells(&mut self, images: &[PathBuf], shows: Shows, settings: &preprocess::Settings, ctx: &Context) -> Vec<Found> {
         let found: Vec<Result<Vec<Found>>> = images.par_iter().map(|path| cells_of(path, shows, settings)).collect();
         let mut cells = Vec::new();
         for (path, found) in images.iter().zip(found) {
@@ -263,7 +263,7 @@ pub fn run(
     device: Device,
     ctx: &Context,
 ) -> Result<Summary> {
-    let settings = train::prep_settings(ws, run)?;
+    let settings = train::preprocess_settings(ws, run)?;
     let panel = Panel::open(ws, run, fold, device, ctx)?;
     let mut rows: Vec<CellRow> = Vec::new();
     let mut reading = Reading::default();
@@ -304,9 +304,9 @@ fn own_predictions(ws: &Workspace, run: &str) -> Result<Vec<PredictionRow>> {
 /// Each model's training cells; none where the pictures that it was trained on are not here any more.
 fn references(ws: &Workspace, run: &str, models: &[Trained], ctx: &Context) -> Result<Option<Vec<Reference>>> {
     let record = &models[0].record;
-    let Ok(pictures) = Pictures::load(ws, &record.dataset, &train::prep_settings(ws, run)?) else { return Ok(None) };
+    let Ok(tensors) = Tensors::load(ws, &record.dataset, &train::preprocess_settings(ws, run)?) else { return Ok(None) };
     let splits = match split::read(ws, &record.dataset) {
-        Ok(splits) if record.inputs.get("tensors") == Some(&pictures.hash) => splits,
+        Ok(splits) if record.inputs.get("tensors") == Some(&tensors.hash) => splits,
         _ => return Ok(None),
     };
     if record.inputs.get("splits") != Some(&table::file_hash(&ws.splits(&record.dataset))?) {
@@ -317,7 +317,7 @@ fn references(ws: &Workspace, run: &str, models: &[Trained], ctx: &Context) -> R
     ctx.progress.begin("training cells to compare with", Some(models.len() as u64), "models");
     let one = |model: &Trained| {
         ctx.check_stop()?;
-        let reference = Reference::new(model, &pictures, &splits, &class_of);
+        let reference = Reference::new(model, &tensors, &splits, &class_of);
         ctx.progress.advance(1);
         reference
     };
@@ -327,7 +327,7 @@ fn references(ws: &Workspace, run: &str, models: &[Trained], ctx: &Context) -> R
 }
 
 /// The cells of an image file.
-fn cells_of(path: &Path, shows: Shows, settings: &prep::Settings) -> Result<Vec<Found>> {
+fn cells_of(path: &Path, shows: Shows, settings: &preprocess::Settings) -> Result<Vec<Found>> {
     let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
     let image = decode::rgb(&bytes, path)?;
     let whole = ManifestRow {
@@ -347,12 +347,12 @@ fn cells_of(path: &Path, shows: Shows, settings: &prep::Settings) -> Result<Vec<
         let row = ManifestRow { box_x_px: x, box_y_px: y, box_width_px: w, box_height_px: h, ..whole.clone() };
         let cut = match cell_box {
             // A frame's cells are cut by their boxes, a cell's picture from its middle, whatever the training data were.
-            _ if settings.cut == prep::Cut::Cell => settings.clone(),
-            Some(_) => prep::Settings { cut: prep::Cut::Box, ..settings.clone() },
-            None if settings.cut == prep::Cut::Box => prep::Settings { cut: prep::Cut::Whole, ..settings.clone() },
+            _ if settings.cut == preprocess::Cut::Cell => settings.clone(),
+            Some(_) => preprocess::Settings { cut: preprocess::Cut::Box, ..settings.clone() },
+            None if settings.cut == preprocess::Cut::Box => preprocess::Settings { cut: preprocess::Cut::Whole, ..settings.clone() },
             None => settings.clone(),
         };
-        let picture = prep::picture(&image, prep::square(&row, &cut)?.0, &cut);
+        let picture = preprocess::picture(&image, preprocess::square(&row, &cut)?.0, &cut);
         Ok(Found { path: path.into(), cell: cell as u32, cell_box, picture, row, cut })
     };
     if !frame {
@@ -420,13 +420,13 @@ impl Panel {
 
     pub fn classify(&self, cells: &[Found]) -> Result<Vec<Told>> {
         let size_px = self.models[0].meta.size_px;
-        let pictures = Pictures::of(size_px, cells.iter().flat_map(|c| c.picture.iter().copied()).collect());
+        let tensors = Tensors::of(size_px, cells.iter().flat_map(|c| c.picture.iter().copied()).collect());
         let rows: Vec<usize> = (0..cells.len()).collect();
         let share = 1.0 / self.models.len() as f32;
         let mut said = vec![Vec::new(); cells.len()];
         let mut distances = vec![0f32; cells.len()];
         for (i, model) in self.models.iter().enumerate() {
-            let found = model.infer(&pictures, &rows)?;
+            let found = model.infer(&tensors, &rows)?;
             said.iter_mut().zip(&found.probabilities).for_each(|(said, p)| said.push(*p));
             if let Some(references) = &self.references {
                 let found = references[i].distances(&found.features);

@@ -1,7 +1,7 @@
 //! How far a cell is from those that a model was trained on: the distance to the k-th nearest of them in what the model's
 //! last layer reads (Sun et al. 2022, "Out-of-Distribution Detection with Deep Nearest Neighbors").
 
-use crate::batch::Pictures;
+use crate::batch::Tensors;
 use crate::class::Class;
 use crate::error::Result;
 use crate::seed;
@@ -31,14 +31,14 @@ impl Reference {
     /// Of a fold's training cells; its test cells say what is far.
     pub fn new(
         trained: &Trained,
-        pictures: &Pictures,
+        tensors: &Tensors,
         splits: &Splits,
         class_of: &HashMap<String, Class>,
     ) -> Result<Self> {
         let (record, fold) = (&trained.record, trained.meta.fold);
         let mut by_class: Vec<Vec<usize>> = vec![Vec::new(); Class::COUNT];
         for id in splits.train(fold) {
-            if let (Some(row), Some(class)) = (pictures.row(id), class_of.get(id)) {
+            if let (Some(row), Some(class)) = (tensors.row(id), class_of.get(id)) {
                 by_class[class.index()].push(row);
             }
         }
@@ -52,14 +52,14 @@ impl Reference {
             rows.truncate(CELLS);
         }
         let rows = by_class.concat();
-        let features = features(trained, pictures, &rows)?;
+        let features = features(trained, tensors, &rows)?;
         let width = features.len() / rows.len().max(1);
         let mut reference = Self { width, features, unit: 1.0 };
-        let unseen: Vec<usize> = splits.test(fold).filter_map(|id| pictures.row(id)).collect();
+        let unseen: Vec<usize> = splits.test(fold).filter_map(|id| tensors.row(id)).collect();
         // A model of all images has unseen cells no more: its own training cells stand in, each without itself.
         let own = unseen.is_empty();
         let asked = if own { rows } else { unseen };
-        let asked = self::features(trained, pictures, &asked)?;
+        let asked = self::features(trained, tensors, &asked)?;
         let mut distances = reference.nearest(&asked, NEAREST + usize::from(own));
         distances.sort_by(f32::total_cmp);
         let at = ((distances.len() as f64 * WITHIN) as usize).min(distances.len().saturating_sub(1));
@@ -88,10 +88,10 @@ impl Reference {
 }
 
 /// What the model's last layer reads of the pictures at `rows`, each of length 1.
-fn features(trained: &Trained, pictures: &Pictures, rows: &[usize]) -> Result<Vec<f32>> {
+fn features(trained: &Trained, tensors: &Tensors, rows: &[usize]) -> Result<Vec<f32>> {
     let mut all = Vec::new();
     for chunk in rows.chunks(64) {
-        let mut found = trained.infer_once(pictures, chunk)?;
+        let mut found = trained.infer_once(tensors, chunk)?;
         to_length_one(&mut found.features, found.width);
         all.extend(found.features);
     }

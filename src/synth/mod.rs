@@ -94,7 +94,7 @@ impl std::str::FromStr for Images {
 pub struct Settings {
     /// Folders and files as in this data set.
     pub layout: Layout,
-    /// Pictures (LISC: frames).
+    /// Tensors (LISC: frames).
     pub images: Images,
 }
 
@@ -193,7 +193,7 @@ pub struct Summary {
     pub layout: Layout,
     pub folder: PathBuf,
     pub seed: u64,
-    /// Pictures in all, and of each class in the order of [`Class::ALL`].
+    /// Tensors in all, and of each class in the order of [`Class::ALL`].
     pub images: u64,
     pub class_images: [u32; Class::COUNT],
     /// White cells in them.

@@ -10,7 +10,7 @@
 //! No choice is made on a test fold: the number of epochs is fixed, and the last one's weights are the result.
 
 use crate::atomic;
-use crate::batch::{Augment, Normalisation, Normalise, Pictures, View};
+use crate::batch::{Augment, Normalisation, Normalise, Tensors, View};
 use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ use crate::models::{self, Batch, Inferred, Model};
 use crate::nn::device::Device;
 use crate::nn::kernel::{Dropout, Vector};
 use crate::nn::optim::{Optimiser, Schedule};
-use crate::prep;
+use crate::preprocess;
 use crate::rows::{EpochRow, ManifestRow, PredictionRow};
 use crate::schema::{EPOCHS, MANIFEST, PREDICTIONS};
 use crate::seed;
@@ -209,28 +209,28 @@ impl Trained {
     ///
     /// # Errors
     /// [`Error::Compute`] where the device has no room.
-    pub fn infer(&self, pictures: &Pictures, rows: &[usize]) -> Result<Inferred> {
-        self.views(self.record.network("")?.test_views, pictures, rows)
+    pub fn infer(&self, tensors: &Tensors, rows: &[usize]) -> Result<Inferred> {
+        self.views(self.record.network("")?.test_views, tensors, rows)
     }
 
     /// The same of the pictures as they are alone.
-    pub fn infer_once(&self, pictures: &Pictures, rows: &[usize]) -> Result<Inferred> {
-        self.views(1, pictures, rows)
+    pub fn infer_once(&self, tensors: &Tensors, rows: &[usize]) -> Result<Inferred> {
+        self.views(1, tensors, rows)
     }
 
     /// Where the model sees each picture's class: Grad-CAM of the pictures at `rows` as they are.
     ///
     /// # Errors
     /// [`Error::Compute`] where there is no room.
-    pub fn class_maps(&self, pictures: &Pictures, rows: &[usize], classes: &[Class]) -> Result<Vec<ClassMap>> {
-        let mut x = vec![0.0; rows.len() * pictures.size_px * pictures.size_px * 3];
-        pictures.fill(rows, |_| View::default(), &self.meta.normalise, &mut x);
+    pub fn class_maps(&self, tensors: &Tensors, rows: &[usize], classes: &[Class]) -> Result<Vec<ClassMap>> {
+        let mut x = vec![0.0; rows.len() * tensors.size_px * tensors.size_px * 3];
+        tensors.fill(rows, |_| View::default(), &self.meta.normalise, &mut x);
         let model = self.model.as_deref().expect("a model");
         (models::find(&self.record.model)?.grad_cam)(model)?.class_maps(&x, classes)
     }
 
-    fn views(&self, views: usize, pictures: &Pictures, rows: &[usize]) -> Result<Inferred> {
-        infer(self.model.as_deref().expect("a model"), &self.meta.normalise, views, pictures, rows)
+    fn views(&self, views: usize, tensors: &Tensors, rows: &[usize]) -> Result<Inferred> {
+        infer(self.model.as_deref().expect("a model"), &self.meta.normalise, views, tensors, rows)
     }
 }
 
@@ -238,11 +238,11 @@ impl Trained {
 ///
 /// # Errors
 /// [`Error::Missing`] where there is no such run, [`Error::Format`] where its settings cannot be read.
-pub fn prep_settings(ws: &Workspace, run: &str) -> Result<prep::Settings> {
+pub fn preprocess_settings(ws: &Workspace, run: &str) -> Result<preprocess::Settings> {
     #[derive(Deserialize)]
     struct Part {
         #[serde(default)]
-        preprocess: prep::Settings,
+        preprocess: preprocess::Settings,
     }
     Record::read(ws, run)?;
     let path = ws.run(run).join("pipeline.toml");
@@ -334,7 +334,7 @@ pub struct Plan {
     /// Name of the pipeline, for the record.
     pub pipeline: String,
     /// How the pictures were preprocessed.
-    pub pictures: prep::Settings,
+    pub tensors: preprocess::Settings,
     /// Only these folds; all where empty.
     pub folds: Vec<u32>,
     /// Not the folds, but one model on all images: to start other trainings from, or to predict new images with.
@@ -437,7 +437,7 @@ impl Files {
 /// The run's data, ready for training a network.
 struct Data {
     settings: Settings,
-    pictures: Pictures,
+    tensors: Tensors,
     splits: split::Splits,
     class_of: HashMap<String, Class>,
     record: Record,
@@ -451,7 +451,7 @@ impl Data {
     fn load(ws: &Workspace, dataset: &str, settings: &Settings, seed: u64, plan: &Plan) -> Result<Self> {
         let splits = split::read(ws, dataset)?;
         let (manifest, _) = table::read_rows::<ManifestRow>(&ws.manifest(dataset), &MANIFEST)?;
-        let pictures = Pictures::load(ws, dataset, &plan.pictures)?;
+        let tensors = Tensors::load(ws, dataset, &plan.tensors)?;
         let start = plan.init.as_deref().map(|asked| Start::find(ws, asked, &settings.model)).transpose()?;
         let note = match &start {
             Some(start) if !plan.all => {
@@ -464,7 +464,7 @@ impl Data {
         let inputs = BTreeMap::from([
             ("manifest".into(), table::file_hash(&ws.manifest(dataset))?),
             ("splits".into(), table::file_hash(&ws.splits(dataset))?),
-            ("tensors".into(), pictures.hash.clone()),
+            ("tensors".into(), tensors.hash.clone()),
         ]);
         let record = Record {
             dataset: dataset.into(),
@@ -472,17 +472,17 @@ impl Data {
             pipeline: plan.pipeline.clone(),
             seed,
             folds: splits.folds,
-            size_px: Some(plan.pictures.size_px),
+            size_px: Some(plan.tensors.size_px),
             settings: Recipe::Network(settings.clone()),
             inputs,
             init: start.as_ref().map(|s| s.init.clone()),
         };
         let device = plan.device;
-        Ok(Self { settings: settings.clone(), pictures, splits, class_of, record, start, note, device })
+        Ok(Self { settings: settings.clone(), tensors, splits, class_of, record, start, note, device })
     }
 
     fn build(&self, fold: u32) -> Result<Box<dyn Model>> {
-        build(&self.settings, self.pictures.size_px, self.record.seed, fold, self.device)
+        build(&self.settings, self.tensors.size_px, self.record.seed, fold, self.device)
     }
 
     /// (image_id, row of the pictures, class) of a fold's images of one role; sorted by image_id.
@@ -490,7 +490,7 @@ impl Data {
     /// # Errors
     /// [`Error::Data`] where the split has an image that was not preprocessed: nothing is left out in silence.
     fn rows<'a>(&'a self, ids: impl Iterator<Item = &'a str>) -> Result<Vec<(&'a str, usize, Class)>> {
-        ids.map(|id| match (self.pictures.row(id), self.class_of.get(id)) {
+        ids.map(|id| match (self.tensors.row(id), self.class_of.get(id)) {
             (Some(row), Some(class)) => Ok((id, row, *class)),
             _ => Err(Error::Data {
                 dataset: self.record.dataset.clone(),
@@ -713,8 +713,8 @@ fn announce(data: &Data, settings: &Settings, folds: &[u32], ctx: &Context) -> R
     let mut best = Duration::MAX;
     for t in 1..=4 {
         let start = Instant::now();
-        let mut x = vec![0.0; rows.len() * data.pictures.size_px * data.pictures.size_px * 3];
-        data.pictures.fill(&rows, |_| View::turned(5), &normalise, &mut x);
+        let mut x = vec![0.0; rows.len() * data.tensors.size_px * data.tensors.size_px * 3];
+        data.tensors.fill(&rows, |_| View::turned(5), &normalise, &mut x);
         model.train(Batch { x, labels: &labels, keys: &keys }, t, 1e-6)?;
         best = best.min(start.elapsed());
     }
@@ -776,11 +776,11 @@ fn train_fold(
             Meta {
                 run: hash.into(),
                 model: settings.model.clone(),
-                size_px: data.pictures.size_px,
+                size_px: data.tensors.size_px,
                 fold,
                 epoch: 0,
                 finished: false,
-                normalise: Normalise::fit(settings.normalise, &data.pictures, &rows),
+                normalise: Normalise::fit(settings.normalise, &data.tensors, &rows),
                 epochs: Vec::new(),
             }
         }
@@ -842,7 +842,7 @@ fn train_epoch(
     let mut order: Vec<usize> = (0..train.len()).collect();
     shuffle(&mut order, &mut seed::rng(seed, "shuffle", fold, epoch, 0));
     let (mut loss, mut correct, mut rate) = (0.0, 0, 0.0);
-    let len = data.pictures.size_px * data.pictures.size_px * 3;
+    let len = data.tensors.size_px * data.tensors.size_px * 3;
     for (step, chunk) in order.chunks(settings.batch).enumerate() {
         ctx.check_stop()?;
         let rows: Vec<usize> = chunk.iter().map(|i| train[*i].1).collect();
@@ -851,7 +851,7 @@ fn train_epoch(
         let keys: Vec<u64> = chunk.iter().map(|i| key("dropout", *i)).collect();
         let view = |k: usize| settings.augment.view(&mut seed::rng(seed, "augment", fold, epoch, chunk[k] as u64));
         let mut x = vec![0.0; rows.len() * len];
-        data.pictures.fill(&rows, view, &meta.normalise, &mut x);
+        data.tensors.fill(&rows, view, &meta.normalise, &mut x);
         let t = (epoch - 1) * steps + step as u64;
         rate = settings.schedule.rate(settings.learning_rate, t, total);
         let done = model.train(Batch { x, labels: &labels, keys: &keys }, t + 1, rate)?;
@@ -883,7 +883,7 @@ fn predict_fold(data: &Data, settings: &Settings, model: &dyn Model, meta: &Meta
     let mut predictions = Vec::with_capacity(test.len());
     for chunk in test.chunks(64) {
         let rows: Vec<usize> = chunk.iter().map(|r| r.1).collect();
-        let found = infer(model, &meta.normalise, settings.test_views, &data.pictures, &rows)?;
+        let found = infer(model, &meta.normalise, settings.test_views, &data.tensors, &rows)?;
         let row =
             |((id, _, class), p): (&(&str, usize, Class), _)| PredictionRow::new((*id).into(), meta.fold, *class, p);
         predictions.extend(chunk.iter().zip(found.probabilities).map(row));
@@ -896,14 +896,14 @@ fn infer(
     model: &dyn Model,
     normalise: &Normalise,
     views: usize,
-    pictures: &Pictures,
+    tensors: &Tensors,
     rows: &[usize],
 ) -> Result<Inferred> {
-    let len = pictures.size_px * pictures.size_px * 3;
+    let len = tensors.size_px * tensors.size_px * 3;
     let mut mean = Inferred { probabilities: vec![[0.0; Class::COUNT]; rows.len()], ..Default::default() };
     for which in 0..views {
         let mut x = vec![0.0; rows.len() * len];
-        pictures.fill(rows, |_| View::turned(which), normalise, &mut x);
+        tensors.fill(rows, |_| View::turned(which), normalise, &mut x);
         let found = model.infer(&x, rows.len())?;
         if which == 0 {
             (mean.features, mean.width) = (found.features, found.width);

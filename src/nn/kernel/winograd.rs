@@ -441,8 +441,8 @@ fn convolve(
     };
     let pictures = y.par_chunks_mut(conv.y_len()).enumerate();
     match sums {
-        Some(sums) => pictures.zip(sums.par_chunks_mut(2 * c_out)).for_each(|(y, sums)| one(y, Some(sums))),
-        None => pictures.for_each(|y| one(y, None)),
+        Some(sums) => tensors.zip(sums.par_chunks_mut(2 * c_out)).for_each(|(y, sums)| one(y, Some(sums))),
+        None => tensors.for_each(|y| one(y, None)),
     }
 }
 

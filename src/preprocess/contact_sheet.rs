@@ -13,7 +13,7 @@ use image::RgbImage;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Pictures a class.
+/// Tensors a class.
 const COLUMNS: usize = 10;
 /// Between pictures, px.
 const GAP: u32 = 4;

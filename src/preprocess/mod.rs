@@ -34,9 +34,9 @@ thread_local! {
     static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
 }
 
-/// Pictures a shard file.
+/// Tensors a shard file.
 const SHARD: usize = 4096;
-/// Pictures that are cut at once, while as many are written: enough for many cores, and no more memory than that.
+/// Tensors that are cut at once, while as many are written: enough for many cores, and no more memory than that.
 const BATCH: usize = 128;
 
 /// Settings of the stage.
@@ -290,10 +290,10 @@ pub struct Summary {
     pub dataset: String,
     /// The pictures there were made from the same images with the same settings, and were kept.
     pub up_to_date: bool,
-    /// Pictures stored.
+    /// Tensors stored.
     pub images: u64,
     pub size_px: u32,
-    /// Pictures by the rule that cut them.
+    /// Tensors by the rule that cut them.
     pub cuts: BTreeMap<Cut, u64>,
     /// Rows without a class, or with an issue of severity error.
     pub left_out: u64,
