@@ -51,8 +51,8 @@ impl<F: Forward + 'static> GradCam<F> {
 impl<F: Forward> ClassMaps for GradCam<F> {
     fn class_maps(&self, x: &[f32], classes: &[Class]) -> Result<Vec<ClassMap>> {
         let mut maps = Vec::with_capacity(classes.len());
-        let pictures = x.chunks(BATCH * self.size * self.size * 3);
-        for (x, classes) in tensors.zip(classes.chunks(BATCH)) {
+        let images = x.chunks(BATCH * self.size * self.size * 3);
+        for (x, classes) in images.zip(classes.chunks(BATCH)) {
             maps.extend(self.batch(x.to_vec(), classes).map_err(compute::<F, _>)?);
         }
         Ok(maps)
@@ -125,8 +125,8 @@ mod tests {
         let x = drawn(n * size * size * 3, 4);
         let found = cam.class_maps(&x, &Class::ALL).unwrap();
         let mut pass = Pass::Predict { features: Vec::new(), width: 0 };
-        let pictures = cam.weights.tensor(x, (n, size, size, 3)).unwrap();
-        let maps = cam.forward.maps(&cam.weights, tensors, &mut pass).unwrap();
+        let images = cam.weights.tensor(x, (n, size, size, 3)).unwrap();
+        let maps = cam.forward.maps(&cam.weights, images, &mut pass).unwrap();
         let pooled = cam.forward.pooled(maps.clone()).unwrap();
         let ((_, h, w, c), pooled) = (*pooled.shape(), pooled.as_vec());
         assert_eq!((maps.shape().1, h, found[0].side), (8, 4, 8));
@@ -160,8 +160,8 @@ mod tests {
         let x = drawn(n * size * size * 3, 4);
         let found = cam.class_maps(&x, &Class::ALL).unwrap();
         let mut pass = Pass::Predict { features: Vec::new(), width: 0 };
-        let pictures = cam.weights.tensor(x, (n, size, size, 3)).unwrap();
-        let maps = cam.forward.maps(&cam.weights, tensors, &mut pass).unwrap();
+        let images = cam.weights.tensor(x, (n, size, size, 3)).unwrap();
+        let maps = cam.forward.maps(&cam.weights, images, &mut pass).unwrap();
         let (_, h, w, c) = *maps.shape();
         assert_eq!((h, w, c), (2, 2, 2048));
         let (maps, linear) = (maps.as_vec(), cam.weights.values("fc.weight"));

@@ -439,10 +439,10 @@ fn convolve(
             });
         }
     };
-    let pictures = y.par_chunks_mut(conv.y_len()).enumerate();
+    let images = y.par_chunks_mut(conv.y_len()).enumerate();
     match sums {
-        Some(sums) => tensors.zip(sums.par_chunks_mut(2 * c_out)).for_each(|(y, sums)| one(y, Some(sums))),
-        None => tensors.for_each(|y| one(y, None)),
+        Some(sums) => images.zip(sums.par_chunks_mut(2 * c_out)).for_each(|(y, sums)| one(y, Some(sums))),
+        None => images.for_each(|y| one(y, None)),
     }
 }
 
