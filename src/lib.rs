@@ -23,6 +23,7 @@ pub mod context;
 pub mod error;
 pub mod memory;
 pub mod progress;
+pub mod rect;
 pub mod scores;
 pub mod seed;
 // 1: tables
