@@ -1,6 +1,7 @@
 //! Rows of the tables as Rust structs. The schema files rule: a struct that does not fit fails to write.
 
 use crate::class::Class;
+use crate::rect::Rect;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -29,9 +30,15 @@ pub struct ManifestRow {
 }
 
 impl ManifestRow {
-    /// The cell's box as (x, y, width, height), px, where there is one.
-    pub fn cell_box(&self) -> Option<(u32, u32, u32, u32)> {
-        Some((self.box_x_px?, self.box_y_px?, self.box_width_px?, self.box_height_px?))
+    /// The box around the cell, where there is one.
+    pub fn cell_box(&self) -> Option<Rect> {
+        Some(Rect { x: self.box_x_px?, y: self.box_y_px?, width: self.box_width_px?, height: self.box_height_px? })
+    }
+
+    /// Sets the four columns of the box.
+    pub fn set_cell_box(&mut self, cell_box: Option<Rect>) {
+        (self.box_x_px, self.box_y_px) = (cell_box.map(|b| b.x), cell_box.map(|b| b.y));
+        (self.box_width_px, self.box_height_px) = (cell_box.map(|b| b.width), cell_box.map(|b| b.height));
     }
 }
 

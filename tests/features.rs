@@ -166,16 +166,17 @@ fn drawn_frames_are_segmented_as_their_masks_say() {
     let mut found = Vec::new();
     for row in w.manifest("d").iter().filter(|row| row.class.is_some() && row.mask_path.is_some()) {
         let window = features::Window::read(&raw, row, &settings).unwrap();
-        let cut = wbc::preprocess::Settings { margin: settings.margin, centre_px: settings.centre_px, ..Default::default() };
+        let cut =
+            wbc::preprocess::Settings { margin: settings.margin, centre_px: settings.centre_px, ..Default::default() };
         let mut square = wbc::preprocess::square(row, &cut).unwrap().0;
         (square.x, square.y) = (square.x.max(0), square.y.max(0));
         let mask = decoded(&raw.join(row.mask_path.as_ref().unwrap()));
-        let (x, y, width, height) = row.cell_box().unwrap();
+        let cell_box = row.cell_box().unwrap();
         // The mask holds every cell of the frame: this one's is in its box.
         let truth = Mask::new(window.picture.width_px as usize, window.picture.height_px as usize, |i| {
             let u = square.x as usize + i % window.picture.width_px as usize;
             let v = square.y as usize + i / window.picture.width_px as usize;
-            let inside = (x..x + width).contains(&(u as u32)) && (y..y + height).contains(&(v as u32));
+            let inside = cell_box.contains(wbc::rect::Rect { x: u as u32, y: v as u32, width: 1, height: 1 });
             inside && mask.pixels[(v * mask.width_px as usize + u) * 3] > 64
         });
         found.push(segment::cell(&window.picture).map_or(0.0, |cell| dice(&cell.whole, &truth)));

@@ -79,8 +79,20 @@ fn no_module_uses_one_below_its_layer() {
 #[test]
 fn stages_do_not_call_each_other() {
     let stages = [
-        "ingest", "check", "split", "preprocess", "features", "train", "evaluate", "compare", "report", "synth", "export",
-        "predict", "explain", "fetch",
+        "ingest",
+        "check",
+        "split",
+        "preprocess",
+        "features",
+        "train",
+        "evaluate",
+        "compare",
+        "report",
+        "synth",
+        "export",
+        "predict",
+        "explain",
+        "fetch",
     ];
     for path in sources().iter().filter(|p| stages.contains(&module(p).as_str())) {
         let text = std::fs::read_to_string(path).unwrap();

@@ -98,9 +98,9 @@ fn lisc_frames_become_a_row_a_cell_with_the_experts_boxes() {
     assert_eq!(frames.len(), 16);
     assert!(rows.iter().filter(|r| r.class.is_none()).all(|r| r.path.contains("mixt")));
     for row in rows.iter().filter(|r| r.class.is_some()) {
-        let (x, y, width, height) = row.cell_box().expect("the expert's mask gives a box");
+        let cell_box = row.cell_box().expect("the expert's mask gives a box");
         assert_eq!(row.box_source.as_deref(), Some("mask"));
-        assert!(x + width <= 720 && y + height <= 576 && width > 20 && height > 20);
+        assert!(cell_box.right() <= 720 && cell_box.bottom() <= 576 && cell_box.width > 20 && cell_box.height > 20);
     }
     // Cells of one frame share a group, and so does the mixed copy of a frame.
     for row in &rows {
@@ -133,11 +133,11 @@ fn images_masks_and_labels() {
     w.write("data/raw/j/labels.csv", "image ID,class label\n1,1\n002,5\n3,9\n7,1\n");
     w.wbc(&["ingest", "--no-check"]).exits(1);
     let rows = w.manifest("j");
-    let found: Vec<_> = rows.iter().map(|r| (r.path.as_str(), r.class, r.cell_box())).collect();
+    let found: Vec<_> = rows.iter().map(|r| (r.path.as_str(), r.class, r.cell_box().map(<[u32; 4]>::from))).collect();
     assert_eq!(
         found,
         [
-            ("images/001.bmp", Some(Class::Neutrophil), Some((10, 20, 20, 25))),
+            ("images/001.bmp", Some(Class::Neutrophil), Some([10, 20, 20, 25])),
             ("images/002.bmp", Some(Class::Basophil), None),
         ]
     );

@@ -108,7 +108,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         Recipe::Network(_) => {
             let tensors = preprocess::run(&ws, &dataset, &pipeline.preprocess, &ctx)?;
             if !tensors.up_to_date {
-                eprintln!("{pictures}");
+                eprintln!("{tensors}");
             }
         }
         Recipe::Classical(_) => {

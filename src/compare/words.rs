@@ -102,7 +102,7 @@ pub fn conclusion(c: &Comparison, seed_alone: bool) -> String {
 pub fn notes(c: &Comparison) -> Vec<String> {
     let side = |s: &super::Side| {
         let tensors = s.size_px.map_or(", measured features".into(), |size| format!(", pictures of {size} px"));
-        format!("{}: {}, recipe {}, seed {}{pictures}", s.run, s.model, s.pipeline, s.seed)
+        format!("{}: {}, recipe {}, seed {}{tensors}", s.run, s.model, s.pipeline, s.seed)
     };
     let mut notes = vec![
         format!("{}; {}", side(&c.first), side(&c.second)),

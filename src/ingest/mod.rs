@@ -12,6 +12,7 @@ use crate::class::Class;
 use crate::context::Context;
 use crate::decode::{self, Header};
 use crate::error::{Error, Result};
+use crate::rect::Rect;
 use crate::rows::{IssueRow, ManifestRow, Severity};
 use crate::schema::{ISSUES, MANIFEST};
 use crate::table::{self, Provenance};
@@ -432,8 +433,7 @@ fn mask_regions(tree: &Tree, image: &SeenFile, mask: &SeenFile) -> std::result::
 
 /// Puts a cell's box into a row.
 fn set_box(row: &mut ManifestRow, cell: &Region, source: &str) {
-    (row.box_x_px, row.box_y_px) = (Some(cell.x_px), Some(cell.y_px));
-    (row.box_width_px, row.box_height_px) = (Some(cell.width_px), Some(cell.height_px));
+    row.set_cell_box(Some(Rect { x: cell.x_px, y: cell.y_px, width: cell.width_px, height: cell.height_px }));
     row.box_source = Some(source.into());
 }
 

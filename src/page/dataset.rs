@@ -306,7 +306,7 @@ impl Tables {
             let of = &summary.classes[i];
             [of.cells - of.left_out, of.left_out]
         });
-        let side = |row: &ManifestRow| row.cell_box().map(|(_, _, width, height)| f64::from(width.max(height)));
+        let side = |row: &ManifestRow| row.cell_box().map(|rect| f64::from(rect.longer_side()));
         let sides = Class::ALL.map(|c| self.rows.iter().filter(|r| r.class == Some(c)).filter_map(side).collect());
         let caption = "Longer side of the box that each cell is cut by, a dot a cell; the line is the class's \
                        median. A class that is cut larger or smaller than it is shows here.";

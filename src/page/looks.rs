@@ -207,9 +207,9 @@ fn whole(image: &Rgb, rows: &[&ManifestRow]) -> Value {
     let full = RgbImage::from_raw(width, height, image.pixels.clone()).expect("width * height * 3 bytes");
     let (small_width, small_height) = (scale(width).max(1), scale(height).max(1));
     let mut small = image::imageops::resize(&full, small_width, small_height, image::imageops::FilterType::Triangle);
-    for (x, y, w, h) in rows.iter().filter_map(|row| row.cell_box()) {
-        let (left, top) = (scale(x).min(small_width - 1), scale(y).min(small_height - 1));
-        let (right, bottom) = (scale(x + w).min(small_width - 1), scale(y + h).min(small_height - 1));
+    for rect in rows.iter().filter_map(|row| row.cell_box()) {
+        let (left, top) = (scale(rect.x).min(small_width - 1), scale(rect.y).min(small_height - 1));
+        let (right, bottom) = (scale(rect.right()).min(small_width - 1), scale(rect.bottom()).min(small_height - 1));
         (left..=right).for_each(|x| [top, bottom].into_iter().for_each(|y| small.put_pixel(x, y, BOX)));
         (top..=bottom).for_each(|y| [left, right].into_iter().for_each(|x| small.put_pixel(x, y, BOX)));
     }

@@ -10,6 +10,7 @@ use crate::decode;
 use crate::error::{Error, Result};
 use crate::nn::device::Device;
 use crate::preprocess;
+use crate::rect::Rect;
 use crate::rows::{CellRow, ManifestRow, PredictionRow};
 use crate::schema::{CELLS, MANIFEST, PREDICTIONS};
 use crate::split;
@@ -212,7 +213,13 @@ pub(crate) struct Reading {
 
 impl Reading {
     /// The cells of `images`, in order; what is wrong with a file is said and kept.
-    pub fn cells(&mut self, images: &[PathBuf], shows: Shows, settings: &preprocess::Settings, ctx: &Context) -> Vec<Found> {
+    pub fn cells(
+        &mut self,
+        images: &[PathBuf],
+        shows: Shows,
+        settings: &preprocess::Settings,
+        ctx: &Context,
+    ) -> Vec<Found> {
         let found: Vec<Result<Vec<Found>>> = images.par_iter().map(|path| cells_of(path, shows, settings)).collect();
         let mut cells = Vec::new();
         for (path, found) in images.iter().zip(found) {
@@ -304,7 +311,9 @@ fn own_predictions(ws: &Workspace, run: &str) -> Result<Vec<PredictionRow>> {
 /// Each model's training cells; none where the pictures that it was trained on are not here any more.
 fn references(ws: &Workspace, run: &str, models: &[Trained], ctx: &Context) -> Result<Option<Vec<Reference>>> {
     let record = &models[0].record;
-    let Ok(tensors) = Tensors::load(ws, &record.dataset, &train::preprocess_settings(ws, run)?) else { return Ok(None) };
+    let Ok(tensors) = Tensors::load(ws, &record.dataset, &train::preprocess_settings(ws, run)?) else {
+        return Ok(None);
+    };
     let splits = match split::read(ws, &record.dataset) {
         Ok(splits) if record.inputs.get("tensors") == Some(&tensors.hash) => splits,
         _ => return Ok(None),
@@ -343,13 +352,15 @@ fn cells_of(path: &Path, shows: Shows, settings: &preprocess::Settings) -> Resul
         Shows::Auto => image.width_px.min(image.height_px) >= FRAME * settings.centre_px,
     };
     let one = |cell: usize, cell_box: Option<[u32; 4]>| -> Result<Found> {
-        let [x, y, w, h] = cell_box.map_or([None; 4], |b| b.map(Some));
-        let row = ManifestRow { box_x_px: x, box_y_px: y, box_width_px: w, box_height_px: h, ..whole.clone() };
+        let mut row = whole.clone();
+        row.set_cell_box(cell_box.map(|[x, y, width, height]| Rect { x, y, width, height }));
         let cut = match cell_box {
             // A frame's cells are cut by their boxes, a cell's picture from its middle, whatever the training data were.
             _ if settings.cut == preprocess::Cut::Cell => settings.clone(),
             Some(_) => preprocess::Settings { cut: preprocess::Cut::Box, ..settings.clone() },
-            None if settings.cut == preprocess::Cut::Box => preprocess::Settings { cut: preprocess::Cut::Whole, ..settings.clone() },
+            None if settings.cut == preprocess::Cut::Box => {
+                preprocess::Settings { cut: preprocess::Cut::Whole, ..settings.clone() }
+            }
             None => settings.clone(),
         };
         let picture = preprocess::picture(&image, preprocess::square(&row, &cut)?.0, &cut);

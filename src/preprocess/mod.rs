@@ -185,8 +185,8 @@ pub fn square(row: &ManifestRow, settings: &Settings) -> Result<(Square, Cut)> {
         (Cut::Centre, _) | (Cut::Auto | Cut::Cell, None) => {
             Ok((central(smaller.min(centre_px.into())), if close { Cut::Cell } else { Cut::Centre }))
         }
-        (Cut::Auto | Cut::Box | Cut::Cell, Some((x, y, w, h))) => {
-            let [x, y, w, h] = [x, y, w, h].map(i64::from);
+        (Cut::Auto | Cut::Box | Cut::Cell, Some(rect)) => {
+            let [x, y, w, h] = <[u32; 4]>::from(rect).map(i64::from);
             let longer = w.max(h);
             let side = longer + 2 * (longer as f64 * margin).round() as i64;
             // Moved into the image where it fits.
@@ -531,18 +531,13 @@ pub fn part(raw: &Path, row: &ManifestRow, square: Square) -> Result<(Rgb, Squar
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rect::Rect;
     use proptest::prelude::*;
 
-    fn row(width_px: u32, height_px: u32, cell: Option<(u32, u32, u32, u32)>) -> ManifestRow {
-        ManifestRow {
-            width_px,
-            height_px,
-            box_x_px: cell.map(|b| b.0),
-            box_y_px: cell.map(|b| b.1),
-            box_width_px: cell.map(|b| b.2),
-            box_height_px: cell.map(|b| b.3),
-            ..Default::default()
-        }
+    fn row(width_px: u32, height_px: u32, cell_box: Option<Rect>) -> ManifestRow {
+        let mut row = ManifestRow { width_px, height_px, ..Default::default() };
+        row.set_cell_box(cell_box);
+        row
     }
 
     #[test]
@@ -583,7 +578,8 @@ mod tests {
             let (bx, by) = (start(x, width), start(y, height));
             let (bw, bh) = (1 + start(w, width - bx - 1), 1 + start(h, height - by - 1));
             let settings = Settings { size_px: 16, ..Settings::default() };
-            let (cut, rule) = square(&row(width, height, Some((bx, by, bw, bh))), &settings).unwrap();
+            let cell_box = Rect { x: bx, y: by, width: bw, height: bh };
+            let (cut, rule) = square(&row(width, height, Some(cell_box)), &settings).unwrap();
             prop_assert_eq!(rule, Cut::Box);
             if cut.side <= i64::from(width.min(height)) {
                 prop_assert!(cut.x >= 0 && cut.y >= 0);
