@@ -5,8 +5,7 @@ use rand::Rng;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, OnceLock};
 use wbc::class::Class;
-use wbc::context::{Context, STOP};
-use wbc::progress::Silent;
+use wbc::context::Context;
 use wbc::report::{self, Wanted};
 use wbc::rows::{ManifestRow, PredictionRow};
 use wbc::schema::{MANIFEST, PREDICTIONS};
@@ -23,7 +22,7 @@ fn main() {
 }
 
 fn context() -> Context<'static> {
-    Context { seed: 0, progress: &Silent, stop: &STOP, resume: String::new() }
+    Context::silent(0)
 }
 
 const COUNTS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];

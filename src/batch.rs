@@ -1,7 +1,7 @@
 //! Tensor shards and a fold's rows → batches for a model: normalised, and for training augmented.
 //! Normalisation is fitted on training rows alone.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::preprocess;
 use crate::schema::TENSORS;
 use crate::seed::Pcg64;
@@ -65,11 +65,7 @@ impl Tensors {
             };
             let provenance = table::read_batches(path, &TENSORS, &mut add)?;
             if provenance.inputs.get("manifest") != Some(&manifest) {
-                return Err(Error::Stale {
-                    path: path.clone(),
-                    reason: "the manifest has changed since".into(),
-                    command: "wbc preprocess".into(),
-                });
+                return Err(Error::stale(Input::Tensors, path, "the manifest has changed since"));
             }
         }
         tensors.hash = hasher.finalize().to_hex().to_string();
@@ -113,8 +109,7 @@ impl Tensors {
 
 /// The shard files of a `tensors-<size>` folder, in order.
 fn shards(dir: &std::path::Path) -> Result<Vec<PathBuf>> {
-    let missing =
-        || Error::Missing { path: dir.into(), what: "preprocessed pictures", hint: "Run: wbc preprocess".into() };
+    let missing = || Error::missing(Input::Tensors, dir);
     let entries = std::fs::read_dir(dir).map_err(|_| missing())?;
     let mut paths = Vec::new();
     for entry in entries {

@@ -1,30 +1,30 @@
-//! What every stage is handed besides its settings: the seed, a place to report to, and the stop sign.
+//! What every stage receives besides its settings: the seed, where to report progress, and when to stop.
 
 use crate::error::{Error, Result};
-use crate::progress::Progress;
+use crate::progress::{Progress, Silent};
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// The stop sign that Ctrl-C raises.
-pub static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Passed by reference through a stage.
 pub struct Context<'a> {
-    /// The run's seed: see [`crate::seed`].
+    /// Seed of all random numbers: see [`crate::seed`].
     pub seed: u64,
-    /// Where progress goes.
+    /// Where to report progress.
     pub progress: &'a dyn Progress,
-    /// Raised when the user wants to stop.
+    /// Set to `true`, from any thread, to stop the work: stages then return [`Error::Interrupted`].
     pub stop: &'a AtomicBool,
-    /// The command that goes on with interrupted work.
-    pub resume: String,
+}
+
+impl Context<'static> {
+    /// A context that reports nothing and is never stopped.
+    pub fn silent(seed: u64) -> Self {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Context { seed, progress: &Silent, stop: &NEVER }
+    }
 }
 
 impl Context<'_> {
-    /// Returns [`Error::Interrupted`] once the stop sign is up. Call it between pieces of work that may be lost.
+    /// Returns [`Error::Interrupted`] once [`Context::stop`] is set. Call it between pieces of work that may be lost.
     pub fn check_stop(&self) -> Result<()> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(Error::Interrupted { resume: self.resume.clone() });
-        }
-        Ok(())
+        if self.stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }
 }

@@ -1,6 +1,6 @@
 //! `pipelines/*.toml`: every stage's settings in one file, no code. The built-in ones are compiled in.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::{check, features, ingest, preprocess, split, train};
 use serde::{Deserialize, Serialize};
 
@@ -61,11 +61,10 @@ impl Pipeline {
         }
         let path = std::path::Path::new(name);
         let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => Error::Missing {
-                path: path.into(),
-                what: "pipeline",
-                hint: format!("Built in are: {}", BUILT_IN.map(|(n, _)| n).join(", ")),
-            },
+            std::io::ErrorKind::NotFound => {
+                let names = BUILT_IN.map(|(name, _)| name).join(", ");
+                Error::missing(Input::Pipeline, path).with_hint(format!("Built-in pipelines: {names}"))
+            }
             _ => Error::Io { path: path.into(), action: "read", source },
         })?;
         Self::parse(name, &text)

@@ -1,17 +1,53 @@
-//! Stages report progress through this trait; what is drawn, and where, is the caller's business.
+//! Stages report progress through a trait; how it is displayed is up to the caller.
 
-/// Receives the progress of one piece of work after the other. Calls may come from any thread.
+/// Receives the progress of one task after the other. Calls may come from any thread.
 pub trait Progress: Sync {
-    /// A piece of work begins. `total` counts `unit`s ("images", "rows"); `None` where it is not known.
+    /// A task begins. `total` is its length in `unit`s ("images", "rows"); `None` where it is not known. Stages call
+    /// [`task`](trait.Progress.html#method.task) instead, which also calls [`Progress::end`].
     fn begin(&self, what: &str, total: Option<u64>, unit: &'static str);
     /// `n` more units are done.
     fn advance(&self, n: u64);
-    /// A short text beside the bar (the loss, say).
+    /// A short text beside the bar, such as the loss.
     fn note(&self, text: &str);
-    /// The piece of work has ended.
+    /// The task has ended, or was given up.
     fn end(&self);
-    /// A line for the log, above the bar: a warning, an estimate.
+    /// A line for the log: a warning, an estimate.
     fn log(&self, line: &str);
+}
+
+impl<'a> dyn Progress + 'a {
+    /// Begins a task, which ends when the returned value is dropped.
+    #[must_use]
+    pub fn task<'b>(&'b self, what: &str, total: Option<u64>, unit: &'static str) -> Task<'b>
+    where
+        'a: 'b,
+    {
+        self.begin(what, total, unit);
+        Task { progress: self }
+    }
+}
+
+/// A task in progress. It ends when dropped, also where `?` returns early.
+pub struct Task<'a> {
+    progress: &'a (dyn Progress + 'a),
+}
+
+impl Task<'_> {
+    /// `n` more units are done.
+    pub fn advance(&self, n: u64) {
+        self.progress.advance(n);
+    }
+
+    /// A short text beside the bar, such as the loss.
+    pub fn note(&self, text: &str) {
+        self.progress.note(text);
+    }
+}
+
+impl Drop for Task<'_> {
+    fn drop(&mut self) {
+        self.progress.end();
+    }
 }
 
 /// Reports nothing.
@@ -25,7 +61,7 @@ impl Progress for Silent {
     fn log(&self, _: &str) {}
 }
 
-/// "40 s", "12 min", "3.5 h", "2.1 days".
+/// A duration for people: "40 s", "12 min", "3.5 h", "2.1 days".
 pub fn human(seconds: f64) -> String {
     match seconds {
         s if s < 120.0 => format!("{s:.0} s"),

@@ -4,7 +4,7 @@
 
 use crate::class::Class;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::rows::{IssueRow, Severity, unusable};
 use crate::schema::{ISSUES, MANIFEST, SPLITS};
 use crate::seed;
@@ -197,11 +197,7 @@ fn issues(ws: &Workspace, dataset: &str, manifest: &str, warnings: &mut Vec<Stri
     let path = ws.issues(dataset);
     match table::read_rows(&path, &ISSUES) {
         Ok((rows, made)) if made.inputs.get("manifest").is_none_or(|hash| hash == manifest) => Ok(rows),
-        Ok(_) => Err(Error::Stale {
-            path,
-            reason: "the manifest has changed since the images were checked".into(),
-            command: format!("wbc check --dataset {dataset}"),
-        }),
+        Ok(_) => Err(Error::stale(Input::Issues, path, "the manifest has changed since the images were checked")),
         Err(Error::Missing { .. }) => {
             warnings.push("there is no issues.parquet: unreadable images and label conflicts are not left out".into());
             Ok(Vec::new())
@@ -375,11 +371,7 @@ pub fn read(ws: &Workspace, dataset: &str) -> Result<Splits> {
     };
     let made = table::provenance(&path, &SPLITS)?;
     if made.inputs.get("manifest") != Some(&table::file_hash(&ws.manifest(dataset))?) {
-        return Err(Error::Stale {
-            path,
-            reason: "the manifest has changed since the images were dealt".into(),
-            command: format!("wbc split --stratified --dataset {dataset}"),
-        });
+        return Err(Error::stale(Input::Splits, path, "the manifest has changed since"));
     }
     let (mut fold_of, mut folds, mut rows) = (BTreeMap::new(), 0, 0);
     table::read_batches(&path, &SPLITS, |batch| {

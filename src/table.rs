@@ -2,7 +2,7 @@
 //! and how (`wbc.provenance`); a file of another schema or version is refused with a clear error.
 
 use crate::atomic;
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::schema::Schema;
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ArrowWriter;
@@ -28,6 +28,24 @@ pub struct Provenance {
     pub seed: Option<u64>,
     /// Hash of every input, by name.
     pub inputs: BTreeMap<String, String>,
+}
+
+impl Provenance {
+    /// The hash of an input, where it is one.
+    pub fn input(&self, input: Input) -> Option<&str> {
+        self.inputs.get(input.name()).map(String::as_str)
+    }
+
+    /// Requires that the table at `path` with this provenance was written from the `input` with this hash.
+    ///
+    /// # Errors
+    /// [`Error::Stale`]: `table`, which is what lies at `path`, has to be written again.
+    pub fn require(&self, input: Input, hash: &str, table: Input, path: &Path) -> Result<()> {
+        match self.input(input) == Some(hash) {
+            true => Ok(()),
+            false => Err(Error::stale(table, path, format!("the {input} has changed since"))),
+        }
+    }
 }
 
 const SCHEMA_KEY: &str = "wbc.schema";
@@ -167,9 +185,7 @@ fn open(path: &Path, schema: &Schema) -> Result<(File, ArrowReaderMetadata, Prov
         got,
     };
     let file = File::open(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => {
-            Error::Missing { path: path.into(), what: "table", hint: format!("Run: wbc {}", maker(&schema.name)) }
-        }
+        std::io::ErrorKind::NotFound => Error::missing(Input::from_name(&schema.name).unwrap_or(Input::Run), path),
         _ => Error::Io { path: path.into(), action: "open", source },
     })?;
     let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())

@@ -1,7 +1,9 @@
 //! Where things lie in a workspace: `raw/<dataset>/` in, `<dataset>/` and `runs/<run>/` out.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use std::path::{Path, PathBuf};
+
+const ONE_FOLDER_PER_DATASET: &str = "Put each data set into its own folder there, such as data/raw/pbc/neutrophil/*.jpg; `wbc synth` makes synthetic ones";
 
 /// A workspace folder (`--workspace`, by default `data`).
 #[derive(Clone, Debug)]
@@ -87,13 +89,7 @@ impl Workspace {
     pub fn raw_datasets(&self) -> Result<Vec<String>> {
         let names = folders(&self.raw())?;
         if names.is_empty() {
-            return Err(Error::Missing {
-                path: self.raw(),
-                what: "data set (a folder of images)",
-                hint: "Put each data set into a folder of its own there, such as data/raw/pbc/neutrophil/*.jpg; \
-                       or try drawn cells first: wbc synth"
-                    .into(),
-            });
+            return Err(Error::missing(Input::Images, self.raw()).with_hint(ONE_FOLDER_PER_DATASET));
         }
         Ok(names)
     }
@@ -106,11 +102,7 @@ impl Workspace {
             Vec::new()
         };
         if names.is_empty() {
-            return Err(Error::Missing {
-                path: self.root.clone(),
-                what: "ingested data set",
-                hint: "Run: wbc ingest".into(),
-            });
+            return Err(Error::missing(Input::Manifest, &self.root));
         }
         Ok(names)
     }
@@ -140,11 +132,7 @@ impl Workspace {
 /// Names of the visible folders in `dir`, sorted. Links to folders count.
 fn folders(dir: &Path) -> Result<Vec<String>> {
     let entries = std::fs::read_dir(dir).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => Error::Missing {
-            path: dir.into(),
-            what: "folder",
-            hint: "Put each data set into a folder of its own there, such as data/raw/pbc/neutrophil/*.jpg".into(),
-        },
+        std::io::ErrorKind::NotFound => Error::missing(Input::Images, dir).with_hint(ONE_FOLDER_PER_DATASET),
         _ => Error::Io { path: dir.into(), action: "list", source },
     })?;
     let mut names = Vec::new();

@@ -2,12 +2,11 @@
 
 use std::sync::OnceLock;
 use wbc::bench::{Drawn, Format};
-use wbc::context::{Context, STOP};
-use wbc::progress::Silent;
+use wbc::context::Context;
 
 /// A context that nobody stops.
 pub fn context() -> Context<'static> {
-    Context { seed: 0, progress: &Silent, stop: &STOP, resume: String::new() }
+    Context::silent(0)
 }
 
 /// 400 JPEGs of 360 x 361 px and 40 BMPs of 720 x 576 px, ingested and preprocessed.

@@ -4,7 +4,7 @@
 
 use crate::context::Context;
 use crate::decode;
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::rows::{IssueRow, ManifestRow, Severity};
 use crate::schema::{ISSUES, MANIFEST};
 use crate::table::{self, Provenance};
@@ -325,8 +325,7 @@ fn ingests_issues(ws: &Workspace, dataset: &str, manifest: &Provenance) -> Resul
         Err(e) => return Err(e),
     };
     if made.inputs.get("files") != manifest.inputs.get("files") {
-        let (reason, command) = ("it belongs to another manifest".into(), format!("wbc ingest --dataset {dataset}"));
-        return Err(Error::Stale { path, reason, command });
+        return Err(Error::stale(Input::Manifest, path, "it belongs to another manifest"));
     }
     issues.retain(|i| i.stage == "ingest");
     Ok(issues)

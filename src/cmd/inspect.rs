@@ -1,7 +1,7 @@
 //! `wbc inspect`: a page of every ingested data set, or of the one that `--dataset` names.
 
 use super::{Globals, Outcome, each_dataset};
-use crate::error::Error;
+use crate::error::{Error, Input};
 use crate::page::dataset;
 use std::path::PathBuf;
 
@@ -23,8 +23,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         && ws.raw_dataset(name).is_dir()
         && !ws.manifest(name).is_file()
     {
-        let hint = format!("Run: wbc ingest --dataset {name}");
-        return Err(Error::Missing { path: ws.manifest(name), what: "manifest", hint }.into());
+        return Err(Error::missing(Input::Manifest, ws.manifest(name)).into());
     }
     let present = ws.ingested_datasets()?;
     let progress = globals.progress();

@@ -1,7 +1,7 @@
 //! The command line: one file a subcommand (its help, its arguments, `run`). Results go to stdout, progress and log
 //! to stderr. Exit status: 0 done, 1 findings, 2 error.
 
-use crate::context::{Context, STOP};
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::nn::device::Device;
 use crate::pipeline::Pipeline;
@@ -11,9 +11,13 @@ use crate::workspace::Workspace;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+mod advice;
 mod terminal;
+
+/// Set by Ctrl-C.
+static STOP: AtomicBool = AtomicBool::new(false);
 
 /// How a command ended, when it did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,9 +169,7 @@ impl Globals {
 
     /// A stage's context. `progress` is from [`Globals::progress`].
     pub fn context<'a>(&self, seed: u64, progress: &'a dyn Progress) -> Context<'a> {
-        let words: Vec<String> =
-            std::env::args().map(|w| if w.contains(char::is_whitespace) { format!("'{w}'") } else { w }).collect();
-        Context { seed, progress, stop: &STOP, resume: words.join(" ") }
+        Context { seed, progress, stop: &STOP }
     }
 
     /// Bars on a terminal, plain lines elsewhere; always on stderr.
@@ -201,11 +203,7 @@ fn run_and_fold<'a>(ws: &Workspace, asked: &'a str) -> Result<(&'a str, Option<u
         Some((run, "all")) => Ok((run, Some(Record::read(ws, run)?.folds))),
         Some((run, fold)) => match fold.parse() {
             Ok(fold) => Ok((run, Some(fold))),
-            Err(_) => Err(Error::Setting {
-                key: "run".into(),
-                expected: "RUN, RUN:FOLD with the fold's number, or RUN:all".into(),
-                got: asked.into(),
-            }),
+            Err(_) => Err(Error::setting("run", "RUN, RUN:FOLD with the number of a fold, or RUN:all", asked)),
         },
     }
 }
@@ -237,9 +235,9 @@ fn each_dataset<T>(
     for dataset in &chosen {
         match work(dataset) {
             Ok(summary) => done.push(summary),
-            Err(error) if chosen.len() == 1 || matches!(error, Error::Interrupted { .. }) => return Err(error.into()),
+            Err(error) if chosen.len() == 1 || matches!(error, Error::Interrupted) => return Err(error.into()),
             Err(error) => {
-                eprintln!("wbc: {error}");
+                eprintln!("wbc: {}", advice::message(&error, globals));
                 failed.push(dataset.clone());
             }
         }
@@ -254,10 +252,10 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Findings) => ExitCode::from(1),
         Err(error) => {
-            // Ours say their causes themselves.
-            match error.is::<Error>() {
-                true => eprintln!("wbc: {error}"),
-                false => eprintln!("wbc: {error:#}"),
+            // The library's errors name their causes themselves.
+            match error.downcast_ref::<Error>() {
+                Some(error) => eprintln!("wbc: {}", advice::message(error, &cli.globals)),
+                None => eprintln!("wbc: {error:#}"),
             }
             ExitCode::from(2)
         }
@@ -274,7 +272,7 @@ fn start(globals: &Globals) -> anyhow::Result<()> {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("wbc: stopping after the step in hand (again: stop at once)");
+        eprintln!("wbc: stopping after this step; press Ctrl-C again to abort");
     })?;
     Ok(())
 }

@@ -151,7 +151,7 @@ pub(super) fn train_and_evaluate(
         Err(error) => ctx.progress.log(&format!("not evaluated yet: {error}")),
     };
     match train::run(ws, dataset, recipe, plan, ctx, &so_far) {
-        Err(error @ Error::Interrupted { .. }) => {
+        Err(error @ Error::Interrupted) => {
             // Without a finished fold there is nothing to evaluate; the stop is what matters.
             let _ = evaluate::run(ws, &plan.run);
             Err(error)

@@ -7,7 +7,7 @@
 
 use crate::class::Class;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::evaluate::{
     scores::{self, Scores},
     test_to_train,
@@ -181,11 +181,7 @@ impl Run {
     fn load(ws: &Workspace, name: &str) -> Result<Self> {
         let record = Record::read(ws, name)?;
         let path = ws.run(name).join("predictions.parquet");
-        let nothing = || Error::Missing {
-            path: path.clone(),
-            what: "finished fold",
-            hint: format!("Run: {}", train::again(ws, name, &record)),
-        };
+        let nothing = || Error::missing(Input::Predictions, &path).with_hint(format!("No fold of {name} is finished"));
         let predictions: Vec<PredictionRow> = match table::read_rows(&path, &PREDICTIONS) {
             Err(Error::Missing { .. }) => return Err(nothing()),
             other => other?.0,

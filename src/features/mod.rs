@@ -6,7 +6,7 @@
 
 use crate::context::Context;
 use crate::decode::Rgb;
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::preprocess::{self, Cut, Square, Usable};
 use crate::rows::ManifestRow;
 use crate::schema::FEATURES;
@@ -300,8 +300,7 @@ pub fn read(ws: &Workspace, dataset: &str) -> Result<Features> {
         Ok(())
     })?;
     if made.inputs.get("manifest") != Some(&table::file_hash(&ws.manifest(dataset))?) {
-        let (reason, command) = ("the manifest has changed since".into(), format!("wbc features --dataset {dataset}"));
-        return Err(Error::Stale { path, reason, command });
+        return Err(Error::stale(Input::Features, path, "the manifest has changed since"));
     }
     Ok(features)
 }

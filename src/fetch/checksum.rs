@@ -117,16 +117,13 @@ pub fn of_file(path: &Path, expected: Option<&Checksum>, ctx: &Context) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::progress::Silent;
-    use std::sync::atomic::AtomicBool;
 
     /// The sums of "abc" are those of FIPS 180-2 and RFC 1321.
     #[test]
     fn known_sums() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "abc").unwrap();
-        let (progress, stop) = (Silent, AtomicBool::new(false));
-        let ctx = Context { seed: 0, progress: &progress, stop: &stop, resume: String::new() };
+        let ctx = Context::silent(0);
         let md5: Checksum = "md5:900150983CD24FB0D6963F7D28E17F72".parse().unwrap();
         let (sha256, found) = of_file(file.path(), Some(&md5), &ctx).unwrap();
         assert_eq!(found, Some(md5));

@@ -518,8 +518,7 @@ mod tests {
             writer.write_all(&[0; 1 << 20]).unwrap();
         }
         writer.finish().unwrap();
-        let (progress, stop) = (crate::progress::Silent, std::sync::atomic::AtomicBool::new(false));
-        let ctx = Context { seed: 0, progress: &progress, stop: &stop, resume: String::new() };
+        let ctx = Context::silent(0);
         let unpacked = |ratio, ratio_from_bytes| {
             let into = tempfile::tempdir().unwrap();
             let limits = Limits { files: 100, bytes: 1 << 30, ratio, ratio_from_bytes };
@@ -533,8 +532,7 @@ mod tests {
 
     #[test]
     fn what_a_tar_holds_besides_files_is_bounded() {
-        let (progress, stop) = (crate::progress::Silent, std::sync::atomic::AtomicBool::new(false));
-        let ctx = Context { seed: 0, progress: &progress, stop: &stop, resume: String::new() };
+        let ctx = Context::silent(0);
         // A long name, which the library reads whole, and a folder with contents, which it skips.
         for kind in [tar::EntryType::GNULongName, tar::EntryType::Directory] {
             let dir = tempfile::tempdir().unwrap();

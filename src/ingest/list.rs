@@ -5,7 +5,7 @@
 use super::{Found, Layout, Settings, Tree, check};
 use crate::class::Class;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::rows::Severity;
 use arrow::array::{Array, StringArray};
 use std::collections::BTreeMap;
@@ -40,11 +40,8 @@ impl Layout for List {
 
     fn read(&self, tree: &Tree, _: &Settings, _: &Context, found: &mut Found) -> Result<()> {
         let Some(name) = the_list(tree) else {
-            return Err(Error::Missing {
-                path: tree.root.clone(),
-                what: "list.csv or list.parquet with a column `path`",
-                hint: "Write one with the columns path,class".into(),
-            });
+            let hint = "Write list.csv or list.parquet with the columns path and class";
+            return Err(Error::missing(Input::ImageList, &tree.root).with_hint(hint));
         };
         tree.get(name).into_iter().for_each(|file| found.used(file));
         // By path: the first row that lists it, and whether a later one gives another class.

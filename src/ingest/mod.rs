@@ -11,7 +11,7 @@ use crate::cells::{self, Region};
 use crate::class::Class;
 use crate::context::Context;
 use crate::decode::{self, Header};
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::rect::Rect;
 use crate::rows::{IssueRow, ManifestRow, Severity};
 use crate::schema::{ISSUES, MANIFEST};
@@ -198,8 +198,8 @@ impl Tree {
     /// [`Error::Interrupted`].
     pub fn walk(root: &Path, ctx: &Context) -> Result<Tree> {
         if !root.is_dir() {
-            let hint = "Put the data set's images there, such as neutrophil/*.jpg".into();
-            return Err(Error::Missing { path: root.into(), what: "data set folder", hint });
+            let hint = "Put the images of the data set there, such as neutrophil/*.jpg";
+            return Err(Error::missing(Input::Images, root).with_hint(hint));
         }
         std::fs::read_dir(root).map_err(Error::io(root, "list"))?;
         let mut tree = Tree { root: root.into(), files: Vec::new(), problems: Vec::new() };

@@ -219,7 +219,7 @@ impl Tables {
                 "The files under raw/{dataset} have changed since they were ingested: this page shows the manifest's. \
                  Run: wbc ingest --dataset {dataset}"
             )),
-            Err(interrupted @ Error::Interrupted { .. }) => return Err(interrupted),
+            Err(interrupted @ Error::Interrupted) => return Err(interrupted),
             Err(_) => warnings.push(format!("raw/{dataset} cannot be read: no picture can be shown")),
         }
         let checked = made.inputs.contains_key("check");
@@ -247,9 +247,9 @@ impl Tables {
             Err(Error::Missing { .. }) => {
                 Err(format!("The images were not dealt to folds yet. Run: wbc split --stratified --dataset {dataset}"))
             }
-            Err(Error::Stale { reason, command, .. }) => {
-                warnings.push(format!("The folds are out of date: {reason}. Run: {command}"));
-                Err(format!("Out of date: {reason}. Run: {command}"))
+            Err(Error::Stale { reason, .. }) => {
+                warnings.push(format!("The folds are out of date: {reason}"));
+                Err(format!("Out of date: {reason}"))
             }
             Err(other) => return Err(other),
         };

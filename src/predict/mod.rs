@@ -7,7 +7,7 @@ use crate::cells;
 use crate::class::Class;
 use crate::context::Context;
 use crate::decode;
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::nn::device::Device;
 use crate::preprocess;
 use crate::rect::Rect;
@@ -138,17 +138,17 @@ pub fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for path in paths {
         let hint = "Give images, folders, or lists (.txt, .csv with a column path)";
-        let missing = |what| Error::Missing { path: path.clone(), what, hint: hint.into() };
+        let missing = || Error::missing(Input::Images, path).with_hint(hint);
         let extension = path.extension().map_or(String::new(), |e| e.to_string_lossy().to_lowercase());
         if path.is_dir() {
             let before = found.len();
             let files = walkdir::WalkDir::new(path).sort_by_file_name().into_iter().flatten();
             found.extend(files.map(|e| e.into_path()).filter(|p| p.is_file() && decode::claims_to_be_an_image(p)));
             if found.len() == before {
-                return Err(missing("image"));
+                return Err(missing());
             }
         } else if !path.is_file() {
-            return Err(missing("image, folder or list"));
+            return Err(missing());
         } else if ["txt", "csv"].contains(&extension.as_str()) {
             let below = path.parent().unwrap_or(Path::new(""));
             found.extend(listed(path, extension == "csv")?.into_iter().map(|p| below.join(p)));

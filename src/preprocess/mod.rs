@@ -8,7 +8,7 @@
 use crate::atomic;
 use crate::context::Context;
 use crate::decode::{self, Rgb, Window};
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::rows::{IssueRow, ManifestRow, unusable};
 use crate::schema::{ISSUES, MANIFEST, TENSORS};
 use crate::table::{self, Provenance};
@@ -351,9 +351,8 @@ impl Usable {
                 rows.retain(|r| r.class.is_some() && !unusable.contains(&r.image_id));
             }
             Ok(_) => {
-                let reason = "the manifest has changed since the images were checked".into();
-                let command = format!("wbc check --dataset {dataset}");
-                return Err(Error::Stale { path: issues, reason, command });
+                let reason = "the manifest has changed since the images were checked";
+                return Err(Error::stale(Input::Issues, issues, reason));
             }
             Err(Error::Missing { .. }) => rows.retain(|r| r.class.is_some()),
             Err(e) => return Err(e),
@@ -508,8 +507,7 @@ pub fn part(raw: &Path, row: &ManifestRow, square: Square) -> Result<(Rgb, Squar
     let path = raw.join(&row.path);
     let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
     if *blake3::hash(&bytes).to_hex() != *row.content_hash {
-        let (reason, command) = ("it has changed since it was ingested".into(), "wbc ingest".into());
-        return Err(Error::Stale { path, reason, command });
+        return Err(Error::stale(Input::Manifest, path, "the image has changed since it was ingested"));
     }
     let (width, height) = (i64::from(row.width_px), i64::from(row.height_px));
     let (x, y) = (square.x.clamp(0, width - 1), square.y.clamp(0, height - 1));

@@ -2,11 +2,11 @@
 
 use super::Wanted;
 use crate::class::Class;
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::rows::{IntervalRow, MetricRow};
 use crate::schema::{INTERVALS, METRICS, Schema};
 use crate::table;
-use crate::train::{self, Record, again};
+use crate::train::{self, Record};
 use crate::workspace::Workspace;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
@@ -115,14 +115,14 @@ impl Run {
     /// # Errors
     /// [`Error::Missing`] where no fold is finished, [`Error::Stale`] where the predictions are newer.
     pub fn load(ws: &Workspace, name: &str, record: Record) -> Result<Run> {
-        let metrics = match read(ws, name, &record, "metrics.parquet", &METRICS) {
+        let metrics = match read(ws, name, "metrics.parquet", &METRICS) {
             Err(Error::Missing { path, .. }) => {
-                let hint = format!("No fold of {name} is finished. Run: {}", again(ws, name, &record));
-                return Err(Error::Missing { path, what: "table of metrics", hint });
+                let hint = format!("No fold of {name} is finished");
+                return Err(Error::missing(Input::Metrics, path).with_hint(hint));
             }
             other => other?,
         };
-        let intervals = match read(ws, name, &record, "intervals.parquet", &INTERVALS) {
+        let intervals = match read(ws, name, "intervals.parquet", &INTERVALS) {
             Err(Error::Missing { .. }) => Vec::new(),
             other => other?,
         };
@@ -167,18 +167,11 @@ impl Run {
 }
 
 /// The rows of one of the tables that evaluate makes.
-fn read<T: DeserializeOwned>(
-    ws: &Workspace,
-    name: &str,
-    record: &Record,
-    file: &str,
-    schema: &Schema,
-) -> Result<Vec<T>> {
+fn read<T: DeserializeOwned>(ws: &Workspace, name: &str, file: &str, schema: &Schema) -> Result<Vec<T>> {
     let path = ws.run(name).join(file);
     let (rows, made) = table::read_rows(&path, schema)?;
     if made.inputs.get("predictions") != Some(&table::file_hash(&ws.run(name).join("predictions.parquet"))?) {
-        let reason = "the predictions have changed since".into();
-        return Err(Error::Stale { path, reason, command: again(ws, name, record) });
+        return Err(Error::stale(Input::Metrics, path, "the predictions have changed since"));
     }
     Ok(rows)
 }
@@ -214,5 +207,5 @@ fn choose_dataset(ws: &Workspace, wanted: &Wanted, fits: &Fits, runs: &[(String,
 
 fn missing(ws: &Workspace, fits: &Fits, dataset: Option<&str>) -> Error {
     let hint = format!("It shows {}. {}", fits.kind(), fits.hint(dataset));
-    Error::Missing { path: ws.runs(), what: "run for the table", hint }
+    Error::missing(Input::Run, ws.runs()).with_hint(hint)
 }

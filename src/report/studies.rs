@@ -36,7 +36,7 @@ impl Table for Studies {
                     rows.push(ours(ws, &run));
                 }
                 Err(Error::Missing { .. }) => left_out.push(format!("{name} (no fold is finished)")),
-                Err(Error::Stale { command, .. }) => left_out.push(format!("{name} (out of date; run: {command})")),
+                Err(Error::Stale { reason, .. }) => left_out.push(format!("{name} (out of date: {reason})")),
                 Err(other) => return Err(other),
             }
         }

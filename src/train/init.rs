@@ -1,7 +1,7 @@
 //! Weights to start from: another run's, or a safetensors file's (ours, or PyTorch's and timm's).
 
 use super::{Record, checkpoint};
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::models::{self, Entry, Model, pytorch};
 use crate::rows::ManifestRow;
 use crate::schema::MANIFEST;
@@ -73,12 +73,11 @@ impl Start {
         let path = super::Files { dir: ws.run(run), folds }.checkpoint(fold.unwrap_or(folds));
         let trained = checkpoint::meta(&path)?.is_some_and(|m| m.finished && m.run == record.hash());
         if !trained {
-            let again = super::again(ws, run, &record);
             let hint = match fold {
-                Some(fold) => format!("Run: {again} --fold {fold}"),
-                None => format!("Train one on all of it: {again} --all; or name a fold: --init {run}:0"),
+                Some(fold) => format!("Fold {fold} of {run} is not finished"),
+                None => format!("Name a fold instead: --init {run}:0"),
             };
-            return Err(Error::Missing { path, what: "finished weights", hint });
+            return Err(Error::missing(Input::Checkpoint, path).with_hint(hint));
         }
         let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
         let (from, dataset) = (run.to_string(), Some(record.dataset.clone()));

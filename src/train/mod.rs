@@ -13,7 +13,7 @@ use crate::atomic;
 use crate::batch::{Augment, Normalisation, Normalise, Tensors, View};
 use crate::class::Class;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::models::grad_cam::ClassMap;
 use crate::models::{self, Batch, Inferred, Model};
 use crate::nn::device::Device;
@@ -164,9 +164,8 @@ impl Record {
         let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => {
                 let there = run_names(ws);
-                let hint =
-                    if there.is_empty() { "Run: wbc train".into() } else { format!("There are: {}", there.join(", ")) };
-                Error::Missing { path: path.clone(), what: "run", hint }
+                let hint = if there.is_empty() { String::new() } else { format!("Runs: {}", there.join(", ")) };
+                Error::missing(Input::Run, &path).with_hint(hint)
             }
             _ => Error::Io { path: path.clone(), action: "read", source },
         })?;
@@ -271,8 +270,7 @@ pub fn finished(ws: &Workspace, run: &str) -> Result<Vec<u32>> {
         }
     }
     if finished.is_empty() {
-        let hint = format!("Run: {}", again(ws, run, &record));
-        return Err(Error::Missing { path: files.dir, what: "finished network", hint });
+        return Err(Error::missing(Input::Checkpoint, files.dir).with_hint("No model of this run is finished"));
     }
     Ok(finished)
 }
@@ -292,9 +290,7 @@ pub fn open(ws: &Workspace, run: &str, fold: u32, device: Device) -> Result<Trai
             let expected = format!("0 to {}, a fold of {run}", record.folds - 1);
             return Err(Error::Setting { key: "fold".into(), expected, got: fold.to_string() });
         }
-        let which = if fold == record.folds { "--all".into() } else { format!("--fold {fold}") };
-        let hint = format!("Run: {} {which}", again(ws, run, &record));
-        return Err(Error::Missing { path, what: "finished weights", hint });
+        return Err(Error::missing(Input::Checkpoint, path).with_hint("This model is not finished"));
     };
     let mut model = build(settings, meta.size_px, record.seed, fold, device)?;
     checkpoint::load(&path, model.as_mut(), &meta)?;

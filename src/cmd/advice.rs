@@ -1,0 +1,87 @@
+//! The command that helps after an error: which one writes a missing input, or resumes interrupted work.
+
+use super::Globals;
+use crate::error::{Error, Input};
+use crate::train::{self, Record};
+use crate::workspace::Workspace;
+use std::path::{Component, Path};
+
+/// The error as the user reads it, with the command that helps where there is one.
+pub fn message(error: &Error, globals: &Globals) -> String {
+    match (error, command(error, &globals.workspace())) {
+        (Error::Interrupted, _) => format!("{error}. Resume with: {}", this_command()),
+        (_, Some(command)) => format!("{error}. Run: {command}"),
+        (_, None) => error.to_string(),
+    }
+}
+
+/// The command that writes the input that is missing or out of date.
+fn command(error: &Error, ws: &Workspace) -> Option<String> {
+    let (input, path) = match error {
+        Error::Missing { path, input, .. } | Error::Stale { path, input, .. } => (*input, path.as_path()),
+        _ => return None,
+    };
+    let (dataset, run) = owner(path, ws);
+    let for_dataset = |command: &str| {
+        let option = dataset.as_ref().map_or(String::new(), |name| format!(" --dataset {name}"));
+        Some(format!("wbc {command}{option}"))
+    };
+    match input {
+        Input::Images | Input::ImageList | Input::Pipeline => None,
+        Input::Manifest | Input::IngestIssues => for_dataset("ingest"),
+        Input::Checks | Input::Issues => for_dataset("check"),
+        Input::Splits => for_dataset("split --stratified"),
+        Input::Tensors => for_dataset("preprocess"),
+        Input::Features => for_dataset("features"),
+        Input::Run
+        | Input::Checkpoint
+        | Input::Epochs
+        | Input::Predictions
+        | Input::Metrics
+        | Input::Intervals
+        | Input::Validation => {
+            let record = run.as_ref().and_then(|name| Some((name, Record::read(ws, name).ok()?)));
+            let Some((name, record)) = record else { return Some("wbc train".into()) };
+            if input == Input::Validation {
+                return Some(format!("wbc validate {name} --dataset NAME"));
+            }
+            let all = if path.components().any(|part| part.as_os_str() == "all") { " --all" } else { "" };
+            Some(train::again(ws, name, &record) + all)
+        }
+    }
+}
+
+/// The data set or the run that `path` belongs to, by its folder in the workspace.
+fn owner(path: &Path, ws: &Workspace) -> (Option<String>, Option<String>) {
+    let name = |part: Option<Component>| part.map(|part| part.as_os_str().to_string_lossy().into_owned());
+    if let Ok(below) = path.strip_prefix(ws.runs()) {
+        return (None, name(below.components().next()));
+    }
+    let below = path.strip_prefix(ws.raw()).or_else(|_| path.strip_prefix(&ws.root));
+    (below.ok().and_then(|below| name(below.components().next())), None)
+}
+
+/// The command line of this process.
+fn this_command() -> String {
+    let quoted = |word: String| if word.contains(char::is_whitespace) { format!("'{word}'") } else { word };
+    std::env::args().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_names_the_data_set_that_the_path_belongs_to() {
+        let ws = Workspace::new("data");
+        let advice = |error: Error| command(&error, &ws);
+        let stale = Error::stale(Input::Manifest, "data/raw/pbc/a.jpg", "the image has changed");
+        assert_eq!(advice(stale).unwrap(), "wbc ingest --dataset pbc");
+        let missing = Error::missing(Input::Tensors, "data/cuk/tensors-128");
+        assert_eq!(advice(missing).unwrap(), "wbc preprocess --dataset cuk");
+        assert_eq!(advice(Error::missing(Input::Manifest, "data")).unwrap(), "wbc ingest");
+        assert_eq!(advice(Error::missing(Input::Run, "data/runs/a/run.json")).unwrap(), "wbc train");
+        assert_eq!(advice(Error::missing(Input::Images, "data/raw")), None);
+        assert_eq!(advice(Error::setting("seed", "a number", "x")), None);
+    }
+}
