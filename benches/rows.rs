@@ -11,7 +11,7 @@ use wbc::rows::{ManifestRow, PredictionRow};
 use wbc::schema::{MANIFEST, PREDICTIONS};
 use wbc::table::{self, Provenance};
 use wbc::workspace::Workspace;
-use wbc::{compare, evaluate, seed, split, train};
+use wbc::{compare, evaluate, run, seed, split};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -90,14 +90,15 @@ fn workspace(count: usize) -> Workspace {
         let rows = manifest_rows(count);
         table::write_rows(&ws.manifest("drawn"), &MANIFEST, &made("ingest"), &rows).unwrap();
         split::run(&ws, "drawn", &split::Settings::default(), &context()).unwrap();
-        let record = train::Record {
+        let record = run::Record {
+            version: run::Record::VERSION,
             dataset: "drawn".into(),
             model: "wnet".into(),
             pipeline: "quick".into(),
             seed: 0,
             folds: 10,
-            size_px: Some(128),
-            settings: train::Recipe::default(),
+            preprocess: Some(Default::default()),
+            recipe: run::Recipe::default(),
             inputs: BTreeMap::from([("splits".into(), "drawn".into())]),
             init: None,
         };

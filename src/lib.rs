@@ -47,6 +47,7 @@ pub mod synth;
 pub mod classical;
 pub mod models;
 pub mod nn;
+pub mod run;
 pub mod train;
 // 4: results
 pub mod compare;

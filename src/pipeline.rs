@@ -1,7 +1,8 @@
 //! `pipelines/*.toml`: every stage's settings in one file, no code. The built-in ones are compiled in.
 
 use crate::error::{Error, Input, Result};
-use crate::{check, features, ingest, preprocess, split, train};
+use crate::run::Recipe;
+use crate::{check, features, ingest, preprocess, split};
 use serde::{Deserialize, Serialize};
 
 /// One experiment. Every key is optional; an unknown one is an error that names it.
@@ -30,7 +31,7 @@ pub struct Pipeline {
     #[serde(default)]
     pub features: features::Settings,
     #[serde(default)]
-    pub train: train::Recipe,
+    pub train: Recipe,
 }
 
 /// The pipelines that are compiled in.
@@ -92,8 +93,8 @@ impl Pipeline {
         self.features.validate()?;
         self.train.validate()?;
         match &self.train {
-            train::Recipe::Network(settings) => settings.suits(self.preprocess.size_px),
-            train::Recipe::Classical(_) => Ok(()),
+            Recipe::Network(settings) => settings.suits(self.preprocess.size_px),
+            Recipe::Classical(_) => Ok(()),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::common::Workdir;
 use wbc::class::Class;
-use wbc::train::Record;
+use wbc::run::Record;
 
 fn compare(w: &Workdir, first: &str, second: &str) -> serde_json::Value {
     serde_json::from_str(&w.wbc(&["compare", first, second, "--json"]).ok().stdout).unwrap()

@@ -2,7 +2,7 @@
 
 use crate::common::{Run, Workdir, shared};
 use wbc::nn::device::Device;
-use wbc::train::{Record, checkpoint};
+use wbc::run::{ModelId, Record, checkpoint};
 
 const TINY: &str = r#"
 name = "tiny"
@@ -54,11 +54,15 @@ fn a_run_starts_from_a_model_of_all_images() {
     let refused = train(&w, &["--dataset", "b", "--init", "a-wnet-tiny"]).exits(2).stderr;
     assert!(refused.contains("a-wnet-tiny"), "{refused}");
     let all = train(&w, &["--dataset", "a", "--all"]).ok();
-    assert!(all.stdout.contains("trained: fold all images") && !all.stdout.contains("balanced"), "{}", all.stdout);
-    assert!(train(&w, &["--dataset", "a", "--all"]).ok().stdout.contains("up to date: fold all images"));
+    assert!(
+        all.stdout.contains("trained: the model of all images") && !all.stdout.contains("balanced"),
+        "{}",
+        all.stdout
+    );
+    assert!(train(&w, &["--dataset", "a", "--all"]).ok().stdout.contains("up to date: the model of all images"));
     let whole = w.path("data/runs/a-wnet-tiny/all/checkpoint.safetensors");
     let meta = checkpoint::meta(&whole).unwrap().unwrap();
-    assert!(meta.finished && meta.fold == 3 && meta.epochs[0].images == 40, "{meta:?}");
+    assert!(meta.finished && meta.id == ModelId::All && meta.epochs[0].images == 40, "{meta:?}");
     // The folds of that run are trained beside it, and take nothing from it.
     let refused = train(&w, &["--dataset", "b", "--init", "a-wnet-tiny:1"]).exits(2).stderr;
     assert!(refused.contains("--fold 1"), "{refused}");
@@ -67,7 +71,10 @@ fn a_run_starts_from_a_model_of_all_images() {
     let run = "b-wnet-tiny-from-a-wnet-tiny";
     let record = Record::read(&w.workspace(), run).unwrap();
     let init = record.init.unwrap();
-    assert_eq!((init.from.as_str(), init.fold, init.dataset.as_deref()), ("a-wnet-tiny", None, Some("a")));
+    assert_eq!(
+        (init.from.as_str(), init.model, init.dataset.as_deref()),
+        ("a-wnet-tiny", Some(ModelId::All), Some("a"))
+    );
     let table = w.wbc(&["report", "--table", "6", "--dataset", "b"]).ok().stdout;
     assert!(table.contains("a-wnet-tiny"), "{table}");
     // From the same weights as a file, the result is the same; from drawn ones it is another.
@@ -89,7 +96,7 @@ fn weights_that_saw_a_test_image_are_refused() {
     let w = drawn("leak");
     train(&w, &["--dataset", "a", "--all"]).ok();
     let refused = train(&w, &["--dataset", "a", "--run", "again", "--init", "a-wnet-tiny"]).exits(2).stderr;
-    assert!(refused.contains("40 of them among what a-wnet-tiny was trained on"), "{refused}");
+    assert!(refused.contains("40 of them among the training images of a-wnet-tiny"), "{refused}");
     // One copied picture among others suffices.
     let copied = walkdir::WalkDir::new(w.path("data/raw/a")).sort_by_file_name().into_iter().map(Result::unwrap);
     let copied = copied.filter(|e| e.file_type().is_file()).last().unwrap();

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use wbc::class::Class;
 use wbc::rows::{EpochRow, IssueRow, ManifestRow, MetricRow, PredictionRow};
+use wbc::run::checkpoint;
 use wbc::schema::{self, EPOCHS, ISSUES, Kind, MANIFEST, METRICS, PREDICTIONS};
 use wbc::table;
-use wbc::train::checkpoint;
 
 const TINY: &str = r#"
 name = "tiny"

@@ -3,9 +3,9 @@
 use crate::common::Workdir;
 use wbc::class::Class;
 use wbc::rows::IntervalRow;
+use wbc::run::{Init, ModelId, Record};
 use wbc::schema::INTERVALS;
 use wbc::table;
-use wbc::train::{Init, Record};
 
 fn json(w: &Workdir, args: &[&str]) -> serde_json::Value {
     let mut args = args.to_vec();
@@ -23,7 +23,7 @@ fn most(fold: u32, class: Class, i: u32) -> Option<bool> {
 }
 
 fn init(dataset: &str) -> Option<Init> {
-    Some(Init { from: "earlier".into(), fold: None, dataset: Some(dataset.into()), hash: "0".into() })
+    Some(Init { from: "earlier".into(), model: Some(ModelId::All), dataset: Some(dataset.into()), hash: "0".into() })
 }
 
 #[test]

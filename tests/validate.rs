@@ -105,7 +105,7 @@ fn images_that_were_trained_on_validate_nothing() {
     let further = ["train", "--dataset", "third", "--pipeline", "tiny.toml", "--init", "r:0", "--epochs", "1"];
     w.wbc(&[&further[..], &["--run", "s"]].concat()).ok();
     let refused = w.wbc(&["validate", "s", "--dataset", "d"]).exits(2).stderr;
-    assert!(refused.contains("among what r was trained on"), "{refused}");
+    assert!(refused.contains("among the training images of r"), "{refused}");
     // Where it cannot be known any more, that is said.
     std::fs::remove_dir_all(w.path("data/runs/r")).unwrap();
     std::fs::remove_file(w.path("data/raw/other/neutrophil/again.jpg")).unwrap();

@@ -2,7 +2,7 @@
 
 use super::Globals;
 use crate::error::{Error, Input};
-use crate::train::{self, Record};
+use crate::run::{self, Record};
 use crate::workspace::Workspace;
 use std::path::{Component, Path};
 
@@ -46,7 +46,7 @@ fn command(error: &Error, ws: &Workspace) -> Option<String> {
                 return Some(format!("wbc validate {name} --dataset NAME"));
             }
             let all = if path.components().any(|part| part.as_os_str() == "all") { " --all" } else { "" };
-            Some(train::again(ws, name, &record) + all)
+            Some(run::again(ws, name, &record) + all)
         }
     }
 }

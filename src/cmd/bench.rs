@@ -5,7 +5,6 @@ use crate::bench::{Drawn, Format, Trainee, median, timed};
 use crate::context::Context;
 use crate::nn::kernel::Vector;
 use crate::pipeline::{BUILT_IN, Pipeline};
-use crate::train;
 use crate::progress::Silent;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
@@ -127,7 +126,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
 fn recipes(images: u64, timed: &[(&str, usize, Duration, f64)]) -> anyhow::Result<Vec<Recipe>> {
     let mut recipes = Vec::new();
     for (name, _) in BUILT_IN {
-        let Pipeline { split, train: train::Recipe::Network(train), .. } = Pipeline::load(name)? else { continue };
+        let Pipeline { split, train: crate::run::Recipe::Network(train), .. } = Pipeline::load(name)? else { continue };
         let found = timed.iter().find(|(model, batch, ..)| *model == train.model && *batch == train.batch);
         let Some((.., step, infer_rate)) = found else { continue };
         let folds = f64::from(split.folds);

@@ -1,10 +1,11 @@
 //! `wbc explain`: where a run's networks look.
 
-use super::{Globals, Outcome, run_and_fold};
+use super::{Globals, Outcome};
 use crate::class::Class;
 use crate::error::Error;
 use crate::explain::{self, Cells, Settings, gallery::Which};
 use crate::predict::{self, Shows};
+use crate::run::ModelRef;
 use std::path::PathBuf;
 
 /// Shows where in a cell a run's networks find what they call it by: a picture a cell with the cell as the model sees
@@ -13,9 +14,9 @@ use std::path::PathBuf;
 /// it.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The run, or the model of one of its folds
-    #[arg(value_name = "RUN|RUN:FOLD")]
-    run: String,
+    /// The run, or one of its models: RUN:0 for that of fold 0, RUN:all for that of all images
+    #[arg(value_name = "RUN[:MODEL]")]
+    run: ModelRef,
     /// Images, folders of images, or lists of them (.txt: a path a line; .csv: a column path)
     #[arg(value_name = "PATH", required_unless_present = "gallery")]
     paths: Vec<PathBuf>,
@@ -43,17 +44,17 @@ pub struct Args {
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let ws = globals.workspace();
-    let (run, fold) = run_and_fold(&ws, &args.run)?;
+    let ModelRef { run, model } = args.run;
     let cells = match args.gallery {
         Some(which) => Cells::Gallery(which),
         None => Cells::New(predict::find(&args.paths)?, args.shows),
     };
     let class = args.class.as_deref().map(class).transpose()?;
     let settings = Settings { class, patch_px: args.patch, stride_px: args.stride };
-    let output = args.output.unwrap_or_else(|| PathBuf::from("explanations").join(run));
+    let output = args.output.unwrap_or_else(|| PathBuf::from("explanations").join(&run));
     let progress = globals.progress();
     let ctx = globals.context(0, &progress);
-    let summary = explain::run(&ws, run, fold, &cells, &settings, &output, globals.device, &ctx)?;
+    let summary = explain::run(&ws, &run, model, &cells, &settings, &output, globals.device, &ctx)?;
     globals.print(&summary, &summary)?;
     Ok(if summary.unreadable.is_empty() { Outcome::Done } else { Outcome::Findings })
 }

@@ -1,7 +1,8 @@
 //! `wbc export`: trained networks for other programs.
 
-use super::{Globals, Outcome, run_and_fold};
+use super::{Globals, Outcome};
 use crate::export::{self, Format};
+use crate::run::ModelRef;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -14,9 +15,9 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// A run, or one of its folds: every finished model of the run, that of all images too, or the fold's
-    #[arg(value_name = "RUN|RUN:FOLD")]
-    run: String,
+    /// The run, or one of its models: RUN:0 for that of fold 0, RUN:all for that of all images
+    #[arg(value_name = "RUN[:MODEL]")]
+    run: ModelRef,
     /// What to write
     #[arg(long, value_enum)]
     to: Format,
@@ -27,11 +28,11 @@ pub struct Args {
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let ws = globals.workspace();
-    let (run, fold) = run_and_fold(&ws, &args.run)?;
+    let ModelRef { run, model } = args.run;
     let progress = globals.progress();
     let ctx = globals.context(0, &progress);
-    let folder = args.output.unwrap_or_else(|| PathBuf::from("exports").join(run));
-    let summary = export::run(&ws, run, fold, args.to, &folder, &ctx)?;
+    let folder = args.output.unwrap_or_else(|| PathBuf::from("exports").join(&run));
+    let summary = export::run(&ws, &run, model, args.to, &folder, &ctx)?;
     globals.print(&summary, &summary)?;
     Ok(Outcome::Done)
 }

@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::nn::device::Device;
 use crate::pipeline::Pipeline;
 use crate::progress::Progress;
-use crate::train::Record;
 use crate::workspace::Workspace;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -193,18 +192,6 @@ impl Globals {
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
             other => Ok(other?),
         }
-    }
-}
-
-/// `RUN`, `RUN:FOLD` or `RUN:all`: the run, and the fold where one is named (the number of folds for that of all images).
-fn run_and_fold<'a>(ws: &Workspace, asked: &'a str) -> Result<(&'a str, Option<u32>)> {
-    match asked.rsplit_once(':') {
-        None => Ok((asked, None)),
-        Some((run, "all")) => Ok((run, Some(Record::read(ws, run)?.folds))),
-        Some((run, fold)) => match fold.parse() {
-            Ok(fold) => Ok((run, Some(fold))),
-            Err(_) => Err(Error::setting("run", "RUN, RUN:FOLD with the number of a fold, or RUN:all", asked)),
-        },
     }
 }
 

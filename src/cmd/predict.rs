@@ -1,8 +1,9 @@
 //! `wbc predict`: new images through a run's networks.
 
-use super::{Globals, Outcome, run_and_fold};
+use super::{Globals, Outcome};
 use crate::error::Error;
 use crate::predict::{self, Format, Shows};
+use crate::run::ModelRef;
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 
@@ -19,9 +20,9 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// The run, or the model of one of its folds
-    #[arg(value_name = "RUN|RUN:FOLD")]
-    run: String,
+    /// The run, or one of its models: RUN:0 for that of fold 0, RUN:all for that of all images
+    #[arg(value_name = "RUN[:MODEL]")]
+    run: ModelRef,
     /// Images, folders of images, or lists of them (.txt: a path a line; .csv: a column path)
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
@@ -38,7 +39,7 @@ pub struct Args {
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let ws = globals.workspace();
-    let (run, fold) = run_and_fold(&ws, &args.run)?;
+    let ModelRef { run, model } = args.run;
     let images = predict::find(&args.paths)?;
     let progress = globals.progress();
     let ctx = globals.context(0, &progress);
@@ -52,7 +53,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
             (PathBuf::from(format!("cells.{}", format.extension())), format)
         }
     };
-    let summary = predict::run(&ws, run, fold, &images, args.shows, (&output, format), globals.device, &ctx)?;
+    let summary = predict::run(&ws, &run, model, &images, args.shows, (&output, format), globals.device, &ctx)?;
     globals.print(&summary, &summary)?;
     Ok(if summary.unreadable.is_empty() { Outcome::Done } else { Outcome::Findings })
 }

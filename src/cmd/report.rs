@@ -4,7 +4,7 @@ use super::{Globals, Outcome};
 use crate::error::{Error, Result};
 use crate::page::run as page;
 use crate::report::{self, Sheet, TABLES, Table, Wanted};
-use crate::train;
+use crate::run;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -158,7 +158,7 @@ fn page_of_asked<'a>(
         None => {
             let pipeline = globals.pipeline()?;
             let usual = globals.run_name(&globals.one_dataset(&pipeline)?, &pipeline)?;
-            let names: Vec<String> = train::runs(&ws).into_iter().map(|(name, _)| name).collect();
+            let names: Vec<String> = run::list(&ws).into_iter().map(|(name, _)| name).collect();
             match names.as_slice() {
                 [only] => only.clone(),
                 _ => usual,

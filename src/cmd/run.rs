@@ -1,13 +1,14 @@
 //! `wbc run`: a whole pipeline file on one data set, from raw images to tables. What is up to date is skipped.
 
-use super::train::train_and_evaluate;
+use super::train::{LogFormat, train_and_evaluate};
 use super::{Globals, Outcome, report};
 use crate::context::Context;
 use crate::pipeline::Pipeline;
 use crate::report::{TABLES, Wanted};
 use crate::schema::SPLITS;
-use crate::train::{Log, Recipe};
-use crate::{check, features, ingest, preprocess, split, table, train};
+use crate::run::Recipe;
+use crate::train::{Log, Plan};
+use crate::{check, features, ingest, preprocess, split, table};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -29,7 +30,7 @@ pub struct Args {
     restart: bool,
     /// Also write learning curves, after every epoch, for another program (may be given several times)
     #[arg(long, value_enum, value_name = "FORMAT", value_delimiter = ',', env = "WBC_LOG")]
-    log: Vec<Log>,
+    log: Vec<LogFormat>,
     /// Where the tables are written
     #[arg(long, value_name = "DIR", default_value = "reports", env = "WBC_REPORTS")]
     reports: PathBuf,
@@ -78,7 +79,7 @@ pub(super) fn whole_line(
     globals: &Globals,
     pipeline: &Pipeline,
     dataset: &str,
-    logs: Vec<Log>,
+    logs: Vec<LogFormat>,
     restart: bool,
     reports: &Path,
 ) -> anyhow::Result<Line> {
@@ -87,17 +88,13 @@ pub(super) fn whole_line(
     let progress = globals.progress();
     let ctx: &Context = &globals.context(pipeline.seed, &progress);
     let run = globals.run_name(dataset, pipeline)?;
-    let plan = train::Plan {
-        run: run.clone(),
+    let plan = Plan {
         pipeline: pipeline.name.clone(),
-        tensors: pipeline.preprocess.clone(),
-        folds: Vec::new(),
-        all: false,
-        init: None,
         device: globals.device,
-        logs,
+        logs: logs.into_iter().map(Log::from).collect(),
         restart,
-        resolved: pipeline.to_toml()?,
+        pipeline_file: Some(pipeline.to_toml()?),
+        ..Plan::new(&run, pipeline.preprocess.clone())
     };
     plan.suits(&pipeline.train)?;
     let mut stages = Stages(Vec::new());

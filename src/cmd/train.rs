@@ -3,11 +3,11 @@
 use super::{Globals, Outcome};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::train::{Log, Recipe};
+use crate::run::Recipe;
+use crate::train::{InitSource, Log, Target};
 use crate::workspace::Workspace;
 use crate::{evaluate, features, preprocess, split, train};
 use serde::Serialize;
-use std::path::Path;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,15 +33,15 @@ pub struct Args {
     all: bool,
     /// Start from the weights of a run's model of all images, of one of its folds, or of a safetensors file (PyTorch's
     /// and timm's ResNet50 too); refused where a run was trained on an image that is tested here
-    #[arg(long, value_name = "RUN|RUN:FOLD|FILE", env = "WBC_INIT")]
-    init: Option<String>,
+    #[arg(long, value_name = "RUN[:MODEL]|FILE", env = "WBC_INIT")]
+    init: Option<InitSource>,
     /// Name of the run [default: <DATASET>-<MODEL>-<PIPELINE>, -s<SEED> where --seed differs, -from-<RUN> with --init]
     #[arg(long, value_name = "NAME", env = "WBC_RUN")]
     run: Option<String>,
     /// Also write learning curves, after every epoch, for another program (may be given several times); on a run that
     /// is up to date: writes its curves
     #[arg(long, value_enum, value_name = "FORMAT", value_delimiter = ',', env = "WBC_LOG")]
-    log: Vec<Log>,
+    log: Vec<LogFormat>,
     /// Throw away a run of that name that had other settings or data
     #[arg(long)]
     restart: bool,
@@ -54,6 +54,24 @@ pub struct Args {
     /// Learning rate, the peak where the schedule has one [default: the pipeline's]
     #[arg(long, value_name = "RATE", env = "WBC_LEARNING_RATE")]
     learning_rate: Option<f64>,
+}
+
+/// A format of learning curves.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Event files for TensorBoard: tensorboard --logdir data/runs
+    Tensorboard,
+    /// One table of all folds: curves.csv
+    Csv,
+}
+
+impl From<LogFormat> for Log {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Tensorboard => Self::Tensorboard,
+            LogFormat::Csv => Self::Csv,
+        }
+    }
 }
 
 /// What was trained, and what it came out as.
@@ -86,17 +104,20 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let plan = train::Plan {
         run: match args.run {
             Some(name) => name,
-            None => globals.run_name(&dataset, &pipeline)? + &init_suffix(args.init.as_deref()),
+            None => globals.run_name(&dataset, &pipeline)? + &init_suffix(args.init.as_ref()),
         },
         pipeline: pipeline.name.clone(),
-        tensors: pipeline.preprocess.clone(),
-        folds: args.fold,
-        all: args.all,
+        preprocess: pipeline.preprocess.clone(),
+        target: match args.all {
+            true => Target::AllImages,
+            false if args.fold.is_empty() => Target::EveryFold,
+            false => Target::Folds(args.fold),
+        },
         init: args.init,
         device: globals.device,
-        logs: args.log,
+        logs: args.log.into_iter().map(Log::from).collect(),
         restart: args.restart,
-        resolved: pipeline.to_toml()?,
+        pipeline_file: Some(pipeline.to_toml()?),
     };
     plan.suits(&pipeline.train)?;
     let dealt = pipeline.split.folds;
@@ -124,10 +145,12 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
 }
 
 /// What `--init` adds to a run's name.
-fn init_suffix(init: Option<&str>) -> String {
-    let Some(init) = init else { return String::new() };
-    let stem = Path::new(init).file_stem().map_or(init.into(), |s| s.to_string_lossy());
-    format!("-from-{}", stem.replace(':', "-"))
+fn init_suffix(init: Option<&InitSource>) -> String {
+    match init {
+        None => String::new(),
+        Some(InitSource::Run(model)) => format!("-from-{model}").replace(':', "-"),
+        Some(InitSource::File(path)) => format!("-from-{}", path.file_stem().unwrap_or_default().display()),
+    }
 }
 
 impl std::fmt::Display for Report {
@@ -150,7 +173,7 @@ pub(super) fn train_and_evaluate(
         // What is trained can be evaluated later; the other folds need not wait for it.
         Err(error) => ctx.progress.log(&format!("not evaluated yet: {error}")),
     };
-    match train::run(ws, dataset, recipe, plan, ctx, &so_far) {
+    match train::run_with(ws, dataset, recipe, plan, ctx, &so_far) {
         Err(error @ Error::Interrupted) => {
             // Without a finished fold there is nothing to evaluate; the stop is what matters.
             let _ = evaluate::run(ws, &plan.run);
@@ -158,7 +181,7 @@ pub(super) fn train_and_evaluate(
         }
         trained => {
             let train = trained?;
-            let evaluate = if plan.all { None } else { Some(evaluate::run(ws, &plan.run)?) };
+            let evaluate = if plan.target == Target::AllImages { None } else { Some(evaluate::run(ws, &plan.run)?) };
             Ok(Report { train, evaluate })
         }
     }

@@ -7,17 +7,15 @@
 
 use crate::class::Class;
 use crate::context::Context;
-use crate::error::{Error, Input, Result};
+use crate::error::{Error, Result};
 use crate::evaluate::{
     scores::{self, Scores},
     test_to_train,
 };
 use crate::report::notes;
 use crate::rows::PredictionRow;
-use crate::schema::PREDICTIONS;
+use crate::run::{self, Record, RunDir, model_title};
 use crate::statistics::{self, CorrectedT, Interval, McNemar, Wilcoxon};
-use crate::table;
-use crate::train::{self, Record};
 use crate::workspace::Workspace;
 use serde::Serialize;
 use std::collections::{BTreeSet, HashMap};
@@ -180,22 +178,16 @@ struct Run {
 impl Run {
     fn load(ws: &Workspace, name: &str) -> Result<Self> {
         let record = Record::read(ws, name)?;
-        let path = ws.run(name).join("predictions.parquet");
-        let nothing = || Error::missing(Input::Predictions, &path).with_hint(format!("No fold of {name} is finished"));
-        let predictions: Vec<PredictionRow> = match table::read_rows(&path, &PREDICTIONS) {
-            Err(Error::Missing { .. }) => return Err(nothing()),
-            other => other?.0,
-        };
+        let path = RunDir::new(ws, name).predictions();
+        let predictions = run::predictions(ws, name)?;
         let folds: BTreeSet<u32> = predictions.iter().map(|row| row.fold).collect();
-        if folds.is_empty() {
-            return Err(nothing());
-        }
         Ok(Self { record, path, predictions, folds })
     }
 
     fn side(&self, run: &str) -> Side {
-        let Record { model, pipeline, seed, size_px, .. } = self.record.clone();
-        Side { run: run.into(), model: train::title(&model).into(), pipeline, seed, size_px }
+        let size_px = self.record.size_px();
+        let Record { model, pipeline, seed, .. } = self.record.clone();
+        Side { run: run.into(), model: model_title(&model).into(), pipeline, seed, size_px }
     }
 }
 

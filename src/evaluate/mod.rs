@@ -8,10 +8,10 @@
 use crate::class::Class;
 use crate::error::{Error, Result};
 use crate::rows::{IntervalRow, MetricRow, PredictionRow};
+use crate::run::{Record, RunDir};
 use crate::schema::{INTERVALS, METRICS, PREDICTIONS};
 use crate::statistics::{self, Interval, LEVEL, RESAMPLES};
 use crate::table::{self, Provenance};
-use crate::train::Record;
 use crate::workspace::Workspace;
 use polars::prelude::*;
 use serde::Serialize;
@@ -51,7 +51,8 @@ impl std::fmt::Display for Summary {
 /// [`Error::Missing`] or [`Error::Format`] for the run or its predictions.
 pub fn run(ws: &Workspace, run: &str) -> Result<Summary> {
     let record = Record::read(ws, run)?;
-    let path = ws.run(run).join("predictions.parquet");
+    let dir = RunDir::new(ws, run);
+    let path = dir.predictions();
     let (predictions, _) = table::read_rows::<PredictionRow>(&path, &PREDICTIONS)?;
     let counts = confusion(&predictions)?;
     let rows = metrics(&counts);
@@ -61,11 +62,11 @@ pub fn run(ws: &Workspace, run: &str) -> Result<Summary> {
         seed: None,
         inputs: BTreeMap::from([("predictions".into(), table::file_hash(&path)?)]),
     };
-    table::write_rows(&ws.run(run).join("metrics.parquet"), &METRICS, &made, &rows)?;
+    table::write_rows(&dir.metrics(), &METRICS, &made, &rows)?;
     made.settings = serde_json::json!({ "level": LEVEL, "resamples": RESAMPLES });
     made.seed = Some(record.seed);
     let intervals = intervals(&counts, record.folds, record.seed);
-    table::write_rows(&ws.run(run).join("intervals.parquet"), &INTERVALS, &made, &intervals)?;
+    table::write_rows(&dir.intervals(), &INTERVALS, &made, &intervals)?;
     let over_folds = |metric: &str| rows.iter().find(|r| r.fold.is_none() && r.metric == metric).and_then(|r| r.value);
     Ok(Summary {
         run: run.into(),
@@ -74,20 +75,6 @@ pub fn run(ws: &Workspace, run: &str) -> Result<Summary> {
         balanced_accuracy: over_folds("balanced_accuracy"),
         accuracy: over_folds("accuracy"),
     })
-}
-
-/// The run's balanced accuracy on its own test images, mean over those of `folds` that were evaluated, 0 to 1.
-///
-/// # Errors
-/// [`Error::Format`] where the table is not what the schema says.
-pub fn home(ws: &Workspace, run: &str, folds: &[u32]) -> Result<Option<f64>> {
-    let path = ws.run(run).join("metrics.parquet");
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let (rows, _) = table::read_rows::<MetricRow>(&path, &METRICS)?;
-    let of = rows.iter().filter(|r| r.metric == "balanced_accuracy" && r.fold.is_some_and(|f| folds.contains(&f)));
-    Ok(statistics::mean(&of.filter_map(|r| r.value).collect::<Vec<_>>()))
 }
 
 /// The metric and interval rows of models that were asked about the same images: with `fold` null of the models together,

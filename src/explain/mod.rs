@@ -13,10 +13,10 @@ use crate::nn::device::Device;
 use crate::predict::{Panel as Models, Reading, Shows};
 use crate::preprocess::{self, Cut, Square};
 use crate::rows::{ManifestRow, PredictionRow};
-use crate::schema::{MANIFEST, PREDICTIONS};
+use crate::run::{self, ModelId, Record, TrainedModel};
+use crate::schema::MANIFEST;
 use crate::segment;
 use crate::table;
-use crate::train::{self, Record, Trained};
 use crate::workspace::Workspace;
 use image::RgbImage;
 use serde::Serialize;
@@ -256,20 +256,20 @@ impl Names {
 pub fn run(
     ws: &Workspace,
     run: &str,
-    fold: Option<u32>,
+    model: Option<ModelId>,
     cells: &Cells,
     settings: &Settings,
     folder: &Path,
     device: Device,
     ctx: &Context,
 ) -> Result<Summary> {
-    let cut = train::preprocess_settings(ws, run)?;
+    let cut = Record::read(ws, run)?.network_preprocess(run)?.clone();
     let patch = Patch::new(settings.patch_px, settings.stride_px, cut.size_px as usize)?;
     let mut reading = Reading::default();
     let explain = Explain { settings, patch, size: cut.size_px as usize, folder, ctx };
     let (models, rows) = match cells {
         Cells::New(images, shows) => {
-            let models = Models::without_distances(ws, run, fold, device)?;
+            let models = Models::without_distances(ws, run, model, device)?;
             let asked = new_cells(&models, images, *shows, &cut, &mut reading, ctx)?;
             ctx.progress.begin("explain", Some(asked.len() as u64), "cells");
             let rows = explain.cells(&models.models, &asked);
@@ -277,12 +277,12 @@ pub fn run(
             (models.models.len(), rows?)
         }
         Cells::Gallery(which) => {
-            let asked = gallery_cells(ws, run, fold, *which, &cut)?;
+            let asked = gallery_cells(ws, run, model, *which, &cut)?;
             let folds: BTreeSet<u32> = asked.iter().filter_map(|c| c.fold).collect();
             let mut rows = vec![None; asked.len()];
             ctx.progress.begin("explain", Some(asked.len() as u64), "cells");
             let explained = folds.iter().try_for_each(|fold| {
-                let model = train::open(ws, run, *fold, device)?;
+                let model = run::open(ws, run, ModelId::Fold(*fold), device)?;
                 let (places, own): (Vec<usize>, Vec<&Asked>) =
                     asked.iter().enumerate().filter(|(_, c)| c.fold == Some(*fold)).unzip();
                 let found = explain.cells(&[model], &own)?;
@@ -355,21 +355,17 @@ fn new_cells(
 fn gallery_cells(
     ws: &Workspace,
     run: &str,
-    fold: Option<u32>,
+    model: Option<ModelId>,
     which: Which,
     cut: &preprocess::Settings,
 ) -> Result<Vec<Asked>> {
     let record = Record::read(ws, run)?;
-    let finished = train::finished(ws, run)?;
-    if let Some(fold) = fold.filter(|fold| *fold >= record.folds) {
-        return Err(Error::Setting {
-            key: "gallery".into(),
-            expected: format!(
-                "a run or one of its folds, 0 to {}: the gallery's cells are test cells",
-                record.folds - 1
-            ),
-            got: if fold == record.folds { "the model of all images".into() } else { format!("fold {fold}") },
-        });
+    let finished = run::finished(ws, run)?;
+    if let Some(id) = model.filter(|id| id.fold().is_none_or(|fold| fold >= record.folds)) {
+        let expected =
+            format!("a run or one of its folds, 0 to {}: the gallery's cells are test cells", record.folds - 1);
+        let got = if id == ModelId::All { "the model of all images".into() } else { id.title() };
+        return Err(Error::setting("gallery", expected, got));
     }
     let tensors = Tensors::load(ws, &record.dataset, cut)?;
     if record.inputs.get("tensors") != Some(&tensors.hash) {
@@ -380,12 +376,11 @@ fn gallery_cells(
             hint: "Give images: wbc explain RUN PATH".into(),
         });
     }
-    let (mut predictions, _) =
-        table::read_rows::<PredictionRow>(&ws.run(run).join("predictions.parquet"), &PREDICTIONS)?;
-    match fold {
-        Some(fold) => predictions.retain(|r| r.fold == fold),
-        None => predictions.retain(|r| finished.contains(&r.fold)),
-    }
+    let mut predictions = run::predictions(ws, run)?;
+    predictions.retain(|row| {
+        let id = ModelId::Fold(row.fold);
+        model.map_or(finished.contains(&id), |model| model == id)
+    });
     let (manifest, _) = table::read_rows::<ManifestRow>(&ws.manifest(&record.dataset), &MANIFEST)?;
     let manifest: HashMap<&str, &ManifestRow> = manifest.iter().map(|r| (r.image_id.as_str(), r)).collect();
     let mut chosen: Vec<(String, &PredictionRow)> = Vec::new();
@@ -430,7 +425,7 @@ struct Explain<'a> {
 
 impl Explain<'_> {
     /// Maps, measures and draws each cell by the mean of `models`.
-    fn cells(&self, models: &[Trained], cells: &[impl std::borrow::Borrow<Asked>]) -> Result<Vec<Row>> {
+    fn cells(&self, models: &[TrainedModel], cells: &[impl std::borrow::Borrow<Asked>]) -> Result<Vec<Row>> {
         let mut rows = Vec::with_capacity(cells.len());
         for cells in cells.chunks(BATCH) {
             let cells: Vec<&Asked> = cells.iter().map(|c| c.borrow()).collect();
@@ -524,7 +519,7 @@ impl Explain<'_> {
 
 /// Grad-CAM of the pictures at `rows` for their classes: the mean over `models`, in logits, as fine as the networks
 /// have it.
-fn grad_cam(models: &[Trained], tensors: &Tensors, rows: &[usize], classes: &[Class]) -> Result<Vec<Heat>> {
+fn grad_cam(models: &[TrainedModel], tensors: &Tensors, rows: &[usize], classes: &[Class]) -> Result<Vec<Heat>> {
     let mut means: Vec<Heat> = Vec::new();
     for model in models {
         let maps = model.class_maps(tensors, rows, classes)?;
@@ -553,7 +548,7 @@ pub fn overlays(
     }
     let mut overlays = HashMap::new();
     for (fold, cells) in by_fold {
-        let model = match train::open(ws, run, fold, Device::Cpu) {
+        let model = match run::open(ws, run, ModelId::Fold(fold), Device::Cpu) {
             Err(Error::Missing { .. }) => continue,
             other => other?,
         };
@@ -573,12 +568,13 @@ mod tests {
     use super::*;
     use crate::models::{Model, Spec, wnet::WNet};
     use crate::nn::kernel::{Dropout, Vector};
-    use crate::train::checkpoint::Meta;
+    use crate::run::NetworkSettings;
+    use crate::run::checkpoint::Meta;
 
     const SIZE: usize = 32;
 
     /// A W-Net that calls a basophil what is bright at the places (of 4 x 4, row by row) that `reads` names.
-    fn bright(reads: impl Fn(usize) -> bool) -> Trained {
+    fn bright(reads: impl Fn(usize) -> bool) -> TrainedModel {
         let mut model = WNet::new(&Spec {
             size_px: SIZE,
             seed: 0,
@@ -606,16 +602,17 @@ mod tests {
             Ok(values)
         };
         model.load(false, &mut weights).unwrap();
-        let record = serde_json::json!({"dataset": "d", "model": "wnet", "pipeline": "quick", "seed": 0, "folds": 2,
-            "size_px": SIZE, "settings": {}, "inputs": {}});
+        let record = serde_json::json!({"version": Record::VERSION, "dataset": "d", "model": "wnet", "pipeline": "quick",
+            "seed": 0, "folds": 2, "recipe": {}, "inputs": {}});
         let normalise =
             serde_json::json!({"kind": "unit", "mean": [0.0, 0.0, 0.0], "deviation": [255.0, 255.0, 255.0]});
-        let meta = serde_json::json!({"run": "", "model": "wnet", "size_px": SIZE, "fold": 0, "epoch": 1,
+        let meta = serde_json::json!({"run": "", "model": "wnet", "size_px": SIZE, "id": 0, "epoch": 1,
             "finished": true, "normalise": normalise, "epochs": []});
-        Trained {
+        TrainedModel {
             record: serde_json::from_value(record).unwrap(),
+            settings: NetworkSettings::default(),
             meta: serde_json::from_value::<Meta>(meta).unwrap(),
-            model: Some(Box::new(model)),
+            model: Box::new(model),
         }
     }
 
@@ -623,7 +620,7 @@ mod tests {
         (0..SIZE * SIZE).flat_map(|i| [grey(i % SIZE, i / SIZE); 3]).collect()
     }
 
-    fn occluded(model: Trained, picture: &[u8]) -> Measured {
+    fn occluded(model: TrainedModel, picture: &[u8]) -> Measured {
         let patch = Patch::new(Some(8), Some(2), SIZE).unwrap();
         occlusion::heat(&[model], picture, SIZE, Class::Basophil, patch).unwrap().measured(None, LEAST)
     }

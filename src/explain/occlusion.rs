@@ -5,7 +5,7 @@ use super::heat::Heat;
 use crate::batch::Tensors;
 use crate::class::Class;
 use crate::error::{Error, Result};
-use crate::train::Trained;
+use crate::run::TrainedModel;
 
 /// A fall of the probability by less than a point is none: noise would fill the map.
 pub const LEAST: f32 = 0.01;
@@ -54,7 +54,7 @@ impl Patch {
 ///
 /// # Errors
 /// [`Error::Compute`] where a device has no room.
-pub fn heat(models: &[Trained], picture: &[u8], size: usize, class: Class, patch: Patch) -> Result<Heat> {
+pub fn heat(models: &[TrainedModel], picture: &[u8], size: usize, class: Class, patch: Patch) -> Result<Heat> {
     let places = patch.places(size);
     let corners = places.iter().flat_map(|y| places.iter().map(move |x| (*x, *y)));
     // The whole picture comes first.

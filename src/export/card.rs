@@ -2,38 +2,35 @@
 //! (Mitchell et al. 2019, "Model Cards for Model Reporting"; the head is Hugging Face's).
 
 use super::{Config, Format};
-use crate::rows::MetricRow;
-use crate::train::{Recipe, Trained, title};
+use crate::run::{ModelId, Recipe, Record, Results, model_title};
 
-pub fn text(told: &[(Config, Trained)], metrics: &[MetricRow], format: Format, example: &str) -> String {
-    let (config, trained) = &told[0];
-    let (record, folds) = (&trained.record, trained.record.folds);
+pub fn text(
+    record: &Record,
+    models: &[(ModelId, Config)],
+    results: Option<&Results>,
+    format: Format,
+    example: &str,
+) -> String {
+    let (config, folds) = (&models[0].1, record.folds);
     let percent = |value: Option<f64>| value.map_or("not defined".into(), |v| format!("{:.2} %", 100.0 * v));
-    let metric = |name: &str, fold: Option<u32>| {
-        metrics.iter().find(|m| m.metric == name && m.fold == fold && m.class.is_none()).map(|m| percent(m.value))
-    };
+    let balanced = |fold| results.map(|results| percent(results.value(fold, "balanced_accuracy", None)));
     let mut rows = String::new();
-    for (config, _) in told {
-        let (file, seen, tested) = match config.fold {
-            Some(fold) => (
-                format!("fold-{fold:02}"),
-                format!("all folds but {fold}"),
-                metric("balanced_accuracy", Some(fold)).unwrap_or("not evaluated".into()),
-            ),
-            None => ("all".into(), "all images".into(), "nothing was left to test it on".into()),
+    for (id, _) in models {
+        let (seen, tested) = match id.fold() {
+            Some(fold) => (format!("all folds but {fold}"), balanced(Some(fold)).unwrap_or("not evaluated".into())),
+            None => ("all images".into(), "nothing was left to test it on".into()),
         };
-        let extension = format.extension();
-        rows += &format!("| `{file}.{extension}` | {seen} | {tested} |\n");
+        rows += &format!("| `{}.{}` | {seen} | {tested} |\n", id.folder_name(), format.extension());
     }
-    let mean = match metric("balanced_accuracy", None) {
+    let mean = match balanced(None) {
         Some(value) => format!("Mean over the folds that were evaluated: balanced accuracy {value}.\n"),
         None => String::new(),
     };
-    let training = match &record.settings {
+    let training = match &record.recipe {
         Recipe::Network(s) => format!("{} epochs, batch {}, learning rate {}", s.epochs, s.batch, s.learning_rate),
         Recipe::Classical(_) => String::new(),
     };
-    let views = match &record.settings {
+    let views = match &record.recipe {
         Recipe::Network(s) => s.test_views,
         Recipe::Classical(_) => 1,
     };
@@ -64,7 +61,7 @@ pub fn text(told: &[(Config, Trained)], metrics: &[MetricRow], format: Format, e
          - Whether these weights may be passed on is for the licence of the images to say.\n",
         if format == Format::Onnx { "onnx" } else { "pytorch" },
         record.model,
-        title(&record.model),
+        model_title(&record.model),
         record.dataset,
         config.classes.join(", "),
         config.run,

@@ -6,11 +6,9 @@ use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::models::{self, onnx, pytorch};
+use crate::nn::device::Device;
 use crate::preprocess;
-use crate::rows::MetricRow;
-use crate::schema::METRICS;
-use crate::table;
-use crate::train::{self, Trained};
+use crate::run::{self, ModelId, Record, Results, TrainedModel};
 use crate::workspace::Workspace;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
@@ -81,60 +79,53 @@ impl std::fmt::Display for Summary {
     }
 }
 
-/// Writes the models of `run` (of `fold` alone, where it is named; the number of folds stands for the model of all images)
-/// into `folder`.
+/// Writes the finished models of `run`, or `model` alone, into `folder`.
 ///
 /// # Errors
-/// [`Error::Missing`] where the run has no such finished model, [`Error::Setting`] where it is no network.
+/// [`Error::Missing`] where the run has no such finished model, [`Error::Setting`] where it is not a network.
 pub fn run(
     ws: &Workspace,
     run: &str,
-    fold: Option<u32>,
+    model: Option<ModelId>,
     format: Format,
     folder: &Path,
     ctx: &Context,
 ) -> Result<Summary> {
-    let folds = match fold {
-        Some(fold) => vec![fold],
-        None => train::finished(ws, run)?,
+    let record = Record::read(ws, run)?;
+    let preprocess = record.network_preprocess(run)?;
+    let ids = match model {
+        Some(id) => vec![id],
+        None => run::finished(ws, run)?,
     };
-    let preprocess = train::preprocess_settings(ws, run)?;
-    let mut files = Vec::new();
-    let mut told = Vec::new();
-    ctx.progress.begin("export", Some(folds.len() as u64), "models");
-    for fold in folds {
+    let (mut files, mut configs) = (Vec::new(), Vec::new());
+    let task = ctx.progress.task("export", Some(ids.len() as u64), "models");
+    for id in ids {
         ctx.check_stop()?;
-        let trained = train::open(ws, run, fold, Default::default())?;
-        let all = fold == trained.record.folds;
+        let model = run::open(ws, run, id, Device::Cpu)?;
         let config = Config {
-            model: trained.record.model.clone(),
+            model: record.model.clone(),
             run: run.into(),
-            dataset: trained.record.dataset.clone(),
-            fold: (!all).then_some(fold),
+            dataset: record.dataset.clone(),
+            fold: id.fold(),
             classes: Class::ALL.map(Class::name),
             preprocess: preprocess.clone(),
-            normalise: trained.meta.normalise,
+            normalise: model.meta.normalise,
             version: env!("CARGO_PKG_VERSION"),
         };
-        let stem = if all { "all".into() } else { format!("fold-{fold:02}") };
-        let path = folder.join(format!("{stem}.{}", format.extension()));
-        write(&path, format, &trained, &config)?;
+        let path = folder.join(format!("{}.{}", id.folder_name(), format.extension()));
+        write(&path, format, &model, &config)?;
         files.push(path);
-        told.push((config, trained));
-        // The weights are written; the card wants the rest.
-        if let Some((_, trained)) = told.last_mut() {
-            trained.model = None;
-        }
-        ctx.progress.advance(1);
+        configs.push((id, config));
+        task.advance(1);
     }
-    ctx.progress.end();
-    let metrics = ws.run(run).join("metrics.parquet");
-    let metrics = match metrics.is_file() {
-        true => table::read_rows::<MetricRow>(&metrics, &METRICS)?.0,
-        false => Vec::new(),
+    drop(task);
+    let results = match Results::load(ws, run) {
+        Err(Error::Missing { .. }) => None,
+        results => Some(results?),
     };
     let (example, text) = format.example();
-    for (name, text) in [(example, text.to_string()), ("README.md", card::text(&told, &metrics, format, example))] {
+    let card = card::text(&record, &configs, results.as_ref(), format, example);
+    for (name, text) in [(example, text.to_string()), ("README.md", card)] {
         let path = folder.join(name);
         atomic::write_bytes(&path, text.as_bytes())?;
         files.push(path);
@@ -142,10 +133,9 @@ pub fn run(
     Ok(Summary { run: run.into(), folder: folder.into(), files })
 }
 
-fn write(path: &Path, format: Format, trained: &Trained, config: &Config) -> Result<()> {
+fn write(path: &Path, format: Format, trained: &TrainedModel, config: &Config) -> Result<()> {
     let entry = models::find(&config.model)?;
-    let model = trained.model.as_deref().expect("just opened");
-    let arrays = pytorch::state(entry, model);
+    let arrays = pytorch::state(entry, trained.model.as_ref());
     let text = serde_json::to_string(config).expect("plain data");
     match format {
         Format::Onnx => {

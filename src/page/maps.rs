@@ -4,7 +4,7 @@ use crate::batch::Tensors;
 use crate::error::Result;
 use crate::explain;
 use crate::rows::PredictionRow;
-use crate::train::{Recipe, Record};
+use crate::run::{Recipe, Record};
 use crate::workspace::Workspace;
 use image::RgbImage;
 use std::collections::{BTreeSet, HashMap};
@@ -30,7 +30,7 @@ impl Maps {
         tensors: Option<&Tensors>,
         rows: &[&PredictionRow],
     ) -> Result<Self> {
-        let (Recipe::Network(_), Some(tensors)) = (&record.settings, tensors) else { return Ok(Self::default()) };
+        let (Recipe::Network(_), Some(tensors)) = (&record.recipe, tensors) else { return Ok(Self::default()) };
         let of = explain::overlays(ws, run, tensors, rows)?;
         let without: BTreeSet<u32> = rows.iter().filter(|r| !of.contains_key(&r.image_id)).map(|r| r.fold).collect();
         let mut note = String::new();

@@ -11,29 +11,26 @@ use crate::evaluate::curves;
 use crate::explain::gallery;
 use crate::predict::external::{self, Validation};
 use crate::report::Sheet;
-use crate::report::{notes, runs::Run, thousands};
+use crate::report::{notes, thousands};
 use crate::rows::{EpochRow, IssueRow, ManifestRow, MetricRow, PredictionRow};
-use crate::schema::{EPOCHS, ISSUES, MANIFEST, PREDICTIONS};
-use crate::statistics;
+use crate::run::{self, ModelId, Recipe, Record, Results, RunDir, model_title};
+use crate::schema::{ISSUES, MANIFEST};
 use crate::table;
-use crate::train::{self, Recipe, Record, title};
 use crate::workspace::Workspace;
 use minijinja::{Value, context};
 use std::path::{Path, PathBuf};
 
 /// A run with all that is shown of it.
 struct Shown {
-    run: Run,
+    run: Results,
     epochs: Vec<EpochRow>,
     predictions: Vec<PredictionRow>,
 }
 
 impl Shown {
     fn load(ws: &Workspace, name: &str) -> Result<Self> {
-        let run = Run::load(ws, name, Record::read(ws, name)?)?;
-        let folder = ws.run(name);
-        let (predictions, _) = table::read_rows(&folder.join("predictions.parquet"), &PREDICTIONS)?;
-        let (epochs, _) = table::read_rows(&folder.join("epochs.parquet"), &EPOCHS)?;
+        let run = Results::load(ws, name)?;
+        let (predictions, epochs) = (run::predictions(ws, name)?, run::epochs(ws, name)?);
         Ok(Self { run, epochs, predictions })
     }
 
@@ -95,7 +92,7 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
     if notes.is_empty() {
         notes = notes::of_run(ws, run, &[]);
     }
-    let tensors = train::preprocess_settings(ws, &run.name).and_then(|s| Tensors::load(ws, &record.dataset, &s)).ok();
+    let tensors = record.preprocess.as_ref().and_then(|s| Tensors::load(ws, &record.dataset, s).ok());
     let gallery = Gallery { tensors: tensors.as_ref().filter(|p| record.inputs.get("tensors") == Some(&p.hash)) };
     let wrong = gallery::mistakes(&shown.predictions);
     let maps = Maps::new(ws, &run.name, record, gallery.tensors, &wrong)?;
@@ -104,7 +101,7 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
     let any_wrong = shown.predictions.iter().any(|r| r.predicted() != r.truth);
     let no_mistakes = match any_wrong {
         false => "Every test image was classified right.".to_string(),
-        true if record.size_px.is_none() => {
+        true if record.preprocess.is_none() => {
             "A classifier on measured features sees no pictures: its mistakes are in predictions.parquet, by image."
                 .into()
         }
@@ -115,7 +112,7 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
     };
     let folds = record.folds as usize - run.missing().len();
     let values = context! {
-        title => format!("{} on {}", title(&record.model), record.dataset),
+        title => format!("{} on {}", model_title(&record.model), record.dataset),
         subtitle => format!(
             "Run {}, recipe {}, seed {}; {} of {} folds finished",
             run.name, record.pipeline, record.seed, folds, record.folds
@@ -132,20 +129,19 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
         examples => examples,
         data => data(ws, record)?,
         settings => settings(ws, run),
-        pipeline => std::fs::read_to_string(ws.run(&run.name).join("pipeline.toml")).unwrap_or_default(),
+        pipeline => std::fs::read_to_string(RunDir::new(ws, &run.name).pipeline()).unwrap_or_default(),
     };
     super::write("run.html", values, path)
 }
 
 /// What the run's models reach on another data set.
-fn elsewhere(ws: &Workspace, run: &Run, there: &Validation) -> Value {
+fn elsewhere(ws: &Workspace, run: &Results, there: &Validation) -> Value {
     let value = |metric: &str, class| there.value(metric, class);
     let interval = there.intervals.iter().find(|r| r.metric == "balanced_accuracy" && r.method == "bootstrap");
     let range = interval.map_or(String::new(), |i| format!("95 % over images: {}", notes::range(i)));
-    let at_home: Vec<f64> =
-        there.about.folds.iter().filter_map(|fold| run.value(Some(*fold), "balanced_accuracy", None)).collect();
+    let folds: Vec<u32> = there.about.models.iter().filter_map(|id| id.fold()).collect();
     // Like with like: a model alone, there and at home.
-    let (alone, home) = (there.alone().map(|[_, mean, _]| mean), statistics::mean(&at_home));
+    let (alone, home) = (there.alone().map(|[_, mean, _]| mean), run.mean("balanced_accuracy", &folds));
     let change = match (alone, home) {
         (Some(alone), Some(home)) => format!("{:+.1} points", 100.0 * (alone - home)),
         _ => "-".into(),
@@ -166,10 +162,10 @@ fn elsewhere(ws: &Workspace, run: &Run, there: &Validation) -> Value {
     let columns = ["Recall", "images", "there", &run.record.dataset];
     context! {
         name => there.about.dataset.clone(),
-        models => match there.about.folds.as_slice() {
-            [fold] if *fold == run.record.folds => "the model of all images".to_string(),
-            [fold] => format!("the model of fold {fold}"),
-            folds => format!("the models of {} folds together", folds.len()),
+        models => match there.about.models.as_slice() {
+            [ModelId::All] => "the model of all images".to_string(),
+            [ModelId::Fold(fold)] => format!("the model of fold {fold}"),
+            models => format!("the models of {} folds together", models.len()),
         },
         notes => there.about.note.clone().into_iter().chain(changed).collect::<Vec<_>>(),
         items => vec![
@@ -215,7 +211,7 @@ fn percent(value: Option<f64>) -> String {
 }
 
 /// The figures at the top.
-fn key(run: &Run) -> Vec<Value> {
+fn key(run: &Results) -> Vec<Value> {
     let mut items = Vec::new();
     for (metric, name) in [("balanced_accuracy", "Balanced accuracy"), ("accuracy", "Accuracy")] {
         let note = match run.interval(metric, None, "bootstrap") {
@@ -235,7 +231,7 @@ fn key(run: &Run) -> Vec<Value> {
 }
 
 /// Recall a class and fold.
-fn by_fold(run: &Run) -> Sheet {
+fn by_fold(run: &Results) -> Sheet {
     let folds: Vec<u32> = (0..run.record.folds).filter(|f| !run.missing().contains(f)).collect();
     let cell = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.1}", 100.0 * v));
     let row = |name: &str, metric: &str, class: Option<Class>| {
@@ -309,14 +305,14 @@ fn data(ws: &Workspace, record: &Record) -> Result<Vec<[String; 2]>> {
 }
 
 /// What was chosen, and how long it took.
-fn settings(ws: &Workspace, run: &Run) -> Vec<[String; 2]> {
+fn settings(ws: &Workspace, run: &Results) -> Vec<[String; 2]> {
     let record = &run.record;
     let mut facts = vec![
         ["Recipe".to_string(), record.pipeline.clone()],
         ["Seed".into(), record.seed.to_string()],
-        ["Model".into(), title(&record.model).to_string()],
+        ["Model".into(), model_title(&record.model).to_string()],
     ];
-    if let Recipe::Network(s) = &record.settings {
+    if let Recipe::Network(s) = &record.recipe {
         facts.push([
             "Training".into(),
             format!(
@@ -331,7 +327,7 @@ fn settings(ws: &Workspace, run: &Run) -> Vec<[String; 2]> {
     if let Some(init) = notes::init(record) {
         facts.push(["Started from".into(), init]);
     }
-    let times = std::fs::read_to_string(ws.run(&run.name).join("timings.csv")).unwrap_or_default();
+    let times = std::fs::read_to_string(RunDir::new(ws, &run.name).timings()).unwrap_or_default();
     let seconds: f64 = times.lines().skip(1).filter_map(|l| l.split(',').nth(3)?.parse::<f64>().ok()).sum();
     if seconds > 0.0 {
         facts.push(["Time of training".into(), crate::progress::human(seconds)]);

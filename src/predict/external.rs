@@ -10,10 +10,10 @@ use crate::evaluate;
 use crate::nn::device::Device;
 use crate::preprocess::{self, Usable};
 use crate::rows::{CellRow, IntervalRow, ManifestRow, MetricRow, PredictionRow};
+use crate::run::{ModelId, Record, Results, RunDir, leak};
 use crate::schema::{CELLS, INTERVALS, METRICS, PREDICTIONS};
 use crate::statistics;
 use crate::table::{self, Provenance};
-use crate::train::{self, Record};
 use crate::workspace::Workspace;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -103,7 +103,7 @@ impl std::fmt::Display for Summary {
 pub fn run(
     ws: &Workspace,
     run: &str,
-    fold: Option<u32>,
+    model: Option<ModelId>,
     dataset: &str,
     device: Device,
     ctx: &Context,
@@ -116,10 +116,11 @@ pub fn run(
             got: dataset.into(),
         });
     }
-    let settings = train::preprocess_settings(ws, run)?;
+    let settings = record.network_preprocess(run)?.clone();
     let Usable { rows, left_out, manifest } = Usable::read(ws, dataset)?;
-    let note = train::trained_on(ws, ("run", run), &record, fold, &rows, dataset)?;
-    let panel = Panel::open(ws, run, fold, device, ctx)?;
+    let weights = leak::Weights { key: "run", from: run, record: &record, model };
+    let note = leak::check(ws, weights, &rows, dataset)?;
+    let panel = Panel::open(ws, run, model, device, ctx)?;
     let raw = ws.raw_dataset(dataset);
     let (mut cells, mut together, mut alone) = (Vec::new(), Vec::new(), Vec::new());
     ctx.progress.begin("validate", Some(rows.len() as u64), "images");
@@ -136,7 +137,8 @@ pub fn run(
                 let truth = row.class.expect("usable rows have one");
                 let prediction = |fold, p| PredictionRow::new(row.image_id.clone(), fold, truth, p);
                 together.push(prediction(0, told.row.probabilities()));
-                alone.extend(panel.folds().zip(told.by_model).map(|(fold, p)| prediction(fold, p)));
+                let by_model = panel.ids().zip(told.by_model);
+                alone.extend(by_model.filter_map(|(id, p)| Some(prediction(id.fold()?, p))));
                 cells.push(told.row);
             }
             ctx.progress.advance(rows.len() as u64);
@@ -146,10 +148,9 @@ pub fn run(
     ctx.progress.end();
     asked?;
     let (metrics, intervals) = evaluate::panel(&together, &alone, record.seed)?;
-    let about = About { dataset: dataset.into(), folds: panel.folds().collect(), note: note.clone(), manifest };
+    let about = About { dataset: dataset.into(), models: panel.ids().collect(), note: note.clone(), manifest };
     let found = Validation { about, cells, predictions: together, metrics, intervals };
-    let name = fold.map_or(dataset.into(), |fold| format!("{dataset}-fold-{fold}"));
-    let folder = ws.run(run).join(EXTERNAL).join(name);
+    let folder = RunDir::new(ws, run).external_dataset(dataset, model);
     found.write(&folder, &panel.provenance(run))?;
     let interval = found.intervals.iter().find(|r| r.metric == "balanced_accuracy" && r.method == "bootstrap");
     Ok(Summary {
@@ -162,7 +163,7 @@ pub fn run(
         balanced_accuracy: found.value("balanced_accuracy", None),
         accuracy: found.value("accuracy", None),
         interval: interval.map(|r| [r.low, r.high]),
-        home: evaluate::home(ws, run, &found.about.folds)?,
+        home: own_balanced_accuracy(ws, run, &found.about.models)?,
         alone: found.alone(),
         recalls: Class::ALL.map(|class| found.value("recall", Some(class))).into(),
         doubtful: found.cells.iter().filter(|c| c.doubt.is_some()).count() as u64,
@@ -172,15 +173,21 @@ pub fn run(
     })
 }
 
-/// Below a run's folder.
-const EXTERNAL: &str = "external";
+/// Mean balanced accuracy of `models` on the run's own test images, 0 to 1; none where they are not evaluated.
+fn own_balanced_accuracy(ws: &Workspace, run: &str, models: &[ModelId]) -> Result<Option<f64>> {
+    let folds: Vec<u32> = models.iter().filter_map(|id| id.fold()).collect();
+    match Results::load(ws, run) {
+        Err(Error::Missing { .. }) => Ok(None),
+        results => Ok(results?.mean("balanced_accuracy", &folds)),
+    }
+}
 
 /// What was asked about, and of whom.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct About {
     pub dataset: String,
-    /// The folds whose models were asked; the number of folds stands for a model of all images.
-    pub folds: Vec<u32>,
+    /// The models that were averaged.
+    pub models: Vec<ModelId>,
     /// What is to be known of whether the models saw an image.
     pub note: Option<String>,
     /// Hash of the data set's manifest.
@@ -215,7 +222,10 @@ impl Validation {
     /// Balanced accuracy of a model alone, 0 to 1: lowest, mean, highest.
     pub fn alone(&self) -> Option<[f64; 3]> {
         let of = self.metrics.iter().filter(|r| r.fold.is_some() && r.metric == "balanced_accuracy");
-        let of: Vec<f64> = of.filter_map(|r| r.value).collect();
+        let mut of: Vec<f64> = of.filter_map(|r| r.value).collect();
+        if self.about.models == [ModelId::All] {
+            of.extend(self.value("balanced_accuracy", None));
+        }
         let mean = statistics::mean(&of)?;
         Some([of.iter().copied().fold(1.0, f64::min), mean, of.iter().copied().fold(0.0, f64::max)])
     }
@@ -238,7 +248,7 @@ impl Validation {
 /// # Errors
 /// [`Error::Format`] where a table is not what the schema says.
 pub fn of_run(ws: &Workspace, run: &str) -> Result<Vec<Validation>> {
-    let entries = std::fs::read_dir(ws.run(run).join(EXTERNAL)).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(RunDir::new(ws, run).external()).into_iter().flatten().flatten();
     let mut folders: Vec<PathBuf> = entries.map(|e| e.path()).filter(|p| p.join("about.json").is_file()).collect();
     folders.sort();
     let read = |folder: PathBuf| {

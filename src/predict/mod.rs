@@ -12,10 +12,10 @@ use crate::nn::device::Device;
 use crate::preprocess;
 use crate::rect::Rect;
 use crate::rows::{CellRow, ManifestRow, PredictionRow};
-use crate::schema::{CELLS, MANIFEST, PREDICTIONS};
+use crate::run::{self, ModelId, Record, TrainedModel};
+use crate::schema::{CELLS, MANIFEST};
 use crate::split;
 use crate::table::{self, Provenance};
-use crate::train::{self, Record, Trained};
 use crate::workspace::Workspace;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -263,15 +263,15 @@ impl Reading {
 pub fn run(
     ws: &Workspace,
     run: &str,
-    fold: Option<u32>,
+    model: Option<ModelId>,
     images: &[PathBuf],
     shows: Shows,
     (output, format): (&Path, Format),
     device: Device,
     ctx: &Context,
 ) -> Result<Summary> {
-    let settings = train::preprocess_settings(ws, run)?;
-    let panel = Panel::open(ws, run, fold, device, ctx)?;
+    let settings = Record::read(ws, run)?.network_preprocess(run)?.clone();
+    let panel = Panel::open(ws, run, model, device, ctx)?;
     let mut rows: Vec<CellRow> = Vec::new();
     let mut reading = Reading::default();
     ctx.progress.begin("predict", Some(images.len() as u64), "images");
@@ -304,16 +304,17 @@ pub fn run(
 
 /// What the run said of its own test images; nothing where no fold is finished.
 fn own_predictions(ws: &Workspace, run: &str) -> Result<Vec<PredictionRow>> {
-    let path = ws.run(run).join("predictions.parquet");
-    if path.is_file() { Ok(table::read_rows(&path, &PREDICTIONS)?.0) } else { Ok(Vec::new()) }
+    match run::predictions(ws, run) {
+        Err(Error::Missing { .. }) => Ok(Vec::new()),
+        rows => rows,
+    }
 }
 
 /// Each model's training cells; none where the pictures that it was trained on are not here any more.
-fn references(ws: &Workspace, run: &str, models: &[Trained], ctx: &Context) -> Result<Option<Vec<Reference>>> {
+fn references(ws: &Workspace, models: &[TrainedModel], ctx: &Context) -> Result<Option<Vec<Reference>>> {
     let record = &models[0].record;
-    let Ok(tensors) = Tensors::load(ws, &record.dataset, &train::preprocess_settings(ws, run)?) else {
-        return Ok(None);
-    };
+    let tensors = record.preprocess.as_ref().and_then(|settings| Tensors::load(ws, &record.dataset, settings).ok());
+    let Some(tensors) = tensors else { return Ok(None) };
     let splits = match split::read(ws, &record.dataset) {
         Ok(splits) if record.inputs.get("tensors") == Some(&tensors.hash) => splits,
         _ => return Ok(None),
@@ -324,7 +325,7 @@ fn references(ws: &Workspace, run: &str, models: &[Trained], ctx: &Context) -> R
     let (manifest, _) = table::read_rows::<ManifestRow>(&ws.manifest(&record.dataset), &MANIFEST)?;
     let class_of: HashMap<String, Class> = manifest.into_iter().filter_map(|r| Some((r.image_id, r.class?))).collect();
     ctx.progress.begin("training cells to compare with", Some(models.len() as u64), "models");
-    let one = |model: &Trained| {
+    let one = |model: &TrainedModel| {
         ctx.check_stop()?;
         let reference = Reference::new(model, &tensors, &splits, &class_of);
         ctx.progress.advance(1);
@@ -376,7 +377,7 @@ fn cells_of(path: &Path, shows: Shows, settings: &preprocess::Settings) -> Resul
 
 /// A run's models, asked together.
 pub(crate) struct Panel {
-    pub models: Vec<Trained>,
+    pub models: Vec<TrainedModel>,
     /// See [`calibration`].
     temperature: f64,
     references: Option<Vec<Reference>>,
@@ -391,39 +392,36 @@ pub(crate) struct Told {
 impl Panel {
     /// Of all folds that are finished, or of one model alone. What saw no image of a fold can be tested on it; a model of
     /// all images is asked where it is the only one.
-    pub fn open(ws: &Workspace, run: &str, fold: Option<u32>, device: Device, ctx: &Context) -> Result<Self> {
-        let mut panel = Self::without_distances(ws, run, fold, device)?;
-        panel.references = references(ws, run, &panel.models, ctx)?;
+    pub fn open(ws: &Workspace, run: &str, model: Option<ModelId>, device: Device, ctx: &Context) -> Result<Self> {
+        let mut panel = Self::without_distances(ws, run, model, device)?;
+        panel.references = references(ws, &panel.models, ctx)?;
         Ok(panel)
     }
 
     /// The same, which says of no cell how far it is from those of the training.
-    pub fn without_distances(ws: &Workspace, run: &str, fold: Option<u32>, device: Device) -> Result<Self> {
-        let finished = match fold {
-            Some(fold) => vec![fold],
-            None => train::finished(ws, run)?,
+    pub fn without_distances(ws: &Workspace, run: &str, model: Option<ModelId>, device: Device) -> Result<Self> {
+        let mut ids = match model {
+            Some(id) => vec![id],
+            None => run::finished(ws, run)?,
         };
-        let folds = Record::read(ws, run)?.folds;
-        let wanted: Vec<u32> = match finished.iter().copied().filter(|f| *f < folds).collect::<Vec<_>>() {
-            of_folds if of_folds.is_empty() => finished,
-            of_folds => of_folds,
-        };
-        let models: Vec<Trained> =
-            wanted.iter().map(|fold| train::open(ws, run, *fold, device)).collect::<Result<_>>()?;
+        if ids.len() > 1 {
+            ids.retain(|id| *id != ModelId::All);
+        }
+        let models: Vec<TrainedModel> = ids.iter().map(|id| run::open(ws, run, *id, device)).collect::<Result<_>>()?;
         let temperature = calibration::temperature(&own_predictions(ws, run)?);
         Ok(Self { models, temperature, references: None })
     }
 
-    /// The folds whose models they are.
-    fn folds(&self) -> impl Iterator<Item = u32> + '_ {
-        self.models.iter().map(|m| m.meta.fold)
+    /// Which models they are.
+    fn ids(&self) -> impl Iterator<Item = ModelId> + '_ {
+        self.models.iter().map(TrainedModel::id)
     }
 
     fn provenance(&self, run: &str) -> Provenance {
-        let folds: Vec<u32> = self.folds().collect();
+        let ids: Vec<ModelId> = self.ids().collect();
         Provenance {
             stage: "predict".into(),
-            settings: serde_json::json!({"run": run, "folds": folds, "temperature": self.temperature, "sure": SURE}),
+            settings: serde_json::json!({"run": run, "models": ids, "temperature": self.temperature, "sure": SURE}),
             seed: Some(self.models[0].record.seed),
             inputs: BTreeMap::from([("run".into(), self.models[0].meta.run.clone())]),
         }

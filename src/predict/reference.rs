@@ -4,9 +4,9 @@
 use crate::batch::Tensors;
 use crate::class::Class;
 use crate::error::Result;
+use crate::run::TrainedModel;
 use crate::seed;
 use crate::split::Splits;
-use crate::train::Trained;
 use rand::Rng;
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -30,19 +30,19 @@ pub struct Reference {
 impl Reference {
     /// Of a fold's training cells; its test cells say what is far.
     pub fn new(
-        trained: &Trained,
+        trained: &TrainedModel,
         tensors: &Tensors,
         splits: &Splits,
         class_of: &HashMap<String, Class>,
     ) -> Result<Self> {
-        let (record, fold) = (&trained.record, trained.meta.fold);
+        let (record, id) = (&trained.record, trained.id());
         let mut by_class: Vec<Vec<usize>> = vec![Vec::new(); Class::COUNT];
-        for id in splits.train(fold) {
+        for id in id.training_images(splits) {
             if let (Some(row), Some(class)) = (tensors.row(id), class_of.get(id)) {
                 by_class[class.index()].push(row);
             }
         }
-        let mut rng = seed::rng(record.seed, "reference", fold.into(), 0, 0);
+        let mut rng = seed::rng(record.seed, "reference", id.seed_key(record.folds), 0, 0);
         for rows in &mut by_class {
             // The first of a shuffle (Fisher and Yates).
             for i in 0..rows.len().min(CELLS) {
@@ -55,7 +55,7 @@ impl Reference {
         let features = features(trained, tensors, &rows)?;
         let width = features.len() / rows.len().max(1);
         let mut reference = Self { width, features, unit: 1.0 };
-        let unseen: Vec<usize> = splits.test(fold).filter_map(|id| tensors.row(id)).collect();
+        let unseen: Vec<usize> = id.test_images(splits).filter_map(|id| tensors.row(id)).collect();
         // A model of all images has unseen cells no more: its own training cells stand in, each without itself.
         let own = unseen.is_empty();
         let asked = if own { rows } else { unseen };
@@ -88,7 +88,7 @@ impl Reference {
 }
 
 /// What the model's last layer reads of the pictures at `rows`, each of length 1.
-fn features(trained: &Trained, tensors: &Tensors, rows: &[usize]) -> Result<Vec<f32>> {
+fn features(trained: &TrainedModel, tensors: &Tensors, rows: &[usize]) -> Result<Vec<f32>> {
     let mut all = Vec::new();
     for chunk in rows.chunks(64) {
         let mut found = trained.infer_once(tensors, chunk)?;

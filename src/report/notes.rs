@@ -1,14 +1,13 @@
 //! What a table does not say: the lines below it.
 
-use super::runs::Run;
 use super::thousands;
 use crate::class::Class;
 use crate::rows::IntervalRow;
+use crate::run::{ModelId, Recipe, Record, Results, again};
 use crate::schema::MANIFEST;
 use crate::statistics::RESAMPLES;
 use crate::synth;
 use crate::table;
-use crate::train::{Recipe, Record, again};
 use crate::workspace::Workspace;
 
 /// Of the paper's Tables 3 and 4.
@@ -54,7 +53,7 @@ pub fn range(interval: &IntervalRow) -> String {
 
 /// Below a table of one run: its data, its intervals, what its figures mean and cannot claim. `caveats` are of the paper's
 /// figures.
-pub fn of_run(ws: &Workspace, run: &Run, caveats: &[&str]) -> Vec<String> {
+pub fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Vec<String> {
     let record = &run.record;
     let mut notes = data(run).to_vec();
     notes.extend(intervals(ws, run));
@@ -81,7 +80,7 @@ pub fn of_run(ws: &Workspace, run: &Run, caveats: &[&str]) -> Vec<String> {
     if is_drawn(ws, &record.dataset) {
         notes.push(DRAWN.into());
     }
-    if let (Recipe::Network(settings), Some(size_px)) = (&record.settings, record.size_px) {
+    if let (Recipe::Network(settings), Some(size_px)) = (&record.recipe, record.size_px()) {
         notes.push(format!(
         "This run: {} epochs, batch {}, {} of activations dropped, normalise {}, {} px; all settings are in its pipeline.toml",
         settings.epochs,
@@ -125,7 +124,7 @@ pub fn of_data(ws: &Workspace, dataset: &str, checked: bool) -> Vec<String> {
     notes
 }
 
-fn data(run: &Run) -> [String; 2] {
+fn data(run: &Results) -> [String; 2] {
     let record = &run.record;
     let counts = run.images();
     let classes = ["NE", "EO", "BA", "LY", "MO"].iter().zip(counts).map(|(c, n)| format!("{c} {}", thousands(n)));
@@ -149,7 +148,7 @@ fn data(run: &Run) -> [String; 2] {
 }
 
 /// The 95 % intervals, and what they are not.
-fn intervals(ws: &Workspace, run: &Run) -> Vec<String> {
+fn intervals(ws: &Workspace, run: &Results) -> Vec<String> {
     let of = |metric: &str| run.interval(metric, None, "bootstrap");
     let (Some(balanced), Some(plain)) = (of("balanced_accuracy"), of("accuracy")) else {
         let again = again(ws, &run.name, &run.record);
@@ -199,7 +198,10 @@ fn intervals(ws: &Workspace, run: &Run) -> Vec<String> {
 /// The weights that a run started from, and whether they may have seen its test images.
 pub fn init(record: &Record) -> Option<String> {
     let init = record.init.as_ref()?;
-    let fold = init.fold.map_or("a model of all of it".into(), |fold| format!("its fold {fold}"));
+    let fold = match init.model {
+        Some(ModelId::Fold(fold)) => format!("its fold {fold}"),
+        _ => "a model of all of it".into(),
+    };
     Some(match init.dataset.as_deref() {
         Some(same) if same == record.dataset => format!(
             "LEAK: training started from {}, trained on this very data set: it may have seen the test images",
@@ -214,7 +216,7 @@ pub fn init(record: &Record) -> Option<String> {
 }
 
 /// Which folds a run still lacks.
-pub fn incomplete(ws: &Workspace, run: &Run) -> Option<String> {
+pub fn incomplete(ws: &Workspace, run: &Results) -> Option<String> {
     let missing: Vec<String> = run.missing().iter().map(u32::to_string).collect();
     (!missing.is_empty()).then(|| {
         format!(

@@ -1,11 +1,11 @@
 //! Tables 3 to 6: classes by folds, the share of each class's test images that were classified right.
 
 use super::paper::{self, CrossValidation};
-use super::runs::{Fits, Run, is_lisc};
+use super::runs::{self, Fits, is_lisc};
 use super::{Sheet, Table, Wanted, notes};
 use crate::class::Class;
 use crate::error::Result;
-use crate::train::{self, Record};
+use crate::run::{Record, Results, model_title};
 use crate::workspace::Workspace;
 
 /// Table 3: W-Net.
@@ -77,7 +77,7 @@ impl Table for Recall {
     }
 
     fn build(&self, ws: &Workspace, wanted: &Wanted) -> Result<Sheet> {
-        let run = Run::choose(ws, wanted, &self.fits, |record| !wanted.own || self.is_own(record))?;
+        let run = runs::choose(ws, wanted, &self.fits, |record| !wanted.own || self.is_own(record))?;
         let record = &run.record;
         let folds = record.folds as usize;
         let mut rows = Vec::new();
@@ -97,7 +97,7 @@ impl Table for Recall {
         };
         let title = format!(
             "{folds}-fold cross-validation of {} on {}{start}, classification accuracy (%)",
-            train::title(&record.model),
+            model_title(&record.model),
             record.dataset
         );
         let notes = notes::of_run(ws, &run, self.caveats);
@@ -124,7 +124,7 @@ impl Recall {
 }
 
 /// One of our rows: percent with one decimal, "-" where a fold is not trained or has no image of the class.
-fn row(run: &Run, name: &str, metric: &str, class: Option<Class>) -> Vec<String> {
+fn row(run: &Results, name: &str, metric: &str, class: Option<Class>) -> Vec<String> {
     let cell = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.1}", 100.0 * v));
     let folds = (0..run.record.folds).map(Some).chain([None]);
     [name.into(), "wbc".into()].into_iter().chain(folds.map(|f| cell(run.value(f, metric, class)))).collect()

@@ -1,10 +1,9 @@
 //! Table 1: earlier studies as the paper lists them, the paper, and every run of the workspace.
 
 use super::paper::STUDIES;
-use super::runs::Run;
 use super::{Sheet, Table, Wanted, notes, thousands};
 use crate::error::{Error, Result};
-use crate::train;
+use crate::run::{self, Results, model_title};
 use crate::workspace::Workspace;
 
 pub struct Studies;
@@ -26,11 +25,11 @@ impl Table for Studies {
         let mut below = Vec::new();
         let mut left_out = Vec::new();
         let named = |wish: &Option<String>, is: &str| wish.as_ref().is_none_or(|wish| wish == is);
-        for (name, record) in train::runs(ws) {
+        for (name, record) in run::list(ws) {
             if !named(&wanted.run, &name) || !named(&wanted.dataset, &record.dataset) {
                 continue;
             }
-            match Run::load(ws, &name, record) {
+            match Results::load(ws, &name) {
                 Ok(run) => {
                     below.extend(notes::incomplete(ws, &run).map(|note| format!("{name}: {note}")));
                     rows.push(ours(ws, &run));
@@ -82,11 +81,11 @@ fn papers(study: &[&str; 6]) -> Vec<String> {
 }
 
 /// A run. What must not be lost where the notes are (in CSV), stands in the cells.
-fn ours(ws: &Workspace, run: &Run) -> Vec<String> {
+fn ours(ws: &Workspace, run: &Results) -> Vec<String> {
     let record = &run.record;
     let images = run.images();
     let percent = |metric: &str| run.value(None, metric, None).map_or("-".into(), |v| format!("{:.2}%", 100.0 * v));
-    let mut methods = format!("{}, {}, seed {}", train::title(&record.model), record.pipeline, record.seed);
+    let mut methods = format!("{}, {}, seed {}", model_title(&record.model), record.pipeline, record.seed);
     if let Some(init) = &record.init {
         methods += &format!(", after {}", init.dataset.as_deref().unwrap_or(&init.from));
     }

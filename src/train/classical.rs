@@ -1,8 +1,9 @@
-//! A fold of a classical classifier: gaps filled and features standardised by the training cells, hyper-parameters
-//! chosen by cross-validation within them, fit, and the test cells' predictions. `fit.json` in the fold's folder says
-//! what was chosen among what; it is written last, and a fold that has it is finished.
+//! Fits a classical classifier for one fold: gaps are filled and features standardised from the training cells,
+//! hyper-parameters are chosen by cross-validation within them, and the test cells are predicted. `fit.json` in the
+//! fold's folder records the choice; it is written last, so a fold that has it is finished.
 
-use super::{Files, Plan, Record, log_time, recipe::Recipe};
+use super::folder::{log_time, write_predictions};
+use super::plan::Plan;
 use crate::atomic;
 use crate::class::Class;
 use crate::classical::{Choice, Samples, Scale, Settings, describe};
@@ -11,18 +12,19 @@ use crate::error::{Error, Result};
 use crate::features::{self, Features};
 use crate::nn::device::Device;
 use crate::rows::{ManifestRow, PredictionRow};
-use crate::schema::{MANIFEST, PREDICTIONS};
+use crate::run::{ModelId, Recipe, Record, RunDir};
+use crate::schema::MANIFEST;
 use crate::scores;
 use crate::seed;
 use crate::split;
-use crate::table::{self, Provenance};
+use crate::table;
 use crate::workspace::Workspace;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
-/// The run's data, ready for fitting.
+/// Everything that the models of a run are fitted with.
 pub(super) struct Data {
     settings: Settings,
     features: Features,
@@ -30,6 +32,7 @@ pub(super) struct Data {
     cells: HashMap<String, (usize, Class, String)>,
     pub splits: split::Splits,
     pub record: Record,
+    hash: String,
 }
 
 /// A cell of a fold.
@@ -80,29 +83,31 @@ impl Data {
             ("features".into(), table::file_hash(&ws.features(dataset))?),
         ]);
         let record = Record {
+            version: Record::VERSION,
             dataset: dataset.into(),
             model: settings.model.clone(),
             pipeline: plan.pipeline.clone(),
             seed,
             folds: splits.folds,
-            size_px: None,
-            settings: Recipe::Classical(settings.clone()),
+            preprocess: None,
+            recipe: Recipe::Classical(settings.clone()),
             inputs,
             init: None,
         };
-        Ok(Self { settings: settings.clone(), features, cells, splits, record })
+        let hash = record.hash();
+        Ok(Self { settings: settings.clone(), features, cells, splits, record, hash })
     }
 
-    /// Whether a fold's predictions are there and are this run's.
-    pub fn finished(&self, files: &Files, fold: u32, run: &str) -> bool {
-        let report = std::fs::read(report(files, fold)).ok();
+    /// Whether a model has its predictions and they are of this run. There is no model of all images.
+    pub fn finished(&self, dir: &RunDir, id: ModelId) -> bool {
+        let report = std::fs::read(dir.fit(id)).ok();
         let report = report.and_then(|text| serde_json::from_slice::<Report>(&text).ok());
-        report.is_some_and(|report| report.run == run) && files.predictions(fold).is_file()
+        report.is_some_and(|report| report.run == self.hash) && dir.model_predictions(id).is_file()
     }
 
-    /// Says what is ahead.
-    pub fn announce(&self, folds: &[u32], ctx: &Context) {
-        let (choices, images) = (self.settings.choices().len(), self.splits.train(folds[0]).count());
+    /// Logs how much there is to fit.
+    pub fn announce(&self, folds: &[ModelId], ctx: &Context) {
+        let (choices, images) = (self.settings.choices().len(), folds[0].training_images(&self.splits).count());
         let choose = match choices {
             1 => String::new(),
             n => format!(", {n} choices in {} inner folds", self.settings.inner_folds),
@@ -117,16 +122,19 @@ impl Data {
     }
 
     /// Fits one fold and predicts its test cells.
-    pub fn train_fold(&self, files: &Files, fold: u32, run: &str, ctx: &Context) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for the model of all images, which a classical classifier does not have.
+    pub fn train(&self, dir: &RunDir, id: ModelId, ctx: &Context) -> Result<()> {
+        let ModelId::Fold(fold) = id else {
+            return Err(Error::setting("all", "a network", &self.record.model));
+        };
         let start = Instant::now();
-        let (train, test) = (self.cells(self.splits.train(fold))?, self.cells(self.splits.test(fold))?);
+        let train = self.cells(id.training_images(&self.splits))?;
+        let test = self.cells(id.test_images(&self.splits))?;
         if train.is_empty() {
-            return Err(Error::Data {
-                dataset: self.record.dataset.clone(),
-                expected: format!("training images in fold {fold}"),
-                got: "none".into(),
-                hint: "Run: wbc split --stratified, then wbc features".into(),
-            });
+            return Err(Error::data(&self.record.dataset, format!("training images in fold {id}"), "none")
+                .with_hint("Split the data set and measure it again"));
         }
         let scale = Scale::fit(&train.iter().map(|cell| cell.features).collect::<Vec<_>>());
         let x: Vec<Vec<f64>> = train.iter().map(|cell| scale.apply(cell.features)).collect();
@@ -153,15 +161,9 @@ impl Data {
                 Ok(PredictionRow::new(cell.id.into(), fold, cell.class, p))
             };
             let rows: Vec<PredictionRow> = test.par_iter().map(predict).collect::<Result<_>>()?;
-            let provenance = Provenance {
-                stage: "train".into(),
-                settings: serde_json::to_value(&self.record.settings).expect("plain data"),
-                seed: Some(self.record.seed),
-                inputs: BTreeMap::from([("run".into(), run.into())]),
-            };
-            table::write_rows(&files.predictions(fold), &PREDICTIONS, &provenance, &rows)?;
-            let made = Report {
-                run: run.into(),
+            write_predictions(dir, &self.record, fold, &rows)?;
+            let report = Report {
+                run: self.hash.clone(),
                 fold,
                 images: train.len() as u64,
                 features: scale.width() as u64,
@@ -172,10 +174,10 @@ impl Data {
                     .map(|(choice, balanced)| Tried { choice: choice.clone(), balanced_accuracy: *balanced })
                     .collect(),
             };
-            let text = serde_json::to_string_pretty(&made).expect("plain data") + "\n";
-            atomic::write_bytes(&report(files, fold), text.as_bytes())?;
+            let text = serde_json::to_string_pretty(&report).expect("plain data") + "\n";
+            atomic::write_bytes(&dir.fit(id), text.as_bytes())?;
             let elapsed = start.elapsed().as_secs_f64();
-            log_time(&files.dir, fold, 0, train.len(), elapsed, Device::Cpu)?;
+            log_time(dir, id, 0, train.len(), elapsed, Device::Cpu)?;
             let chose = match (describe(&choices[best]), tried.get(best)) {
                 (chosen, Some(balanced)) => {
                     format!(", chose {chosen} (balanced accuracy {:.2} % within the training images)", 100.0 * balanced)
@@ -237,17 +239,11 @@ impl Data {
     fn cells<'a>(&'a self, ids: impl Iterator<Item = &'a str>) -> Result<Vec<Cell<'a>>> {
         ids.map(|id| match self.cells.get(id) {
             Some((row, class, group)) => Ok(Cell { id, features: &self.features.values[*row], class: *class, group }),
-            None => Err(Error::Data {
-                dataset: self.record.dataset.clone(),
-                expected: "features of every image of the split".into(),
-                got: format!("none of {id}"),
-                hint: "Run: wbc check, then wbc split --stratified, then wbc features".into(),
-            }),
+            None => {
+                Err(Error::data(&self.record.dataset, "features of every image of the split", format!("none of {id}"))
+                    .with_hint("Check and split the data set, then measure it again"))
+            }
         })
         .collect()
     }
-}
-
-fn report(files: &Files, fold: u32) -> std::path::PathBuf {
-    files.fold(fold).join("fit.json")
 }

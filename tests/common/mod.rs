@@ -5,9 +5,9 @@ use std::process::Command;
 use std::sync::Mutex;
 use wbc::class::Class;
 use wbc::rows::{IssueRow, ManifestRow, PredictionRow};
+use wbc::run::Record;
 use wbc::schema::{ISSUES, MANIFEST, PREDICTIONS};
 use wbc::table::{self, Provenance};
-use wbc::train::Record;
 use wbc::workspace::Workspace;
 
 /// A temporary folder, removed at the end.
@@ -111,8 +111,8 @@ impl Workdir {
         right: impl Fn(u32, Class, u32) -> Option<bool>,
     ) {
         let mut record: Record = serde_json::from_value(serde_json::json!({
-            "dataset": "d", "model": "wnet", "pipeline": "quick", "seed": 0, "folds": 4, "size_px": 128,
-            "settings": {}, "inputs": {"splits": "one"},
+            "dataset": "d", "model": "wnet", "pipeline": "quick", "seed": 0, "folds": 4,
+            "version": Record::VERSION, "preprocess": {"size_px": 128}, "recipe": {}, "inputs": {"splits": "one"},
         }))
         .unwrap();
         change(&mut record);

@@ -1,6 +1,8 @@
-//! A fold's checkpoint: one safetensors file, replaced atomically. Its metadata hold all that a resumed run needs
-//! besides the weights, so that the two can never disagree.
+//! A network's checkpoint: one safetensors file, replaced atomically after every epoch. Its metadata hold all that a
+//! resumed run needs besides the weights, so that the two can never disagree.
 
+use super::dir::RunDir;
+use super::model_id::ModelId;
 use crate::atomic;
 use crate::batch::Normalise;
 use crate::error::{Error, Result};
@@ -12,21 +14,50 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// What a checkpoint says besides the weights.
+/// The metadata of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Meta {
-    /// Hash of the run's settings and inputs: a checkpoint of another run is refused.
+    /// [`super::Record::hash`] of the run: a checkpoint of another run is ignored.
     pub run: String,
+    /// Name of the network.
     pub model: String,
+    /// Side of the tensors, px.
     pub size_px: usize,
-    pub fold: u32,
+    /// Which model of the run it is.
+    pub id: ModelId,
     /// Epochs done.
     pub epoch: u32,
-    /// Whether the fold is finished; then the optimiser's arrays are left out.
+    /// Whether training is finished; then the optimiser's arrays are left out.
     pub finished: bool,
+    /// How tensors are normalised, fitted on the training images.
     pub normalise: Normalise,
-    /// One row an epoch done.
-    pub epochs: Vec<EpochRow>,
+    /// One entry per epoch done.
+    pub epochs: Vec<Epoch>,
+}
+
+/// One epoch of training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Number of the epoch, from 1.
+    pub epoch: u32,
+    /// Optimiser steps since the start of training.
+    pub steps: u64,
+    /// Training images.
+    pub images: u64,
+    /// Learning rate of the last step.
+    pub learning_rate: f64,
+    /// Mean loss over the epoch's images.
+    pub train_loss: f64,
+    /// Share of the epoch's images that were classified correctly, 0 to 1.
+    pub train_accuracy: f64,
+}
+
+impl Epoch {
+    /// The row of `epochs.parquet`.
+    pub fn row(&self, fold: u32) -> EpochRow {
+        let Self { epoch, steps, images, learning_rate, train_loss, train_accuracy } = *self;
+        EpochRow { fold, epoch, steps, images, learning_rate, train_loss, train_accuracy }
+    }
 }
 
 /// safetensors' key of [`Meta`]. One key only: the order of several would differ from run to run.
@@ -50,6 +81,9 @@ impl View for Bytes<'_> {
 }
 
 /// Writes the model's state and `meta` to `path`.
+///
+/// # Errors
+/// [`Error::Io`] where the file cannot be written.
 pub fn save(path: &Path, model: &dyn Model, meta: &Meta) -> Result<()> {
     let text = serde_json::to_string(meta).expect("plain data");
     let arrays = model.state(!meta.finished).into_iter().map(|a| (a.name.clone(), Bytes(a)));
@@ -65,7 +99,7 @@ pub fn save(path: &Path, model: &dyn Model, meta: &Meta) -> Result<()> {
 /// Reads only the metadata: `None` where there is no checkpoint.
 ///
 /// # Errors
-/// [`Error::Format`] where the file is no checkpoint of ours.
+/// [`Error::Format`] where the file is not a checkpoint of wbc.
 pub fn meta(path: &Path) -> Result<Option<Meta>> {
     use std::io::Read;
     let mut file = match std::fs::File::open(path) {
@@ -83,30 +117,32 @@ pub fn meta(path: &Path) -> Result<Option<Meta>> {
     serde_json::from_str(text).map(Some).map_err(|e| broken(path, e))
 }
 
-/// Reads the weights (and the optimiser's arrays, unless the fold is finished) into `model`.
+/// The metadata of a model of a run where it is finished; `run` is the record's hash.
+///
+/// # Errors
+/// [`Error::Format`] where the file is not a checkpoint of wbc.
+pub fn finished(dir: &RunDir, id: ModelId, run: &str) -> Result<Option<Meta>> {
+    Ok(meta(&dir.checkpoint(id))?.filter(|meta| meta.finished && meta.run == run))
+}
+
+/// Reads the weights (and the optimiser's arrays, unless training is finished) into `model`.
+///
+/// # Errors
+/// [`Error::Format`] where the file is not safetensors, or an array is missing or of another shape.
 pub fn load(path: &Path, model: &mut dyn Model, meta: &Meta) -> Result<()> {
     let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(path, e))?;
     model.load(!meta.finished, &mut |name, shape| {
         let view = tensors.tensor(name).map_err(|e| broken(path, e))?;
         if view.shape() != shape || view.dtype() != Dtype::F32 {
-            return Err(Error::Format {
-                path: path.into(),
-                item: name.into(),
-                expected: format!("F32 {shape:?}"),
-                got: format!("{:?} {:?}", view.dtype(), view.shape()),
-            });
+            let got = format!("{:?} {:?}", view.dtype(), view.shape());
+            return Err(Error::format(path, name, format!("F32 {shape:?}"), got));
         }
-        // The file's bytes need not lie where floats may.
+        // The bytes in the file may not be aligned for f32.
         Ok(bytemuck::pod_collect_to_vec(view.data()))
     })
 }
 
 fn broken(path: &Path, why: impl std::fmt::Display) -> Error {
-    Error::Format {
-        path: path.into(),
-        item: "checkpoint".into(),
-        expected: "a safetensors file that wbc wrote".into(),
-        got: why.to_string(),
-    }
+    Error::format(path, "checkpoint", "a safetensors file that wbc wrote", why)
 }

@@ -1,0 +1,140 @@
+//! Where the files of a run lie: `runs/<run>/` of the workspace.
+
+use super::model_id::ModelId;
+use crate::workspace::Workspace;
+use std::path::{Path, PathBuf};
+
+/// The folder of a run.
+///
+/// ```text
+/// run.json              what identifies the run (`Record`)
+/// pipeline.toml         the settings of every stage, where the caller gave them
+/// epochs.parquet        one row per epoch of the finished folds
+/// predictions.parquet   one row per test image of the finished folds
+/// metrics.parquet       written by evaluate
+/// intervals.parquet     written by evaluate
+/// timings.csv           one line per epoch: times differ from run to run
+/// curves.csv            with --log csv
+/// tensorboard/          with --log tensorboard
+/// fold-00/ ... all/     one folder per model
+///   checkpoint.safetensors   a network's weights
+///   fit.json                 what a classical classifier chose
+///   predictions.parquet      the fold's test images
+/// external/DATASET/     results on another data set
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+impl RunDir {
+    /// The folder of `run`, whether it exists or not.
+    pub fn new(ws: &Workspace, run: &str) -> Self {
+        Self { path: ws.run(run) }
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The run's name.
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The record of what identifies the run.
+    pub fn record(&self) -> PathBuf {
+        self.path.join("run.json")
+    }
+
+    /// The settings of every stage, for people to read and to run again. Not every run has it.
+    pub fn pipeline(&self) -> PathBuf {
+        self.path.join("pipeline.toml")
+    }
+
+    /// Epoch rows of the finished folds.
+    pub fn epochs(&self) -> PathBuf {
+        self.path.join("epochs.parquet")
+    }
+
+    /// Prediction rows of the finished folds.
+    pub fn predictions(&self) -> PathBuf {
+        self.path.join("predictions.parquet")
+    }
+
+    /// Metric rows of the finished folds.
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.parquet")
+    }
+
+    /// Interval rows of the finished folds.
+    pub fn intervals(&self) -> PathBuf {
+        self.path.join("intervals.parquet")
+    }
+
+    /// How long each epoch took.
+    pub fn timings(&self) -> PathBuf {
+        self.path.join("timings.csv")
+    }
+
+    /// Learning curves as a table: of the folds together, or of the model of all images.
+    pub fn curves(&self, all: bool) -> PathBuf {
+        if all { self.model(ModelId::All).join("curves.csv") } else { self.path.join("curves.csv") }
+    }
+
+    /// Learning curves as event files, one folder per model.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
+    }
+
+    /// The folder of one model.
+    pub fn model(&self, id: ModelId) -> PathBuf {
+        self.path.join(id.folder_name())
+    }
+
+    /// A network's weights and the state of its training.
+    pub fn checkpoint(&self, id: ModelId) -> PathBuf {
+        self.model(id).join("checkpoint.safetensors")
+    }
+
+    /// What a classical classifier chose.
+    pub fn fit(&self, id: ModelId) -> PathBuf {
+        self.model(id).join("fit.json")
+    }
+
+    /// Prediction rows of one fold's test images.
+    pub fn model_predictions(&self, id: ModelId) -> PathBuf {
+        self.model(id).join("predictions.parquet")
+    }
+
+    /// Results on other data sets, one folder per validation.
+    pub fn external(&self) -> PathBuf {
+        self.path.join("external")
+    }
+
+    /// Results on `dataset`: of the models of all folds together, or of one model alone.
+    pub fn external_dataset(&self, dataset: &str, model: Option<ModelId>) -> PathBuf {
+        self.external().join(match model {
+            None => dataset.to_string(),
+            Some(ModelId::Fold(fold)) => format!("{dataset}-fold-{fold}"),
+            Some(ModelId::All) => format!("{dataset}-all"),
+        })
+    }
+
+    /// Held open while the run is trained. It lies beside the run's folder, which a restart removes.
+    pub fn lock(&self) -> PathBuf {
+        self.path.with_file_name(format!(".{}.lock", self.name()))
+    }
+}
+
+/// Names of the runs of a workspace, sorted; also of those that another version of wbc wrote.
+pub fn names(ws: &Workspace) -> Vec<String> {
+    let entries = std::fs::read_dir(ws.runs()).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| RunDir::new(ws, name).record().is_file())
+        .collect();
+    names.sort();
+    names
+}

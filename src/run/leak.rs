@@ -1,0 +1,98 @@
+//! Whether the weights of a run were trained on images that they are to be tested on.
+
+use super::dir::RunDir;
+use super::model_id::ModelId;
+use super::record::Record;
+use crate::error::{Error, Result};
+use crate::rows::ManifestRow;
+use crate::schema::MANIFEST;
+use crate::split;
+use crate::table;
+use crate::workspace::Workspace;
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+/// Bits (of 64) by which the perceptual hashes of two images may differ for the images to count as similar.
+const SIMILAR_BITS: u32 = 4;
+
+/// The weights in question.
+#[derive(Clone, Copy)]
+pub struct Weights<'a> {
+    /// The setting that named them, for messages.
+    pub key: &'static str,
+    /// The run as the user calls it.
+    pub from: &'a str,
+    /// The record of the run.
+    pub record: &'a Record,
+    /// The model; none stands for all models of the run.
+    pub model: Option<ModelId>,
+}
+
+/// Refuses weights that were trained on an image of `images`, or that started from weights which were. Returns a note
+/// where that cannot be known, or where an image looks similar to a training image.
+///
+/// # Errors
+/// [`Error::Setting`] that names the first such image.
+pub fn check(ws: &Workspace, weights: Weights, images: &[ManifestRow], dataset: &str) -> Result<Option<String>> {
+    let own = check_own(ws, weights, images, dataset)?;
+    let Some(init) = &weights.record.init else { return Ok(own) };
+    // The weights that the run started from were trained on images, too.
+    let earlier = Record::read(ws, &init.from).ok().filter(|_| {
+        init.model.is_some_and(|model| {
+            let bytes = std::fs::read(RunDir::new(ws, &init.from).checkpoint(model));
+            bytes.is_ok_and(|bytes| *blake3::hash(&bytes).to_hex() == *init.hash)
+        })
+    });
+    let earlier = match &earlier {
+        Some(record) => check(ws, Weights { from: &init.from, record, model: init.model, ..weights }, images, dataset)?,
+        None => Some(format!(
+            "{} started from {}, whose training images are not known: check that none of them is in {dataset}",
+            weights.from, init.from
+        )),
+    };
+    Ok(own.into_iter().chain(earlier).reduce(|a, b| format!("{a}; {b}")))
+}
+
+/// [`check`] for the run's own training images alone.
+fn check_own(ws: &Workspace, weights: Weights, images: &[ManifestRow], dataset: &str) -> Result<Option<String>> {
+    let Weights { key, from, record, model } = weights;
+    let manifest = ws.manifest(&record.dataset);
+    let same = |key: &str, path: &Path| table::file_hash(path).is_ok_and(|hash| record.inputs.get(key) == Some(&hash));
+    if !same("manifest", &manifest) || !same("splits", &ws.splits(&record.dataset)) {
+        return Ok(Some(format!(
+            "{from}: the images or folds of {} have changed since, so its training images are not known: \
+             check that none of them is in {dataset}",
+            record.dataset
+        )));
+    }
+    let splits = split::read(ws, &record.dataset)?;
+    let trained: BTreeSet<&str> = model.unwrap_or(ModelId::All).training_images(&splits).collect();
+    let (rows, _) = table::read_rows::<ManifestRow>(&manifest, &MANIFEST)?;
+    let rows: Vec<&ManifestRow> = rows.iter().filter(|r| trained.contains(r.image_id.as_str())).collect();
+    let by_hash: HashMap<&str, &ManifestRow> = rows.iter().map(|r| (r.content_hash.as_str(), *r)).collect();
+    let shared: Vec<(&ManifestRow, &ManifestRow)> =
+        images.iter().filter_map(|t| Some((t, *by_hash.get(t.content_hash.as_str())?))).collect();
+    if let Some((image, seen)) = shared.first() {
+        let got = format!(
+            "{} of them among the training images of {from}, such as {} (there {})",
+            shared.len(),
+            image.image_id,
+            seen.image_id
+        );
+        return Err(Error::setting(key, format!("weights that were not trained on images of {dataset}"), got));
+    }
+    let similar = |image: &&ManifestRow| {
+        rows.iter().any(|r| match (r.perceptual_hash, image.perceptual_hash) {
+            (Some(a), Some(b)) => (a ^ b).count_ones() <= SIMILAR_BITS,
+            _ => false,
+        })
+    };
+    let similar: Vec<&ManifestRow> = images.iter().filter(similar).collect();
+    Ok(similar.first().map(|first| {
+        format!(
+            "{} images of {dataset} look similar to training images of {from}, such as {}: inspect them",
+            similar.len(),
+            first.image_id
+        )
+    }))
+}

@@ -1,0 +1,21 @@
+//! A run: the models that one experiment trained, with their predictions and metrics, in one folder of the workspace.
+//!
+//! `train` writes runs; everything that only reads them uses this module.
+#![warn(missing_docs)]
+
+pub mod checkpoint;
+mod dir;
+pub mod leak;
+mod model;
+mod model_id;
+mod recipe;
+mod record;
+mod results;
+
+pub use dir::{RunDir, names};
+pub(crate) use model::infer;
+pub use model::{TrainedModel, finished, open};
+pub use model_id::{ModelId, ModelRef};
+pub use recipe::{NetworkSettings, Recipe, model_title};
+pub use record::{Init, Record, again, list};
+pub use results::{Results, epochs, predictions};

@@ -1,0 +1,125 @@
+//! The finished networks of a run, opened to predict with.
+
+use super::checkpoint::{self, Meta};
+use super::dir::RunDir;
+use super::model_id::ModelId;
+use super::recipe::NetworkSettings;
+use super::record::Record;
+use crate::batch::{Normalise, Tensors, View};
+use crate::class::Class;
+use crate::error::{Error, Input, Result};
+use crate::models::grad_cam::ClassMap;
+use crate::models::{self, Inferred, Model};
+use crate::nn::device::Device;
+use crate::workspace::Workspace;
+
+/// A finished network of a run, with the run's record and the checkpoint's metadata.
+pub struct TrainedModel {
+    /// The run's record.
+    pub record: Record,
+    /// The settings of training.
+    pub settings: NetworkSettings,
+    /// The checkpoint's metadata.
+    pub meta: Meta,
+    /// The network with its weights.
+    pub model: Box<dyn Model>,
+}
+
+impl TrainedModel {
+    /// Which model of the run it is.
+    pub fn id(&self) -> ModelId {
+        self.meta.id
+    }
+
+    /// Probabilities of the classes for the tensors at `rows`, as means over the views that the recipe averages, and the
+    /// features of the unturned tensors.
+    ///
+    /// # Errors
+    /// [`Error::Compute`] where the device is out of memory.
+    pub fn infer(&self, tensors: &Tensors, rows: &[usize]) -> Result<Inferred> {
+        infer(self.model.as_ref(), &self.meta.normalise, self.settings.test_views, tensors, rows)
+    }
+
+    /// [`TrainedModel::infer`] on the unturned tensors alone.
+    ///
+    /// # Errors
+    /// [`Error::Compute`] where the device is out of memory.
+    pub fn infer_once(&self, tensors: &Tensors, rows: &[usize]) -> Result<Inferred> {
+        infer(self.model.as_ref(), &self.meta.normalise, 1, tensors, rows)
+    }
+
+    /// Grad-CAM of the unturned tensors at `rows`: a map for the class of each.
+    ///
+    /// # Errors
+    /// [`Error::Compute`] where the device is out of memory.
+    pub fn class_maps(&self, tensors: &Tensors, rows: &[usize], classes: &[Class]) -> Result<Vec<ClassMap>> {
+        let mut x = vec![0.0; rows.len() * tensors.size_px * tensors.size_px * 3];
+        tensors.fill(rows, |_| View::default(), &self.meta.normalise, &mut x);
+        (models::find(&self.record.model)?.grad_cam)(self.model.as_ref())?.class_maps(&x, classes)
+    }
+}
+
+/// Mean probabilities over the first `views` views of the tensors at `rows`; the features are those of the first view.
+pub(crate) fn infer(
+    model: &dyn Model,
+    normalise: &Normalise,
+    views: usize,
+    tensors: &Tensors,
+    rows: &[usize],
+) -> Result<Inferred> {
+    let len = tensors.size_px * tensors.size_px * 3;
+    let mut mean = Inferred { probabilities: vec![[0.0; Class::COUNT]; rows.len()], ..Default::default() };
+    for view in 0..views {
+        let mut x = vec![0.0; rows.len() * len];
+        tensors.fill(rows, |_| View::turned(view), normalise, &mut x);
+        let inferred = model.infer(&x, rows.len())?;
+        if view == 0 {
+            (mean.features, mean.width) = (inferred.features, inferred.width);
+        }
+        let sums = mean.probabilities.as_flattened_mut().iter_mut().zip(inferred.probabilities.as_flattened());
+        sums.for_each(|(sum, p)| *sum += p / views as f32);
+    }
+    Ok(mean)
+}
+
+/// The finished networks of a run: those of the folds, in order, then that of all images.
+///
+/// # Errors
+/// [`Error::Missing`] where there is no such run or none of its models is finished, [`Error::Setting`] where it is a run
+/// of a classical classifier.
+pub fn finished(ws: &Workspace, run: &str) -> Result<Vec<ModelId>> {
+    let record = Record::read(ws, run)?;
+    record.network(run)?;
+    let (hash, dir) = (record.hash(), RunDir::new(ws, run));
+    let mut finished = Vec::new();
+    for id in (0..record.folds).map(ModelId::Fold).chain([ModelId::All]) {
+        if checkpoint::finished(&dir, id, &hash)?.is_some() {
+            finished.push(id);
+        }
+    }
+    if finished.is_empty() {
+        return Err(Error::missing(Input::Checkpoint, dir.path()).with_hint("No model of this run is finished"));
+    }
+    Ok(finished)
+}
+
+/// Opens a finished network.
+///
+/// # Errors
+/// [`Error::Missing`] where the run has no such finished model, [`Error::Setting`] where it is a run of a classical
+/// classifier.
+pub fn open(ws: &Workspace, run: &str, id: ModelId, device: Device) -> Result<TrainedModel> {
+    let record = Record::read(ws, run)?;
+    let settings = record.network(run)?.clone();
+    let dir = RunDir::new(ws, run);
+    let path = dir.checkpoint(id);
+    let Some(meta) = checkpoint::finished(&dir, id, &record.hash())? else {
+        if id.fold().is_some_and(|fold| fold >= record.folds) {
+            return Err(Error::setting("fold", format!("0 to {}, a fold of {run}", record.folds - 1), id));
+        }
+        return Err(Error::missing(Input::Checkpoint, path).with_hint("This model is not finished"));
+    };
+    let mut model = settings.build(meta.size_px, record.seed, id.seed_key(record.folds), device)?;
+    checkpoint::load(&path, model.as_mut(), &meta)?;
+    Ok(TrainedModel { record, settings, meta, model })
+}

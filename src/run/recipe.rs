@@ -1,0 +1,199 @@
+//! The recipe: `[train]` of a pipeline. `model` names a network or a classical classifier and decides which other keys
+//! there are.
+
+use crate::batch::{Augment, Normalisation};
+use crate::classical;
+use crate::error::{Error, Result};
+use crate::models::{self, MODELS, Model};
+use crate::nn::device::Device;
+use crate::nn::kernel::{Dropout, Vector};
+use crate::nn::optim::{Optimiser, Schedule};
+use serde::{Deserialize, Serialize};
+
+/// How a network is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkSettings {
+    /// A name of [`models::MODELS`].
+    pub model: String,
+    /// Passes over the training images.
+    pub epochs: u32,
+    /// Images per step.
+    pub batch: usize,
+    /// Learning rate (the peak, where the schedule has one).
+    pub learning_rate: f64,
+    /// How the learning rate changes during training.
+    pub schedule: Schedule,
+    /// How the weights follow the gradient.
+    pub optimiser: Optimiser,
+    /// Share of activations dropped, 0 to below 1. The paper's "p = 0.6" was the share that TensorFlow kept.
+    pub dropout: f32,
+    /// ResNet50: the last scale of each block starts at 0, so that the block starts as the identity (Goyal et al. 2017).
+    pub zero_init_residual: bool,
+    /// How pixel values are normalised.
+    pub normalise: Normalisation,
+    /// Random changes of training images.
+    pub augment: Augment,
+    /// Views of each test image whose probabilities are averaged: 1, or the 8 combinations of rotations and flips.
+    pub test_views: usize,
+}
+
+impl Default for NetworkSettings {
+    fn default() -> Self {
+        Self {
+            model: "wnet".into(),
+            epochs: 12,
+            batch: 64,
+            learning_rate: 1e-3,
+            schedule: Schedule::OneCycle,
+            optimiser: Optimiser::default(),
+            dropout: 0.4,
+            zero_init_residual: false,
+            normalise: Normalisation::Channel,
+            augment: Augment::default(),
+            test_views: 1,
+        }
+    }
+}
+
+impl NetworkSettings {
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] that names the key, the expected values and the value given.
+    pub fn validate(&self) -> Result<()> {
+        let check = |ok: bool, key: &str, expected: &str, got: String| {
+            if ok { Ok(()) } else { Err(Error::setting(format!("train.{key}"), expected, got)) }
+        };
+        models::find(&self.model)?;
+        check(self.epochs >= 1, "epochs", "at least 1", self.epochs.to_string())?;
+        check((1..=4096).contains(&self.batch), "batch", "1 to 4096", self.batch.to_string())?;
+        let rate = self.learning_rate;
+        check(rate > 0.0 && rate.is_finite(), "learning_rate", "above 0", rate.to_string())?;
+        check(
+            (0.0..1.0).contains(&self.dropout),
+            "dropout",
+            "0 to below 1 (the share dropped)",
+            self.dropout.to_string(),
+        )?;
+        check([1, 8].contains(&self.test_views), "test_views", "1 or 8", self.test_views.to_string())?;
+        self.augment.validate()
+    }
+
+    /// Checks that the network takes tensors of that size and has this optimiser, before any image is preprocessed.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] that names the key, the expected values and the value given.
+    pub fn suits(&self, size_px: u32) -> Result<()> {
+        models::find(&self.model)?.suits(&self.spec(size_px as usize, 0, 0))
+    }
+
+    /// A network with random weights, keyed by `seed` and `fold`: see [`super::ModelId::seed_key`].
+    pub(crate) fn build(&self, size_px: usize, seed: u64, fold: u64, device: Device) -> Result<Box<dyn Model>> {
+        models::find(&self.model)?.build(&self.spec(size_px, seed, fold), device)
+    }
+
+    fn spec(&self, size_px: usize, seed: u64, fold: u64) -> models::Spec {
+        models::Spec {
+            size_px,
+            seed,
+            fold,
+            dropout: Dropout { p: self.dropout },
+            optimiser: self.optimiser,
+            zero_init_residual: self.zero_init_residual,
+            vector: Vector::detect(),
+        }
+    }
+}
+
+/// How a model is trained.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Recipe {
+    /// A network of [`crate::models::MODELS`], trained on tensors.
+    Network(NetworkSettings),
+    /// A classifier of [`classical::CLASSIFIERS`], fitted on features.
+    Classical(classical::Settings),
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self::Network(NetworkSettings::default())
+    }
+}
+
+impl<'de> Deserialize<'de> for Recipe {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        use serde::de::Error;
+        let value = serde_json::Value::deserialize(deserializer)?;
+        let classical = value.get("model").and_then(|m| m.as_str()).is_some_and(|m| classical::find(m).is_some());
+        match classical {
+            true => classical::Settings::deserialize(value).map(Self::Classical),
+            false => NetworkSettings::deserialize(value).map(Self::Network),
+        }
+        .map_err(D::Error::custom)
+    }
+}
+
+impl Recipe {
+    /// Name of the model.
+    pub fn model(&self) -> &str {
+        match self {
+            Self::Network(settings) => &settings.model,
+            Self::Classical(settings) => &settings.model,
+        }
+    }
+
+    /// Refuses options that only a network has, given as (name, whether it was given). Called early, because
+    /// measuring features takes minutes.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for the first such option, where the model is a classical classifier.
+    pub fn network_only(&self, options: &[(&str, bool)]) -> Result<()> {
+        match (self, options.iter().find(|(_, given)| *given)) {
+            (Self::Classical(settings), Some((key, _))) => {
+                Err(Error::setting(*key, "a network: classical classifiers have no such option", &settings.model))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] that names the key, the expected values and the value given.
+    pub fn validate(&self) -> Result<()> {
+        match self {
+            Self::Network(settings) => settings.validate(),
+            Self::Classical(settings) => settings.validate(),
+        }
+    }
+}
+
+/// A model's name as the tables print it; an unknown model's name as it is.
+pub fn model_title(model: &str) -> &str {
+    let network = MODELS.iter().find(|m| m.name == model).map(|m| m.title);
+    network.or(classical::find(model).map(|c| c.title)).unwrap_or(model)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_model_decides_which_keys_there_are() {
+        let parse = toml::from_str::<Recipe>;
+        assert_eq!(parse("").unwrap(), Recipe::default());
+        assert!(matches!(parse("model = \"wnet\"\nepochs = 3").unwrap(), Recipe::Network(s) if s.epochs == 3));
+        assert!(matches!(parse("model = \"knn\"\nk = [7]").unwrap(), Recipe::Classical(s) if s.grid["k"] == [7.0]));
+        assert!(parse("model = \"wnet\"\nk = [7]").unwrap_err().to_string().contains("unknown field `k`"));
+        assert!(parse("model = \"knn\"\nbatch = 7").unwrap_err().to_string().contains("unknown field `batch`"));
+        // Writing and reading a recipe as JSON loses nothing.
+        for text in ["learning_rate = 0.0123\ndropout = 0.3", "model = \"svm\"\nc = [0.1, 3]"] {
+            let recipe = parse(text).unwrap();
+            let json = serde_json::to_string(&recipe).unwrap();
+            assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), recipe);
+            assert_eq!(json.contains("epochs"), !text.contains("svm"), "{json}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `run.json`: what identifies a run.
+
+use super::dir::{RunDir, names};
+use super::model_id::{ModelId, ModelRef};
+use super::recipe::{NetworkSettings, Recipe};
+use crate::error::{Error, Input, Result};
+use crate::preprocess;
+use crate::workspace::Workspace;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What identifies a run: equal records make equal results.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// [`Record::VERSION`] of the program that wrote it.
+    pub version: u32,
+    /// The data set whose images train and test the models.
+    pub dataset: String,
+    /// Name of the network or the classifier, as in the recipe.
+    pub model: String,
+    /// Name of the pipeline.
+    pub pipeline: String,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Number of folds in the split.
+    pub folds: u32,
+    /// How a network's images were preprocessed; a classical classifier has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preprocess: Option<preprocess::Settings>,
+    /// The settings of training.
+    pub recipe: Recipe,
+    /// Hashes of the manifest, the splits, and the tensors or the features.
+    pub inputs: BTreeMap<String, String>,
+    /// The weights that training started from; none where they were random.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Init>,
+}
+
+/// Weights of an earlier training that a run starts from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Init {
+    /// Name of the run, or the file.
+    pub from: String,
+    /// The model of that run; none for a file.
+    pub model: Option<ModelId>,
+    /// The data set that the weights were trained on, where it is known.
+    pub dataset: Option<String>,
+    /// BLAKE3 hash of the weights' file.
+    pub hash: String,
+}
+
+impl Record {
+    /// Version of `run.json` that this program reads and writes.
+    pub const VERSION: u32 = 2;
+
+    /// Reads a run's `run.json`.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] that lists the runs of the workspace, [`Error::Format`] for a run of another version.
+    pub fn read(ws: &Workspace, run: &str) -> Result<Record> {
+        Workspace::check_name("run", run)?;
+        let path = RunDir::new(ws, run).record();
+        let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => {
+                let runs = names(ws);
+                let hint = if runs.is_empty() { String::new() } else { format!("Runs: {}", runs.join(", ")) };
+                Error::missing(Input::Run, &path).with_hint(hint)
+            }
+            _ => Error::io(&path, "read")(source),
+        })?;
+        let expected = || format!("a run of version {}", Self::VERSION);
+        let record: Record = serde_json::from_str(&text).map_err(|e| Error::format(&path, "run", expected(), e))?;
+        match record.version {
+            Self::VERSION => Ok(record),
+            other => Err(Error::format(&path, "version", expected(), other)),
+        }
+    }
+
+    /// The settings of a network; `run` is its name for the message.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where the model is a classical classifier.
+    pub fn network(&self, run: &str) -> Result<&NetworkSettings> {
+        match &self.recipe {
+            Recipe::Network(settings) => Ok(settings),
+            Recipe::Classical(_) => Err(self.no_network(run)),
+        }
+    }
+
+    /// How a network's images were preprocessed; `run` is its name for the message.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where the model is a classical classifier.
+    pub fn network_preprocess(&self, run: &str) -> Result<&preprocess::Settings> {
+        self.preprocess.as_ref().ok_or_else(|| self.no_network(run))
+    }
+
+    /// Side of the tensors, px; a classical classifier has none.
+    pub fn size_px(&self) -> Option<u32> {
+        self.preprocess.as_ref().map(|settings| settings.size_px)
+    }
+
+    /// BLAKE3 hash of the record, 64 hex digits: checkpoints and predictions carry it.
+    pub fn hash(&self) -> String {
+        blake3::hash(serde_json::to_string(self).expect("plain data").as_bytes()).to_hex().to_string()
+    }
+
+    fn no_network(&self, run: &str) -> Error {
+        Error::setting("run", "a run of a network", format!("{run}, a run of {}", self.model))
+    }
+}
+
+impl Init {
+    /// The weights as the user names them: `RUN`, `RUN:FOLD`, or a file.
+    pub fn source(&self) -> String {
+        let model = self.model.filter(|model| *model != ModelId::All);
+        ModelRef { run: self.from.clone(), model }.to_string()
+    }
+}
+
+/// The runs of a workspace by name, sorted; those of another version are left out.
+pub fn list(ws: &Workspace) -> Vec<(String, Record)> {
+    names(ws).into_iter().filter_map(|name| Some((name.clone(), Record::read(ws, &name).ok()?))).collect()
+}
+
+/// The command that resumes a run: its settings lie beside it.
+pub fn again(ws: &Workspace, name: &str, record: &Record) -> String {
+    let settings = RunDir::new(ws, name).pipeline();
+    let init = record.init.as_ref().map_or(String::new(), |init| format!(" --init {}", init.source()));
+    format!("wbc train --dataset {} --run {name} --pipeline {}{init}", record.dataset, settings.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run's hash is that of its record: one byte more and every finished fold would be trained again.
+    #[test]
+    fn a_record_is_written_as_it_was_read() {
+        let settings = serde_json::to_string(&NetworkSettings::default()).unwrap();
+        let preprocess = serde_json::to_string(&preprocess::Settings::default()).unwrap();
+        let head = r#"{"version":2,"dataset":"pbc","model":"wnet","pipeline":"quick","seed":0,"folds":10,"#;
+        let text = head.to_string()
+            + &format!(r#""preprocess":{preprocess},"recipe":{settings},"inputs":{{"manifest":"a"}}}}"#);
+        let record: Record = serde_json::from_str(&text).unwrap();
+        assert_eq!(record.recipe, Recipe::Network(NetworkSettings::default()));
+        assert_eq!(serde_json::to_string(&record).unwrap(), text);
+    }
+}

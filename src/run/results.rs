@@ -1,0 +1,112 @@
+//! The results of a run's finished folds: predictions, metrics, intervals, epochs.
+
+use super::dir::RunDir;
+use super::record::Record;
+use crate::class::Class;
+use crate::error::{Error, Input, Result};
+use crate::rows::{EpochRow, IntervalRow, MetricRow, PredictionRow};
+use crate::schema::{EPOCHS, INTERVALS, METRICS, PREDICTIONS, Schema};
+use crate::table;
+use crate::workspace::Workspace;
+use serde::de::DeserializeOwned;
+use std::path::PathBuf;
+
+/// Prediction rows of a run's finished folds.
+///
+/// # Errors
+/// [`Error::Missing`] where there is no such run or no fold of it is finished.
+pub fn predictions(ws: &Workspace, run: &str) -> Result<Vec<PredictionRow>> {
+    Record::read(ws, run)?;
+    let path = RunDir::new(ws, run).predictions();
+    let none = || Error::missing(Input::Predictions, &path).with_hint(format!("No fold of {run} is finished"));
+    match table::read_rows::<PredictionRow>(&path, &PREDICTIONS) {
+        Err(Error::Missing { .. }) => Err(none()),
+        Ok((rows, _)) if rows.is_empty() => Err(none()),
+        rows => Ok(rows?.0),
+    }
+}
+
+/// Epoch rows of a run's finished folds; a classical classifier has none.
+///
+/// # Errors
+/// [`Error::Missing`] where there is no such table.
+pub fn epochs(ws: &Workspace, run: &str) -> Result<Vec<EpochRow>> {
+    Ok(table::read_rows(&RunDir::new(ws, run).epochs(), &EPOCHS)?.0)
+}
+
+/// The metrics and intervals of a run, as evaluated.
+pub struct Results {
+    /// Name of the run.
+    pub name: String,
+    /// The run's record.
+    pub record: Record,
+    /// See `schemas/metrics.toml`.
+    pub metrics: Vec<MetricRow>,
+    /// See `schemas/intervals.toml`.
+    pub intervals: Vec<IntervalRow>,
+}
+
+impl Results {
+    /// Reads the metrics and intervals of a run.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] where there is no such run or no fold of it is finished, [`Error::Stale`] where the predictions
+    /// have changed since they were evaluated.
+    pub fn load(ws: &Workspace, run: &str) -> Result<Self> {
+        let record = Record::read(ws, run)?;
+        let dir = RunDir::new(ws, run);
+        let none = |error: Error| error.with_hint(format!("No fold of {run} is finished"));
+        let metrics = evaluated(&dir, dir.metrics(), &METRICS).map_err(none)?;
+        let intervals = evaluated(&dir, dir.intervals(), &INTERVALS)?;
+        Ok(Self { name: run.into(), record, metrics, intervals })
+    }
+
+    /// A metric's value, 0 to 1; `fold` none: the mean over folds.
+    pub fn value(&self, fold: Option<u32>, metric: &str, class: Option<Class>) -> Option<f64> {
+        self.metrics.iter().find(|r| r.fold == fold && r.metric == metric && r.class == class)?.value
+    }
+
+    /// The mean of a metric of all classes over those of `folds` that have it, 0 to 1.
+    pub fn mean(&self, metric: &str, folds: &[u32]) -> Option<f64> {
+        let values: Vec<f64> = folds.iter().filter_map(|fold| self.value(Some(*fold), metric, None)).collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    }
+
+    /// An interval: see `schemas/intervals.toml`.
+    pub fn interval(&self, metric: &str, class: Option<Class>, method: &str) -> Option<&IntervalRow> {
+        self.intervals.iter().find(|r| r.metric == metric && r.class == class && r.method == method)
+    }
+
+    /// Test images of each class, over the finished folds.
+    pub fn images(&self) -> [u64; Class::COUNT] {
+        let recalls = || self.metrics.iter().filter(|r| r.fold.is_none() && r.metric == "recall");
+        Class::ALL.map(|class| recalls().filter(|r| r.class == Some(class)).map(|r| r.images).sum())
+    }
+
+    /// Classes of which at least one finished fold has no test image.
+    pub fn untested(&self) -> Vec<Class> {
+        let empty = |class: &Class| {
+            let mut rows = self.metrics.iter().filter(|r| r.fold.is_some() && r.metric == "recall");
+            rows.any(|r| r.class == Some(*class) && r.images == 0)
+        };
+        Class::ALL.into_iter().filter(empty).collect()
+    }
+
+    /// The smallest number, above 0, of test images of one class in one fold.
+    pub fn fewest(&self) -> Option<u64> {
+        let recalls = self.metrics.iter().filter(|r| r.fold.is_some() && r.metric == "recall");
+        recalls.map(|r| r.images).filter(|n| *n > 0).min()
+    }
+
+    /// Folds that are not trained yet.
+    pub fn missing(&self) -> Vec<u32> {
+        (0..self.record.folds).filter(|f| !self.metrics.iter().any(|r| r.fold == Some(*f))).collect()
+    }
+}
+
+/// The rows of a table that evaluate made of the predictions that are there now.
+fn evaluated<T: DeserializeOwned>(dir: &RunDir, path: PathBuf, schema: &Schema) -> Result<Vec<T>> {
+    let (rows, provenance) = table::read_rows(&path, schema)?;
+    provenance.require(Input::Predictions, &table::file_hash(&dir.predictions())?, Input::Metrics, &path)?;
+    Ok(rows)
+}

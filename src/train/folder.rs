@@ -1,0 +1,92 @@
+//! The run's folder while it is trained: claimed for one experiment, locked against a second process, filled fold by fold.
+
+use super::plan::Plan;
+use crate::atomic;
+use crate::error::{Error, Result};
+use crate::nn::device::Device;
+use crate::rows::PredictionRow;
+use crate::run::{ModelId, Record, RunDir};
+use crate::schema::PREDICTIONS;
+use crate::table::{self, Provenance};
+use std::collections::BTreeMap;
+
+/// Keeps other processes from training the same run for as long as the file is open.
+///
+/// # Errors
+/// [`Error::Setting`] where another process is training it.
+pub fn lock(dir: &RunDir) -> Result<std::fs::File> {
+    let path = dir.lock();
+    let runs = path.parent().expect("the lock lies in runs/");
+    std::fs::create_dir_all(runs).map_err(Error::io(runs, "create"))?;
+    let file = std::fs::File::create(&path).map_err(Error::io(&path, "create"))?;
+    match file.try_lock() {
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let expected = format!("no other process training {}", dir.path().display());
+            Err(Error::setting("run", expected, "one that is still running"))
+        }
+        // Some file systems have no locks; train without one there.
+        _ => Ok(file),
+    }
+}
+
+/// Claims the run's folder for `record`.
+///
+/// # Errors
+/// [`Error::Setting`] where it holds another experiment and the plan does not say to restart.
+pub fn claim(dir: &RunDir, record: &Record, plan: &Plan) -> Result<()> {
+    let path = dir.record();
+    let text = serde_json::to_string_pretty(record).expect("plain data") + "\n";
+    match std::fs::read_to_string(&path) {
+        Ok(present) if present == text => return Ok(()),
+        Ok(present) if !plan.restart => {
+            let got = match serde_json::from_str::<Record>(&present) {
+                Ok(old) if old.inputs != record.inputs => {
+                    "a run on other data (the images, the split or the preprocessing changed)"
+                }
+                Ok(old) if old.seed != record.seed => "a run with another seed",
+                Ok(_) => "a run with other settings",
+                Err(_) => "a run.json that this version of wbc did not write",
+            };
+            let expected = format!(
+                "{} to hold the same experiment (choose another name with --run NAME, or delete the old run with \
+                 --restart)",
+                dir.path().display()
+            );
+            return Err(Error::setting("run", expected, got));
+        }
+        Ok(_) => std::fs::remove_dir_all(dir.path()).map_err(Error::io(dir.path(), "remove"))?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(Error::io(&path, "read")(e)),
+    }
+    if let Some(settings) = &plan.pipeline_file {
+        atomic::write_bytes(&dir.pipeline(), settings.as_bytes())?;
+    }
+    atomic::write_bytes(&path, text.as_bytes())
+}
+
+/// The provenance of the tables that training writes.
+pub fn provenance(record: &Record) -> Provenance {
+    Provenance {
+        stage: "train".into(),
+        settings: serde_json::to_value(&record.recipe).expect("plain data"),
+        seed: Some(record.seed),
+        inputs: BTreeMap::from([("run".into(), record.hash())]),
+    }
+}
+
+/// Writes the predictions of one fold's test images.
+pub fn write_predictions(dir: &RunDir, record: &Record, fold: u32, rows: &[PredictionRow]) -> Result<()> {
+    table::write_rows(&dir.model_predictions(ModelId::Fold(fold)), &PREDICTIONS, &provenance(record), rows)
+}
+
+/// Appends a line to `timings.csv`. Times differ from run to run, so they are kept apart from the results.
+pub fn log_time(dir: &RunDir, id: ModelId, epoch: u32, images: usize, elapsed_s: f64, device: Device) -> Result<()> {
+    use std::io::Write;
+    let path = dir.timings();
+    let new = !path.exists();
+    let mut file =
+        std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path, "open"))?;
+    let head = if new { "fold,epoch,images,elapsed_s,images_per_s,device\n" } else { "" };
+    let rate = images as f64 / elapsed_s;
+    writeln!(file, "{head}{id},{epoch},{images},{elapsed_s:.3},{rate:.1},{device}").map_err(Error::io(&path, "write"))
+}

@@ -1,0 +1,298 @@
+//! Trains one model of a network, epoch by epoch, and predicts the fold's test images.
+
+use super::curves;
+use super::folder::{log_time, write_predictions};
+use super::init::Start;
+use super::plan::{Plan, Target};
+use crate::batch::{Normalisation, Normalise, Tensors, View};
+use crate::class::Class;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::models::{Batch, Model};
+use crate::nn::device::Device;
+use crate::rows::{EpochRow, ManifestRow, PredictionRow};
+use crate::run::checkpoint::{self, Epoch, Meta};
+use crate::run::{self, ModelId, NetworkSettings, Recipe, Record, RunDir};
+use crate::schema::MANIFEST;
+use crate::seed;
+use crate::split::{self, Splits};
+use crate::table;
+use crate::workspace::Workspace;
+use rand::Rng;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+/// Images predicted at a time.
+const PREDICT_BATCH: usize = 64;
+
+/// Everything that the models of a run are trained with.
+pub(super) struct Data {
+    settings: NetworkSettings,
+    tensors: Tensors,
+    pub splits: Splits,
+    class_of: HashMap<String, Class>,
+    pub record: Record,
+    hash: String,
+    start: Option<Start>,
+    /// What is not known about the weights to start from.
+    pub note: Option<String>,
+    device: Device,
+}
+
+/// An image to train on or to test.
+struct Image<'a> {
+    id: &'a str,
+    /// Its row in the tensors.
+    row: usize,
+    class: Class,
+}
+
+impl Data {
+    pub fn load(ws: &Workspace, dataset: &str, settings: &NetworkSettings, seed: u64, plan: &Plan) -> Result<Self> {
+        let splits = split::read(ws, dataset)?;
+        let (manifest, _) = table::read_rows::<ManifestRow>(&ws.manifest(dataset), &MANIFEST)?;
+        let tensors = Tensors::load(ws, dataset, &plan.preprocess)?;
+        let start = plan.init.as_ref().map(|source| Start::find(ws, source, &settings.model)).transpose()?;
+        let note = match &start {
+            Some(start) if plan.target != Target::AllImages => {
+                let tested = manifest.iter().filter(|r| splits.fold_of.contains_key(&r.image_id));
+                start.check_leak(ws, &tested.cloned().collect::<Vec<_>>(), dataset)?
+            }
+            _ => None,
+        };
+        let class_of = manifest.into_iter().filter_map(|r| Some((r.image_id, r.class?))).collect();
+        let inputs = BTreeMap::from([
+            ("manifest".into(), table::file_hash(&ws.manifest(dataset))?),
+            ("splits".into(), table::file_hash(&ws.splits(dataset))?),
+            ("tensors".into(), tensors.hash.clone()),
+        ]);
+        let record = Record {
+            version: Record::VERSION,
+            dataset: dataset.into(),
+            model: settings.model.clone(),
+            pipeline: plan.pipeline.clone(),
+            seed,
+            folds: splits.folds,
+            preprocess: Some(plan.preprocess.clone()),
+            recipe: Recipe::Network(settings.clone()),
+            inputs,
+            init: start.as_ref().map(|s| s.init.clone()),
+        };
+        let (device, hash) = (plan.device, record.hash());
+        Ok(Self { settings: settings.clone(), tensors, splits, class_of, record, hash, start, note, device })
+    }
+
+    /// Builds a network and loads the weights to start from, to find out whether both are possible; returns the number
+    /// of its parameters.
+    pub fn check(&self) -> Result<usize> {
+        let mut model = self.build(ModelId::Fold(0))?;
+        if let Some(start) = &self.start {
+            start.apply(model.as_mut())?;
+        }
+        Ok(model.parameters())
+    }
+
+    /// The epochs of a model where it is finished.
+    pub fn finished(&self, dir: &RunDir, id: ModelId) -> Result<Option<Vec<EpochRow>>> {
+        let meta = checkpoint::finished(dir, id, &self.hash)?;
+        let predicted = id == ModelId::All || dir.model_predictions(id).is_file();
+        let rows = |meta: Meta| match id {
+            ModelId::Fold(fold) => meta.epochs.iter().map(|epoch| epoch.row(fold)).collect(),
+            ModelId::All => Vec::new(),
+        };
+        Ok(meta.filter(|_| predicted).map(rows))
+    }
+
+    fn build(&self, id: ModelId) -> Result<Box<dyn Model>> {
+        let Record { seed, folds, .. } = self.record;
+        self.settings.build(self.tensors.size_px, seed, id.seed_key(folds), self.device)
+    }
+
+    /// # Errors
+    /// [`Error::Data`] where the split has an image that was not preprocessed: none may be left out unnoticed.
+    fn images<'a>(&'a self, ids: impl Iterator<Item = &'a str>) -> Result<Vec<Image<'a>>> {
+        ids.map(|id| match (self.tensors.row(id), self.class_of.get(id)) {
+            (Some(row), Some(class)) => Ok(Image { id, row, class: *class }),
+            _ => {
+                Err(Error::data(&self.record.dataset, "a tensor of every image of the split", format!("none of {id}"))
+                    .with_hint("Check and split the data set, then preprocess it again"))
+            }
+        })
+        .collect()
+    }
+
+    /// Logs how much there is to train and an estimate of the time, from a few steps of a network that is thrown away.
+    pub fn announce(&self, models: &[ModelId], ctx: &Context) -> Result<()> {
+        let settings = &self.settings;
+        let mut model = self.build(ModelId::Fold(0))?;
+        let train = self.images(models[0].training_images(&self.splits))?;
+        let rows: Vec<usize> = train.iter().map(|image| image.row).take(settings.batch).collect();
+        let labels = vec![0; rows.len()];
+        let keys = vec![0; rows.len()];
+        let normalise = Normalise { kind: Normalisation::Unit, mean: [0.0; 3], deviation: [255.0; 3] };
+        let mut best = Duration::MAX;
+        for t in 1..=4 {
+            let start = Instant::now();
+            let mut x = vec![0.0; rows.len() * self.tensors.size_px * self.tensors.size_px * 3];
+            self.tensors.fill(&rows, |_| View::turned(5), &normalise, &mut x);
+            model.train(Batch { x, labels: &labels, keys: &keys }, t, 1e-6)?;
+            best = best.min(start.elapsed());
+        }
+        let images: usize = models.iter().map(|id| id.training_images(&self.splits).count()).sum();
+        let steps = (images * settings.epochs as usize) as f64 / rows.len().max(1) as f64;
+        let seconds = steps * best.as_secs_f64();
+        let what = match models {
+            [ModelId::All] => "one model of all images".into(),
+            folds => format!("{} of {} folds", folds.len(), self.record.folds),
+        };
+        ctx.progress.log(&format!(
+            "{}: {what}, {} epochs of about {} images, batch {}: about {} on {}",
+            settings.model,
+            settings.epochs,
+            images / models.len(),
+            settings.batch,
+            crate::progress::human(seconds),
+            match self.device {
+                Device::Cpu => format!("{} threads", rayon::current_num_threads()),
+                device => device.to_string(),
+            },
+        ));
+        Ok(())
+    }
+
+    /// Trains one model, from its checkpoint where there is one, and predicts its test images.
+    pub fn train(&self, dir: &RunDir, id: ModelId, logs: &[curves::Log], ctx: &Context) -> Result<()> {
+        let (record, settings) = (&self.record, &self.settings);
+        let train = self.images(id.training_images(&self.splits))?;
+        if train.is_empty() {
+            return Err(Error::data(&record.dataset, format!("training images in fold {id}"), "none")
+                .with_hint("Split the data set and preprocess it again"));
+        }
+        let mut model = self.build(id)?;
+        let mut meta = self.begin(dir, id, model.as_mut(), &train, ctx)?;
+        let steps = train.len().div_ceil(settings.batch) as u64;
+        let total = steps * u64::from(settings.epochs);
+        let what = match id {
+            ModelId::Fold(fold) => format!("fold {fold} of {}", record.folds),
+            ModelId::All => "all images".into(),
+        };
+        ctx.progress.begin(&what, Some(train.len() as u64 * u64::from(settings.epochs - meta.epoch)), "images");
+        let ended = (|| {
+            while meta.epoch < settings.epochs {
+                let start = Instant::now();
+                let epoch = self.train_epoch(model.as_mut(), &meta, &train, steps, total, ctx)?;
+                meta.epoch = epoch.epoch;
+                let line = format!(
+                    "{what}, epoch {:>3}: loss {:.4}, train accuracy {:.1} %",
+                    epoch.epoch,
+                    epoch.train_loss,
+                    100.0 * epoch.train_accuracy
+                );
+                ctx.progress.note(&format!("epoch {} loss {:.3}", epoch.epoch, epoch.train_loss));
+                meta.epochs.push(epoch);
+                if meta.epoch == settings.epochs {
+                    if let ModelId::Fold(fold) = id {
+                        let rows = self.predict(model.as_ref(), &meta.normalise, fold)?;
+                        write_predictions(dir, record, fold, &rows)?;
+                    }
+                    meta.finished = true;
+                }
+                checkpoint::save(&dir.checkpoint(id), model.as_ref(), &meta)?;
+                let elapsed = start.elapsed().as_secs_f64();
+                log_time(dir, id, meta.epoch, train.len(), elapsed, self.device)?;
+                curves::write(dir, record.folds, &[id], &self.hash, logs)?;
+                ctx.progress.log(&format!("{line}, {:.0} images/s", train.len() as f64 / elapsed));
+            }
+            Ok(())
+        })();
+        ctx.progress.end();
+        ended
+    }
+
+    /// Loads the checkpoint of an interrupted training into `model`, or the weights to start from.
+    fn begin(&self, dir: &RunDir, id: ModelId, model: &mut dyn Model, train: &[Image], ctx: &Context) -> Result<Meta> {
+        let path = dir.checkpoint(id);
+        if let Some(meta) = checkpoint::meta(&path)?.filter(|meta| meta.run == self.hash && !meta.finished) {
+            checkpoint::load(&path, model, &meta)?;
+            let epochs = self.settings.epochs;
+            ctx.progress.log(&format!("{}: resuming after epoch {} of {epochs}", id.title(), meta.epoch));
+            return Ok(meta);
+        }
+        if let Some(start) = &self.start {
+            for note in start.apply(model)? {
+                ctx.progress.log(&format!("{}: {note}", start.init.from));
+            }
+        }
+        let rows: Vec<usize> = train.iter().map(|image| image.row).collect();
+        Ok(Meta {
+            run: self.hash.clone(),
+            model: self.settings.model.clone(),
+            size_px: self.tensors.size_px,
+            id,
+            epoch: 0,
+            finished: false,
+            normalise: Normalise::fit(self.settings.normalise, &self.tensors, &rows),
+            epochs: Vec::new(),
+        })
+    }
+
+    fn train_epoch(
+        &self,
+        model: &mut dyn Model,
+        meta: &Meta,
+        train: &[Image],
+        steps: u64,
+        total: u64,
+        ctx: &Context,
+    ) -> Result<Epoch> {
+        let (settings, seed, fold) = (&self.settings, self.record.seed, meta.id.seed_key(self.record.folds));
+        let epoch = u64::from(meta.epoch) + 1;
+        let mut order: Vec<usize> = (0..train.len()).collect();
+        shuffle(&mut order, &mut seed::rng(seed, "shuffle", fold, epoch, 0));
+        let (mut loss, mut correct, mut rate) = (0.0, 0, 0.0);
+        let len = self.tensors.size_px * self.tensors.size_px * 3;
+        for (step, chunk) in order.chunks(settings.batch).enumerate() {
+            ctx.check_stop()?;
+            let rows: Vec<usize> = chunk.iter().map(|i| train[*i].row).collect();
+            let labels: Vec<usize> = chunk.iter().map(|i| train[*i].class.index()).collect();
+            let keys: Vec<u64> = chunk.iter().map(|i| seed::key(seed, "dropout", fold, epoch, *i as u64)).collect();
+            let view = |k: usize| settings.augment.view(&mut seed::rng(seed, "augment", fold, epoch, chunk[k] as u64));
+            let mut x = vec![0.0; rows.len() * len];
+            self.tensors.fill(&rows, view, &meta.normalise, &mut x);
+            let t = (epoch - 1) * steps + step as u64;
+            rate = settings.schedule.rate(settings.learning_rate, t, total);
+            let done = model.train(Batch { x, labels: &labels, keys: &keys }, t + 1, rate)?;
+            loss += f64::from(done.loss) * rows.len() as f64;
+            correct += done.correct;
+            ctx.progress.advance(rows.len() as u64);
+        }
+        Ok(Epoch {
+            epoch: epoch as u32,
+            steps: epoch * steps,
+            images: train.len() as u64,
+            learning_rate: rate,
+            train_loss: loss / train.len() as f64,
+            train_accuracy: correct as f64 / train.len() as f64,
+        })
+    }
+
+    fn predict(&self, model: &dyn Model, normalise: &Normalise, fold: u32) -> Result<Vec<PredictionRow>> {
+        let test = self.images(ModelId::Fold(fold).test_images(&self.splits))?;
+        let mut predictions = Vec::with_capacity(test.len());
+        for images in test.chunks(PREDICT_BATCH) {
+            let rows: Vec<usize> = images.iter().map(|image| image.row).collect();
+            let inferred = run::infer(model, normalise, self.settings.test_views, &self.tensors, &rows)?;
+            let row = |(image, p): (&Image, _)| PredictionRow::new(image.id.into(), fold, image.class, p);
+            predictions.extend(images.iter().zip(inferred.probabilities).map(row));
+        }
+        Ok(predictions)
+    }
+}
+
+/// Fisher and Yates with the project's own generator, so that an update of a library does not change results.
+fn shuffle(order: &mut [usize], rng: &mut seed::Pcg64) {
+    for i in (1..order.len()).rev() {
+        let j = ((u128::from(rng.next_u64()) * (i as u128 + 1)) >> 64) as usize;
+        order.swap(i, j);
+    }
+}
