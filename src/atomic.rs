@@ -1,15 +1,17 @@
-//! Write beside, sync, rename: the only way a file or folder of ours comes to be.
-//! A reader sees the old content or the new, never a part of it, also after a power cut.
+//! Atomic writes: write a temporary file in the same folder, sync it, rename it. All output files are written this way,
+//! so that a reader sees either the old content or the new, even after a power failure.
+
+#![warn(missing_docs)]
 
 use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// Creates or replaces `path` with what `write` puts into the writer. Missing parent folders are made.
+/// Creates or replaces `path` with the bytes that `write` writes. Missing parent folders are created.
 ///
 /// # Errors
-/// What `write` returns, or [`Error::Io`]; in both cases what was at `path` stays as it was.
+/// Those of `write`, and [`Error::Io`]. An existing file is then unchanged.
 pub fn write<T>(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<T>) -> Result<T> {
     write_temp(path, |temp| {
         let mut out = BufWriter::with_capacity(1 << 20, temp.as_file());
@@ -19,19 +21,17 @@ pub fn write<T>(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result
     })
 }
 
-/// [`write()`] for libraries that want a path: `write` fills the file at the path it is given.
+/// As [`write()`], for libraries that need a path: `write` fills the temporary file at the given path.
+///
+/// # Errors
+/// As [`write()`].
 pub fn write_path<T>(path: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     write_temp(path, |temp| write(temp.path()))
 }
 
 fn write_temp<T>(path: &Path, write: impl FnOnce(&tempfile::NamedTempFile) -> Result<T>) -> Result<T> {
-    let parent = parent_of(path);
-    fs::create_dir_all(parent).map_err(Error::io(parent, "create the folder"))?;
-    let temp = tempfile::Builder::new()
-        .prefix(".wbc-")
-        .suffix(".part")
-        .tempfile_in(parent)
-        .map_err(Error::io(path, "create a file beside it"))?;
+    let parent = create_parent(path)?;
+    let temp = temporary().tempfile_in(parent).map_err(Error::io(path, "create a temporary file in its folder"))?;
     let value = write(&temp)?;
     make_readable(temp.as_file()).map_err(Error::io(path, "set permissions"))?;
     temp.as_file().sync_all().map_err(Error::io(path, "sync"))?;
@@ -40,16 +40,22 @@ fn write_temp<T>(path: &Path, write: impl FnOnce(&tempfile::NamedTempFile) -> Re
     Ok(value)
 }
 
-/// [`write()`] for bytes that are already there.
+/// Creates or replaces `path` with `bytes`.
+///
+/// # Errors
+/// As [`write()`].
 pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, |out| out.write_all(bytes).map_err(Error::io(path, "write")))
 }
 
-/// Makes `path` hold `bytes`. Where it holds their beginning already, the rest is added in place, so that a program which
-/// follows the file sees it grow; a part that a power cut left is made whole by the next call. Anything else that is there
-/// is replaced as by [`write_bytes`].
+/// Makes `path` contain `bytes`. If the file already contains a prefix of them, the rest is appended in place, so that a
+/// program that follows the file sees it grow. This also repairs an append that was cut short. Any other content is
+/// replaced as by [`write_bytes`].
+///
+/// # Errors
+/// [`Error::Io`].
 pub fn extend(path: &Path, bytes: &[u8]) -> Result<()> {
-    match fs::read(path).ok().and_then(|found| bytes.strip_prefix(found.as_slice())) {
+    match fs::read(path).ok().and_then(|existing| bytes.strip_prefix(existing.as_slice())) {
         Some([]) => Ok(()),
         Some(rest) => {
             let mut file = File::options().append(true).open(path).map_err(Error::io(path, "open"))?;
@@ -59,18 +65,13 @@ pub fn extend(path: &Path, bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// Creates or replaces the folder `path` with the files that `fill` writes into the folder it is given.
+/// Creates or replaces the folder `path` with the files that `fill` writes into the temporary folder it is given.
 ///
 /// # Errors
-/// What `fill` returns, or [`Error::Io`]; what was at `path` stays as it was until the new folder is whole.
+/// Those of `fill`, and [`Error::Io`]. An existing folder is kept until the new one is complete.
 pub fn write_dir<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
-    let parent = parent_of(path);
-    fs::create_dir_all(parent).map_err(Error::io(parent, "create the folder"))?;
-    let temp = tempfile::Builder::new()
-        .prefix(".wbc-")
-        .suffix(".part")
-        .tempdir_in(parent)
-        .map_err(Error::io(path, "create a folder beside it"))?;
+    let parent = create_parent(path)?;
+    let temp = temporary().tempdir_in(parent).map_err(Error::io(path, "create a temporary folder in its parent folder"))?;
     let value = fill(temp.path())?;
     sync_dir(temp.path());
     let old = temp.path().with_extension("old");
@@ -93,11 +94,27 @@ pub fn write_dir<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Resul
     Ok(value)
 }
 
-/// Gives a file that is whole, and lies beside, its name; what was there is replaced.
+/// Renames a complete file in the same folder to its final name, and replaces any file of that name.
+///
+/// # Errors
+/// [`Error::Io`].
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(Error::io(to, "rename into place"))?;
     sync_dir(parent_of(to));
     Ok(())
+}
+
+fn temporary() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".wbc-").suffix(".part");
+    builder
+}
+
+/// Creates the folder that contains `path`, if necessary.
+fn create_parent(path: &Path) -> Result<&Path> {
+    let parent = parent_of(path);
+    fs::create_dir_all(parent).map_err(Error::io(parent, "create the folder"))?;
+    Ok(parent)
 }
 
 fn parent_of(path: &Path) -> &Path {
@@ -107,14 +124,14 @@ fn parent_of(path: &Path) -> &Path {
     }
 }
 
-/// Makes a rename in `dir` last through a power cut. Not every file system can; that is no error.
+/// Makes a rename in `dir` survive a power failure. Errors are ignored, as some file systems cannot sync a folder.
 fn sync_dir(dir: &Path) {
     if let Ok(d) = File::open(dir) {
         let _ = d.sync_all();
     }
 }
 
-/// Temporary files are private; results are for the whole lab.
+/// Temporary files are private by default, but other users of a shared workspace must be able to read results.
 #[cfg(unix)]
 fn make_readable(file: &File) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;

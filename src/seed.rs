@@ -1,11 +1,13 @@
-//! The only source of randomness. Every generator is keyed by what it is for, so that results do not
-//! depend on the number of threads, on the order of work or on where a run was interrupted.
+//! The only source of randomness. Each generator is keyed by its purpose, so that results do not depend on the number
+//! of threads, the order of work, or where a run was interrupted.
+
+#![warn(missing_docs)]
 
 pub use rand_pcg::Pcg64;
 
-/// A 64-bit key from the run's seed and the place where the randomness is used.
+/// A 64-bit key derived (by BLAKE3) from the run's seed and the purpose of the random numbers.
 ///
-/// `stage` names the use ("split", "augment"); `fold`, `epoch` and `item` say where in it.
+/// `stage` names the purpose ("split", "augment"); `fold`, `epoch` and `item` locate it within the stage.
 pub fn key(seed: u64, stage: &str, fold: u64, epoch: u64, item: u64) -> u64 {
     let mut hasher = blake3::Hasher::new();
     for n in [seed, fold, epoch, item] {
@@ -15,7 +17,7 @@ pub fn key(seed: u64, stage: &str, fold: u64, epoch: u64, item: u64) -> u64 {
     u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().expect("8 bytes"))
 }
 
-/// A generator for one use: see [`key`].
+/// A generator seeded with [`key`].
 pub fn rng(seed: u64, stage: &str, fold: u64, epoch: u64, item: u64) -> Pcg64 {
     use rand::SeedableRng;
     Pcg64::seed_from_u64(key(seed, stage, fold, epoch, item))

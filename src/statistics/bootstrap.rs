@@ -1,19 +1,22 @@
 //! The percentile bootstrap over images (Efron & Tibshirani 1993, chapter 13), stratified by fold and class.
 //!
-//! Drawing n images of a stratum with replacement and counting outcomes is a multinomial draw of the outcomes' counts,
-//! so that the cost depends on folds, classes and resamples, not on images. Strata keep their sizes: every resample
-//! has every class in every fold that had it, and the mean over classes stays defined.
+//! Sampling n images of a stratum with replacement and counting their outcomes is the same as one multinomial sample
+//! of the counts, so that the cost does not depend on the number of images. Strata keep their sizes, so that every
+//! resample has each class in each fold that had it, and the mean over classes stays defined.
 
 use super::{Interval, LEVEL};
 use crate::seed::{self, Pcg64};
 use rand_distr::{Binomial, Distribution};
 use rayon::prelude::*;
 
-/// How often the images are drawn.
+/// Number of bootstrap resamples.
 pub const RESAMPLES: usize = 10_000;
 
-/// Intervals of `statistic`'s values. `strata` has the counts of each outcome in each stratum; `statistic` makes
-/// values of such counts, and which of them are defined must depend on the strata's sizes alone. Equal seeds give equal intervals on any number of threads.
+/// Intervals of the `M` values of `statistic`.
+///
+/// `strata` has the counts of the `K` outcomes in each stratum, and `statistic` computes its values from such counts.
+/// Whether a value is defined may depend only on the sizes of the strata; the interval of an undefined value is `None`.
+/// The same seed gives the same intervals on any number of threads.
 pub fn bootstrap<const K: usize, const M: usize>(
     strata: &[[u64; K]],
     seed: u64,
@@ -23,7 +26,7 @@ pub fn bootstrap<const K: usize, const M: usize>(
         .into_par_iter()
         .map(|item| {
             let mut rng = seed::rng(seed, "bootstrap", 0, 0, item);
-            statistic(&strata.iter().map(|counts| draw(*counts, &mut rng)).collect::<Vec<_>>())
+            statistic(&strata.iter().map(|counts| resample(*counts, &mut rng)).collect::<Vec<_>>())
         })
         .collect();
     std::array::from_fn(|m| {
@@ -34,27 +37,27 @@ pub fn bootstrap<const K: usize, const M: usize>(
     })
 }
 
-/// As many draws as there are counts, with replacement, counted by outcome: a multinomial as a chain of binomials.
-fn draw<const K: usize>(counts: [u64; K], rng: &mut Pcg64) -> [u64; K] {
-    let mut left: u64 = counts.iter().sum();
-    let mut weight = left;
+/// Samples as many outcomes as `counts` sums to, with replacement: a multinomial sample as a chain of binomial ones.
+fn resample<const K: usize>(counts: [u64; K], rng: &mut Pcg64) -> [u64; K] {
+    let mut remaining: u64 = counts.iter().sum();
+    let mut weight = remaining;
     counts.map(|count| {
-        let drawn = match count {
+        let sampled = match count {
             0 => 0,
-            all if all == weight => left,
-            some => Binomial::new(left, some as f64 / weight as f64).expect("a share of 0 to 1").sample(rng),
+            _ if count == weight => remaining,
+            _ => Binomial::new(remaining, count as f64 / weight as f64).expect("a share of 0 to 1").sample(rng),
         };
-        left -= drawn;
+        remaining -= sampled;
         weight -= count;
-        drawn
+        sampled
     })
 }
 
-/// Linear between order statistics, as numpy's default.
+/// Interpolates linearly between order statistics, as numpy does by default.
 fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
-    let at = q * sorted.len().checked_sub(1)? as f64;
-    let (below, above) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
-    Some(below + (above - below) * at.fract())
+    let rank = q * sorted.len().checked_sub(1)? as f64;
+    let (below, above) = (sorted[rank.floor() as usize], sorted[rank.ceil() as usize]);
+    Some(below + (above - below) * rank.fract())
 }
 
 #[cfg(test)]
@@ -63,25 +66,25 @@ mod tests {
     use crate::statistics::mean;
 
     #[test]
-    fn a_draw_has_the_multinomials_size_mean_and_variance() {
+    fn resamples_have_multinomial_size_mean_and_variance() {
         let counts = [300u64, 0, 60, 40];
         let mut rng = seed::rng(0, "test", 0, 0, 0);
-        let draws: Vec<[u64; 4]> = (0..20_000).map(|_| draw(counts, &mut rng)).collect();
-        assert!(draws.iter().all(|d| d.iter().sum::<u64>() == 400 && d[1] == 0));
+        let samples: Vec<[u64; 4]> = (0..20_000).map(|_| resample(counts, &mut rng)).collect();
+        assert!(samples.iter().all(|s| s.iter().sum::<u64>() == 400 && s[1] == 0));
         for (k, count) in counts.iter().enumerate() {
-            let values: Vec<f64> = draws.iter().map(|d| d[k] as f64).collect();
+            let values: Vec<f64> = samples.iter().map(|s| s[k] as f64).collect();
             let m = mean(&values).unwrap();
             let variance = mean(&values.iter().map(|v| (v - m) * (v - m)).collect::<Vec<_>>()).unwrap();
             let p = *count as f64 / 400.0;
             let expected = 400.0 * p * (1.0 - p);
-            // Five standard errors of a mean over 20,000; the variance to a twentieth.
+            // The mean within five standard errors, the variance within 5 %.
             assert!((m - *count as f64).abs() <= 5.0 * (expected / 20_000.0).sqrt(), "{k}: {m}");
             assert!((variance - expected).abs() <= 0.05 * expected, "{k}: {variance}");
         }
     }
 
     #[test]
-    fn quantiles_are_numpys() {
+    fn quantiles_match_numpy() {
         // numpy.quantile([1, 2, 4, 8], [0.025, 0.5, 0.975])
         let sorted = [1.0, 2.0, 4.0, 8.0];
         for (q, expected) in [(0.025, 1.075), (0.5, 3.0), (0.975, 7.7)] {
@@ -90,33 +93,33 @@ mod tests {
         assert_eq!(quantile(&[], 0.5), None);
     }
 
-    /// Drawing rows, the plain way, gives the same interval up to the noise of drawing.
+    /// Resampling single images instead of counts gives the same interval up to sampling error.
     #[test]
-    fn counts_and_rows_agree() {
+    fn resampling_counts_and_images_agree() {
         use rand::Rng;
         let strata = [[45u64, 5], [18, 2], [30, 10]];
         let statistic = |strata: &[[u64; 2]]| {
-            let shares: Vec<f64> = strata.iter().map(|[right, wrong]| *right as f64 / (right + wrong) as f64).collect();
-            [mean(&shares)]
+            let share = |[correct, wrong]: &[u64; 2]| *correct as f64 / (correct + wrong) as f64;
+            [mean(&strata.iter().map(share).collect::<Vec<f64>>())]
         };
-        let [fast] = bootstrap(&strata, 7, statistic);
+        let [by_counts] = bootstrap(&strata, 7, statistic);
         let mut rng = seed::rng(1, "test", 0, 0, 0);
-        let mut plain: Vec<f64> = (0..RESAMPLES)
+        let mut by_image: Vec<f64> = (0..RESAMPLES)
             .map(|_| {
-                let drawn = strata.map(|[right, wrong]| {
-                    let n = right + wrong;
-                    let hits = (0..n).filter(|_| rng.next_u64() % n < right).count() as u64;
+                let sampled = strata.map(|[correct, wrong]| {
+                    let n = correct + wrong;
+                    let hits = (0..n).filter(|_| rng.next_u64() % n < correct).count() as u64;
                     [hits, n - hits]
                 });
-                statistic(&drawn)[0].unwrap()
+                statistic(&sampled)[0].unwrap()
             })
             .collect();
-        plain.sort_by(f64::total_cmp);
-        let fast = fast.unwrap();
-        assert!((fast.low - quantile(&plain, 0.025).unwrap()).abs() < 0.005, "{fast:?}");
-        assert!((fast.high - quantile(&plain, 0.975).unwrap()).abs() < 0.005, "{fast:?}");
-        assert_eq!(bootstrap(&strata, 7, statistic), [Some(fast)]);
-        let many = strata.map(|counts| counts.map(|n| 1000 * n));
-        assert_ne!(bootstrap(&many, 7, statistic), bootstrap(&many, 8, statistic), "the seed is used");
+        by_image.sort_by(f64::total_cmp);
+        let interval = by_counts.unwrap();
+        assert!((interval.low - quantile(&by_image, 0.025).unwrap()).abs() < 0.005, "{interval:?}");
+        assert!((interval.high - quantile(&by_image, 0.975).unwrap()).abs() < 0.005, "{interval:?}");
+        assert_eq!(bootstrap(&strata, 7, statistic), [Some(interval)]);
+        let large = strata.map(|counts| counts.map(|n| 1000 * n));
+        assert_ne!(bootstrap(&large, 7, statistic), bootstrap(&large, 8, statistic), "the seed has no effect");
     }
 }

@@ -1,27 +1,31 @@
-//! McNemar's test: two classifiers on the same images (McNemar 1947; Dietterich 1998 for its use here).
+//! McNemar's test of two classifiers on the same images (McNemar 1947; Dietterich 1998 for its use with classifiers).
 
 use super::{Interval, wilson};
 use serde::Serialize;
 use statrs::distribution::{Binomial, Discrete, DiscreteCDF};
 
-/// What the images tell that one of two classifiers alone got right. Under the null hypothesis each is as likely to be
-/// the first's as the second's: binomial with p = 1/2.
+/// McNemar's test of the discordant images, those that only one of two classifiers classified correctly. Under the null
+/// hypothesis either classifier is equally likely to be the correct one: binomial with p = 1/2.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct McNemar {
-    /// Images that one alone got right.
+    /// Images that only one classifier classified correctly.
     pub discordant: u64,
-    /// Exact conditional test, two-sided: never too small, often too large.
+    /// p of the exact conditional test, two-sided. It is conservative.
     pub exact_p: f64,
-    /// Two-sided mid-p, which is nearer to its nominal level (Fagerland, Lydersen & Laake 2013).
+    /// Two-sided mid-p, which is closer to the nominal level (Fagerland, Lydersen & Laake 2013).
     pub mid_p: f64,
-    /// Conditional odds ratio: the first's images over the second's. None where the second has none (infinite or 0/0).
+    /// Conditional odds ratio: images that only the first classified correctly / those that only the second did.
+    /// `None` if there are none of the latter.
     pub odds_ratio: Option<f64>,
-    /// Its interval: Wilson's of the first's share, as odds (Fagerland, Lydersen & Laake 2017, chapter 8). `high` is
-    /// infinite where the second has none, and `null` in JSON. None of no discordant images.
+    /// Interval of the odds ratio: Wilson's interval of the first classifier's share, as odds (Fagerland, Lydersen &
+    /// Laake 2017, chapter 8). `high` is infinite (`null` in JSON) where `odds_ratio` is `None`. `None` if no image is
+    /// discordant.
     pub odds_ratio_interval: Option<Interval>,
 }
 
-/// See [`McNemar`]. `first` and `second` are the images that the first, or the second, alone got right.
+/// Performs McNemar's test.
+///
+/// `first` and `second` count the images that only the first or only the second classifier classified correctly.
 pub fn mcnemar(first: u64, second: u64) -> McNemar {
     let (discordant, fewer) = (first + second, first.min(second));
     let null = Binomial::new(0.5, discordant).expect("a probability of one half");
@@ -47,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn p_values_and_odds_are_those_of_scipy_and_statsmodels() {
+    fn p_values_and_odds_match_scipy_and_statsmodels() {
         // from scipy.stats import binom  # 1.17
         // from statsmodels.stats.contingency_tables import mcnemar  # 0.15
         // from statsmodels.stats.proportion import proportion_confint
@@ -76,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn no_discordant_image_tells_nothing() {
+    fn without_discordant_images_p_is_one() {
         let McNemar { exact_p, mid_p, odds_ratio, odds_ratio_interval, .. } = mcnemar(0, 0);
         assert_eq!((exact_p, mid_p, odds_ratio, odds_ratio_interval), (1.0, 1.0, None, None));
     }
