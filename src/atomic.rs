@@ -31,7 +31,7 @@ pub fn write_path<T>(path: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Res
 
 fn write_temp<T>(path: &Path, write: impl FnOnce(&tempfile::NamedTempFile) -> Result<T>) -> Result<T> {
     let parent = create_parent(path)?;
-    let temp = temporary().tempfile_in(parent).map_err(Error::io(path, "create a temporary file in its folder"))?;
+    let temp = temporary().tempfile_in(parent).map_err(Error::io(path, "create a temporary file beside it"))?;
     let value = write(&temp)?;
     make_readable(temp.as_file()).map_err(Error::io(path, "set permissions"))?;
     temp.as_file().sync_all().map_err(Error::io(path, "sync"))?;
@@ -48,7 +48,7 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, |out| out.write_all(bytes).map_err(Error::io(path, "write")))
 }
 
-/// Makes `path` contain `bytes`. If the file already contains a prefix of them, the rest is appended in place, so that a
+/// Makes `path` contain `bytes`. If it already contains a prefix of them, the rest is appended in place, so that a
 /// program that follows the file sees it grow. This also repairs an append that was cut short. Any other content is
 /// replaced as by [`write_bytes`].
 ///
@@ -71,7 +71,7 @@ pub fn extend(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Those of `fill`, and [`Error::Io`]. An existing folder is kept until the new one is complete.
 pub fn write_dir<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let parent = create_parent(path)?;
-    let temp = temporary().tempdir_in(parent).map_err(Error::io(path, "create a temporary folder in its parent folder"))?;
+    let temp = temporary().tempdir_in(parent).map_err(Error::io(path, "create a temporary folder beside it"))?;
     let value = fill(temp.path())?;
     sync_dir(temp.path());
     let old = temp.path().with_extension("old");

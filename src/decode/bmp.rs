@@ -1,22 +1,22 @@
-//! A window of an uncompressed 24-bit BMP: LISC's frames. Other kinds are left to a general library.
+//! Decodes a part of an uncompressed 24-bit BMP, such as LISC's images.
 
-use super::Window;
+use crate::rect::Rect;
 
-/// The window's pixels as RGB, `[height, width, 3]`; `None` where the file is of another kind, shorter than it claims,
-/// or smaller than the window reaches.
-pub fn decode(bytes: &[u8], window: Window) -> Option<Vec<u8>> {
+/// The pixels inside `rect` as RGB, `[height, width, 3]`. `None` if the file is another kind of BMP or truncated, or if
+/// `rect` is not inside the image.
+pub fn decode(bytes: &[u8], rect: Rect) -> Option<Vec<u8>> {
     let word = |at: usize| Some(i32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let half = |at: usize| Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
-    // File header: "BM", size, reserved, offset of the pixels. Then the picture's header, of 40 bytes or more.
+    // File header: "BM", size, reserved, offset of the pixels. Then the image header of at least 40 bytes.
     let (offset, header, width, height) = (word(10)?, word(14)?, word(18)?, word(22)?);
     let plain = bytes.starts_with(b"BM") && header >= 40 && half(26)? == 1 && half(28)? == 24 && word(30)? == 0;
     if !plain || width <= 0 || height == 0 {
         return None;
     }
     let (offset, width, rows) = (usize::try_from(offset).ok()?, width as usize, height.unsigned_abs() as usize);
-    // Rows are padded to words; they stand upside down unless the height is negative.
+    // Rows are padded to 4 bytes, and go from bottom to top unless the height is negative.
     let stride = (width * 3).next_multiple_of(4);
-    let [x, y, w, h] = [window.x, window.y, window.width, window.height].map(|v| v as usize);
+    let [x, y, w, h] = <[u32; 4]>::from(rect).map(|v| v as usize);
     if x.checked_add(w)? > width || y.checked_add(h)? > rows {
         return None;
     }
@@ -36,36 +36,36 @@ pub fn decode(bytes: &[u8], window: Window) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// 5 x 3 (rows of 15 bytes, padded to 16), all pixels different.
-    fn picture() -> image::RgbImage {
+    /// 5 x 3 different pixels; rows of 15 bytes are padded to 16.
+    fn image() -> image::RgbImage {
         image::RgbImage::from_fn(5, 3, |x, y| image::Rgb([(x * 40) as u8, (y * 90) as u8, (x * y) as u8]))
     }
 
     fn encoded() -> Vec<u8> {
         let mut bytes = std::io::Cursor::new(Vec::new());
-        picture().write_to(&mut bytes, image::ImageFormat::Bmp).unwrap();
+        image().write_to(&mut bytes, image::ImageFormat::Bmp).unwrap();
         bytes.into_inner()
     }
 
     #[test]
-    fn every_window_is_a_part_of_the_picture() {
+    fn parts_equal_the_cropped_image() {
         let mut top_down = encoded();
         top_down[22..26].copy_from_slice(&(-3i32).to_le_bytes());
         for (x, y, width, height) in [(0, 0, 5, 3), (1, 1, 3, 2), (4, 2, 1, 1), (0, 1, 5, 1)] {
-            let window = Window { x, y, width, height };
-            let part = image::imageops::crop_imm(&picture(), x, y, width, height).to_image().into_raw();
-            assert_eq!(decode(&encoded(), window).unwrap(), part, "{window:?}");
-            let turned = image::imageops::flip_vertical(&picture());
-            let part = image::imageops::crop_imm(&turned, x, y, width, height).to_image().into_raw();
-            assert_eq!(decode(&top_down, window).unwrap(), part, "{window:?}, top row first");
+            let rect = Rect { x, y, width, height };
+            let part = image::imageops::crop_imm(&image(), x, y, width, height).to_image().into_raw();
+            assert_eq!(decode(&encoded(), rect).unwrap(), part, "{rect:?}");
+            let flipped = image::imageops::flip_vertical(&image());
+            let part = image::imageops::crop_imm(&flipped, x, y, width, height).to_image().into_raw();
+            assert_eq!(decode(&top_down, rect).unwrap(), part, "{rect:?}, top row first");
         }
     }
 
     #[test]
-    fn what_does_not_fit_is_left_to_others() {
-        let (bytes, whole) = (encoded(), Window { x: 0, y: 0, width: 5, height: 3 });
+    fn unsupported_files_are_rejected() {
+        let (bytes, whole) = (encoded(), Rect { x: 0, y: 0, width: 5, height: 3 });
         assert_eq!(decode(&bytes[..bytes.len() - 1], whole), None);
-        assert_eq!(decode(&bytes, Window { x: 1, ..whole }), None);
+        assert_eq!(decode(&bytes, Rect { x: 1, ..whole }), None);
         assert_eq!(decode(b"BM", whole), None);
         let mut palette = bytes.clone();
         palette[28] = 8;

@@ -1,33 +1,33 @@
-//! A window of a baseline JPEG, decoded without the rest.
+//! Decodes a part of a baseline JPEG.
 //!
-//! A cell's cut is a third of its picture. Entropy coding has to be followed from the top, but no further than the
-//! window's last row, and only the blocks under the window are transformed, upsampled and converted. The arithmetic is
-//! libjpeg's ("islow" DCT, "fancy" upsampling, 16-bit colour conversion), so that pixels are those that Pillow and
-//! OpenCV see, to the bit.
+//! The part that is cut out for a cell is often a third of the image. Entropy coding must be read from the top, but only
+//! down to the last row of the part, and only the blocks inside it are transformed, upsampled and converted. The
+//! arithmetic is libjpeg's ("islow" DCT, "fancy" upsampling, 16-bit colour conversion), so that the pixels are identical
+//! to those of Pillow and OpenCV.
 //!
-//! Baseline and extended Huffman pictures of 8 bits, grey or YCbCr with the usual sampling, in one scan; the caller
-//! decodes others with a general library.
+//! Supported are baseline and extended Huffman images of 8 bits in one scan, grey or YCbCr with the usual sampling.
+//! The caller decodes all others with a general library.
 
-use super::Window;
+use crate::rect::Rect;
 use pulp::{Arch, WithSimd};
 
-/// Why a picture was not decoded.
+/// Why an image was not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// A kind of JPEG that this decoder leaves to others.
+pub enum Error {
+    /// A kind of JPEG that this decoder does not support.
     Unsupported,
-    /// What is wrong with the bytes.
-    Broken(&'static str),
+    /// The file is damaged: the reason.
+    Damaged(&'static str),
 }
 
-type Result<T> = std::result::Result<T, Refusal>;
+type Result<T> = std::result::Result<T, Error>;
 
-const ENDS_EARLY: Refusal = Refusal::Broken("the picture ends too early");
+const TRUNCATED: Error = Error::Damaged("the image data is truncated");
 
-/// Bits that the Huffman tables look up at once; longer codes are rare.
-const LOOK: u32 = 11;
+/// Number of bits that index the Huffman lookup tables; longer codes are rare.
+const LOOKUP_BITS: u32 = 11;
 
-/// The place of each coefficient of the scan in the 8 x 8 block; behind the 64, where runs in broken files lead.
+/// Position in the 8 x 8 block of each coefficient of the scan. Runs in damaged files can lead beyond the 64th.
 const ZIGZAG: [u8; 128] = {
     let (mut order, mut k, mut diagonal) = ([63u8; 128], 0, 0);
     while diagonal < 15 {
@@ -45,51 +45,52 @@ const ZIGZAG: [u8; 128] = {
     order
 };
 
-/// Zero bytes behind each stretch of the scan, so that whole words can be read at its end.
+/// Zero bytes after each restart interval of the scan, so that 8 bytes can be read at its end.
 const PAD: usize = 16;
 
-/// A Huffman table: whole coefficients by the next [`LOOK`] bits; longer ones by their codes' limits.
+/// A Huffman table: a lookup by the next [`LOOKUP_BITS`] bits, and the limits of codes for longer ones.
 struct Huffman<'a> {
-    quick: Box<[Quick; 1 << LOOK]>,
-    /// First code past those of each length, left-aligned in 16 bits.
+    lookup: Box<[Lookup; 1 << LOOKUP_BITS]>,
+    /// The code after the last one of each length, left-aligned in 16 bits.
     limits: [u32; 18],
     offsets: [i32; 17],
     symbols: &'a [u8],
 }
 
-/// What the next bits are, where code and value fit into [`LOOK`] bits.
+/// A decoded coefficient, if its code and value fit into [`LOOKUP_BITS`] bits.
 #[derive(Clone, Copy, Default)]
 #[repr(align(4))]
-struct Quick {
+struct Lookup {
     value: i16,
-    /// Places to go on in the block; [`END`] for the end of the block. (In a DC table, of no meaning.)
+    /// Positions to advance in the block, or [`END`] for the end of the block. Unused in a DC table.
     step: u8,
-    /// Bits in all; 0 where they do not fit.
+    /// Total bits of code and value; 0 if they do not fit.
     bits: u8,
 }
 
-/// [`Quick::step`] of the end of a block.
+/// [`Lookup::step`] for the end of a block.
 const END: u8 = 64;
 
 impl<'a> Huffman<'a> {
     fn new(counts: &[u8; 16], symbols: &'a [u8]) -> Result<Self> {
-        let mut quick = Box::new([Quick::default(); 1 << LOOK]);
+        let mut lookup = Box::new([Lookup::default(); 1 << LOOKUP_BITS]);
         let (mut limits, mut offsets) = ([u32::MAX; 18], [0; 17]);
         let (mut code, mut k) = (0u32, 0usize);
         for length in 1..=16u32 {
             offsets[length as usize] = k as i32 - code as i32;
             for _ in 0..counts[length as usize - 1] {
                 if code >= 1 << length {
-                    return Err(Refusal::Broken("a Huffman table with too many codes"));
+                    return Err(Error::Damaged("a Huffman table has too many codes"));
                 }
                 let (run, size) = (symbols[k] >> 4, u32::from(symbols[k] & 15));
-                if length + size <= LOOK {
+                if length + size <= LOOKUP_BITS {
                     let step = if size == 0 && run == 0 { END } else { run + 1 };
-                    let free = LOOK - length - size;
+                    let free = LOOKUP_BITS - length - size;
                     for value in 0..1 << size {
                         let first = ((code << size | value) << free) as usize;
                         let bits = (length + size) as u8;
-                        quick[first..first + (1 << free)].fill(Quick { value: extend(value, size) as i16, step, bits });
+                        let entry = Lookup { value: extend(value, size) as i16, step, bits };
+                        lookup[first..first + (1 << free)].fill(entry);
                     }
                 }
                 code += 1;
@@ -99,18 +100,18 @@ impl<'a> Huffman<'a> {
             code <<= 1;
         }
         limits[17] = u32::MAX;
-        Ok(Self { quick, limits, offsets, symbols })
+        Ok(Self { lookup, limits, offsets, symbols })
     }
 }
 
-/// A value's bits as a number: those that begin with 0 are negative.
+/// Sign-extends the bits of a value: values whose first bit is 0 are negative.
 #[inline(always)]
 fn extend(bits: u32, size: u32) -> i32 {
     let bits = bits as i32;
     if size > 0 && bits < 1 << (size - 1) { bits - (1 << size) + 1 } else { bits }
 }
 
-/// The scan's bits, stuffing removed.
+/// A bit reader over the scan without stuffed bytes.
 struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -119,12 +120,12 @@ struct Bits<'a> {
 }
 
 impl<'a> Bits<'a> {
-    /// `bytes` ends in [`PAD`] bytes that are not the scan's.
+    /// `bytes` must end in [`PAD`] zero bytes.
     fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0, buffer: 0, held: 0 }
     }
 
-    /// At least 56 bits in the buffer, zeros past the end.
+    /// Fills the buffer to at least 56 bits, with zeros after the end.
     #[inline(always)]
     fn fill(&mut self) {
         if let Some(next) = self.bytes.get(self.at..self.at + 8) {
@@ -150,18 +151,18 @@ impl<'a> Bits<'a> {
         self.held = self.held.wrapping_sub(n);
     }
 
-    /// The next symbol, by its code's length.
+    /// Reads a symbol whose code is not in the lookup table.
     #[inline(never)]
     fn symbol(&mut self, table: &Huffman) -> Result<u8> {
         let code = self.peek(16);
         let length = (1..).find(|length| code < table.limits[*length]).expect("the last limit is above all codes");
-        let broken = Refusal::Broken("a code that its Huffman table does not have");
+        let invalid = Error::Damaged("a code is not in its Huffman table");
         if length > 16 {
-            return Err(broken);
+            return Err(invalid);
         }
         self.skip(length as u32);
         let at = (code >> (16 - length)) as i32 + table.offsets[length];
-        table.symbols.get(at as usize).copied().ok_or(broken)
+        table.symbols.get(at as usize).copied().ok_or(invalid)
     }
 
     #[inline(always)]
@@ -174,9 +175,9 @@ impl<'a> Bits<'a> {
         extend(bits, size)
     }
 
-    /// Whether more bits were used than lie before `end`.
+    /// Whether bits after byte `end` have been consumed.
     #[inline(always)]
-    fn over(&self, end: usize) -> bool {
+    fn is_past(&self, end: usize) -> bool {
         self.at as i64 * 8 - i64::from(self.held) > end as i64 * 8
     }
 }
@@ -196,55 +197,55 @@ struct Header<'a> {
     height: usize,
     components: Vec<Component>,
     quantise: [Option<[u16; 64]>; 4],
-    /// Huffman tables, DC then AC: code counts by length, and symbols.
+    /// Huffman tables, DC then AC: number of codes by length, and symbols.
     huffman: [[Option<(&'a [u8; 16], &'a [u8])>; 4]; 2],
     restart: usize,
-    /// Where the scan's bits begin.
+    /// Offset of the scan's first byte.
     scan: usize,
 }
 
-/// Reads the segments up to the first scan, or to the picture's size.
+/// Reads the segments up to the first scan, or up to the image's size.
 fn header(bytes: &[u8], only_size: bool) -> Result<Header<'_>> {
-    let broken = |what| Refusal::Broken(what);
-    let short = broken("a segment that is too short");
+    let short = Error::Damaged("a segment is too short");
+    let no_such_table = Error::Damaged("a table number is invalid");
     let mut header = Header::default();
     let mut at = 2;
     if bytes.get(..2) != Some(&[0xFF, 0xD8]) {
-        return Err(broken("no JPEG"));
+        return Err(Error::Damaged("not a JPEG"));
     }
     loop {
         while bytes.get(at) == Some(&0xFF) && bytes.get(at + 1) == Some(&0xFF) {
             at += 1;
         }
         let (Some(0xFF), Some(&marker)) = (bytes.get(at), bytes.get(at + 1)) else {
-            return Err(broken("no marker where one must be"));
+            return Err(Error::Damaged("a marker is missing"));
         };
         let length = bytes.get(at + 2..at + 4).map_or(0, |l| usize::from(l[0]) << 8 | usize::from(l[1]));
-        let body = bytes.get(at + 4..at + 2 + length.max(2)).ok_or(broken("a segment that ends too early"))?;
+        let body = bytes.get(at + 4..at + 2 + length.max(2)).ok_or(Error::Damaged("a segment is truncated"))?;
         at += 2 + length;
         match marker {
             0xC0 | 0xC1 => {
-                let [8, h1, h0, w1, w0, count, rest @ ..] = body else { return Err(Refusal::Unsupported) };
+                let [8, h1, h0, w1, w0, count, rest @ ..] = body else { return Err(Error::Unsupported) };
                 header.height = usize::from(*h1) << 8 | usize::from(*h0);
                 header.width = usize::from(*w1) << 8 | usize::from(*w0);
                 if header.height == 0 || header.width == 0 || ![1, 3].contains(count) || !header.components.is_empty() {
-                    return Err(Refusal::Unsupported);
+                    return Err(Error::Unsupported);
                 }
                 for [id, sampling, table] in rest.as_chunks().0.get(..usize::from(*count)).ok_or(short)? {
                     let (id, quantise) = (*id, usize::from(*table));
-                    // One component alone is not interleaved: its sampling says nothing.
+                    // The sampling factors of a single component have no effect.
                     let (h, v) =
                         if *count == 1 { (1, 1) } else { (usize::from(sampling >> 4), usize::from(sampling & 15)) };
                     header.components.push(Component { id, h, v, quantise, dc: 0, ac: 0 });
                     if quantise > 3 {
-                        return Err(broken("a quantisation table that cannot be"));
+                        return Err(no_such_table);
                     }
                 }
                 if only_size {
                     return Ok(header);
                 }
             }
-            0xC2..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCF => return Err(Refusal::Unsupported),
+            0xC2..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCF => return Err(Error::Unsupported),
             0xC4 => {
                 let mut rest = body;
                 while let [which, tail @ ..] = rest {
@@ -253,7 +254,7 @@ fn header(bytes: &[u8], only_size: bool) -> Result<Header<'_>> {
                     let symbols = tail.get(16..16 + total).ok_or(short)?;
                     let kind = header.huffman.get_mut(usize::from(which >> 4));
                     let table = kind.and_then(|tables| tables.get_mut(usize::from(which & 15)));
-                    *table.ok_or(broken("a Huffman table that cannot be"))? = Some((counts, symbols));
+                    *table.ok_or(no_such_table)? = Some((counts, symbols));
                     rest = &tail[16 + total..];
                 }
             }
@@ -269,10 +270,7 @@ fn header(bytes: &[u8], only_size: bool) -> Result<Header<'_>> {
                             false => values[k].into(),
                         };
                     }
-                    *header
-                        .quantise
-                        .get_mut(usize::from(which & 15))
-                        .ok_or(broken("a quantisation table that cannot be"))? = Some(table);
+                    *header.quantise.get_mut(usize::from(which & 15)).ok_or(no_such_table)? = Some(table);
                     rest = &tail[values.len()..];
                 }
             }
@@ -280,17 +278,17 @@ fn header(bytes: &[u8], only_size: bool) -> Result<Header<'_>> {
                 let [high, low, ..] = *body else { return Err(short) };
                 header.restart = usize::from(high) << 8 | usize::from(low);
             }
-            // Adobe's: 0 is RGB or CMYK.
-            0xEE if body.starts_with(b"Adobe") && body.get(11) == Some(&0) => return Err(Refusal::Unsupported),
+            // Colour transform 0 in Adobe's segment means RGB or CMYK.
+            0xEE if body.starts_with(b"Adobe") && body.get(11) == Some(&0) => return Err(Error::Unsupported),
             0xDA => {
                 let [count, rest @ ..] = body else { return Err(short) };
                 if usize::from(*count) != header.components.len() || header.components.is_empty() {
-                    return Err(Refusal::Unsupported);
+                    return Err(Error::Unsupported);
                 }
                 let tables = rest.as_chunks().0.get(..usize::from(*count)).ok_or(short)?;
                 for (component, [id, tables]) in header.components.iter_mut().zip(tables) {
                     if *id != component.id {
-                        return Err(Refusal::Unsupported);
+                        return Err(Error::Unsupported);
                     }
                     (component.dc, component.ac) = (usize::from(tables >> 4) & 3, usize::from(*tables) & 3);
                 }
@@ -300,23 +298,23 @@ fn header(bytes: &[u8], only_size: bool) -> Result<Header<'_>> {
             _ => {}
         }
         if length < 2 {
-            return Err(broken("a segment without a length"));
+            return Err(Error::Damaged("a segment has no length"));
         }
     }
 }
 
-/// The scan up to the marker that ends it, stuffing removed, [`PAD`] zero bytes behind each stretch between restart
-/// markers; and where the stretches end.
+/// Copies the scan up to its end marker without stuffed bytes, with [`PAD`] zero bytes after each restart interval.
+/// Returns the bytes and the end of each interval.
 fn unstuff(bytes: &[u8]) -> Result<(Vec<u8>, Vec<usize>)> {
     let mut out = Vec::with_capacity(bytes.len() + PAD);
     let mut ends = Vec::new();
     let mut rest = bytes;
     loop {
-        let at = memchr::memchr(0xFF, rest).ok_or(ENDS_EARLY)?;
+        let at = memchr::memchr(0xFF, rest).ok_or(TRUNCATED)?;
         out.extend_from_slice(&rest[..at]);
-        match rest.get(at + 1).ok_or(ENDS_EARLY)? {
+        match rest.get(at + 1).ok_or(TRUNCATED)? {
             0 => out.push(0xFF),
-            // Fill: any number of these may stand before a marker.
+            // Any number of fill bytes may precede a marker.
             0xFF => {
                 rest = &rest[at + 1..];
                 continue;
@@ -333,56 +331,57 @@ fn unstuff(bytes: &[u8]) -> Result<(Vec<u8>, Vec<usize>)> {
     }
 }
 
-/// One component's samples under the window.
+/// The samples of one component inside the decoded rectangle.
 struct Plane {
-    /// Blocks of the window: first and past the last, across and down.
+    /// The first column of blocks inside it, and the one after the last.
     columns: (usize, usize),
+    /// The first row of blocks inside it, and the one after the last.
     rows: (usize, usize),
-    /// Samples a row.
+    /// Samples per row.
     stride: usize,
     samples: Vec<u8>,
-    /// Samples of the whole component.
+    /// Size of the whole component in samples.
     width: usize,
     height: usize,
 }
 
 impl Plane {
-    /// A row of the component, from the first of its blocks on.
+    /// Row `y` of the component, from its first decoded block.
     #[inline(always)]
     fn line(&self, y: usize) -> &[u8] {
         &self.samples[(y - self.rows.0 * 8) * self.stride..][..self.stride]
     }
 }
 
-/// Width and height of a JPEG, read from its header.
+/// Reads the width and height of a JPEG, px, from its header.
 pub fn size(bytes: &[u8]) -> Result<(u32, u32)> {
     header(bytes, true).map(|h| (h.width as u32, h.height as u32))
 }
 
-/// Decodes a window to RGB: `[height, width, 3]`.
+/// Decodes the part inside `rect` to RGB, `[height, width, 3]`.
 ///
 /// # Errors
-/// [`Refusal::Unsupported`], also for a window that is empty or reaches over the edge; [`Refusal::Broken`] where the
-/// scan ends before the window does or the bytes cannot be.
-pub fn decode(bytes: &[u8], window: Window) -> Result<Vec<u8>> {
-    dispatch(bytes, window, false)
+/// [`Error::Unsupported`], also if `rect` is empty or not inside the image; [`Error::Damaged`] if the data is truncated
+/// before the end of `rect` or invalid.
+pub fn decode(bytes: &[u8], rect: Rect) -> Result<Vec<u8>> {
+    dispatch(bytes, rect, false)
 }
 
-/// Decodes a window's luma: `[height, width]`. The whole scan down to there is read and verified all the same.
+/// Decodes the luma inside `rect`, `[height, width]`. The colours are read and verified, too.
 ///
 /// # Errors
 /// As [`decode`].
-pub fn decode_grey(bytes: &[u8], window: Window) -> Result<Vec<u8>> {
-    dispatch(bytes, window, true)
+pub fn decode_grey(bytes: &[u8], rect: Rect) -> Result<Vec<u8>> {
+    dispatch(bytes, rect, true)
 }
 
-fn dispatch(bytes: &[u8], window: Window, grey: bool) -> Result<Vec<u8>> {
+fn dispatch(bytes: &[u8], rect: Rect, grey: bool) -> Result<Vec<u8>> {
     let header = header(bytes, false)?;
-    let [x, y, width, height] = [window.x, window.y, window.width, window.height].map(|v| v as usize);
-    Arch::new().dispatch(Decode { bytes, header: &header, window: Area { x, y, width, height }, grey })
+    let [x, y, width, height] = <[u32; 4]>::from(rect).map(|v| v as usize);
+    Arch::new().dispatch(Decode { bytes, header: &header, area: Area { x, y, width, height }, grey })
 }
 
-/// A window in places of memory.
+/// The rectangle to decode, as indices.
 #[derive(Clone, Copy)]
 struct Area {
     x: usize,
@@ -394,8 +393,8 @@ struct Area {
 struct Decode<'a> {
     bytes: &'a [u8],
     header: &'a Header<'a>,
-    window: Area,
-    /// Only the luma is wanted.
+    area: Area,
+    /// Whether to decode only the luma.
     grey: bool,
 }
 
@@ -412,23 +411,19 @@ impl Decode<'_> {
     #[inline(always)]
     fn run(self) -> Result<Vec<u8>> {
         let h = self.header;
-        let window = self.window;
-        if window.width == 0
-            || window.height == 0
-            || window.x + window.width > h.width
-            || window.y + window.height > h.height
-        {
-            return Err(Refusal::Unsupported);
+        let area = self.area;
+        if area.width == 0 || area.height == 0 || area.x + area.width > h.width || area.y + area.height > h.height {
+            return Err(Error::Unsupported);
         }
         let sampling: Vec<(usize, usize)> = h.components.iter().map(|c| (c.h, c.v)).collect();
         let (hmax, vmax) = match sampling.as_slice() {
             [(1, 1)] => (1, 1),
             [luma @ ((1, 1) | (2, 1) | (2, 2)), (1, 1), (1, 1)] => *luma,
-            _ => return Err(Refusal::Unsupported),
+            _ => return Err(Error::Unsupported),
         };
         let mcus_across = h.width.div_ceil(8 * hmax);
         let mcus_down = h.height.div_ceil(8 * vmax);
-        // Chroma needs a sample more on each side.
+        // Upsampling of chroma needs one more sample on each side.
         let mut planes: Vec<Plane> = h
             .components
             .iter()
@@ -443,8 +438,8 @@ impl Decode<'_> {
                     let last = ((start + length - 1) / share + margin).min(whole - 1) / 8;
                     (first, last + 1)
                 };
-                let (mut columns, rows) =
-                    (span(window.x, window.width, across, width), span(window.y, window.height, down, height));
+                let mut columns = span(area.x, area.width, across, width);
+                let rows = span(area.y, area.height, down, height);
                 if self.grey && i > 0 {
                     columns = (0, 0);
                 }
@@ -455,12 +450,12 @@ impl Decode<'_> {
             .collect();
         let by_plane = h.components.iter().zip(&planes).map(|(c, plane)| plane.rows.1.div_ceil(c.v));
         let last_mcu_row = by_plane.max().unwrap_or(0).min(mcus_down);
-        let missing = Refusal::Broken("a table is missing");
+        let missing = Error::Damaged("a table is missing");
         let build = |kind: usize, which: usize| match h.huffman[kind][which] {
             Some((counts, symbols)) => Huffman::new(counts, symbols),
             None => Err(missing),
         };
-        // Components share tables more often than not.
+        // Components usually share tables.
         let mut built: Vec<(usize, usize, Huffman)> = Vec::new();
         for (kind, which) in h.components.iter().flat_map(|c| [(0, c.dc), (1, c.ac)]) {
             if !built.iter().any(|(k, w, _)| (*k, *w) == (kind, which)) {
@@ -477,7 +472,7 @@ impl Decode<'_> {
 
         let (scan, ends) = unstuff(&self.bytes[h.scan..])?;
         let mut ends = ends.into_iter();
-        let mut end = ends.next().ok_or(ENDS_EARLY)?;
+        let mut end = ends.next().ok_or(TRUNCATED)?;
         let mut bits = Bits::new(&scan[..end + PAD]);
         let mut dc = [0i32; 3];
         let mut until_restart = h.restart;
@@ -488,7 +483,7 @@ impl Decode<'_> {
                 if h.restart > 0 {
                     if until_restart == 0 {
                         let start = end + PAD;
-                        end = ends.next().ok_or(ENDS_EARLY)?;
+                        end = ends.next().ok_or(TRUNCATED)?;
                         bits = Bits::new(&scan[..end + PAD]);
                         bits.at = start;
                         dc = [0; 3];
@@ -518,25 +513,25 @@ impl Decode<'_> {
                         }
                     }
                 }
-                // Bits past the end are zeros that were never there.
-                if bits.over(end) {
-                    return Err(ENDS_EARLY);
+                // The zeros after the end are not part of the scan.
+                if bits.is_past(end) {
+                    return Err(TRUNCATED);
                 }
             }
         }
         if self.grey {
-            let mut luma = Vec::with_capacity(window.width * window.height);
-            for y in window.y..window.y + window.height {
-                luma.extend_from_slice(&planes[0].line(y)[window.x - planes[0].columns.0 * 8..][..window.width]);
+            let mut luma = Vec::with_capacity(area.width * area.height);
+            for y in area.y..area.y + area.height {
+                luma.extend_from_slice(&planes[0].line(y)[area.x - planes[0].columns.0 * 8..][..area.width]);
             }
             return Ok(luma);
         }
-        Ok(colour(window, (hmax, vmax), &planes, shuffles))
+        Ok(colour(area, (hmax, vmax), &planes, shuffles))
     }
 }
 
-/// Reads a block; with `KEEP` its coefficients, dequantised, into `block`, which was zero. Returns the last one's place
-/// in the scan's order.
+/// Reads a block, with `KEEP` storing its dequantised coefficients in `block`, which must be zero. Returns the position of
+/// the last coefficient in scan order.
 #[inline(always)]
 fn read_block<const KEEP: bool>(
     bits: &mut Bits,
@@ -547,14 +542,14 @@ fn read_block<const KEEP: bool>(
     block: &mut [i32; 64],
 ) -> Result<usize> {
     bits.fill();
-    let quick = dc_table.quick[bits.peek(LOOK) as usize];
-    let difference = if quick.bits > 0 {
-        bits.skip(quick.bits.into());
-        quick.value.into()
+    let entry = dc_table.lookup[bits.peek(LOOKUP_BITS) as usize];
+    let difference = if entry.bits > 0 {
+        bits.skip(entry.bits.into());
+        entry.value.into()
     } else {
         let size = u32::from(bits.symbol(dc_table)?);
         if size > 11 {
-            return Err(Refusal::Broken("a coefficient that is too large"));
+            return Err(Error::Damaged("a coefficient is too large"));
         }
         bits.value(size)
     };
@@ -565,34 +560,34 @@ fn read_block<const KEEP: bool>(
     let mut k = 0;
     loop {
         bits.fill();
-        let mut quick = ac_table.quick[bits.peek(LOOK) as usize];
-        if quick.bits > 0 {
-            bits.skip(quick.bits.into());
+        let mut entry = ac_table.lookup[bits.peek(LOOKUP_BITS) as usize];
+        if entry.bits > 0 {
+            bits.skip(entry.bits.into());
         } else {
             let symbol = bits.symbol(ac_table)?;
             let size = u32::from(symbol & 15);
-            quick.step = if symbol == 0 { END } else { (symbol >> 4) + 1 };
-            quick.value = bits.value(size) as i16;
+            entry.step = if symbol == 0 { END } else { (symbol >> 4) + 1 };
+            entry.value = bits.value(size) as i16;
         }
         let before = k;
-        k += usize::from(quick.step);
+        k += usize::from(entry.step);
         if KEEP {
-            // Past the end this is place 63, which is still zero, and zero is what an end holds.
+            // After the end this is position 63, which is still zero, and the value of an end is zero.
             let place = usize::from(ZIGZAG[k & 127]) & 63;
-            block[place] = i32::from(quick.value) * i32::from(quantise[place]);
+            block[place] = i32::from(entry.value) * i32::from(quantise[place]);
         }
         if k >= 63 {
-            return match (k, quick.step) {
+            return match (k, entry.step) {
                 (63, _) => Ok(63),
                 (_, END) => Ok(before),
-                _ => Err(Refusal::Broken("a block with too many coefficients")),
+                _ => Err(Error::Damaged("a block has too many coefficients")),
             };
         }
     }
 }
 
-/// The inverse DCT of libjpeg's jidctint.c on the columns of a block, all eight at once. Wrapping: broken files hold
-/// numbers of any size.
+/// The inverse DCT of libjpeg's jidctint.c on the eight columns of a block. Arithmetic wraps, because damaged files can
+/// contain coefficients of any size.
 #[inline(always)]
 fn pass<const SHIFT: usize>(input: &[i32; 64], output: &mut [i32; 64]) {
     use std::num::Wrapping as W;
@@ -618,7 +613,7 @@ fn pass<const SHIFT: usize>(input: &[i32; 64], output: &mut [i32; 64]) {
     }
 }
 
-/// Transforms a block back into samples, and leaves zeros in it.
+/// Transforms a block into samples and resets it to zero.
 #[inline(always)]
 fn inverse(block: &mut [i32; 64], last: usize, out: &mut [u8], stride: usize, shuffles: Shuffles) {
     if last == 0 {
@@ -632,21 +627,21 @@ fn inverse(block: &mut [i32; 64], last: usize, out: &mut [u8], stride: usize, sh
     let (mut columns, mut rows) = ([0; 64], [0; 64]);
     pass::<11>(block, &mut columns);
     *block = [0; 64];
-    pass::<18>(&shuffles.turn(&columns), &mut rows);
+    pass::<18>(&shuffles.transpose(&columns), &mut rows);
     for (y, line) in shuffles.levels(&rows).iter().enumerate() {
         out[y * stride..][..8].copy_from_slice(line);
     }
 }
 
-/// The window's pixels from its planes: chroma spread as libjpeg's "fancy" upsampling does, then YCbCr to RGB.
+/// Converts the planes to RGB pixels, after upsampling chroma as libjpeg's "fancy" upsampling does.
 #[inline(always)]
-fn colour(window: Area, (hmax, vmax): (usize, usize), planes: &[Plane], shuffles: Shuffles) -> Vec<u8> {
-    let mut pixels = vec![0; window.width * window.height * 3];
-    let mut chroma = [vec![0u8; window.width], vec![0u8; window.width]];
-    let (mut sums, mut wide) = (vec![0u16; window.width + 4], vec![0u8; window.width + 4]);
-    for (row, out) in pixels.chunks_exact_mut(window.width * 3).enumerate() {
-        let y = window.y + row;
-        let luma = &planes[0].line(y)[window.x - planes[0].columns.0 * 8..][..window.width];
+fn colour(area: Area, (hmax, vmax): (usize, usize), planes: &[Plane], shuffles: Shuffles) -> Vec<u8> {
+    let mut pixels = vec![0; area.width * area.height * 3];
+    let mut chroma = [vec![0u8; area.width], vec![0u8; area.width]];
+    let (mut sums, mut wide) = (vec![0u16; area.width + 4], vec![0u8; area.width + 4]);
+    for (row, out) in pixels.chunks_exact_mut(area.width * 3).enumerate() {
+        let y = area.y + row;
+        let luma = &planes[0].line(y)[area.x - planes[0].columns.0 * 8..][..area.width];
         let [_, blue, red] = planes else {
             for (out, grey) in out.chunks_exact_mut(3).zip(luma) {
                 out.fill(*grey);
@@ -655,17 +650,17 @@ fn colour(window: Area, (hmax, vmax): (usize, usize), planes: &[Plane], shuffles
         };
         for (line, plane) in chroma.iter_mut().zip([blue, red]) {
             if hmax == 1 {
-                line.copy_from_slice(&plane.line(y)[window.x - plane.columns.0 * 8..][..window.width]);
+                line.copy_from_slice(&plane.line(y)[area.x - plane.columns.0 * 8..][..area.width]);
                 continue;
             }
             let near = plane.line(y / vmax);
-            // The chroma row on the other side of this row, where rows were halved too.
+            // With halved rows, the other chroma row that is close to this row of pixels.
             let (far, weight, rounds, shift) = match vmax {
                 1 => (near, 0, [1, 2], 2),
                 _ if y.is_multiple_of(2) => (plane.line((y / 2).saturating_sub(1)), 1, [8, 7], 4),
                 _ => (plane.line((y / 2 + 1).min(plane.height - 1)), 1, [8, 7], 4),
             };
-            let (first, last) = (window.x / 2, (window.x + window.width - 1) / 2);
+            let (first, last) = (area.x / 2, (area.x + area.width - 1) / 2);
             let count = last + 1 - first;
             let at = first - plane.columns.0 * 8;
             let (near_own, far_own) = (&near[at..][..count], &far[at..][..count]);
@@ -685,7 +680,7 @@ fn colour(window: Area, (hmax, vmax): (usize, usize), planes: &[Plane], shuffles
                 out[0] = ((own + before + rounds[0]) >> shift) as u8;
                 out[1] = ((own + after + rounds[1]) >> shift) as u8;
             }
-            line.copy_from_slice(&wide[window.x % 2..][..window.width]);
+            line.copy_from_slice(&wide[area.x % 2..][..area.width]);
         }
         let [blue, red] = &chroma;
         let (luma, luma_rest) = luma.as_chunks::<PIXELS>();
@@ -702,7 +697,7 @@ fn colour(window: Area, (hmax, vmax): (usize, usize), planes: &[Plane], shuffles
     pixels
 }
 
-/// YCbCr → red, green and blue, with libjpeg's 16-bit constants.
+/// Converts YCbCr to red, green and blue with libjpeg's 16-bit constants.
 #[inline(always)]
 fn rgb<const N: usize>(luma: &[u8; N], blue: &[u8; N], red: &[u8; N]) -> [[u8; N]; 3] {
     let mut levels = [[0; N]; 3];
@@ -715,10 +710,10 @@ fn rgb<const N: usize>(luma: &[u8; N], blue: &[u8; N], red: &[u8; N]) -> [[u8; N
     levels
 }
 
-/// Pixels that are converted at once.
+/// Number of pixels that are converted together.
 const PIXELS: usize = 16;
 
-/// How numbers change places: by the machine's shuffles where it has AVX2 (compilers do not find them), else one by one.
+/// Transposes and interleaves with AVX2 shuffles, which compilers do not generate from loops, or with portable loops.
 #[derive(Clone, Copy)]
 struct Shuffles {
     #[cfg(target_arch = "x86_64")]
@@ -733,9 +728,9 @@ impl Shuffles {
         }
     }
 
-    /// Rows → columns.
+    /// Transposes an 8 x 8 block.
     #[inline(always)]
-    fn turn(self, square: &[i32; 64]) -> [i32; 64] {
+    fn transpose(self, square: &[i32; 64]) -> [i32; 64] {
         #[cfg(target_arch = "x86_64")]
         if let Some(v3) = self.v3 {
             let x = v3.avx2;
@@ -766,7 +761,7 @@ impl Shuffles {
         turned
     }
 
-    /// Columns around 0 → rows of levels, 0 to 255.
+    /// Transposes a block of values around 0, and adds 128 and clamps to 0 to 255.
     #[inline(always)]
     fn levels(self, columns: &[i32; 64]) -> [[u8; 8]; 8] {
         let mut moved = *columns;
@@ -777,7 +772,7 @@ impl Shuffles {
         if let Some(v3) = self.v3 {
             let x = v3.avx2;
             let c: [std::arch::x86_64::__m256i; 8] = pulp::cast(moved);
-            // Four columns of a half: four rows of each lie one column behind the other, and are to lie row by row.
+            // The packed bytes of a half are ordered by column and must be ordered by row.
             const ORDER: [u8; 32] = {
                 let mut order = [0; 32];
                 let mut i = 0;
@@ -805,12 +800,12 @@ impl Shuffles {
         rows
     }
 
-    /// Planes → pixels.
+    /// Interleaves three planes to pixels.
     #[inline(always)]
     fn interleave(self, planes: [[u8; PIXELS]; 3], pixels: &mut [u8; 3 * PIXELS]) {
         #[cfg(target_arch = "x86_64")]
         if let Some(v3) = self.v3 {
-            // Where each byte of each third comes from: index 128 gives a zero.
+            // The source index of each output byte for each plane; index 128 gives zero.
             const FROM: [[[u8; 16]; 3]; 3] = {
                 let mut from = [[[128; 16]; 3]; 3];
                 let mut i = 0;
@@ -841,7 +836,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const WHOLE: Window = Window { x: 0, y: 0, width: 70, height: 53 };
+    const WHOLE: Rect = Rect { x: 0, y: 0, width: 70, height: 53 };
 
     macro_rules! fixtures {
         ($($name:literal),*) => {
@@ -853,7 +848,7 @@ mod tests {
         };
     }
 
-    /// The JPEGs of tests/fixtures/jpeg with what libjpeg-turbo makes of them.
+    /// The JPEGs of tests/fixtures/jpeg and the images that libjpeg-turbo decodes them to.
     fn fixtures() -> Vec<(&'static str, &'static [u8], image::RgbImage)> {
         fixtures!("444", "422", "420", "coarse", "fine", "restart", "optimised", "grey")
             .into_iter()
@@ -862,7 +857,7 @@ mod tests {
     }
 
     #[test]
-    fn pixels_are_libjpegs_to_the_bit() {
+    fn pixels_are_identical_to_libjpegs() {
         for (name, bytes, expected) in fixtures() {
             assert_eq!(size(bytes), Ok((70, 53)), "{name}");
             assert!(decode(bytes, WHOLE).unwrap() == expected.into_raw(), "{name}");
@@ -870,11 +865,11 @@ mod tests {
     }
 
     #[test]
-    fn luma_is_the_grey_of_the_pixels() {
-        for (name, bytes, picture) in fixtures() {
+    fn luma_matches_the_pixels() {
+        for (name, bytes, image) in fixtures() {
             let luma = decode_grey(bytes, WHOLE).unwrap();
-            for (pixel, luma) in picture.pixels().zip(luma) {
-                // Where no channel was cut off, colour conversion is undone to rounding.
+            for (pixel, luma) in image.pixels().zip(luma) {
+                // Where no channel was clamped, the colour conversion can be inverted up to rounding.
                 if pixel.0.iter().all(|v| (1..255).contains(v)) {
                     let [r, g, b] = pixel.0.map(f32::from);
                     let grey = 0.299 * r + 0.587 * g + 0.114 * b;
@@ -885,43 +880,39 @@ mod tests {
     }
 
     #[test]
-    fn other_kinds_are_left_to_others() {
+    fn unsupported_kinds_are_rejected() {
         let [(_, progressive, _)] = fixtures!("progressive");
-        assert_eq!(decode(progressive, WHOLE), Err(Refusal::Unsupported));
+        assert_eq!(decode(progressive, WHOLE), Err(Error::Unsupported));
         let (_, bytes, _) = fixtures().remove(0);
-        assert_eq!(decode(bytes, Window { x: 1, ..WHOLE }), Err(Refusal::Unsupported));
+        assert_eq!(decode(bytes, Rect { x: 1, ..WHOLE }), Err(Error::Unsupported));
     }
 
     #[test]
-    fn a_picture_that_ends_too_early_is_broken() {
+    fn truncated_images_are_rejected() {
         for (name, bytes, _) in fixtures() {
             for cut in [3, 10, bytes.len() / 3, bytes.len() / 2] {
-                assert!(
-                    matches!(decode(&bytes[..bytes.len() - cut], WHOLE), Err(Refusal::Broken(_))),
-                    "{name} - {cut}"
-                );
+                let decoded = decode(&bytes[..bytes.len() - cut], WHOLE);
+                assert!(matches!(decoded, Err(Error::Damaged(_))), "{name} - {cut}");
             }
         }
     }
 
     proptest! {
-        /// A window is what lies there in the whole.
         #[test]
-        fn a_window_is_a_part_of_the_whole(x in 0u32..70, y in 0u32..53, width in 1u32..=70, height in 1u32..=53) {
-            let window = Window { x, y, width: width.min(70 - x), height: height.min(53 - y) };
+        fn parts_equal_the_cropped_image(x in 0u32..70, y in 0u32..53, width in 1u32..=70, height in 1u32..=53) {
+            let rect = Rect { x, y, width: width.min(70 - x), height: height.min(53 - y) };
             for (name, bytes, whole) in fixtures() {
-                let part = image::imageops::crop_imm(&whole, x, y, window.width, window.height).to_image();
-                prop_assert!(decode(bytes, window).unwrap() == part.into_raw(), "{} {:?}", name, window);
+                let part = image::imageops::crop_imm(&whole, x, y, rect.width, rect.height).to_image();
+                prop_assert!(decode(bytes, rect).unwrap() == part.into_raw(), "{} {:?}", name, rect);
                 let luma = decode_grey(bytes, WHOLE).unwrap();
-                let rows = luma.chunks_exact(70).skip(y as usize).take(window.height as usize);
-                let part: Vec<u8> = rows.flat_map(|row| &row[x as usize..][..window.width as usize]).copied().collect();
-                prop_assert!(decode_grey(bytes, window).unwrap() == part, "luma of {} {:?}", name, window);
+                let rows = luma.chunks_exact(70).skip(y as usize).take(rect.height as usize);
+                let part: Vec<u8> = rows.flat_map(|row| &row[x as usize..][..rect.width as usize]).copied().collect();
+                prop_assert!(decode_grey(bytes, rect).unwrap() == part, "luma of {} {:?}", name, rect);
             }
         }
 
-        /// Whatever the bytes are, there is an answer.
         #[test]
-        fn broken_bytes_are_refused_and_never_a_panic(
+        fn damaged_files_never_panic(
             which in 0usize..8, changes in prop::collection::vec((any::<u16>(), any::<u8>()), 1..20), end in any::<u16>(),
         ) {
             let (_, bytes, _) = fixtures().remove(which);
@@ -932,7 +923,7 @@ mod tests {
             }
             bytes.truncate(bytes.len() - usize::from(end) % bytes.len().min(50));
             if let Ok((width, height)) = size(&bytes) && u64::from(width) * u64::from(height) < 1 << 22 {
-                let _ = decode(&bytes, Window { x: 0, y: 0, width, height });
+                let _ = decode(&bytes, Rect::whole(width, height));
             }
         }
     }

@@ -1,63 +1,75 @@
-//! Image files → header or RGB pixels. Usual JPEGs and BMPs go through `jpeg` and `bmp` here, other JPEGs through
-//! `zune-jpeg`, everything else through `image`.
+//! Decodes JPEG, PNG, BMP and TIFF files. Baseline JPEGs and 24-bit BMPs have their own decoders here, `jpeg` and `bmp`;
+//! other JPEGs are decoded by `zune-jpeg`, all other files by `image`.
+
+#![warn(missing_docs)]
 
 use crate::error::{Error, Result};
+use crate::rect::Rect;
 use std::io::Cursor;
 use std::path::Path;
 
 mod bmp;
 mod jpeg;
 
-/// Larger pictures are refused before anything is allocated for them: a header can claim any size.
+/// Larger images are rejected before memory is allocated for them, because a header can claim any size.
 pub const MAX_PIXELS: u64 = 1 << 28;
 
-/// What an image file's first bytes say.
+/// Format and size of an image file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// "jpeg", "png", "bmp" or "tiff".
     pub format: &'static str,
+    /// Width, px.
     pub width_px: u32,
+    /// Height, px.
     pub height_px: u32,
 }
 
-/// A decoded picture: `height_px * width_px * 3` bytes, rows from the top, red green blue interleaved, 0 to 255.
+/// A decoded 8-bit RGB image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rgb {
+    /// Width, px.
     pub width_px: u32,
+    /// Height, px.
     pub height_px: u32,
+    /// `[height_px, width_px, 3]`: rows from the top, red, green and blue interleaved, 0 to 255.
     pub pixels: Vec<u8>,
 }
 
-/// A decoded picture's brightness: `height_px * width_px` bytes, rows from the top, 0 to 255.
+/// A decoded 8-bit grey image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grey {
+    /// Width, px.
     pub width_px: u32,
+    /// Height, px.
     pub height_px: u32,
+    /// `[height_px, width_px]`: rows from the top, 0 to 255.
     pub pixels: Vec<u8>,
 }
 
 impl From<Rgb> for Grey {
-    /// By the weights of ITU-R BT.601, as JPEG's luma.
-    fn from(picture: Rgb) -> Self {
-        let mut pixels = vec![0u8; picture.pixels.len() / 3];
-        for (grey, p) in pixels.iter_mut().zip(picture.pixels.as_chunks::<3>().0) {
+    /// Uses the weights of ITU-R BT.601, like JPEG's luma.
+    fn from(image: Rgb) -> Self {
+        let mut pixels = vec![0u8; image.pixels.len() / 3];
+        for (grey, p) in pixels.iter_mut().zip(image.pixels.as_chunks::<3>().0) {
             *grey = ((u32::from(p[0]) * 77 + u32::from(p[1]) * 150 + u32::from(p[2]) * 29 + 128) >> 8) as u8;
         }
-        Self { width_px: picture.width_px, height_px: picture.height_px, pixels }
+        Self { width_px: image.width_px, height_px: image.height_px, pixels }
     }
 }
 
-/// Format and size from an image file's bytes (its beginning suffices for all but some TIFFs); pixels are not decoded.
+/// Reads format and size from the bytes of an image file without decoding pixels. The first bytes are enough, except for
+/// some TIFFs.
 ///
 /// # Errors
-/// [`Error::Image`] where the bytes are none of the four formats, broken, or claim more than [`MAX_PIXELS`].
+/// [`Error::Image`] if the bytes are not one of the four formats, are damaged, or claim more than [`MAX_PIXELS`].
 pub fn header(bytes: &[u8], path: &Path) -> Result<Header> {
     let image_error = |message: String| Error::Image { path: path.into(), message };
-    let (kind, format) = format_of(bytes).ok_or_else(|| {
+    let (kind, format) = guess_format(bytes).ok_or_else(|| {
         image_error("expected the first bytes of a JPEG, PNG, BMP or TIFF, found something else".into())
     })?;
-    let quick = if format == "jpeg" { jpeg::size(bytes).ok() } else { None };
-    let (width_px, height_px) = match quick {
+    let jpeg_size = if format == "jpeg" { jpeg::size(bytes).ok() } else { None };
+    let (width_px, height_px) = match jpeg_size {
         Some(size) => size,
         None => image::ImageReader::with_format(Cursor::new(bytes), kind)
             .into_dimensions()
@@ -71,90 +83,81 @@ pub fn header(bytes: &[u8], path: &Path) -> Result<Header> {
     Ok(Header { format, width_px, height_px })
 }
 
-/// A rectangle of a picture, px.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
-    pub x: u32,
-    pub y: u32,
-    pub width: u32,
-    pub height: u32,
-}
-
-/// Whether a file's name ends as those of the formats do that are read here.
-pub fn claims_to_be_an_image(path: &Path) -> bool {
+/// Whether a file name has an extension of one of the four formats.
+pub fn has_image_extension(path: &Path) -> bool {
     const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "bmp", "tif", "tiff"];
     let extension = path.extension().unwrap_or_default();
     EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e))
 }
 
-/// Decodes a whole picture to 8-bit RGB: grey is spread to three channels, alpha dropped, 16 bits rounded to 8.
+/// Decodes a whole image to 8-bit RGB. Grey becomes three equal channels, alpha is dropped, 16 bits are rounded to 8.
 ///
 /// # Errors
-/// [`Error::Image`] where [`header`] fails or the pixels cannot be decoded (a truncated file, say).
+/// [`Error::Image`] if [`header`] fails or the pixels cannot be decoded, for example because the file is truncated.
 pub fn rgb(bytes: &[u8], path: &Path) -> Result<Rgb> {
-    part(bytes, path, None)
+    decode(bytes, path, None)
 }
 
-/// Decodes a whole picture's brightness. What [`rgb`] refuses is refused; of a usual JPEG, colour is read and verified
-/// but not made.
+/// Decodes a whole image to 8-bit grey and rejects the files that [`rgb`] rejects. A baseline JPEG is verified in full,
+/// but its colours are not computed.
 ///
 /// # Errors
 /// As [`rgb`].
 pub fn grey(bytes: &[u8], path: &Path) -> Result<Grey> {
     let Header { format, width_px, height_px } = header(bytes, path)?;
-    let whole = Window { x: 0, y: 0, width: width_px, height: height_px };
-    match jpeg::decode_grey(bytes, whole) {
+    match jpeg::decode_grey(bytes, Rect::whole(width_px, height_px)) {
         Ok(pixels) if format == "jpeg" => Ok(Grey { width_px, height_px, pixels }),
         _ => rgb(bytes, path).map(Grey::from),
     }
 }
 
-/// Decodes a window of a picture, as [`rgb`] does the whole; of JPEGs, not much more than the window.
+/// Decodes the part of an image inside `rect`, with the same pixels as [`rgb`]. Less work than decoding the whole image if
+/// it is a JPEG or BMP.
 ///
 /// # Errors
-/// As [`rgb`]; also where the window reaches over the edge.
-pub fn window(bytes: &[u8], path: &Path, window: Window) -> Result<Rgb> {
-    part(bytes, path, Some(window))
+/// As [`rgb`], and if `rect` is not inside the image.
+pub fn crop(bytes: &[u8], path: &Path, rect: Rect) -> Result<Rgb> {
+    decode(bytes, path, Some(rect))
 }
 
-fn part(bytes: &[u8], path: &Path, part: Option<Window>) -> Result<Rgb> {
+/// Decodes the part inside `rect`, or the whole image.
+fn decode(bytes: &[u8], path: &Path, rect: Option<Rect>) -> Result<Rgb> {
     let head = header(bytes, path)?;
     let image_error = |message: String| Error::Image { path: path.into(), message };
-    let whole = Window { x: 0, y: 0, width: head.width_px, height: head.height_px };
-    let wanted = part.unwrap_or(whole);
-    let inside = |start: u32, length: u32, end: u32| start.checked_add(length).is_some_and(|last| last <= end);
-    if !inside(wanted.x, wanted.width, whole.width) || !inside(wanted.y, wanted.height, whole.height) {
-        return Err(image_error(format!("expected a window inside {whole:?}, found {wanted:?}")));
+    let whole = Rect::whole(head.width_px, head.height_px);
+    let rect = rect.unwrap_or(whole);
+    if !whole.contains(rect) {
+        return Err(image_error(format!("expected a rectangle inside {whole:?}, found {rect:?}")));
     }
-    let rgb = |window: Window, pixels| Rgb { width_px: window.width, height_px: window.height, pixels };
-    let quick = match head.format {
-        "jpeg" => jpeg::decode(bytes, wanted).ok(),
-        "bmp" => bmp::decode(bytes, wanted),
+    let rgb = |pixels| Rgb { width_px: rect.width, height_px: rect.height, pixels };
+    let part = match head.format {
+        "jpeg" => jpeg::decode(bytes, rect).ok(),
+        "bmp" => bmp::decode(bytes, rect),
         _ => None,
     };
-    if let Some(pixels) = quick {
-        return Ok(rgb(wanted, pixels));
+    if let Some(pixels) = part {
+        return Ok(rgb(pixels));
     }
     let pixels = if head.format == "jpeg" {
         other_jpeg(bytes).map_err(image_error)?
     } else {
-        let (kind, _) = format_of(bytes).expect("header() knew the format");
+        let (kind, _) = guess_format(bytes).expect("header() knew the format");
         image::load(Cursor::new(bytes), kind).map_err(|e| image_error(e.to_string()))?.into_rgb8().into_raw()
     };
     let expected = head.width_px as usize * head.height_px as usize * 3;
     if pixels.len() != expected {
         return Err(image_error(format!("expected {expected} bytes of pixels, found {}", pixels.len())));
     }
-    if wanted == whole {
-        return Ok(rgb(whole, pixels));
+    if rect == whole {
+        return Ok(rgb(pixels));
     }
-    let (x, width) = (wanted.x as usize * 3, wanted.width as usize * 3);
-    let rows = pixels.chunks_exact(head.width_px as usize * 3).skip(wanted.y as usize).take(wanted.height as usize);
-    Ok(rgb(wanted, rows.flat_map(|row| &row[x..x + width]).copied().collect()))
+    let (x, width) = (rect.x as usize * 3, rect.width as usize * 3);
+    let rows = pixels.chunks_exact(head.width_px as usize * 3).skip(rect.y as usize).take(rect.height as usize);
+    Ok(rgb(rows.flat_map(|row| &row[x..x + width]).copied().collect()))
 }
 
-/// Format and its name from the first bytes; `None` for anything but the four formats.
-pub(crate) fn format_of(bytes: &[u8]) -> Option<(image::ImageFormat, &'static str)> {
+/// The format and its name, determined from the first bytes; `None` if it is not one of the four.
+pub(crate) fn guess_format(bytes: &[u8]) -> Option<(image::ImageFormat, &'static str)> {
     use image::ImageFormat::{Bmp, Jpeg, Png, Tiff};
     match image::guess_format(bytes).ok()? {
         Jpeg => Some((Jpeg, "jpeg")),
@@ -165,8 +168,8 @@ pub(crate) fn format_of(bytes: &[u8]) -> Option<(image::ImageFormat, &'static st
     }
 }
 
-/// The JPEGs that `jpeg` leaves: progressive ones, odd sampling, CMYK. Strict: a truncated scan is an error, not a
-/// half-grey picture.
+/// Decodes the JPEGs that `jpeg` does not support, such as progressive or CMYK ones. Strict, so that a truncated file is
+/// an error and not an image that is grey in its lower part.
 fn other_jpeg(bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {
     use zune_core::bytestream::ZCursor;
     use zune_core::colorspace::ColorSpace;
@@ -183,19 +186,19 @@ fn other_jpeg(bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {
 mod tests {
     use super::*;
 
-    /// 3 x 2, all different: a transposed or mirrored picture is another one.
-    fn marked() -> image::RgbImage {
+    /// 3 x 2 different pixels, so that a transposed or mirrored image is not equal.
+    fn asymmetric() -> image::RgbImage {
         image::RgbImage::from_fn(3, 2, |x, y| image::Rgb([(x * 80) as u8, (y * 200) as u8, 10]))
     }
 
     #[test]
-    fn lossless_formats_come_out_the_right_way_round() {
+    fn lossless_formats_keep_their_orientation() {
         for kind in [image::ImageFormat::Png, image::ImageFormat::Bmp, image::ImageFormat::Tiff] {
             let mut bytes = Cursor::new(Vec::new());
-            marked().write_to(&mut bytes, kind).unwrap();
+            asymmetric().write_to(&mut bytes, kind).unwrap();
             let got = rgb(bytes.get_ref(), Path::new("x")).unwrap();
             assert_eq!((got.width_px, got.height_px), (3, 2));
-            assert_eq!(got.pixels, marked().into_raw(), "{kind:?}");
+            assert_eq!(got.pixels, asymmetric().into_raw(), "{kind:?}");
         }
     }
 
@@ -207,6 +210,6 @@ mod tests {
         let bytes = bytes.into_inner();
         assert_eq!(rgb(&bytes, Path::new("x")).unwrap().pixels.len(), 64 * 48 * 3);
         assert!(rgb(&bytes[..bytes.len() / 2], Path::new("x")).is_err());
-        assert!(rgb(b"not a picture", Path::new("x")).is_err());
+        assert!(rgb(b"not an image", Path::new("x")).is_err());
     }
 }

@@ -47,12 +47,12 @@ impl Shape {
         };
         let centre = (sum(&|x, _| x) / area, sum(&|_, y| y) / area);
         let moment = |of: &dyn Fn(i64, i64) -> i64, mean: f64| sum(of) / area - mean;
-        let (left, top, right, bottom) = mask.bounds().unwrap_or_default();
+        let bounds = mask.bounds().map_or(0, |rect| u64::from(rect.width) * u64::from(rect.height));
         Self {
             area,
             perimeter: perimeter(mask),
             solidity: area / mask.hull().area() as f64,
-            extent: area / ((right - left + 1) * (bottom - top + 1)) as f64,
+            extent: area / bounds as f64,
             centre,
             variance: (
                 moment(&|x, _| x * x, centre.0 * centre.0),
@@ -101,7 +101,7 @@ fn perimeter(mask: &Mask) -> f64 {
 fn lobes(nucleus: &Mask) -> usize {
     let depth = nucleus.depth();
     let deepest = depth.iter().copied().filter(|d| d.is_finite()).fold(0.0, f32::max);
-    nucleus.with(|i| nucleus.on[i] && depth[i] > deepest / 2.0).regions().len()
+    nucleus.same_size(|i| nucleus.on[i] && depth[i] > deepest / 2.0).regions().len()
 }
 
 #[cfg(test)]

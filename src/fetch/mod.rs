@@ -366,7 +366,7 @@ fn images_in(dataset: &str, folder: &Path) -> Result<u64> {
         let name = Path::new(entry.file_name());
         let extension = name.extension().unwrap_or_default().to_string_lossy().to_lowercase();
         match entry.file_type().is_file() {
-            true if decode::claims_to_be_an_image(name) => images += 1,
+            true if decode::has_image_extension(name) => images += 1,
             true if ["csv", "parquet"].contains(&extension.as_str()) && entry.depth() == 1 => lists += 1,
             true => *others.entry(extension).or_default() += 1,
             false => {}

@@ -7,6 +7,7 @@ use crate::cells::Region;
 use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::rect::Rect;
 use crate::rows::Severity;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,7 +72,7 @@ impl Layout for Jtsc {
             match (mask, regions) {
                 (Some(mask), Some(Ok(regions))) => {
                     row.mask_path = Some(mask.path.clone());
-                    set_box(row, &around(&regions), "mask");
+                    set_box(row, around(&regions), "mask");
                 }
                 (Some(mask), Some(Err(message))) => {
                     found.issue(&mask.path, check::BAD_MASK, Severity::Warning, message).related =
@@ -87,14 +88,9 @@ impl Layout for Jtsc {
     }
 }
 
-/// The smallest region around all of `regions` (at least one).
-fn around(regions: &[Region]) -> Region {
-    let left = regions.iter().map(|r| r.x_px).min().unwrap_or(0);
-    let top = regions.iter().map(|r| r.y_px).min().unwrap_or(0);
-    let right = regions.iter().map(|r| r.x_px + r.width_px).max().unwrap_or(0);
-    let bottom = regions.iter().map(|r| r.y_px + r.height_px).max().unwrap_or(0);
-    let area_px = regions.iter().map(|r| r.area_px).sum();
-    Region { x_px: left, y_px: top, width_px: right - left, height_px: bottom - top, area_px }
+/// The smallest rectangle around all of `regions` (at least one).
+fn around(regions: &[Region]) -> Rect {
+    regions[1..].iter().fold(regions[0].rect, |rect, region| rect.union(region.rect))
 }
 
 /// `007` and `7` are the same number.

@@ -87,7 +87,7 @@ impl Layout for Lisc {
                 let Some(row) = found.row(file, several.then_some(n + 1), Some(class)) else { continue };
                 row.mask_path = cells.mask.map(|m| m.path.clone());
                 if let Some(region) = cells.regions.get(n) {
-                    set_box(row, region, if cells.mask.is_some() { "mask" } else { "stain" });
+                    set_box(row, region.rect, if cells.mask.is_some() { "mask" } else { "stain" });
                 }
             }
         }
@@ -142,7 +142,7 @@ fn find<'a>(
     let path = tree.full_path(&frame.path);
     let picture = std::fs::read(&path).map_err(|e| e.to_string());
     let regions = picture.and_then(|bytes| decode::rgb(&bytes, &path).map_err(|e| e.to_string()));
-    let regions = regions.map(|picture| cells::of_stain(&picture)).unwrap_or_else(|message| {
+    let regions = regions.map(|picture| cells::from_stain(&picture)).unwrap_or_else(|message| {
         issues.push((check::NO_CELL, Severity::Warning, message));
         Vec::new()
     });

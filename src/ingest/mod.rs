@@ -176,7 +176,7 @@ impl SeenFile {
     }
 
     fn claims_to_be_an_image(&self) -> bool {
-        decode::claims_to_be_an_image(Path::new(self.file_name()))
+        decode::has_image_extension(Path::new(self.file_name()))
     }
 }
 
@@ -306,7 +306,7 @@ fn look(full_path: &Path, path: String) -> SeenFile {
     match std::fs::read(full_path) {
         Ok(bytes) => {
             let header = decode::header(&bytes, full_path).map_err(|error| {
-                let kind = decode::format_of(&bytes).map_or(check::NOT_AN_IMAGE, |_| check::BAD_HEADER);
+                let kind = decode::guess_format(&bytes).map_or(check::NOT_AN_IMAGE, |_| check::BAD_HEADER);
                 let message = match error {
                     Error::Image { message, .. } => message,
                     other => other.to_string(),
@@ -427,13 +427,13 @@ fn mask_regions(tree: &Tree, image: &SeenFile, mask: &SeenFile) -> std::result::
         let (width, height) = (picture.width_px, picture.height_px);
         return Err(format!("expected a mask of {} x {} px, found {width} x {height}", size.0, size.1));
     }
-    let regions = cells::of_mask(&picture);
+    let regions = cells::from_mask(&picture);
     if regions.is_empty() { Err("expected a cell in the mask, found it black".into()) } else { Ok(regions) }
 }
 
 /// Puts a cell's box into a row.
-fn set_box(row: &mut ManifestRow, cell: &Region, source: &str) {
-    row.set_cell_box(Some(Rect { x: cell.x_px, y: cell.y_px, width: cell.width_px, height: cell.height_px }));
+fn set_box(row: &mut ManifestRow, cell: Rect, source: &str) {
+    row.set_cell_box(Some(cell));
     row.box_source = Some(source.into());
 }
 

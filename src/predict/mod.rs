@@ -143,7 +143,7 @@ pub fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         if path.is_dir() {
             let before = found.len();
             let files = walkdir::WalkDir::new(path).sort_by_file_name().into_iter().flatten();
-            found.extend(files.map(|e| e.into_path()).filter(|p| p.is_file() && decode::claims_to_be_an_image(p)));
+            found.extend(files.map(|e| e.into_path()).filter(|p| p.is_file() && decode::has_image_extension(p)));
             if found.len() == before {
                 return Err(missing());
             }
@@ -370,8 +370,8 @@ fn cells_of(path: &Path, shows: Shows, settings: &preprocess::Settings) -> Resul
     if !frame {
         return Ok(vec![one(0, None)?]);
     }
-    let regions = cells::of_stain(&image);
-    let boxes = regions.iter().map(|r| [r.x_px, r.y_px, r.width_px, r.height_px]);
+    let regions = cells::from_stain(&image);
+    let boxes = regions.iter().map(|r| r.rect.into());
     boxes.enumerate().map(|(i, b)| one(i, Some(b))).collect()
 }
 

@@ -24,7 +24,7 @@ const MOST: f32 = 3.0;
 pub fn of(mut window: Rgb, settings: &Settings) -> (Rgb, Square) {
     let width = i64::from(window.width_px);
     let found = segment::cell(&window);
-    let Some((cell, (left, top, right, bottom))) = found.and_then(|c| c.whole.bounds().map(|b| (c, b))) else {
+    let Some((cell, bounds)) = found.and_then(|c| c.whole.bounds().map(|b| (c, b))) else {
         let side = width.min(settings.centre_px.into());
         let start = (width - side) / 2;
         return (window, Square { x: start, y: start, side });
@@ -39,7 +39,7 @@ pub fn of(mut window: Rgb, settings: &Settings) -> (Rgb, Square) {
             pixel.copy_from_slice(&white);
         }
     }
-    let [left, top, right, bottom] = [left, top, right + 1, bottom + 1].map(|v| v as i64);
+    let [left, top, right, bottom] = [bounds.x, bounds.y, bounds.right(), bounds.bottom()].map(i64::from);
     let longer = (right - left).max(bottom - top);
     let side = longer + 2 * (longer as f64 * settings.margin).round() as i64;
     (window, Square { x: (left + right - side).div_euclid(2), y: (top + bottom - side).div_euclid(2), side })

@@ -7,8 +7,9 @@
 
 use crate::atomic;
 use crate::context::Context;
-use crate::decode::{self, Rgb, Window};
+use crate::decode::{self, Rgb};
 use crate::error::{Error, Input, Result};
+use crate::rect::Rect;
 use crate::rows::{IssueRow, ManifestRow, unusable};
 use crate::schema::{ISSUES, MANIFEST, TENSORS};
 use crate::table::{self, Provenance};
@@ -511,13 +512,13 @@ pub fn part(raw: &Path, row: &ManifestRow, square: Square) -> Result<(Rgb, Squar
     }
     let (width, height) = (i64::from(row.width_px), i64::from(row.height_px));
     let (x, y) = (square.x.clamp(0, width - 1), square.y.clamp(0, height - 1));
-    let window = Window {
+    let rect = Rect {
         x: x as u32,
         y: y as u32,
         width: ((square.x + square.side).min(width) - x) as u32,
         height: ((square.y + square.side).min(height) - y) as u32,
     };
-    let image = decode::window(&bytes, &path, window).map_err(|error| match error {
+    let image = decode::crop(&bytes, &path, rect).map_err(|error| match error {
         Error::Image { path, message } => {
             Error::Image { path, message: message + ". wbc check finds all such files and leaves them out" }
         }
@@ -529,7 +530,6 @@ pub fn part(raw: &Path, row: &ManifestRow, square: Square) -> Result<(Rgb, Squar
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rect::Rect;
     use proptest::prelude::*;
 
     fn row(width_px: u32, height_px: u32, cell_box: Option<Rect>) -> ManifestRow {

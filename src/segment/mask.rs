@@ -1,106 +1,113 @@
-//! Sets of pixels, and what segmentation does with them.
+//! Sets of pixels and morphological operations on them.
 
 use crate::cells;
+use crate::rect::Rect;
 
-/// A set of a picture's pixels, row by row from the top.
+/// A set of pixels of an image. Pixels are numbered row by row from the top.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
+    /// Width of the image, px.
     pub width_px: usize,
+    /// Height of the image, px.
     pub height_px: usize,
+    /// `[height_px, width_px]`: whether each pixel is in the set.
     pub on: Vec<bool>,
 }
 
 impl Mask {
-    /// The pixels (by their number, row by row) for which `on` holds.
+    /// The pixels for whose number `on` is true.
     pub fn new(width_px: usize, height_px: usize, on: impl FnMut(usize) -> bool) -> Self {
         Self { width_px, height_px, on: (0..width_px * height_px).map(on).collect() }
     }
 
-    /// A mask of the same size.
-    pub fn with(&self, on: impl FnMut(usize) -> bool) -> Self {
+    /// A mask of the same size with the pixels for whose number `on` is true.
+    pub fn same_size(&self, on: impl FnMut(usize) -> bool) -> Self {
         Self::new(self.width_px, self.height_px, on)
     }
 
-    /// Of the same size, with these pixels.
-    pub fn of(&self, pixels: &[usize]) -> Self {
-        let mut mask = self.with(|_| false);
+    /// A mask of the same size with the given pixels.
+    pub fn with_pixels(&self, pixels: &[usize]) -> Self {
+        let mut mask = self.same_size(|_| false);
         pixels.iter().for_each(|i| mask.on[*i] = true);
         mask
     }
 
-    /// How many pixels are in it, px².
+    /// Number of pixels in the set, px².
     pub fn area(&self) -> usize {
         self.on.iter().filter(|on| **on).count()
     }
 
-    /// The numbers of its pixels, in order.
+    /// The numbers of the pixels in the set, in order.
     pub fn pixels(&self) -> impl Iterator<Item = usize> + '_ {
         self.on.iter().enumerate().filter(|(_, on)| **on).map(|(i, _)| i)
     }
 
-    /// Radius of the circle of equal area, px.
+    /// Radius of the disc of equal area, px.
     pub fn radius(&self) -> f32 {
         (self.area() as f32 / std::f32::consts::PI).sqrt()
     }
 
-    /// Whether a pixel lies on the picture's border.
+    /// Whether pixel `i` is in the first or last row or column of the image.
     pub fn is_border(&self, i: usize) -> bool {
         let (x, y) = (i % self.width_px, i / self.width_px);
         x == 0 || y == 0 || x + 1 == self.width_px || y + 1 == self.height_px
     }
 
+    /// The pixels that are not in this mask.
     pub fn inverted(&self) -> Self {
-        self.with(|i| !self.on[i])
+        self.same_size(|i| !self.on[i])
     }
 
+    /// The pixels in this mask or in `other`, which must have the same size.
     pub fn union(&self, other: &Self) -> Self {
-        self.with(|i| self.on[i] || other.on[i])
+        self.same_size(|i| self.on[i] || other.on[i])
     }
 
+    /// The pixels in both this mask and `other`, which must have the same size.
     pub fn intersection(&self, other: &Self) -> Self {
-        self.with(|i| self.on[i] && other.on[i])
+        self.same_size(|i| self.on[i] && other.on[i])
     }
 
-    /// The pixels of every 8-connected region.
+    /// The pixels of each 8-connected region.
     pub fn regions(&self) -> Vec<Vec<usize>> {
-        cells::label(&self.on, self.width_px)
+        cells::connected_regions(&self.on, self.width_px)
     }
 
-    /// The regions for which `keep` holds.
+    /// The regions for which `keep` is true.
     pub fn keep(&self, mut keep: impl FnMut(&[usize]) -> bool) -> Self {
-        let mut kept = self.with(|_| false);
+        let mut kept = self.same_size(|_| false);
         for region in self.regions().iter().filter(|r| keep(r)) {
             region.iter().for_each(|i| kept.on[*i] = true);
         }
         kept
     }
 
-    /// With its holes filled (pixels it surrounds) that are smaller than `below` pixels.
+    /// Fills holes (regions that the mask surrounds) smaller than `below` pixels.
     pub fn filled(&self, below: f32) -> Self {
         let holes = self.inverted().keep(|r| (r.len() as f32) < below && !r.iter().any(|i| self.is_border(*i)));
         self.union(&holes)
     }
 
-    /// Every pixel's distance (px) to the nearest pixel of the mask, 0 in it; infinite where it is empty. Exact:
-    /// Felzenszwalb and Huttenlocher, Theory of Computing 8:415-428, 2012.
+    /// The Euclidean distance of each pixel to the nearest pixel of the mask, px: 0 in the mask, infinite if it is
+    /// empty. Exact (Felzenszwalb and Huttenlocher, Theory of Computing 8:415-428, 2012).
     pub fn distance(&self) -> Vec<f32> {
         let (width, height) = (self.width_px, self.height_px);
         if !self.on.contains(&true) {
             return vec![f32::INFINITY; width * height];
         }
-        /// Stands for "none in this column": larger than the pictures that we take, and its square is still exact.
+        /// No pixel in this column. Larger than any supported image, and its square does not overflow.
         const FAR: i32 = 1 << 14;
-        // Down and up every column, then the lower envelope of parabolas along every row.
+        // Distances along the columns, then the lower envelope of parabolas along the rows.
         let mut down: Vec<i32> = self.on.iter().map(|on| if *on { 0 } else { FAR }).collect();
-        let mut carry = |from: usize, to: usize| {
+        let mut propagate = |from: usize, to: usize| {
             for x in 0..width {
                 down[to * width + x] = down[to * width + x].min(down[from * width + x] + 1);
             }
         };
-        (1..height).for_each(|y| carry(y - 1, y));
-        (1..height).rev().for_each(|y| carry(y, y - 1));
+        (1..height).for_each(|y| propagate(y - 1, y));
+        (1..height).rev().for_each(|y| propagate(y, y - 1));
         let mut distance = vec![f32::INFINITY; width * height];
-        // The columns whose parabolas make the envelope, and from where on each does.
+        // The columns whose parabolas form the envelope, and the first column of each.
         let mut envelope: Vec<(usize, usize)> = Vec::with_capacity(width);
         for y in 0..height {
             let f = |x: usize| down[y * width + x].pow(2);
@@ -108,8 +115,8 @@ impl Mask {
             for x in (0..width).filter(|x| down[y * width + x] < FAR) {
                 let mut start = 0;
                 while let Some(&(root, from)) = envelope.last() {
-                    // The first whole place where x is nearer than the root before it. Both are whole numbers far below
-                    // 2^53, so that the quotient's whole part is exact; dividing whole numbers takes longer.
+                    // The first column that is closer to x than to the previous root. Dividing as f64 is faster than as
+                    // integers, and its integer part is exact because both numbers are far below 2^53.
                     let (a, b) = (root as i32, x as i32);
                     let ahead = (f(x) + b * b) - (f(root) + a * a);
                     start = if ahead < 0 { 0 } else { (f64::from(ahead) / f64::from(2 * (b - a))) as usize + 1 };
@@ -133,36 +140,38 @@ impl Mask {
         distance
     }
 
-    /// Every pixel's distance (px) to the nearest pixel outside of the mask; beyond the border there is none.
+    /// The distance of each pixel to the nearest pixel outside the mask, px. The surroundings of the image do not count as
+    /// outside.
     pub fn depth(&self) -> Vec<f32> {
         self.inverted().distance()
     }
 
-    /// Without what a disc of this radius (px) does not fit into.
+    /// Morphological opening: removes the parts into which a disc of this radius (px) does not fit.
     pub fn opened(&self, radius: f32) -> Self {
-        let mut opened = self.with(|_| false);
-        // What is on, and a pixel of what is off around it: the rest does not matter.
-        let Some((left, top, right, bottom)) = self.bounds() else { return opened };
-        let (left, top) = (left.saturating_sub(1), top.saturating_sub(1));
-        let (right, bottom) = ((right + 1).min(self.width_px - 1), (bottom + 1).min(self.height_px - 1));
-        let (width, height) = (right - left + 1, bottom - top + 1);
-        let place = |i: usize| (top + i / width) * self.width_px + left + i % width;
-        let part = Mask::new(width, height, |i| self.on[place(i)]);
+        let mut opened = self.same_size(|_| false);
+        // Only the bounding rectangle with a border of one pixel matters.
+        let Some(bounds) = self.bounds() else { return opened };
+        let (left, top) = (bounds.x.saturating_sub(1) as usize, bounds.y.saturating_sub(1) as usize);
+        let right = (bounds.right() as usize + 1).min(self.width_px);
+        let bottom = (bounds.bottom() as usize + 1).min(self.height_px);
+        let (width, height) = (right - left, bottom - top);
+        let full = |i: usize| (top + i / width) * self.width_px + left + i % width;
+        let part = Mask::new(width, height, |i| self.on[full(i)]);
         let depth = part.depth();
-        let distance = part.with(|i| depth[i] > radius).distance();
-        (0..width * height).filter(|i| distance[*i] <= radius).for_each(|i| opened.on[place(i)] = true);
+        let distance = part.same_size(|i| depth[i] > radius).distance();
+        (0..width * height).filter(|i| distance[*i] <= radius).for_each(|i| opened.on[full(i)] = true);
         opened
     }
 
-    /// Left, top, right, bottom of the smallest box around it, all of them inside; `None` where it is empty.
-    pub fn bounds(&self) -> Option<(usize, usize, usize, usize)> {
-        self.pixels().map(|i| (i % self.width_px, i / self.width_px)).fold(None, |bounds, (x, y)| {
-            let (left, top, right, bottom) = bounds.unwrap_or((x, y, x, y));
-            Some((left.min(x), top.min(y), right.max(x), bottom.max(y)))
-        })
+    /// The smallest rectangle around the mask; `None` if it is empty.
+    pub fn bounds(&self) -> Option<Rect> {
+        let pixel =
+            |i: usize| Rect { x: (i % self.width_px) as u32, y: (i / self.width_px) as u32, width: 1, height: 1 };
+        self.pixels().map(pixel).reduce(|a, b| a.union(b))
     }
 
-    /// The pixels whose centres lie in the convex hull of the mask's pixel centres (Andrew's monotone chain, 1979).
+    /// The pixels whose centres are in the convex hull of the centres of the mask's pixels (Andrew's monotone chain,
+    /// 1979).
     pub fn hull(&self) -> Self {
         type Point = (i64, i64);
         let mut points: Vec<Point> =
@@ -185,14 +194,15 @@ impl Mask {
         if corners.len() < 3 {
             return self.clone();
         }
-        // Row by row from the left: the hull's part of a row is one run.
+        // The pixels of a row that are in the hull are contiguous.
         let inside = |p: Point| (0..corners.len()).all(|k| turn(corners[k], corners[(k + 1) % corners.len()], p) >= 0);
-        let (left, top, right, bottom) = self.bounds().unwrap_or_default();
+        let Some(bounds) = self.bounds() else { return self.clone() };
+        let (left, right) = (bounds.x as usize, bounds.right() as usize);
         let mut hull = self.clone();
-        for y in top..=bottom {
+        for y in bounds.y as usize..bounds.bottom() as usize {
             let row = |x: &usize| inside((*x as i64, y as i64));
-            let Some(first) = (left..=right).find(row) else { continue };
-            let last = (first..=right).rev().find(row).unwrap_or(first);
+            let Some(first) = (left..right).find(row) else { continue };
+            let last = (first..right).rev().find(row).unwrap_or(first);
             hull.on[y * self.width_px + first..=y * self.width_px + last].fill(true);
         }
         hull
@@ -211,7 +221,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn distances_are_those_of_a_search(on in proptest::collection::vec(proptest::bool::weighted(0.1), 1..300), width in 1usize..24) {
+        fn distances_equal_those_of_an_exhaustive_search(
+            on in proptest::collection::vec(proptest::bool::weighted(0.1), 1..300), width in 1usize..24,
+        ) {
             let mask = mask(width, on);
             let at = |i: usize| ((i % width) as f32, (i / width) as f32);
             for (i, got) in mask.distance().into_iter().enumerate() {
@@ -222,10 +234,10 @@ mod tests {
             }
         }
 
-        /// Opening and hull do what their names say, whatever the mask.
         #[test]
-        fn an_opening_lies_in_the_mask_and_the_mask_in_its_hull(
-            on in proptest::collection::vec(proptest::bool::weighted(0.8), 1..400), width in 1usize..24, radius in 0.0f32..4.0,
+        fn the_mask_contains_its_opening_and_its_hull_contains_the_mask(
+            on in proptest::collection::vec(proptest::bool::weighted(0.8), 1..400), width in 1usize..24,
+            radius in 0.0f32..4.0,
         ) {
             let mask = mask(width, on);
             let opened = mask.opened(radius);
@@ -238,8 +250,8 @@ mod tests {
     }
 
     #[test]
-    fn holes_are_filled_up_to_a_size_and_the_hull_closes_a_notch() {
-        // A 7 x 7 square with a hole of 4 and a notch in its right side.
+    fn small_holes_are_filled_and_the_hull_closes_a_notch() {
+        // A 7 x 7 square with a hole of 4 pixels and a notch in its right side.
         let square = Mask::new(11, 11, |i| {
             let (x, y) = (i % 11, i / 11);
             let hole = (4..6).contains(&x) && (4..6).contains(&y);

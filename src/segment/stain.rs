@@ -1,49 +1,50 @@
-//! What a picture's pixels say of the stain: how much light they hold back, against the plasma around the cell.
+//! Optical densities of an image relative to the plasma around the cell.
 //!
-//! Optical density: -ln(I / I0) a channel, with I0 the plasma's grey level (Ruifrok and Johnston, Anal. Quant. Cytol.
-//! Histol. 23:291-299, 2001). The plasma's own colour, be it white, peach or yellow, drops out of it.
+//! The optical density of a channel is -ln(I / I0), where I0 is the plasma's grey level (Ruifrok and Johnston, Anal.
+//! Quant. Cytol. Histol. 23:291-299, 2001). It is independent of the plasma's own colour.
 
 use super::mask::Mask;
 use crate::decode::Rgb;
 
-/// All channels below this are padding where it reaches the border: data sets cut cells with black around.
+/// Regions at the border with all channels below this grey level are padding, which some data sets add around cells.
 const BLACK: u8 = 16;
-/// Padding grows by so much: its edge is blurred.
+/// Margin added to the padding, because its edge is blurred.
 const PADDING_EDGE_PX: f32 = 3.0;
-/// Green of the plasma: the brightest in the picture but for this share (glare).
+/// Share of the brightest pixels that are ignored as glare.
 const GLARE_SHARE: f64 = 0.05;
-/// Pixels with at least this share of the plasma's green are plasma.
+/// Pixels with at least this share of the brightest green, without glare, are plasma.
 const PLASMA_SHARE: f32 = 0.9;
-/// Grey levels are blurred to 1/256 steps.
+/// Blurred values are stored in steps of 1/256.
 pub const STEP: f32 = 256.0;
 
-/// A picture as optical densities.
+/// Optical densities of an image.
 pub struct Stain {
-    /// Red, green, blue of every pixel; 0 is plasma, 1 lets 37 % through, below 0 is brighter than plasma.
+    /// Density of each pixel in red, green and blue: 0 for plasma, 1 where 37 % of the light passes, negative where the
+    /// pixel is brighter than plasma.
     pub density: Vec<[f32; 3]>,
-    /// The plasma's grey levels, 0 to 255.
+    /// Grey levels of the plasma in red, green and blue, 0 to 255.
     pub plasma: [f32; 3],
-    /// Black padding at the picture's border.
+    /// Black padding at the image's border.
     pub padding: Mask,
-    /// Median of what plasma pixels seem to hold back: noise.
+    /// Noise: the median of [`max_density`] over plasma pixels.
     pub noise: f32,
 }
 
 impl Stain {
-    /// `None` where there is nothing but padding.
-    pub fn of(picture: &Rgb) -> Option<Self> {
-        let (width, height) = (picture.width_px as usize, picture.height_px as usize);
-        let pixels = picture.pixels.as_chunks::<3>().0;
+    /// Estimates the plasma's colour and computes the densities; `None` if the image is only padding.
+    pub fn estimate(image: &Rgb) -> Option<Self> {
+        let (width, height) = (image.width_px as usize, image.height_px as usize);
+        let pixels = image.pixels.as_chunks::<3>().0;
         let black = Mask::new(width, height, |i| pixels[i].iter().all(|v| *v < BLACK));
         let outside = black.keep(|r| r.len() > pixels.len() / 200 && r.iter().any(|i| black.is_border(*i)));
-        let reach = outside.distance();
-        let padding = outside.with(|i| reach[i] <= PADDING_EDGE_PX);
+        let distance = outside.distance();
+        let padding = outside.same_size(|i| distance[i] <= PADDING_EDGE_PX);
 
         let channel = |c: usize| pixels.iter().map(|p| u16::from(p[c]) * STEP as u16).collect::<Vec<_>>();
         let blurred = [0, 1, 2].map(|c| blur(&channel(c), width, height, 1));
         let grey = |c: usize, i: usize| f32::from(blurred[c][i]) / STEP;
-        let quantile_of = |c: usize, share: f64, of: &dyn Fn(usize) -> bool| {
-            quantile((0..pixels.len()).filter(|i| of(*i)).map(|i| grey(c, i)).collect(), share)
+        let quantile_of = |c: usize, share: f64, include: &dyn Fn(usize) -> bool| {
+            quantile((0..pixels.len()).filter(|i| include(*i)).map(|i| grey(c, i)).collect(), share)
         };
         let inside = |i: usize| !padding.on[i];
         let bright = quantile_of(1, 1.0 - GLARE_SHARE, &inside)? * PLASMA_SHARE;
@@ -52,53 +53,54 @@ impl Stain {
         for (c, plasma) in plasma.iter_mut().enumerate() {
             *plasma = quantile_of(c, 0.5, &is_plasma)?;
         }
-        // One grey level more on both sides: black has a logarithm too.
+        // 1 is added to both grey levels, because the logarithm of 0 is undefined.
         let density: Vec<[f32; 3]> = (0..pixels.len())
             .map(|i| match padding.on[i] {
                 true => [0.0; 3],
                 false => [0, 1, 2].map(|c| ((plasma[c] + 1.0) / (grey(c, i) + 1.0)).ln()),
             })
             .collect();
-        let noise = (0..pixels.len()).filter(|i| is_plasma(*i)).map(|i| held_back(density[i])).collect();
+        let noise = (0..pixels.len()).filter(|i| is_plasma(*i)).map(|i| max_density(density[i])).collect();
         let noise = quantile(noise, 0.5)?;
         Some(Self { density, plasma, padding, noise })
     }
 
-    /// A weighted sum of the three densities, as 0 to 255: 255 (1 - exp(-sum)). Differences between strong stains
-    /// matter less than those between weak ones.
-    pub fn measure(&self, weights: [f32; 3]) -> Vec<u8> {
+    /// A weighted sum of the three densities, mapped to 0 to 255 by [`saturate`].
+    pub fn weighted(&self, weights: [f32; 3]) -> Vec<u8> {
         self.density.iter().map(|d| saturate(weigh(*d, weights)) as u8).collect()
     }
 }
 
-/// The value that `share` of the values lie below; `None` where there are none.
+/// The quantile of `values` at `share` (0 to 1); `None` if there are no values.
 pub fn quantile(mut values: Vec<f32>, share: f64) -> Option<f32> {
     let at = ((values.len() as f64 * share) as usize).min(values.len().checked_sub(1)?);
     Some(*values.select_nth_unstable_by(at, f32::total_cmp).1)
 }
 
-/// How far a pixel is from plasma: the largest of its three densities, whatever their sign.
-pub fn held_back(density: [f32; 3]) -> f32 {
-    density.into_iter().fold(0.0, |most, d| most.max(d.abs()))
+/// The largest absolute value of a pixel's three densities.
+pub fn max_density(density: [f32; 3]) -> f32 {
+    density.into_iter().fold(0.0, |largest, d| largest.max(d.abs()))
 }
 
+/// The weighted sum of a pixel's densities; negative densities count as 0.
 pub fn weigh(density: [f32; 3], weights: [f32; 3]) -> f32 {
     let [r, g, b] = density.map(|d| d.max(0.0));
     r * weights[0] + g * weights[1] + b * weights[2]
 }
 
-/// 0 upwards to 0 to 255.
+/// Maps densities from 0 upwards to 0 to 255, so that differences between strong stains count less than between weak
+/// ones: 255 (1 - exp(-density)).
 pub fn saturate(density: f32) -> f32 {
     255.0 * (1.0 - (-density.max(0.0)).exp())
 }
 
-/// The other way round.
+/// The inverse of [`saturate`].
 pub fn desaturate(value: f32) -> f32 {
     -(1.0 - value / 255.0).max(1e-3).ln()
 }
 
-/// Blurs by [1 2 1] / 4 both ways, `times` over: standard deviation sqrt(times / 2) px. In whole numbers, so that a
-/// turned picture comes out turned.
+/// Applies the filter [1 2 1] / 4 along both axes `times` times: a blur of standard deviation sqrt(times / 2) px. Integer
+/// arithmetic makes the result independent of the image's orientation.
 pub fn blur(values: &[u16], width: usize, height: usize, times: usize) -> Vec<u16> {
     let mut from = values.to_vec();
     let mut to = vec![0; values.len()];
@@ -122,15 +124,15 @@ pub fn blur(values: &[u16], width: usize, height: usize, times: usize) -> Vec<u1
     from
 }
 
-/// The two thresholds that best part values in three (Otsu, IEEE Trans. SMC 9:62-66, 1979); each class is above its
-/// threshold. `None` where fewer than three values occur.
+/// Otsu's two thresholds, which best separate values into three groups (IEEE Trans. SMC 9:62-66, 1979). Values above a
+/// threshold belong to the upper group; `None` if there are fewer than three different values.
 pub fn otsu3(counts: &[u64; 256]) -> Option<(u8, u8)> {
     let (mut number, mut sum) = ([0f64; 257], [0f64; 257]);
     for v in 0..256 {
         number[v + 1] = number[v] + counts[v] as f64;
         sum[v + 1] = sum[v] + counts[v] as f64 * v as f64;
     }
-    // The variance between classes is, but for a constant, the sum of these.
+    // The variance between groups is the sum of these terms plus a constant.
     let term = |from: usize, to: usize| {
         let n = number[to] - number[from];
         (n > 0.0).then(|| (sum[to] - sum[from]).powi(2) / n)
@@ -153,25 +155,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn density_is_that_of_the_definition_and_plasma_is_found_in_any_colour() {
+    fn density_follows_its_definition_for_plasma_of_any_colour() {
         for plasma in [[255u8, 232, 205], [255, 240, 110], [250, 250, 255]] {
-            // A fifth of the picture holds back e^-1 of the green; a black band is padding.
+            // In a fifth of the image 1/e of the green light passes; a black band is padding.
             let pixels = (0..40 * 40).flat_map(|i| match (i / 40, i % 40) {
                 (0..6, _) => [0; 3],
                 (_, 32..) => [plasma[0], (f32::from(plasma[1] + 1) / std::f32::consts::E) as u8 - 1, plasma[2]],
                 _ => plasma,
             });
-            let stain = Stain::of(&Rgb { width_px: 40, height_px: 40, pixels: pixels.collect() }).unwrap();
+            let stain = Stain::estimate(&Rgb { width_px: 40, height_px: 40, pixels: pixels.collect() }).unwrap();
             assert_eq!(stain.plasma, plasma.map(f32::from));
             assert!(stain.padding.on[2 * 40 + 20] && !stain.padding.on[12 * 40 + 20]);
             let [r, g, b] = stain.density[20 * 40 + 36];
             assert!((g - 1.0).abs() < 0.02 && r.abs() < 1e-3 && b.abs() < 1e-3, "{r} {g} {b}");
         }
-        assert!(Stain::of(&Rgb { width_px: 20, height_px: 20, pixels: vec![0; 1200] }).is_none());
+        assert!(Stain::estimate(&Rgb { width_px: 20, height_px: 20, pixels: vec![0; 1200] }).is_none());
     }
 
     #[test]
-    fn three_heaps_are_parted_between_them() {
+    fn otsu3_separates_three_clusters() {
         let mut counts = [0; 256];
         for (at, n) in [(10, 500), (12, 400), (90, 80), (95, 60), (200, 100), (230, 40)] {
             counts[at] = n;
@@ -182,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn saturation_can_be_undone() {
+    fn desaturate_inverts_saturate() {
         for v in [0.0, 0.2, 1.0, 3.0] {
             assert!((desaturate(saturate(v)) - v).abs() < 1e-3);
         }
