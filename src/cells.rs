@@ -1,8 +1,8 @@
 //! Finds the cells of an image: the connected regions of an expert's mask or, without one, of the nuclear stain.
 //!
-//! White cells' nuclei are purple: their green is below both red and blue. Plasma is grey, and the green of red cells is
-//! close to their blue (pink ones) or their red (bluish ones). Otsu's threshold (IEEE Trans. SMC 9:62-66, 1979) on the
-//! difference separates nuclei from the rest.
+//! White cells' nuclei are purple: their green is below both red and blue. Plasma is grey, and the green of red cells
+//! is close to their blue (pink ones) or their red (bluish ones). Otsu's threshold (IEEE Trans. SMC 9:62-66, 1979) on
+//! the difference separates nuclei from the rest.
 
 #![warn(missing_docs)]
 
@@ -11,7 +11,8 @@ use crate::rect::Rect;
 
 /// Mask regions up to this share of the image are specks, such as pen marks.
 const SPECK_SHARE: f64 = 1.0 / 2000.0;
-/// Mask pixels with all channels below this grey level are background. Compression leaves some that are not quite black.
+/// Mask pixels with all channels below this grey level are background. Compression leaves some that are not quite
+/// black.
 const MASK_LEVEL: u8 = 32;
 
 /// A connected region of pixels.
@@ -80,8 +81,9 @@ const MIN_LOBE: f64 = 0.08;
 /// Margin for the cytoplasm around a nucleus, as a share of the nucleus's longer side.
 const CYTOPLASM_MARGIN: f64 = 0.25;
 
-/// How far green is below the smaller of red and blue, weighted by darkness, 0 to 255. The image is averaged over squares
-/// of `factor` x `factor` pixels first (or the whole side where it is shorter). Returns width, height and values.
+/// How far green is below the smaller of red and blue, weighted by darkness, 0 to 255. The image is averaged over
+/// squares of `factor` x `factor` pixels first (or the whole side where it is shorter). Returns width, height and
+/// values.
 fn stain(image: &Rgb, factor: usize) -> (usize, usize, Vec<u8>) {
     let (width, height) = (image.width_px as usize, image.height_px as usize);
     let (small_width, small_height) = ((width / factor).max(1), (height / factor).max(1));

@@ -1,9 +1,9 @@
 //! Decodes a part of a baseline JPEG.
 //!
-//! The part that is cut out for a cell is often a third of the image. Entropy coding must be read from the top, but only
-//! down to the last row of the part, and only the blocks inside it are transformed, upsampled and converted. The
-//! arithmetic is libjpeg's ("islow" DCT, "fancy" upsampling, 16-bit colour conversion), so that the pixels are identical
-//! to those of Pillow and OpenCV.
+//! The part that is cut out for a cell is often a third of the image. Entropy coding must be read from the top, but
+//! only down to the last row of the part, and only the blocks inside it are transformed, upsampled and converted. The
+//! arithmetic is libjpeg's ("islow" DCT, "fancy" upsampling, 16-bit colour conversion), so that the pixels are
+//! identical to those of Pillow and OpenCV.
 //!
 //! Supported are baseline and extended Huffman images of 8 bits in one scan, grey or YCbCr with the usual sampling.
 //! The caller decodes all others with a general library.
@@ -530,8 +530,8 @@ impl Decode<'_> {
     }
 }
 
-/// Reads a block, with `KEEP` storing its dequantised coefficients in `block`, which must be zero. Returns the position of
-/// the last coefficient in scan order.
+/// Reads a block, with `KEEP` storing its dequantised coefficients in `block`, which must be zero. Returns the position
+/// of the last coefficient in scan order.
 #[inline(always)]
 fn read_block<const KEEP: bool>(
     bits: &mut Bits,
@@ -913,7 +913,8 @@ mod tests {
 
         #[test]
         fn damaged_files_never_panic(
-            which in 0usize..8, changes in prop::collection::vec((any::<u16>(), any::<u8>()), 1..20), end in any::<u16>(),
+            which in 0usize..8, changes in prop::collection::vec((any::<u16>(), any::<u8>()), 1..20),
+            end in any::<u16>(),
         ) {
             let (_, bytes, _) = fixtures().remove(which);
             let mut bytes = bytes.to_vec();

@@ -1,5 +1,5 @@
-//! Decodes JPEG, PNG, BMP and TIFF files. Baseline JPEGs and 24-bit BMPs have their own decoders here, `jpeg` and `bmp`;
-//! other JPEGs are decoded by `zune-jpeg`, all other files by `image`.
+//! Decodes JPEG, PNG, BMP and TIFF files. Baseline JPEGs and 24-bit BMPs have their own decoders here, `jpeg` and
+//! `bmp`; other JPEGs are decoded by `zune-jpeg`, all other files by `image`.
 
 #![warn(missing_docs)]
 
@@ -58,8 +58,8 @@ impl From<Rgb> for Grey {
     }
 }
 
-/// Reads format and size from the bytes of an image file without decoding pixels. The first bytes are enough, except for
-/// some TIFFs.
+/// Reads format and size from the bytes of an image file without decoding pixels. The first bytes are enough, except
+/// for some TIFFs.
 ///
 /// # Errors
 /// [`Error::Image`] if the bytes are not one of the four formats, are damaged, or claim more than [`MAX_PIXELS`].
@@ -111,8 +111,8 @@ pub fn grey(bytes: &[u8], path: &Path) -> Result<Grey> {
     }
 }
 
-/// Decodes the part of an image inside `rect`, with the same pixels as [`rgb`]. Less work than decoding the whole image if
-/// it is a JPEG or BMP.
+/// Decodes the part of an image inside `rect`, with the same pixels as [`rgb`]. Less work than decoding the whole image
+/// if it is a JPEG or BMP.
 ///
 /// # Errors
 /// As [`rgb`], and if `rect` is not inside the image.
@@ -168,8 +168,8 @@ pub(crate) fn guess_format(bytes: &[u8]) -> Option<(image::ImageFormat, &'static
     }
 }
 
-/// Decodes the JPEGs that `jpeg` does not support, such as progressive or CMYK ones. Strict, so that a truncated file is
-/// an error and not an image that is grey in its lower part.
+/// Decodes the JPEGs that `jpeg` does not support, such as progressive or CMYK ones. Strict, so that a truncated file
+/// is an error and not an image that is grey in its lower part.
 fn other_jpeg(bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {
     use zune_core::bytestream::ZCursor;
     use zune_core::colorspace::ColorSpace;

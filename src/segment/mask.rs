@@ -140,8 +140,8 @@ impl Mask {
         distance
     }
 
-    /// The distance of each pixel to the nearest pixel outside the mask, px. The surroundings of the image do not count as
-    /// outside.
+    /// The distance of each pixel to the nearest pixel outside the mask, px. The surroundings of the image do not count
+    /// as outside.
     pub fn depth(&self) -> Vec<f32> {
         self.inverted().distance()
     }

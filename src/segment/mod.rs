@@ -1,16 +1,16 @@
-//! Segments the nucleus and cytoplasm of the white blood cell nearest to the centre of an image. It uses optical density
-//! and shape, and no trained model.
+//! Segments the nucleus and cytoplasm of the white blood cell nearest to the centre of an image. It uses optical
+//! density and shape, and no trained model.
 //!
 //! 1. `stain` computes optical densities relative to the plasma around the cell.
-//! 2. Only nuclei and granules absorb much green and little red and blue. Otsu's upper threshold of three groups on this
-//!    measure gives the region nearest to the centre and the lobes that belong to it.
+//! 2. Only nuclei and granules absorb much green and little red and blue. Otsu's upper threshold of three groups on
+//!    this measure gives the region nearest to the centre and the lobes that belong to it.
 //! 3. All connected tissue around it is the cell and the red cells that touch it. Tissue behind a neck, far away, or of
-//!    the colour of the image's red cells belongs to these. The border between them is where the costs of paths from both
-//!    sides are equal; edges and narrow places are expensive.
+//!    the colour of the image's red cells belongs to these. The border between them is where the costs of paths from
+//!    both sides are equal; edges and narrow places are expensive.
 //! 4. The nucleus is segmented again by Otsu's threshold within the cell.
 //!
-//! Lengths are relative to the size of the nucleus, so that the magnification does not matter. The result does not depend
-//! on the orientation of the image.
+//! Lengths are relative to the size of the nucleus, so that the magnification does not matter. The result does not
+//! depend on the orientation of the image.
 
 #![warn(missing_docs)]
 
@@ -250,8 +250,8 @@ struct RedCells {
 }
 
 impl RedCells {
-    /// Learns the colour from `red`, which contains only red cells and smaller objects; `None` if too little of it is as
-    /// large as red cells.
+    /// Learns the colour from `red`, which contains only red cells and smaller objects; `None` if too little of it is
+    /// as large as red cells.
     fn find(stain: &Stain, red: &Mask, tissue: &Mask, hull: &Hull) -> Option<Self> {
         let Hull { mask: hull, radius, distance } = hull;
         let bodies: Vec<usize> = red.opened(RED_BODY * radius).pixels().collect();
@@ -292,8 +292,8 @@ impl RedCells {
     }
 }
 
-/// The cost of a path through each pixel of `tissue`: 1, plus more at edges and where the tissue is narrow. Edges are those
-/// of density and colour in saturated densities, so that the cell's faint edge counts as much as the nucleus's.
+/// The cost of a path through each pixel of `tissue`: 1, plus more at edges and where the tissue is narrow. Edges are
+/// those of density and colour in saturated densities, so that the cell's faint edge counts as much as the nucleus's.
 fn edges(stain: &Stain, tissue: &Mask, depth: &[f32], radius: f32) -> Vec<u32> {
     let (width, height) = (tissue.width_px, tissue.height_px);
     let values: Vec<[f32; 5]> = stain
@@ -348,8 +348,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// An image in the colours of PBC with masks of nucleus and cell: a cell of radius 45 px at (x, y) with a nucleus of
-    /// 28 px off its centre in direction `towards`, and three red cells, one of which touches the cell.
+    /// An image in the colours of PBC with masks of nucleus and cell: a cell of radius 45 px at (x, y) with a nucleus
+    /// of 28 px off its centre in direction `towards`, and three red cells, one of which touches the cell.
     fn synthetic(side: usize, x: f64, y: f64, towards: f64) -> (Rgb, Mask, Mask) {
         let within =
             |i: usize, (u, v): (f64, f64), radius: f64| ((i % side) as f64 - u).hypot((i / side) as f64 - v) <= radius;

@@ -99,8 +99,8 @@ pub fn desaturate(value: f32) -> f32 {
     -(1.0 - value / 255.0).max(1e-3).ln()
 }
 
-/// Applies the filter [1 2 1] / 4 along both axes `times` times: a blur of standard deviation sqrt(times / 2) px. Integer
-/// arithmetic makes the result independent of the image's orientation.
+/// Applies the filter [1 2 1] / 4 along both axes `times` times: a blur of standard deviation sqrt(times / 2) px.
+/// Integer arithmetic makes the result independent of the image's orientation.
 pub fn blur(values: &[u16], width: usize, height: usize, times: usize) -> Vec<u16> {
     let mut from = values.to_vec();
     let mut to = vec![0; values.len()];
