@@ -1,7 +1,7 @@
 # %% [markdown]
-# # Pictures as a Hugging Face dataset, for PyTorch
+# # Tensors as a Hugging Face dataset, for PyTorch
 #
-# The preprocessed pictures with their classes, split by fold, in batches that a PyTorch loop takes.
+# The preprocessed images with their classes, split by fold, in batches for a PyTorch loop.
 #
 #     pip install datasets pandas        # and torch, for the last cell
 #     python docs/hf_datasets.py --workspace data --dataset pbc --fold 0
@@ -14,21 +14,21 @@ import numpy as np
 import pandas as pd
 from datasets import ClassLabel, Dataset
 
-parser = argparse.ArgumentParser(description="Pictures as a Hugging Face dataset, for PyTorch")
+parser = argparse.ArgumentParser(description="Tensors as a Hugging Face dataset, for PyTorch")
 parser.add_argument("--workspace", type=Path, default="data", help="[default: data]")
-parser.add_argument("--dataset", help="name of a data set [default: the first with pictures]")
-parser.add_argument("--pictures", default="tensors-*", help="their folder [default: the first tensors-...]")
+parser.add_argument("--dataset", help="name of a data set [default: the first with tensors]")
+parser.add_argument("--tensors", default="tensors-*", help="folder of the tensors [default: the first tensors-...]")
 parser.add_argument("--fold", type=int, default=0, help="the fold to test on [default: 0]")
 args, _ = parser.parse_known_args()  # a notebook has arguments of its own
-found = sorted(args.workspace.glob(f"{args.dataset or '*'}/{args.pictures}"))
-if not found:
-    parser.error(f"no pictures of a data set {args.dataset or ''} in {args.workspace}: wbc preprocess makes them")
-pictures, folder = found[0], found[0].parent
+folders = sorted(args.workspace.glob(f"{args.dataset or '*'}/{args.tensors}"))
+if not folders:
+    parser.error(f"no tensors of data set {args.dataset or '*'} in {args.workspace}; wbc preprocess writes them")
+tensors, folder = folders[0], folders[0].parent
 
 # %% The shards: image_id, width_px, height_px, pixels.
-shards = sorted(str(path) for path in pictures.glob("*.parquet"))
+shards = sorted(str(path) for path in tensors.glob("*.parquet"))
 dataset = Dataset.from_parquet(shards)
-print(f"{folder.name}/{pictures.name}: {len(dataset)} pictures in {len(shards)} shards")
+print(f"{folder.name}/{tensors.name}: {len(dataset)} tensors in {len(shards)} shards")
 
 # %% Labels, in wbc's order of the classes, by image_id.
 classes = ["neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte"]
@@ -37,15 +37,15 @@ label = ClassLabel(names=classes)
 labels = label.str2int(manifest["class"].loc[dataset["image_id"]].tolist())
 dataset = dataset.add_column("label", labels, feature=label)
 
-# %% A fold's two parts. wbc dealt whole groups (copies, cells of one frame): none has a foot in both.
+# %% The training and test images of a fold. No group (copies, cells of one frame) is in both.
 splits = pd.read_parquet(folder / "splits.parquet").query("fold == @args.fold").set_index("image_id")
 role = splits["role"].reindex(dataset["image_id"]).to_numpy()
 train, test = (dataset.select(np.flatnonzero(role == part)) for part in ("train", "test"))
 shared = set(manifest["group_id"].loc[train["image_id"]]) & set(manifest["group_id"].loc[test["image_id"]])
-print(f"fold {args.fold}: {len(train)} to train on, {len(test)} to test on, groups in both: {len(shared)}")
+print(f"fold {args.fold}: {len(train)} training images, {len(test)} test images, groups in both: {len(shared)}")
 
 
-# %% Pixels are height x width x 3 bytes: decoded as they are asked for.
+# %% Pixels are height x width x 3 bytes, decoded on access.
 def decode(rows):
     shapes = zip(rows.pop("pixels"), rows.pop("height_px"), rows.pop("width_px"))
     rows["image"] = [np.frombuffer(pixels, np.uint8).reshape(h, w, 3).copy() for pixels, h, w in shapes]
@@ -56,7 +56,7 @@ train, test = train.with_transform(decode), test.with_transform(decode)
 first = test[0]
 print(f"{first['image_id']}: {first['image'].shape}, {first['image'].dtype}, {label.int2str(first['label'])}")
 
-# %% Normalise by what the training images say, and by nothing else.
+# %% Normalise by the mean and deviation of the training images only.
 sums, count = np.zeros((2, 3)), 0
 for batch in train.iter(batch_size=256):
     x = np.stack(batch["image"]).reshape(-1, 3).astype(np.float64)

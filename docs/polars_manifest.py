@@ -1,7 +1,7 @@
 # %% [markdown]
 # # A data set in Polars
 #
-# Class counts, what ingest and check found, how the classes lie in the folds, and what a feature says of each class.
+# Class counts, what ingest and check found, the classes per fold, and features by class.
 #
 #     pip install polars
 #     python docs/polars_manifest.py --workspace data --dataset pbc
@@ -16,13 +16,13 @@ parser = argparse.ArgumentParser(description="A data set in Polars")
 parser.add_argument("--workspace", type=Path, default="data", help="[default: data]")
 parser.add_argument("--dataset", help="name of a data set [default: the first that is split]")
 args, _ = parser.parse_known_args()  # a notebook has arguments of its own
-found = sorted(args.workspace.glob(f"{args.dataset or '*'}/splits.parquet"))
-if not found:
-    parser.error(f"no split of a data set {args.dataset or ''} in {args.workspace}: wbc split makes it")
-folder = found[0].parent
+tables = sorted(args.workspace.glob(f"{args.dataset or '*'}/splits.parquet"))
+if not tables:
+    parser.error(f"no split of data set {args.dataset or '*'} in {args.workspace}; wbc split writes it")
+folder = tables[0].parent
 pl.Config.set_tbl_cols(12)
 
-# %% A row a cell. `class` is empty where a data set lists a cell that is not one of the five.
+# %% One row per cell. `class` is null where a data set lists a cell of none of the five classes.
 manifest = pl.scan_parquet(folder / "manifest.parquet")
 classes = (
     manifest.group_by("class")
@@ -33,28 +33,28 @@ classes = (
 print(f"{folder.name}: {classes['cells'].sum()} cells")
 print(classes)
 
-# %% Findings: errors (not used), warnings (look at it), notes.
+# %% Findings: errors (the image is not used), warnings (inspect it), notes.
 issues = pl.scan_parquet(folder / "issues.parquet")
 findings = issues.group_by("check", "severity").len("findings").sort("findings", descending=True).collect()
 print(f"{findings['findings'].sum()} findings")
 print(findings)
 
-# %% Each class's test images in each fold: even, as far as copies that must stay together let them be.
+# %% Test images per class and fold: even, as far as the groups allow.
 tested = pl.scan_parquet(folder / "splits.parquet").filter(pl.col("role") == "test")
-dealt = manifest.join(tested, on="image_id")
-by_fold = dealt.group_by("class", "fold").len().sort("fold").collect().pivot("fold", index="class", values="len")
+assigned = manifest.join(tested, on="image_id")
+by_fold = assigned.group_by("class", "fold").len().sort("fold").collect().pivot("fold", index="class", values="len")
 print(by_fold.sort("class"))
 
 # %% No group (copies, near copies, cells of one frame) is in two folds.
-apart = dealt.group_by("group_id").agg(pl.col("fold").n_unique()).filter(pl.col("fold") > 1).collect()
-print(f"groups in two folds: {len(apart)}")
+divided = assigned.group_by("group_id").agg(pl.col("fold").n_unique()).filter(pl.col("fold") > 1).collect()
+print(f"groups in two folds: {len(divided)}")
 
-# %% Cells that are used and that a warning is about, with the fold that tests them.
-warned = issues.filter(pl.col("severity") == "warning").join(dealt, on="image_id")
+# %% Cells in a fold with a warning, and the fold that tests them.
+warned = issues.filter(pl.col("severity") == "warning").join(assigned, on="image_id")
 warned = warned.select("path", "check", "score", "fold")
 print(warned.sort("check", "path").collect())
 
-# %% Features of the cells by class, where `wbc features` has measured them.
+# %% Features by class, where `wbc features` has measured them.
 if (folder / "features.parquet").exists():
     measured = pl.scan_parquet(folder / "features.parquet").join(manifest, on="image_id")
     names = ["cell_area", "nucleus_share", "nucleus_lobes"]

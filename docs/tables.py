@@ -1,7 +1,7 @@
 # %% [markdown]
 # # What is in a workspace
 #
-# Every table of a workspace, how many rows it has, and what it was made from and how: that stands in the file's footer.
+# Every table of a workspace, its number of rows, and its settings and inputs, which the file's footer records.
 #
 #     pip install pyarrow
 #     python docs/tables.py --workspace data
@@ -18,7 +18,7 @@ parser.add_argument("--workspace", type=Path, default="data", help="[default: da
 args, _ = parser.parse_known_args()  # a notebook has arguments of its own
 
 
-# %% The two keys of a footer; no row is read.
+# %% The two keys of the footer. No row is read.
 def footer(path):
     """The schema's name and version (schemas/NAME.toml describes the columns), and the provenance."""
     metadata = pq.read_metadata(path).metadata
@@ -31,9 +31,9 @@ paths = [path for pattern in patterns for path in sorted(args.workspace.glob(pat
 for path in paths:
     schema, provenance = footer(path)
     rows = pq.read_metadata(path).num_rows
-    made = f"{provenance['stage']}, seed {provenance['seed']}, from {', '.join(provenance['inputs'])}"
-    print(f"{path.relative_to(args.workspace).as_posix()}: {rows} rows, {schema}; {made}")
+    origin = f"{provenance['stage']}, seed {provenance['seed']}, from {', '.join(provenance['inputs'])}"
+    print(f"{path.relative_to(args.workspace).as_posix()}: {rows} rows, {schema}; {origin}")
 
-# %% The settings that made the last of them.
+# %% The settings of the last table.
 if paths:
     print(json.dumps(footer(paths[-1])[1]["settings"], indent=2))

@@ -151,7 +151,7 @@ fn the_documents_scripts_say_what_wbc_says() {
     let text = said("pandas_results.py", &["--run", "net"]);
     assert_eq!(number(&text, "net: ") as usize, predictions("net").len());
     assert!((number(&text, "balanced accuracy: ") - balanced("net")).abs() < 1e-9, "{text}");
-    assert!((number(&text, "by these predictions, ") - balanced("net")).abs() < 1e-9, "{text}");
+    assert!((number(&text, "from the predictions, ") - balanced("net")).abs() < 1e-9, "{text}");
     let wrong = predictions("net").iter().filter(|row| row.predicted() != row.truth).count();
     assert!(text.contains(&format!("\n{wrong} mistakes")), "{text}");
     for class in Class::ALL {
@@ -184,13 +184,13 @@ fn the_documents_scripts_say_what_wbc_says() {
             .for_each(|row| tried.entry(row.image_id.clone()).or_default().push(row.predicted() == row.truth));
     }
     let hard = tried.values().filter(|right| right.len() > 1 && !right.contains(&true)).count();
-    assert!(hard > 0 && text.contains(&format!("hard for every run: {hard} images")), "{hard} in {text}");
+    assert!(hard > 0 && text.contains(&format!("wrong in every run: {hard} images")), "{hard} in {text}");
 
     let text = said("hf_datasets.py", &["--dataset", "d", "--fold", "1"]);
     let splits = wbc::split::read(&ws, "d").unwrap();
     let (train, test) = (splits.train(1).count(), splits.test(1).count());
-    assert!(text.contains(&format!("d/tensors-32: {} pictures", train + test)), "{text}");
-    assert!(text.contains(&format!("fold 1: {train} to train on, {test} to test on, groups in both: 0")), "{text}");
+    assert!(text.contains(&format!("d/tensors-32: {} tensors", train + test)), "{text}");
+    assert!(text.contains(&format!("fold 1: {train} training images, {test} test images, groups in both: 0")), "{text}");
     assert!(text.contains("(32, 32, 3), uint8") && text.contains("(32, 3, 32, 32)"), "{text}");
     // The training images' mean and deviation: what our own training fitted.
     let meta = checkpoint::meta(&ws.run("net").join("fold-01/checkpoint.safetensors")).unwrap().unwrap();
@@ -205,9 +205,9 @@ fn the_documents_scripts_say_what_wbc_says() {
         let line = format!("{}: {rows} rows, {};", path.strip_prefix("data/").unwrap(), schema.tag());
         assert!(text.contains(&line), "{line} is not in {text}");
     }
-    let named = std::fs::read_to_string(docs.join("README.md")).unwrap();
+    let named = std::fs::read_to_string(docs.join("python.md")).unwrap();
     assert_eq!(scripts.len(), 5, "a script that nothing here runs");
-    assert!(scripts.iter().all(|script| named.contains(&format!("`{script}`"))), "docs/README.md names each");
+    assert!(scripts.iter().all(|script| named.contains(&format!("`{script}`"))), "docs/python.md names each");
 }
 
 /// The parts of TensorBoard's messages that scalars have.
