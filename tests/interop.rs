@@ -190,7 +190,10 @@ fn the_documents_scripts_say_what_wbc_says() {
     let splits = wbc::split::read(&ws, "d").unwrap();
     let (train, test) = (splits.train(1).count(), splits.test(1).count());
     assert!(text.contains(&format!("d/tensors-32: {} tensors", train + test)), "{text}");
-    assert!(text.contains(&format!("fold 1: {train} training images, {test} test images, groups in both: 0")), "{text}");
+    assert!(
+        text.contains(&format!("fold 1: {train} training images, {test} test images, groups in both: 0")),
+        "{text}"
+    );
     assert!(text.contains("(32, 32, 3), uint8") && text.contains("(32, 3, 32, 32)"), "{text}");
     // The training images' mean and deviation: what our own training fitted.
     let meta = checkpoint::meta(&ws.run("net").join("fold-01/checkpoint.safetensors")).unwrap().unwrap();

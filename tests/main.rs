@@ -4,6 +4,7 @@ mod check;
 mod classical;
 mod common;
 mod compare;
+mod docs;
 mod doctor;
 mod explain;
 mod export;
