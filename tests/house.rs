@@ -114,6 +114,7 @@ fn every_file_of_a_room_is_registered() {
         "runs",
         "terminal",
         "contact_sheet",
+        "entry",
         "scale",
         "composed",
         "grad_cam",

@@ -1,7 +1,9 @@
-//! Gaussian naive Bayes: every feature normal within a class, and independent of the others. Probabilities are the
-//! posteriors, with the classes' frequencies in training as priors.
+//! Gaussian naive Bayes: within a class, each feature is normally distributed and independent of the others. The
+//! probabilities are the posteriors, with the class frequencies of the training cells as priors.
+//!
+//! Written here because smartcore's has no posteriors, and linfa's needs another matrix library.
 
-use super::{Choice, Entry, Fitted, Parameter, Probabilities, Samples, normalised, present};
+use super::entry::{Choice, Classifier, Entry, Parameter, Probabilities, Samples, present, softmax};
 use crate::class::Class;
 use crate::error::Result;
 
@@ -11,34 +13,33 @@ pub const ENTRY: Entry = Entry {
     parameters: &[Parameter {
         name: "smoothing",
         default: &[1e-9],
-        expected: "above 0 (what is added to every variance, as a share of the largest)",
+        expected: "above 0 (added to all variances, as a share of the largest)",
         valid: |v| v > 0.0 && v.is_finite(),
     }],
     fit,
 };
 
-/// The classes that occur, each with the logarithm of its prior and every feature's mean and variance.
+/// For each class that occurs, the logarithm of its prior, and the mean and variance of each feature.
 struct Posterior(Vec<(Class, f64, Vec<(f64, f64)>)>);
 
-/// The libraries' have no posterior (smartcore), or bring another matrix with them (linfa): this is two sums a feature.
-fn fit(choice: &Choice, samples: &Samples) -> Result<Box<dyn Fitted>> {
-    // Standardised features have variance 1 over all cells: the largest there is.
-    let least = choice["smoothing"];
-    let of_class = |class: Class| {
+fn fit(choice: &Choice, samples: &Samples) -> Result<Box<dyn Classifier>> {
+    // The largest variance is 1, because features are standardised.
+    let smoothing = choice["smoothing"];
+    let fit_class = |class: Class| {
         let rows: Vec<&[f64]> =
             samples.x.iter().zip(samples.classes).filter(|(_, c)| **c == class).map(|(x, _)| *x).collect();
         let n = rows.len() as f64;
         let normal = |k: usize| {
             let mean = rows.iter().map(|row| row[k]).sum::<f64>() / n;
             let variance = rows.iter().map(|row| (row[k] - mean).powi(2)).sum::<f64>() / n;
-            (mean, variance + least)
+            (mean, variance + smoothing)
         };
         (class, (n / samples.classes.len() as f64).ln(), (0..rows[0].len()).map(normal).collect())
     };
-    Ok(Box::new(Posterior(present(samples.classes).into_iter().map(of_class).collect())))
+    Ok(Box::new(Posterior(present(samples.classes).into_iter().map(fit_class).collect())))
 }
 
-impl Fitted for Posterior {
+impl Classifier for Posterior {
     fn probabilities(&self, x: &[f64]) -> Result<Probabilities> {
         let mut logarithms = [f64::NEG_INFINITY; Class::COUNT];
         for (class, prior, normals) in &self.0 {
@@ -47,21 +48,21 @@ impl Fitted for Posterior {
             };
             logarithms[class.index()] = prior + x.iter().zip(normals).map(density).sum::<f64>();
         }
-        Ok(normalised(logarithms))
+        Ok(softmax(logarithms))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::fitted;
+    use super::super::entry::tests::fitted;
     use super::*;
 
     #[test]
-    fn the_posterior_is_by_hand() {
+    fn posterior_matches_hand_calculation() {
         use Class::{Basophil as BA, Neutrophil as NE};
         // Neutrophils with mean 0 and variance 1, twice as many as basophils with mean 3 and variance 4.
         let x: Vec<Vec<f64>> = [-1.0, 1.0, -1.0, 1.0, 1.0, 5.0].map(|v| vec![v]).into();
-        let got = fitted("bayes", &[], &x, &[NE, NE, NE, NE, BA, BA]).probabilities(&[1.0]).unwrap();
+        let got = fitted(&ENTRY, &[], &x, &[NE, NE, NE, NE, BA, BA]).probabilities(&[1.0]).unwrap();
         let ne = 2.0 / 3.0 * (-0.5f64).exp();
         let ba = 1.0 / 3.0 / 2.0 * (-0.5f64).exp();
         assert!((got[NE.index()] - ne / (ne + ba)).abs() < 1e-6, "{got:?}");

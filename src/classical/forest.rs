@@ -1,8 +1,7 @@
-//! Random forest (Breiman, Machine Learning 45:5-32, 2001; smartcore): trees of the Gini index on bootstrapped cells,
-//! grown whole, each split choosing among the square root of the features. Probabilities are the shares of the trees'
-//! votes.
+//! Random forest (Breiman, Machine Learning 45:5-32, 2001) of smartcore: trees by the Gini index on bootstrap samples,
+//! fully grown, with sqrt(features) candidates per split. The probabilities are the shares of the trees' votes.
 
-use super::{Choice, Entry, Fitted, Parameter, Probabilities, Samples, refused};
+use super::entry::{Choice, Classifier, Entry, Parameter, Probabilities, Samples, failed};
 use crate::class::Class;
 use crate::error::Result;
 use crate::seed;
@@ -16,7 +15,7 @@ pub const ENTRY: Entry = Entry {
     parameters: &[Parameter {
         name: "trees",
         default: &[200.0],
-        expected: "a whole number from 1 to 10000",
+        expected: "an integer from 1 to 10000",
         valid: |n| n.fract() == 0.0 && (1.0..=10_000.0).contains(&n),
     }],
     fit,
@@ -24,28 +23,28 @@ pub const ENTRY: Entry = Entry {
 
 type Tree = RandomForestClassifier<f64, u32, DenseMatrix<f64>, Vec<u32>>;
 
-/// Forests of one tree each: the library's own forest grows on one core and does not tell its votes.
+/// Forests of one tree each, because the library's forest uses one core and does not return votes.
 struct Forest(Vec<Tree>);
 
-fn fit(choice: &Choice, samples: &Samples) -> Result<Box<dyn Fitted>> {
-    let refused = refused("random forest");
+fn fit(choice: &Choice, samples: &Samples) -> Result<Box<dyn Classifier>> {
+    let failed = failed(ENTRY.title);
     let x: Vec<Vec<f64>> = samples.x.iter().map(|row| row.to_vec()).collect();
-    let x = DenseMatrix::from_2d_vec(&x).map_err(&refused)?;
+    let x = DenseMatrix::from_2d_vec(&x).map_err(&failed)?;
     let y: Vec<u32> = samples.classes.iter().map(|class| class.index() as u32).collect();
     let tree = |number: u64| {
         let seed = seed::key(samples.key, "tree", 0, 0, number);
-        Tree::fit(&x, &y, RandomForestClassifierParameters::default().with_n_trees(1).with_seed(seed)).map_err(&refused)
+        Tree::fit(&x, &y, RandomForestClassifierParameters::default().with_n_trees(1).with_seed(seed)).map_err(&failed)
     };
     Ok(Box::new(Forest((0..choice["trees"] as u64).into_par_iter().map(tree).collect::<Result<_>>()?)))
 }
 
-impl Fitted for Forest {
+impl Classifier for Forest {
     fn probabilities(&self, x: &[f64]) -> Result<Probabilities> {
-        let refused = refused("random forest");
-        let row = DenseMatrix::new(1, x.len(), x.to_vec(), false).map_err(&refused)?;
+        let failed = failed(ENTRY.title);
+        let row = DenseMatrix::new(1, x.len(), x.to_vec(), false).map_err(&failed)?;
         let mut votes = [0.0; Class::COUNT];
         for tree in &self.0 {
-            votes[tree.predict(&row).map_err(&refused)?[0] as usize] += 1.0;
+            votes[tree.predict(&row).map_err(&failed)?[0] as usize] += 1.0;
         }
         Ok(votes.map(|n| n / self.0.len() as f64))
     }

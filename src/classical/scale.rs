@@ -1,14 +1,15 @@
-//! Gaps filled and columns standardised, by what the training cells say.
+//! Fills missing values and standardises features, with medians, means and deviations of the training cells.
 
-/// Fitted on a fold's training cells.
+/// A standardisation fitted on the training cells of a fold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scale {
-    /// For every column that is used: its number, the median that fills gaps, mean, and standard deviation.
+    /// For each column that is used: its number, the median (for missing values), mean and standard deviation.
     columns: Vec<(usize, f64, f64, f64)>,
 }
 
 impl Scale {
-    /// Columns that are always missing, or the same everywhere, say nothing and are left out.
+    /// Fits on `rows`, one per cell with one value per feature. Constant columns and columns without values are
+    /// dropped.
     pub fn fit(rows: &[&[Option<f64>]]) -> Self {
         let width = rows.first().map_or(0, |row| row.len());
         let column = |k: usize| {
@@ -28,14 +29,14 @@ impl Scale {
         Self { columns: (0..width).filter_map(column).collect() }
     }
 
-    /// A row of what the classifiers take.
+    /// Standardises the features of a cell: [`Scale::width`] values.
     pub fn apply(&self, row: &[Option<f64>]) -> Vec<f64> {
         let standard =
             |(k, median, mean, deviation): &(usize, f64, f64, f64)| (row[*k].unwrap_or(*median) - mean) / deviation;
         self.columns.iter().map(standard).collect()
     }
 
-    /// Columns that are used.
+    /// Number of columns that are used.
     pub fn width(&self) -> usize {
         self.columns.len()
     }
@@ -46,7 +47,7 @@ mod tests {
     use super::Scale;
 
     #[test]
-    fn gaps_are_medians_and_useless_columns_go() {
+    fn missing_values_become_medians_and_constant_columns_are_dropped() {
         let rows: [&[Option<f64>]; 4] = [
             &[Some(1.0), Some(7.0), None, Some(0.0)],
             &[Some(3.0), Some(7.0), None, None],

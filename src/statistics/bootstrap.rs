@@ -4,7 +4,7 @@
 //! of the counts, so that the cost does not depend on the number of images. Strata keep their sizes, so that every
 //! resample has each class in each fold that had it, and the mean over classes stays defined.
 
-use super::{Interval, LEVEL};
+use super::interval::{Interval, LEVEL};
 use crate::seed::{self, Pcg64};
 use rand_distr::{Binomial, Distribution};
 use rayon::prelude::*;
@@ -63,7 +63,7 @@ fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statistics::mean;
+    use crate::statistics::interval::mean;
 
     #[test]
     fn resamples_have_multinomial_size_mean_and_variance() {

@@ -1,7 +1,7 @@
 //! Tests over the folds of a cross-validation, with one value per fold. Folds share most of their training images, so
 //! that their values are not independent.
 
-use super::{Interval, LEVEL, mean};
+use super::interval::{Interval, LEVEL, mean};
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 

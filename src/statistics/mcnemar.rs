@@ -1,6 +1,6 @@
 //! McNemar's test of two classifiers on the same images (McNemar 1947; Dietterich 1998 for its use with classifiers).
 
-use super::{Interval, wilson};
+use super::interval::{Interval, wilson};
 use serde::Serialize;
 use statrs::distribution::{Binomial, Discrete, DiscreteCDF};
 

@@ -1,0 +1,113 @@
+//! What a classifier consists of: its name, its hyper-parameters and its fitting function.
+
+use crate::class::Class;
+use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+
+/// Probabilities of the classes in the order of [`Class::ALL`], summing to 1.
+pub type Probabilities = [f64; Class::COUNT];
+
+/// One value for each hyper-parameter, by name.
+pub type Choice = BTreeMap<String, f64>;
+
+/// The training cells.
+#[derive(Clone, Copy, Debug)]
+pub struct Samples<'a> {
+    /// One row per cell and one column per feature, standardised by [`super::Scale`]; at least one row.
+    pub x: &'a [&'a [f64]],
+    /// The class of each cell.
+    pub classes: &'a [Class],
+    /// The inner fold that each cell belongs to, 0 to `inner_folds` - 1. Cells of one group are in the same fold.
+    pub held_out_by: &'a [u32],
+    /// Number of inner folds.
+    pub inner_folds: u32,
+    /// Key of random numbers: see [`crate::seed::key`].
+    pub key: u64,
+    /// Whether probabilities are needed, and not only the most probable class.
+    pub calibrate: bool,
+}
+
+/// A fitted classifier.
+pub trait Classifier: Sync {
+    /// The probabilities of a cell with the features `x`, standardised as in [`Samples::x`].
+    ///
+    /// # Errors
+    /// [`Error::Compute`] if the library fails.
+    fn probabilities(&self, x: &[f64]) -> Result<Probabilities>;
+}
+
+/// Fits a classifier with the given hyper-parameters. The samples are of at least two classes.
+pub type Fit = fn(&Choice, &Samples) -> Result<Box<dyn Classifier>>;
+
+/// A hyper-parameter.
+pub struct Parameter {
+    /// Key in the pipeline file.
+    pub name: &'static str,
+    /// The values to choose from if the pipeline does not set any.
+    pub default: &'static [f64],
+    /// Description of the valid values.
+    pub expected: &'static str,
+    /// Whether a value is valid.
+    pub valid: fn(f64) -> bool,
+}
+
+/// An entry of [`super::CLASSIFIERS`].
+pub struct Entry {
+    /// Value of `train.model` in the pipeline file.
+    pub name: &'static str,
+    /// Name in tables.
+    pub title: &'static str,
+    /// The hyper-parameters.
+    pub parameters: &'static [Parameter],
+    /// The fitting function.
+    pub fit: Fit,
+}
+
+/// The classes that occur, in the order of [`Class::ALL`].
+pub(super) fn present(classes: &[Class]) -> Vec<Class> {
+    Class::ALL.into_iter().filter(|class| classes.contains(class)).collect()
+}
+
+/// Probabilities from their logarithms up to a common constant. Negative infinity gives 0.
+pub(super) fn softmax(logarithms: [f64; Class::COUNT]) -> Probabilities {
+    let largest = logarithms.into_iter().fold(f64::NEG_INFINITY, f64::max);
+    let exponentials = logarithms.map(|l| (l - largest).exp());
+    let sum: f64 = exponentials.iter().sum();
+    exponentials.map(|e| e / sum)
+}
+
+/// For `map_err`: a failure of the smartcore library while computing `what`.
+pub(super) fn failed(what: &'static str) -> impl Fn(smartcore::error::Failed) -> Error {
+    move |error| Error::compute(what, error)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::seed;
+    use rand::Rng;
+
+    /// Three clusters of `n` cells each around (0, 0), (6, 0) and (0, 6), `width` wide in each direction.
+    pub fn clusters(n: usize, width: f64) -> (Vec<Vec<f64>>, Vec<Class>) {
+        let mut rng = seed::rng(1, "clusters", 0, 0, 0);
+        let mut unit = || f64::from(rng.next_u32()) / f64::from(u32::MAX) - 0.5;
+        let centres = [(Class::Neutrophil, 0.0, 0.0), (Class::Basophil, 6.0, 0.0), (Class::Monocyte, 0.0, 6.0)];
+        let mut cells = Vec::new();
+        for _ in 0..n {
+            for (class, x, y) in centres {
+                cells.push((vec![x + width * unit(), y + width * unit()], class));
+            }
+        }
+        cells.into_iter().unzip()
+    }
+
+    /// Fits with the given hyper-parameters, and with the first default value of all others.
+    pub fn fitted(entry: &Entry, choice: &[(&str, f64)], x: &[Vec<f64>], classes: &[Class]) -> Box<dyn Classifier> {
+        let rows: Vec<&[f64]> = x.iter().map(Vec::as_slice).collect();
+        let held_out_by: Vec<u32> = (0..x.len() as u32).map(|i| i / 3 % 3).collect();
+        let samples = Samples { x: &rows, classes, held_out_by: &held_out_by, inner_folds: 3, key: 5, calibrate: true };
+        let mut full: Choice = entry.parameters.iter().map(|p| (p.name.to_string(), p.default[0])).collect();
+        full.extend(choice.iter().map(|(name, value)| (name.to_string(), *value)));
+        (entry.fit)(&full, &samples).unwrap()
+    }
+}
