@@ -299,8 +299,8 @@ fn the_four_lines_as_typed() {
 fn the_demo_ends_in_table_3_and_does_its_work_once() {
     let w = Workdir::new("demo");
     let first = w.wbc(&["demo", "--images", "30"]).ok();
-    assert!(first.stdout.contains("Table 3: 10-fold cross-validation of W-Net on drawn"), "{}", first.stdout);
-    assert!(w.path("demo/reports/table-3-drawn-wnet-demo.md").is_file() && !w.path("data").exists());
+    assert!(first.stdout.contains("Table 3: 10-fold cross-validation of W-Net on synthetic"), "{}", first.stdout);
+    assert!(w.path("demo/reports/table-3-synthetic-wnet-demo.md").is_file() && !w.path("data").exists());
     let again = w.wbc(&["demo", "--images", "30"]).ok();
     assert!(again.stderr.contains("train: up to date, skipped"), "{}", again.stderr);
     assert_eq!(again.stdout, first.stdout);

@@ -16,7 +16,7 @@ pub struct Args {
     images: synth::Images,
 }
 
-const DATASET: &str = "drawn";
+const DATASET: &str = "synthetic";
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let mut globals = globals.clone();

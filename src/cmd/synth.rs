@@ -13,7 +13,7 @@ pub struct Args {
     /// Tensors in all, with the paper's class shares; or of each class: NE,EO,BA,LY,MO
     #[arg(long, value_name = "N", default_value = "600")]
     images: Images,
-    /// Name of the new data set [default: drawn, or drawn-lisc]
+    /// Name of the new data set [default: synthetic, or synthetic-lisc]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
 }

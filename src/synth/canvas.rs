@@ -1,39 +1,41 @@
-//! The picture while it is drawn: f32 RGB, 0 to 255, and what happens to all of it (light, focus, sensor noise).
+//! An f32 RGB image to paint on, and effects on all of it: focus, light and sensor noise.
 
 use super::shape::{Noise, Point};
 use rand::RngExt;
 use rand_pcg::Pcg64;
 
-/// Red, green, blue; 0 to 255.
+/// Red, green and blue, 0 to 255.
 pub type Rgb = [f32; 3];
 
-/// `share` (0 to 1) of the way from one colour to the other.
+/// Interpolates between two colours; `share` is 0 to 1.
 pub fn blend(from: Rgb, to: Rgb, share: f32) -> Rgb {
     [0, 1, 2].map(|i| from[i] + (to[i] - from[i]) * share)
 }
 
-/// How a slide took the dye: an exponent a channel on the light that passes. 1 is as measured; more is darker.
+/// The strength of a slide's stain: an exponent of the transmitted light for each channel. Above 1, colours are darker.
 #[derive(Clone, Copy, Debug)]
 pub struct Stain(Rgb);
 
 impl Stain {
-    /// Strength in `low..high`, with a cast of its own.
+    /// A random strength in `low..high`, which varies by channel.
     pub fn new(low: f32, high: f32, rng: &mut Pcg64) -> Self {
         let strength = rng.random_range(low..high);
         Self([0.07, 0.05, 0.07].map(|cast| strength * (1.0 + rng.random_range(-cast..cast))))
     }
 
-    /// The colour on this slide.
+    /// The colour of a structure on this slide.
     pub fn apply(&self, colour: Rgb) -> Rgb {
         [0, 1, 2].map(|i| 255.0 * (colour[i].clamp(1.0, 255.0) / 255.0).powf(self.0[i]))
     }
 }
 
-/// A picture being drawn.
+/// An image in progress.
 pub struct Canvas {
+    /// Width, px.
     pub width: u32,
+    /// Height, px.
     pub height: u32,
-    /// The colour of nothing but glass.
+    /// Colour of the empty slide.
     pub background: Rgb,
     pixels: Vec<f32>,
 }
@@ -43,8 +45,8 @@ impl Canvas {
         Self { width, height, background, pixels: background.repeat((width * height) as usize) }
     }
 
-    /// Calls `edit` with every pixel's centre and value in the square around a centre.
-    fn each(&mut self, centre: Point, reach: f32, mut edit: impl FnMut(Point, &mut [f32])) {
+    /// Calls `edit` with the centre and value of each pixel in a square of half side `reach` around a centre.
+    fn for_each(&mut self, centre: Point, reach: f32, mut edit: impl FnMut(Point, &mut [f32])) {
         let span = |c: f32, size: u32| {
             let end = |v: f32| v.clamp(0.0, size as f32) as u32;
             end((c - reach).floor())..end((c + reach).ceil() + 1.0)
@@ -52,16 +54,16 @@ impl Canvas {
         let columns = span(centre[0], self.width);
         for y in span(centre[1], self.height) {
             let row = (y * self.width) as usize;
-            let cells = &mut self.pixels[(row + columns.start as usize) * 3..(row + columns.end as usize) * 3];
-            for (x, pixel) in columns.clone().zip(cells.chunks_exact_mut(3)) {
+            let pixels = &mut self.pixels[(row + columns.start as usize) * 3..(row + columns.end as usize) * 3];
+            for (x, pixel) in columns.clone().zip(pixels.chunks_exact_mut(3)) {
                 edit([x as f32 + 0.5, y as f32 + 0.5], pixel);
             }
         }
     }
 
-    /// Paints over: `brush` gives colour and opacity (0 to 1), or nothing, at a point.
+    /// Paints with the colour and opacity (0 to 1) that `brush` returns for a point, if any.
     pub fn paint(&mut self, centre: Point, reach: f32, brush: impl Fn(Point) -> Option<(Rgb, f32)>) {
-        self.each(centre, reach, |p, pixel| {
+        self.for_each(centre, reach, |p, pixel| {
             if let Some((colour, opacity)) = brush(p) {
                 for (have, put) in pixel.iter_mut().zip(colour) {
                     *have += (put - *have) * opacity;
@@ -70,10 +72,11 @@ impl Canvas {
         });
     }
 
-    /// Lets less light through: `brush` gives the thickness at a point, where 1 turns the background into `colour`.
+    /// Absorbs light by the thickness that `brush` returns for a point; a thickness of 1 turns the background to
+    /// `colour`.
     pub fn filter(&mut self, centre: Point, reach: f32, colour: Rgb, brush: impl Fn(Point) -> f32) {
         let loss = [0, 1, 2].map(|i| 1.0 - colour[i] / self.background[i]);
-        self.each(centre, reach, |p, pixel| {
+        self.for_each(centre, reach, |p, pixel| {
             let thickness = brush(p);
             if thickness > 0.0 {
                 for (have, loss) in pixel.iter_mut().zip(loss) {
@@ -83,7 +86,7 @@ impl Canvas {
         });
     }
 
-    /// A Gaussian blur of `sigma` px: focus.
+    /// Applies a Gaussian blur of standard deviation `sigma` px.
     pub fn blur(&mut self, sigma: f32) {
         let reach = (2.5 * sigma).ceil().max(1.0) as usize;
         let mut kernel: Vec<f32> =
@@ -91,7 +94,7 @@ impl Canvas {
         let sum: f32 = kernel.iter().sum();
         kernel.iter_mut().for_each(|k| *k /= sum);
         let row = self.width as usize * 3;
-        // Along the rows, with the edge pixels repeated.
+        // Along rows, with repeated edge pixels.
         let mut padded = vec![0.0; row + 6 * reach];
         for line in self.pixels.chunks_exact_mut(row) {
             padded[3 * reach..3 * reach + row].copy_from_slice(line);
@@ -106,7 +109,7 @@ impl Canvas {
                 }
             }
         }
-        // Down the columns, whole rows at a time.
+        // Along columns, one row at a time.
         let height = self.height as usize;
         let mut blurred = vec![0.0; self.pixels.len()];
         for (y, out) in blurred.chunks_exact_mut(row).enumerate() {
@@ -120,8 +123,8 @@ impl Canvas {
         self.pixels = blurred;
     }
 
-    /// Light that falls off across the picture, sensor noise of `grain` grey levels, and eight bits:
-    /// `height * width * 3` bytes, rows from the top, RGB interleaved.
+    /// Applies light with a relative gradient of `slope` across the image and sensor noise of standard deviation
+    /// `grain`, and converts to 8 bits: `[height, width, 3]`, rows from the top.
     pub fn expose(&self, slope: Point, grain: f32, noise: Noise) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.pixels.len());
         for (y, line) in self.pixels.chunks_exact(self.width as usize * 3).enumerate() {
@@ -130,7 +133,7 @@ impl Canvas {
                 let across = x as f32 / self.width as f32 - 0.5;
                 let light = 1.0 + slope[0] * across + slope[1] * down;
                 let speck = grain * noise.white(x as u32, y as u32);
-                // The cast rounds down and saturates.
+                // The cast truncates and saturates.
                 bytes.extend(pixel.iter().map(|v| (v * light + speck + 0.5) as u8));
             }
         }

@@ -1,7 +1,7 @@
-//! A white blood cell: its class decides how it is built and coloured, chance decides the rest. What differs between
-//! the classes is what a haematologist looks at: size, lobes of the nucleus, granules, colour of the cytoplasm.
-//! The ranges overlap on purpose (band neutrophils and horseshoe monocytes, large lymphocytes and small monocytes,
-//! basophils with few granules), and stain and light blur the colours further.
+//! A white blood cell with random parameters, whose ranges depend on the class. The classes differ in the features by
+//! which haematologists distinguish them: size, lobes of the nucleus, granules, and colour of the cytoplasm. The ranges
+//! overlap on purpose (band neutrophils and horseshoe monocytes, large lymphocytes and small monocytes, basophils with
+//! few granules).
 
 use super::canvas::{Canvas, Rgb, Stain, blend};
 use super::shape::{Capsule, Lobes, Noise, Outline, Point, coverage, smoothstep};
@@ -11,41 +11,44 @@ use rand_pcg::Pcg64;
 use std::f32::consts::TAU;
 use std::ops::Range;
 
-/// Grains in the cytoplasm.
+/// Granules in the cytoplasm.
 #[derive(Clone, Debug)]
 struct Granules {
     colour: Rgb,
-    /// Mean distance and radius, px.
+    /// Mean distance, px.
     spacing: f32,
+    /// Radius, px.
     radius: f32,
-    /// Share of places taken, 0 to 1.
+    /// Share of positions with a granule, 0 to 1.
     share: f32,
-    /// Opacity in the cytoplasm and over the nucleus, 0 to 1.
+    /// Opacity in the cytoplasm, 0 to 1.
     opacity: f32,
+    /// Opacity over the nucleus, 0 to 1.
     over_nucleus: f32,
 }
 
-/// One cell, ready to be painted.
+/// A white blood cell.
 #[derive(Clone, Debug)]
 pub struct Cell {
+    /// Outline without the ragged rim.
     pub outline: Outline,
     nucleus: Lobes,
     cytoplasm: Rgb,
     chromatin_dark: Rgb,
     chromatin_light: Rgb,
-    /// Width of the chromatin's clumps, px.
+    /// Size of the chromatin's clumps, px.
     clump: f32,
     granules: Granules,
-    /// Share of places with a vacuole, 0 to 1, and the vacuoles' spacing, px.
+    /// Share of positions with a vacuole, 0 to 1, and mean distance of vacuoles, px.
     vacuoles: (f32, f32),
-    /// Deviation of the rim from the smooth outline, px.
+    /// Largest deviation of the rim from the outline, px.
     ragged: f32,
     noise: Noise,
-    /// Pixels a unit of the CUK images' scale.
+    /// Magnification relative to CUK.
     scale: f32,
 }
 
-/// Radius of a class's cells in CUK's images, px.
+/// A random radius for a cell of `class`, in px of CUK's images.
 pub fn radius(class: Class, rng: &mut Pcg64) -> f32 {
     let (usual, rare): (Range<f32>, Range<f32>) = match class {
         Class::Neutrophil => (60.0..74.0, 54.0..80.0),
@@ -59,7 +62,7 @@ pub fn radius(class: Class, rng: &mut Pcg64) -> f32 {
 }
 
 impl Cell {
-    /// A cell of `class` around `centre`, of `radius` px at CUK's scale.
+    /// A random cell of `class` around `centre`; `radius` is in px of CUK's images.
     pub fn new(class: Class, centre: Point, radius: f32, scale: f32, stain: &Stain, rng: &mut Pcg64) -> Self {
         let r = radius * scale;
         let bend = match class {
@@ -68,7 +71,7 @@ impl Cell {
         };
         let outline = Outline::new(centre, r, bend, 0.006, rng);
         let nucleus = nucleus(class, centre, r, rng);
-        // Colour of the cytoplasm, dark and light chromatin, granules: as measured on stained cells.
+        // Colours of the cytoplasm, dark and light chromatin and granules, measured on stained cells.
         let (cytoplasm, dark, light, grain): (Rgb, Rgb, Rgb, Rgb) = match class {
             Class::Neutrophil => {
                 ([216.0, 180.0, 188.0], [70.0, 28.0, 126.0], [124.0, 82.0, 164.0], [172.0, 122.0, 162.0])
@@ -84,7 +87,7 @@ impl Cell {
                 ([160.0, 144.0, 184.0], [92.0, 42.0, 136.0], [148.0, 102.0, 176.0], [146.0, 122.0, 176.0])
             }
         };
-        // A cell takes the stain a little differently from its neighbour.
+        // The stain varies between cells.
         let mut vary = |colour: Rgb, by: f32| {
             let lighter = rng.random_range(-by..by);
             stain.apply(colour.map(|c| c + lighter + rng.random_range(-0.35 * by..0.35 * by)))
@@ -139,17 +142,17 @@ impl Cell {
         }
     }
 
-    /// No point of the cell is farther from its centre, px.
+    /// An upper limit of the distance of the cell's edge from its centre, px.
     pub fn reach(&self) -> f32 {
         self.outline.reach() + self.ragged + 2.0
     }
 
-    /// Distance to the cell's edge, px, negative inside.
+    /// Distance to the cell's edge, px; negative inside.
     pub fn distance(&self, p: Point) -> f32 {
         self.outline.distance(p) + self.ragged * self.noise.smooth(p, 5.0 * self.scale)
     }
 
-    /// Paints the cell over what is there.
+    /// Paints the cell.
     pub fn paint(&self, canvas: &mut Canvas) {
         let Self { granules, noise, scale, .. } = self;
         let [mottle, chromatin, edge, holes] = [1, 2, 3, 4].map(|k| Noise(noise.0.wrapping_add(k)));
@@ -160,10 +163,10 @@ impl Cell {
             if distance > 2.0 {
                 return None;
             }
-            // Granules are never dealt evenly: packed in one place, loose in the next.
+            // The density of granules varies.
             let packed = 0.8 + 0.4 * edge.smooth(p, 11.0 * scale);
             let grain = noise.grains(p, granules.spacing, granules.radius * packed, granules.share);
-            // Mottled, and denser at the rim.
+            // The cytoplasm is mottled, and darker at the rim.
             let cloud = 10.0 * mottle.smooth(p, 9.0 * scale) + 9.0 * mottle.smooth([p[1], p[0]], 2.6 * scale);
             let mut colour = self.cytoplasm.map(|c| c + cloud);
             colour = blend(colour, ink, smoothstep(-5.0 * scale, 0.0, distance));
@@ -182,14 +185,14 @@ impl Cell {
                 body = blend(body, granules.colour, grain * granules.over_nucleus);
                 colour = blend(colour, body, coverage(nucleus));
             }
-            // Coarse granules stand out of the rim.
+            // Coarse granules protrude from the rim.
             let bulge = grain * granules.opacity * granules.radius * 0.5;
             Some((colour, coverage(distance - bulge)))
         });
     }
 }
 
-/// The nucleus of a class's cell of radius `r` px around `centre`.
+/// A random nucleus for a cell of `class` with radius `r` px.
 fn nucleus(class: Class, centre: Point, r: f32, rng: &mut Pcg64) -> Lobes {
     let turn = rng.random_range(0.0..TAU);
     let at = |distance: f32, angle: f32| -> Point {
@@ -197,26 +200,26 @@ fn nucleus(class: Class, centre: Point, r: f32, rng: &mut Pcg64) -> Lobes {
     };
     let kind = rng.random_range(0.0..1.0);
     match class {
-        // Segmented; one in five a band.
+        // Segmented, in one of five cells a band.
         Class::Neutrophil if kind < 0.8 => {
             let lobes = [2, 3, 3, 3, 4, 4, 5][rng.random_range(0..7)];
             let size = [0.0, 0.0, 0.41, 0.37, 0.33, 0.29][lobes];
             chain(lobes, 0.42..0.50, 1.05..1.45, size, 0.07..0.15, r, &at, rng)
         }
         Class::Neutrophil => chain(5, 0.42..0.52, 0.62..0.85, 0.27, 0.23..0.27, r, &at, rng),
-        // Two lobes, seldom three, pushed to one side.
+        // Two lobes, sometimes three, off the centre.
         Class::Eosinophil => {
             let lobes = if kind < 0.82 { 2 } else { 3 };
             let size = if lobes == 2 { 0.43 } else { 0.36 };
             chain(lobes, 0.42..0.52, 1.3..1.75, size, 0.07..0.16, r, &at, rng)
         }
-        // Large, two or three vague lobes.
+        // Large, with up to three indistinct lobes.
         Class::Basophil => {
             let lobes = if kind < 0.4 { 1 } else { rng.random_range(2..=3) };
             let size = [0.0, 0.72, 0.56, 0.48][lobes];
             chain(lobes, 0.20..0.38, 1.8..2.4, size, 0.25..0.35, r, &at, rng)
         }
-        // Round, all but fills the cell; seldom with a notch or a broad rim.
+        // Round and almost as large as the cell, sometimes with a notch or a broad rim of cytoplasm.
         Class::Lymphocyte => {
             let size = if kind < 0.75 { rng.random_range(0.80..0.93) } else { rng.random_range(0.66..0.80) };
             let offset = (1.0 - size) * rng.random_range(0.2..0.9);
@@ -232,7 +235,7 @@ fn nucleus(class: Class, centre: Point, r: f32, rng: &mut Pcg64) -> Lobes {
             }
             lobes
         }
-        // Kidney: a disc with a dent.
+        // Kidney-shaped: a disc with a dent.
         Class::Monocyte if kind < 0.5 => {
             let size = rng.random_range(0.62..0.76);
             let offset = rng.random_range(0.05..0.25);
@@ -246,15 +249,15 @@ fn nucleus(class: Class, centre: Point, r: f32, rng: &mut Pcg64) -> Lobes {
             let dent = Capsule::disc(at(offset - size - rng.random_range(-0.12..0.04), 0.15), dent * r);
             Lobes { parts: vec![body], dents: vec![dent], fillet: 0.16 * r }
         }
-        // Horseshoe.
+        // Horseshoe-shaped.
         Class::Monocyte if kind < 0.85 => chain(5, 0.38..0.46, 0.75..1.05, 0.34, 0.30..0.37, r, &at, rng),
-        // Folded, irregular.
+        // Folded and irregular.
         Class::Monocyte => chain(3, 0.22..0.36, 1.5..2.2, 0.46, 0.40..0.48, r, &at, rng),
     }
 }
 
-/// Lobes of about `size` on a bent line around the centre at `distance`, `step` radians apart, joined by bridges of
-/// radius `bridge`; lengths in cell radii.
+/// A chain of lobes of about `size` around the centre, at `distance` from it and `step` radians apart, connected by
+/// bridges of radius `bridge`. Lengths are in cell radii.
 fn chain(
     lobes: usize,
     distance: Range<f32>,
@@ -269,7 +272,7 @@ fn chain(
     let (mut angle, mut last) = (0.0, None);
     for _ in 0..lobes {
         let centre = at(rng.random_range(distance.clone()), angle);
-        // Lobes are ovals of any direction.
+        // Lobes are ovals with random orientation.
         let long = size * rng.random_range(0.0..0.35) * r;
         let direction = rng.random_range(0.0..TAU);
         let end = [centre[0] + long * direction.cos(), centre[1] + long * direction.sin()];

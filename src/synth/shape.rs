@@ -1,10 +1,10 @@
-//! What the cells are made of: implicit shapes (distance in px, negative inside) and noise without a table.
-//! Smooth unions after Inigo Quilez, "Distance functions"; grains are Worley's cellular noise.
+//! Implicit shapes, given by the distance to their edge (px, negative inside), and noise functions. Smooth unions are
+//! those of Inigo Quilez, "Distance functions"; grains are Worley's cellular noise.
 
 use rand::RngExt;
 use rand_pcg::Pcg64;
 
-/// x to the right, y down, px.
+/// x (to the right) and y (down), px.
 pub type Point = [f32; 2];
 
 fn length(v: Point) -> f32 {
@@ -15,42 +15,43 @@ fn minus(a: Point, b: Point) -> Point {
     [a[0] - b[0], a[1] - b[1]]
 }
 
-/// `f32::floor` is a library call on processors of the baseline; this is two instructions.
+/// Faster than `f32::floor`, which is a library call on baseline x86-64.
 fn floor(v: f32) -> i32 {
     let towards_zero = v as i32;
     towards_zero - i32::from(v < towards_zero as f32)
 }
 
-/// 0 below `low`, 1 above `high`, smooth between.
+/// 0 below `low`, 1 above `high`, and smooth in between.
 pub fn smoothstep(low: f32, high: f32, v: f32) -> f32 {
     let t = ((v - low) / (high - low)).clamp(0.0, 1.0);
     t * t * (3.0 - 2.0 * t)
 }
 
-/// Share of a pixel that lies inside, from the distance of its centre to the edge.
+/// Approximate share of a pixel inside a shape, from the distance of its centre to the edge.
 pub fn coverage(distance: f32) -> f32 {
     (0.5 - distance / 1.4).clamp(0.0, 1.0)
 }
 
-/// The smaller of two distances, with a fillet of size `k` where they meet.
+/// The smaller of two distances, blended over a width of `k` where they are close.
 fn smooth_min(a: f32, b: f32, k: f32) -> f32 {
     let h = (k - (a - b).abs()).max(0.0) / k;
     a.min(b) - h * h * k * 0.25
 }
 
-/// A circle that waves have bent: cell outlines.
+/// The outline of a cell: a circle modulated by waves.
 #[derive(Clone, Debug)]
 pub struct Outline {
+    /// Centre, px.
     pub centre: Point,
     /// Mean radius, px.
     pub radius: f32,
-    /// Cosine and sine amplitude of the waves 2 to 9 around the rim, as shares of the radius.
+    /// Cosine and sine amplitudes of waves with 2 to 9 periods, as shares of the radius.
     waves: [Point; 8],
     reach: f32,
 }
 
 impl Outline {
-    /// `bend`: how oval or lumpy, as a share of the radius; `ruffle`: how crenated.
+    /// Random waves; `bend` is the amplitude of the long ones and `ruffle` of the short ones, as shares of the radius.
     pub fn new(centre: Point, radius: f32, bend: f32, ruffle: f32, rng: &mut Pcg64) -> Self {
         let waves = std::array::from_fn(|i| {
             let size = if i < 4 { bend / (1.0 + 0.8 * i as f32) } else { ruffle };
@@ -60,23 +61,23 @@ impl Outline {
         Self { centre, radius, waves, reach: radius * (1.0 + bumps) }
     }
 
-    /// No point of the shape is farther from the centre, px.
+    /// An upper limit of the distance of the outline from the centre, px.
     pub fn reach(&self) -> f32 {
         self.reach
     }
 
-    /// Distance to the rim along the ray from the centre, px.
+    /// Distance to the outline along the ray from the centre, px.
     pub fn distance(&self, p: Point) -> f32 {
         let d = minus(p, self.centre);
         let r = length(d);
         if r < 0.5 {
             return -self.radius;
         }
-        // (c, s) runs through the cosine and sine of 2, 3, ... times the angle.
         if r > self.reach + 3.0 {
             return r - self.reach;
         }
         let (c1, s1) = (d[0] / r, d[1] / r);
+        // (c, s) is the cosine and sine of 2, 3, ... times the angle.
         let (mut c, mut s) = (c1, s1);
         let mut rim = 1.0;
         for [a, b] in self.waves {
@@ -87,16 +88,21 @@ impl Outline {
     }
 }
 
-/// A thick line whose ends differ in thickness; a disc where both ends are one point.
+/// A line with round ends of different radii; a disc if both ends are at the same point.
 #[derive(Clone, Copy, Debug)]
 pub struct Capsule {
+    /// First end, px.
     pub from: Point,
+    /// Second end, px.
     pub to: Point,
+    /// Radius at the first end, px.
     pub from_radius: f32,
+    /// Radius at the second end, px.
     pub to_radius: f32,
 }
 
 impl Capsule {
+    /// A disc.
     pub fn disc(centre: Point, radius: f32) -> Self {
         Self { from: centre, to: centre, from_radius: radius, to_radius: radius }
     }
@@ -108,12 +114,14 @@ impl Capsule {
     }
 }
 
-/// Capsules grown together, minus dents: nuclei.
+/// The shape of a nucleus: merged capsules minus dents.
 #[derive(Clone, Debug, Default)]
 pub struct Lobes {
+    /// The merged capsules.
     pub parts: Vec<Capsule>,
+    /// Capsules that are subtracted.
     pub dents: Vec<Capsule>,
-    /// Size of the fillets, px.
+    /// Width over which capsules blend, px.
     pub fillet: f32,
 }
 
@@ -125,7 +133,7 @@ impl Lobes {
     }
 }
 
-/// Noise fields of one place in one picture.
+/// Noise functions of a point, determined by a seed.
 #[derive(Clone, Copy, Debug)]
 pub struct Noise(pub u32);
 
@@ -137,13 +145,13 @@ impl Noise {
         h ^ (h >> 15)
     }
 
-    /// White noise of about normal shape, mean 0, deviation 1: the sum of four bytes.
+    /// White noise, approximately normal with mean 0 and standard deviation 1 (a sum of four bytes).
     pub fn white(self, x: u32, y: u32) -> f32 {
         let sum: u32 = self.hash(x as i32, y as i32).to_le_bytes().iter().map(|b| u32::from(*b)).sum();
         (sum as f32 - 510.0) / 147.8
     }
 
-    /// Smooth noise, -1 to 1, with features about `size` px wide.
+    /// Smooth noise, -1 to 1, with features of about `size` px.
     pub fn smooth(self, p: Point, size: f32) -> f32 {
         let (x, y) = (p[0] / size, p[1] / size);
         let (x0, y0) = (floor(x), floor(y));
@@ -155,8 +163,8 @@ impl Noise {
         top + (bottom - top) * ty
     }
 
-    /// Round grains, 0 (between) to 1 (inside), about one every `spacing` px, of radius `radius` px;
-    /// a `share` (0 to 1) of the places is taken.
+    /// Round grains, from 0 outside to 1 inside, of `radius` px at a mean distance of `spacing` px. A `share` (0 to 1)
+    /// of the positions has a grain.
     pub fn grains(self, p: Point, spacing: f32, radius: f32, share: f32) -> f32 {
         let (x, y) = (p[0] / spacing, p[1] / spacing);
         let (x0, y0) = (floor(x), floor(y));
@@ -172,7 +180,7 @@ impl Noise {
                 nearest = nearest.min((gx - x) * (gx - x) + (gy - y) * (gy - y));
             }
         }
-        // Compared squared: exact at the rim, close enough beside it.
+        // Interpolates between squared distances, which avoids a square root.
         let rim = radius / spacing;
         smoothstep(1.3 * rim * rim, 0.5 * rim * rim, nearest)
     }
