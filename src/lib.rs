@@ -54,6 +54,7 @@ pub mod compare;
 pub mod evaluate;
 pub mod explain;
 pub mod export;
+pub mod figure;
 pub mod page;
 pub mod predict;
 pub mod report;

@@ -2,6 +2,7 @@
 
 use crate::class::Class;
 use crate::rect::Rect;
+use crate::scores::{Method, Metric};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -148,7 +149,7 @@ impl CellRow {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MetricRow {
     pub fold: Option<u32>,
-    pub metric: String,
+    pub metric: Metric,
     pub class: Option<Class>,
     pub predicted: Option<Class>,
     pub value: Option<f64>,
@@ -158,9 +159,9 @@ pub struct MetricRow {
 /// A row of `intervals.parquet`: see `schemas/intervals.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IntervalRow {
-    pub metric: String,
+    pub metric: Metric,
     pub class: Option<Class>,
-    pub method: String,
+    pub method: Method,
     pub level: f64,
     pub value: f64,
     pub low: f64,

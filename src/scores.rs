@@ -1,44 +1,141 @@
-//! What a fold, and a run, comes out as: one definition for metric rows, resamples and comparisons.
+//! Metrics, and the scores of a fold or run computed from counts: one definition for evaluation, resampling and
+//! comparison.
+#![warn(missing_docs)]
 
 use crate::class::Class;
+use serde::{Deserialize, Serialize};
 
-/// Balanced accuracy, accuracy, and the recall of each class, 0 to 1; none where there is no image to tell.
-pub type Scores = [Option<f64>; 2 + Class::COUNT];
-
-/// The metric, and for a recall the class, of each of [`Scores`].
-pub fn names() -> [(&'static str, Option<Class>); 2 + Class::COUNT] {
-    std::array::from_fn(|i| match i {
-        0 => ("balanced_accuracy", None),
-        1 => ("accuracy", None),
-        i => ("recall", Some(Class::ALL[i - 2])),
-    })
+/// A metric in `metrics.parquet` and `intervals.parquet`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Share of a class's images that are predicted as that class.
+    Recall,
+    /// Share of the images predicted as a class that belong to it.
+    Precision,
+    /// Harmonic mean of precision and recall of a class: 2 TP / (2 TP + FP + FN).
+    F1,
+    /// Mean of the recalls that are defined.
+    BalancedAccuracy,
+    /// Share of all images that are predicted correctly.
+    Accuracy,
+    /// Number of images of one true class and one predicted class.
+    Confusion,
 }
 
-/// Scores of one fold from (images classified right, images) of each class. Balanced accuracy is the mean of the
-/// recalls that are defined.
-pub fn of_fold(classes: [(u64, u64); Class::COUNT]) -> Scores {
-    let share = |(part, of): (u64, u64)| (of > 0).then(|| part as f64 / of as f64);
-    let recalls = classes.map(share);
-    let all = classes.iter().fold((0, 0), |sum, class| (sum.0 + class.0, sum.1 + class.1));
-    let mut scores = [mean(recalls), share(all), None, None, None, None, None];
-    scores[2..].copy_from_slice(&recalls);
-    scores
+impl Metric {
+    /// The metrics in order.
+    pub const ALL: [Metric; 6] =
+        [Metric::Recall, Metric::Precision, Metric::F1, Metric::BalancedAccuracy, Metric::Accuracy, Metric::Confusion];
+
+    /// The name in our tables: `balanced_accuracy`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Recall => "recall",
+            Metric::Precision => "precision",
+            Metric::F1 => "f1",
+            Metric::BalancedAccuracy => "balanced_accuracy",
+            Metric::Accuracy => "accuracy",
+            Metric::Confusion => "confusion",
+        }
+    }
+
+    /// The name at the start of a line: `Balanced accuracy`.
+    pub fn title(self) -> &'static str {
+        match self {
+            Metric::Recall => "Recall",
+            Metric::Precision => "Precision",
+            Metric::F1 => "F1",
+            Metric::BalancedAccuracy => "Balanced accuracy",
+            Metric::Accuracy => "Accuracy",
+            Metric::Confusion => "Confusion",
+        }
+    }
 }
 
-/// The mean over folds of each score, of the folds that define it.
-pub fn over_folds(folds: &[Scores]) -> Scores {
-    std::array::from_fn(|i| mean(folds.iter().map(|fold| fold[i])))
+/// The name in a sentence: `balanced accuracy`.
+impl std::fmt::Display for Metric {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Metric::F1 => f.write_str("F1"),
+            other => f.write_str(&other.name().replace('_', " ")),
+        }
+    }
 }
 
-/// The mean of the values that there are.
+/// How an interval in `intervals.parquet` was computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Percentile bootstrap of test images, within fold and class.
+    Bootstrap,
+    /// Corrected resampled t interval over folds.
+    CorrectedT,
+    /// Wilson's interval of a share of images.
+    Wilson,
+}
+
+/// Scores of a fold or their means over folds, 0 to 1; `None` where there is no image to compute one from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scores {
+    /// Mean of the recalls that are defined.
+    pub balanced_accuracy: Option<f64>,
+    /// Share of all images that are predicted correctly.
+    pub accuracy: Option<f64>,
+    /// Recall of each class, in class order.
+    pub recall: [Option<f64>; Class::COUNT],
+}
+
+impl Scores {
+    /// How many scores there are.
+    pub const COUNT: usize = 2 + Class::COUNT;
+
+    /// The metric, and for a recall the class, of each of [`Scores::values`].
+    pub fn keys() -> [(Metric, Option<Class>); Scores::COUNT] {
+        std::array::from_fn(|i| match i {
+            0 => (Metric::BalancedAccuracy, None),
+            1 => (Metric::Accuracy, None),
+            i => (Metric::Recall, Some(Class::ALL[i - 2])),
+        })
+    }
+
+    /// The scores as an array, in the order of [`Scores::keys`].
+    pub fn values(&self) -> [Option<f64>; Scores::COUNT] {
+        let mut values = [None; Scores::COUNT];
+        values[0] = self.balanced_accuracy;
+        values[1] = self.accuracy;
+        values[2..].copy_from_slice(&self.recall);
+        values
+    }
+
+    /// Scores of one fold from (correctly predicted images, all images) of each class.
+    pub fn from_counts(classes: [(u64, u64); Class::COUNT]) -> Scores {
+        let share = |(correct, all): (u64, u64)| (all > 0).then(|| correct as f64 / all as f64);
+        let recall = classes.map(share);
+        let sums = classes.iter().fold((0, 0), |sum, class| (sum.0 + class.0, sum.1 + class.1));
+        Scores { balanced_accuracy: mean(recall), accuracy: share(sums), recall }
+    }
+
+    /// The mean over folds of each score. A fold where a score is not defined does not count towards its mean.
+    pub fn mean(folds: &[Scores]) -> Scores {
+        Scores {
+            balanced_accuracy: mean(folds.iter().map(|fold| fold.balanced_accuracy)),
+            accuracy: mean(folds.iter().map(|fold| fold.accuracy)),
+            recall: std::array::from_fn(|class| mean(folds.iter().map(|fold| fold.recall[class]))),
+        }
+    }
+
+    /// The scores of each fold from its strata. A stratum is the images of one fold and class, counted by outcome; strata
+    /// are ordered by fold, then class. `correct` returns how many images of a stratum are predicted correctly.
+    pub fn by_fold<const K: usize>(strata: &[[u64; K]], correct: impl Fn(&[u64; K]) -> u64) -> Vec<Scores> {
+        let counts = |stratum: &[u64; K]| (correct(stratum), stratum.iter().sum());
+        let folds = strata.chunks_exact(Class::COUNT);
+        folds.map(|classes| Scores::from_counts(std::array::from_fn(|class| counts(&classes[class])))).collect()
+    }
+}
+
+/// The mean of the defined values.
 fn mean(values: impl IntoIterator<Item = Option<f64>>) -> Option<f64> {
     let (sum, n) = values.into_iter().flatten().fold((0.0, 0), |(sum, n), v| (sum + v, n + 1));
     (n > 0).then(|| sum / f64::from(n))
-}
-
-/// The scores of each fold. `strata` has the images of each fold and class by outcome, the classes in order, fold after
-/// fold; `right` says how many of a stratum's were classified right.
-pub fn by_fold<const K: usize>(strata: &[[u64; K]], right: impl Fn(&[u64; K]) -> u64) -> Vec<Scores> {
-    let fold = |classes: &[[u64; K]]| of_fold(std::array::from_fn(|c| (right(&classes[c]), classes[c].iter().sum())));
-    strata.chunks_exact(Class::COUNT).map(fold).collect()
 }

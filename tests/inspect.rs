@@ -62,7 +62,7 @@ fn every_finding_is_there_with_its_picture_and_copies_side_by_side() {
     assert!(below(&page, "not_an_image-error").contains("<b>neutrophil&#x2f;text.jpg</b>"));
     let odd = below(&page, "odd_size-note");
     assert_eq!(tensors(odd), 24);
-    assert!(odd.contains("30 found: the worst 24 below, 6 more without a picture"), "{odd}");
+    assert!(odd.contains("30 found: the worst 24 are shown, 6 more are listed"), "{odd}");
     assert_eq!(odd.matches("<li>").count(), 6, "the others by name");
     // The worst severity first.
     let order: Vec<&str> =
@@ -85,7 +85,7 @@ fn every_finding_is_there_with_its_picture_and_copies_side_by_side() {
         .sum();
     assert_eq!(dealt as usize, rows.len() - 3, "but for the conflict's two and the damaged one");
     assert_eq!(summary["unreadable"][0]["path"], "neutrophil/cut.jpg");
-    for part in ["drawn by wbc, not photographed", "No patient is named", "Test images of each fold", "366 x 361"] {
+    for part in ["synthetic cells drawn by wbc", "No patient is named", "Test images of each fold", "366 x 361"] {
         assert!(page.contains(part), "{part}");
     }
     assert_eq!(page.matches("<svg").count(), 3, "counts, backgrounds, their order");
@@ -147,11 +147,11 @@ fn what_is_missing_or_out_of_date_is_said_with_the_command_for_it() {
     w.wbc(&["ingest"]);
     let (page, summary) = inspected(&w, "d", 1);
     assert!(summary["warnings"][0].as_str().unwrap().contains("The folds are out of date"), "{}", summary["warnings"]);
-    assert!(page.contains("Out of date: "));
+    assert!(page.contains("The folds are out of date: "));
     // No folder at all.
     std::fs::remove_dir_all(w.path("data/raw")).unwrap();
     let (page, summary) = inspected(&w, "d", 1);
-    assert!(page.contains("no picture can be shown") && !page.contains("base64"));
+    assert!(page.contains("so no image is shown") && !page.contains("base64"));
     assert_eq!(summary["unreadable"].as_array().unwrap().len() as u64, summary["images"].as_u64().unwrap());
 }
 
@@ -175,7 +175,7 @@ fn real_data_sets_are_shown_with_their_batches_and_boxes() {
             // Its basophils lie on a darker ground than its neutrophils.
             "lisc-cells" => assert!(share.unwrap() > 0.3, "{share:?}"),
             "jtsc" => assert!(share.unwrap() < 0.2, "{share:?}"),
-            _ => assert!(share.is_none() && page.contains("Where the cells are")),
+            _ => assert!(share.is_none() && page.contains("Boxes around the cells")),
         }
     }
 }

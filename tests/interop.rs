@@ -9,6 +9,7 @@ use wbc::class::Class;
 use wbc::rows::{EpochRow, IssueRow, ManifestRow, MetricRow, PredictionRow};
 use wbc::run::checkpoint;
 use wbc::schema::{self, EPOCHS, ISSUES, Kind, MANIFEST, METRICS, PREDICTIONS};
+use wbc::scores::Metric;
 use wbc::table;
 
 const TINY: &str = r#"
@@ -133,7 +134,7 @@ fn the_documents_scripts_say_what_wbc_says() {
     };
     let metrics = |run: &str| table::read_rows::<MetricRow>(&ws.run(run).join("metrics.parquet"), &METRICS).unwrap().0;
     let balanced = |run: &str| {
-        let row = |row: &MetricRow| row.fold.is_none() && row.metric == "balanced_accuracy";
+        let row = |row: &MetricRow| row.fold.is_none() && row.metric == Metric::BalancedAccuracy;
         metrics(run).into_iter().find(row).unwrap().value.unwrap()
     };
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
@@ -157,7 +158,7 @@ fn the_documents_scripts_say_what_wbc_says() {
     for class in Class::ALL {
         let row = text.lines().find(|line| line.split_whitespace().next() == Some(class.name())).unwrap();
         let counts: Vec<f64> = row.split_whitespace().skip(1).map(|n| n.parse().unwrap()).collect();
-        let of_class = |m: &MetricRow| m.fold.is_none() && m.metric == "confusion" && m.class == Some(class);
+        let of_class = |m: &MetricRow| m.fold.is_none() && m.metric == Metric::Confusion && m.class == Some(class);
         let ours: Vec<f64> = metrics("net").iter().filter(|m| of_class(m)).map(|m| m.value.unwrap()).collect();
         assert_eq!(counts, ours, "{text}");
     }
@@ -271,7 +272,7 @@ fn expected(epochs: &[EpochRow], metrics: &[MetricRow], fold: u32) -> BTreeMap<(
             expected.insert((format!("train/{tag}"), i64::from(row.epoch)), value as f32);
         }
     }
-    let tested = metrics.iter().find(|row| row.fold == Some(fold) && row.metric == "balanced_accuracy").unwrap();
+    let tested = metrics.iter().find(|row| row.fold == Some(fold) && row.metric == Metric::BalancedAccuracy).unwrap();
     let last = of_fold.last().unwrap().epoch;
     expected.insert(("test/balanced_accuracy".into(), last.into()), tested.value.unwrap() as f32);
     expected
@@ -303,7 +304,7 @@ fn learning_curves_go_to_tensorboard_and_to_csv() {
         assert_eq!((row.fold, row.epoch), (of.fold, of.epoch));
         let figures = (row.train_loss, row.train_accuracy, row.learning_rate);
         assert_eq!(figures, (of.train_loss, of.train_accuracy, of.learning_rate), "to the last bit");
-        let of_fold = |m: &&MetricRow| m.fold == Some(of.fold) && m.metric == "balanced_accuracy";
+        let of_fold = |m: &&MetricRow| m.fold == Some(of.fold) && m.metric == Metric::BalancedAccuracy;
         let tested = metrics.iter().find(of_fold).and_then(|m| m.value);
         assert_eq!(row.test_balanced_accuracy, tested.filter(|_| of.epoch == 2));
     }

@@ -30,12 +30,12 @@ fn a_runs_page_has_all_of_it_and_needs_nothing_else() {
         "Table 3:",
         "Confusion matrix",
         "Learning curves",
-        "Recall a class",
+        "Recall per class",
         "Reliability",
         "Precision and recall",
-        "What can and cannot be claimed",
-        "drawn by wbc, not photographed",
-        "Every setting",
+        "Notes and limitations",
+        "synthetic cells drawn by wbc",
+        "All settings",
         "For research use",
     ] {
         assert!(text.contains(part), "{part}");

@@ -5,6 +5,7 @@ use wbc::class::Class;
 use wbc::rows::IntervalRow;
 use wbc::run::{Init, ModelId, Record};
 use wbc::schema::INTERVALS;
+use wbc::scores::{Method, Metric};
 use wbc::table;
 
 fn json(w: &Workdir, args: &[&str]) -> serde_json::Value {
@@ -160,11 +161,14 @@ fn below_a_table_stand_the_intervals_and_what_it_cannot_claim() {
     let (path, made) = (w.workspace().run("d-wnet-quick").join("intervals.parquet"), "reports/table-3-d-wnet-quick.md");
     let (intervals, _) = table::read_rows::<IntervalRow>(&path, &INTERVALS).unwrap();
     let find =
-        |metric: &str, method: &str| intervals.iter().find(|r| r.metric == metric && r.method == method).unwrap();
-    for (metric, method) in [("balanced_accuracy", "bootstrap"), ("accuracy", "bootstrap"), ("accuracy", "corrected_t")]
-    {
+        |metric: Metric, method: Method| intervals.iter().find(|r| r.metric == metric && r.method == method).unwrap();
+    for (metric, method) in [
+        (Metric::BalancedAccuracy, Method::Bootstrap),
+        (Metric::Accuracy, Method::Bootstrap),
+        (Metric::Accuracy, Method::CorrectedT),
+    ] {
         let row = find(metric, method);
-        let said = format!("{} {:.1} to {:.1} %", metric.replace('_', " "), 100.0 * row.low, 100.0 * row.high);
+        let said = format!("{metric} {:.1} to {:.1} %", 100.0 * row.low, 100.0 * row.high);
         assert!(text(made).contains(&said), "{said}");
     }
     for said in [

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use wbc::rows::{EpochRow, MetricRow, PredictionRow};
 use wbc::schema::{EPOCHS, METRICS, PREDICTIONS};
+use wbc::scores::Metric;
 use wbc::table;
 
 /// W-Net on small pictures: seconds instead of minutes, the same code.
@@ -79,7 +80,7 @@ fn every_image_is_tested_once_and_the_tables_agree() {
     });
     let diagonal: f64 = metrics
         .iter()
-        .filter(|m| m.metric == "confusion" && m.fold.is_none() && m.class == m.predicted)
+        .filter(|m| m.metric == Metric::Confusion && m.fold.is_none() && m.class == m.predicted)
         .map(|m| m.value.unwrap())
         .sum();
     assert_eq!(right.count() as f64, diagonal);
@@ -93,7 +94,8 @@ fn every_image_is_tested_once_and_the_tables_agree() {
     }
     let json: serde_json::Value =
         serde_json::from_str(&w.wbc(&["report", "--table", "3", "--json"]).ok().stdout).unwrap();
-    let mean = metrics.iter().find(|m| m.fold.is_none() && m.metric == "balanced_accuracy").unwrap().value.unwrap();
+    let mean =
+        metrics.iter().find(|m| m.fold.is_none() && m.metric == Metric::BalancedAccuracy).unwrap().value.unwrap();
     assert_eq!(json[0]["rows"][10][5], format!("{:.1}", 100.0 * mean));
     let table2 = w.wbc(&["report", "--table", "2"]).ok().stdout;
     assert!(table2.contains("2,006") && table2.contains("86"), "{table2}");

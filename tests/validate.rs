@@ -4,6 +4,7 @@ use crate::common::Workdir;
 use wbc::class::Class;
 use wbc::predict::external;
 use wbc::rows::MetricRow;
+use wbc::scores::Metric;
 
 const TINY: &str = r#"
 name = "tiny"
@@ -25,7 +26,7 @@ stain = 0.1
 coarse = 0.5
 "#;
 
-fn value(rows: &[MetricRow], fold: Option<u32>, metric: &str, class: Option<Class>) -> f64 {
+fn value(rows: &[MetricRow], fold: Option<u32>, metric: Metric, class: Option<Class>) -> f64 {
     rows.iter().find(|r| r.fold == fold && r.metric == metric && r.class == class).unwrap().value.unwrap()
 }
 
@@ -49,17 +50,17 @@ fn another_data_set_is_asked_about_and_shown_on_the_runs_page() {
     };
     let recalls = Class::ALL.map(|c| share(Some(c)));
     for class in Class::ALL {
-        assert_eq!(value(&found.metrics, None, "recall", Some(class)), recalls[class.index()]);
+        assert_eq!(value(&found.metrics, None, Metric::Recall, Some(class)), recalls[class.index()]);
     }
     let balanced = recalls.iter().sum::<f64>() / 5.0;
-    assert!((value(&found.metrics, None, "balanced_accuracy", None) - balanced).abs() < 1e-12);
+    assert!((value(&found.metrics, None, Metric::BalancedAccuracy, None) - balanced).abs() < 1e-12);
     assert!(said.contains(&format!("balanced accuracy {:.2} %", 100.0 * balanced)), "{said}");
     assert!(balanced > 0.5, "drawn cells are like drawn cells: {balanced}");
-    let interval = found.intervals.iter().find(|r| r.metric == "balanced_accuracy").unwrap();
+    let interval = found.intervals.iter().find(|r| r.metric == Metric::BalancedAccuracy).unwrap();
     assert!(interval.low <= balanced && balanced <= interval.high && interval.units == 60);
     // Each model alone, under its fold.
     for fold in [0, 1] {
-        assert!((0.0..=1.0).contains(&value(&found.metrics, Some(fold), "balanced_accuracy", None)));
+        assert!((0.0..=1.0).contains(&value(&found.metrics, Some(fold), Metric::BalancedAccuracy, None)));
     }
     // The same again, on one thread, to the byte; one model alone is another answer.
     let path = w.path("data/runs/r/external/other/predictions.parquet");
@@ -69,7 +70,7 @@ fn another_data_set_is_asked_about_and_shown_on_the_runs_page() {
     // The page says it, and says it is less.
     w.wbc(&["report", "--html", "--run", "r"]).ok();
     let page = std::fs::read_to_string(w.path("reports/r.html")).unwrap();
-    assert!(page.contains("Another laboratory") && page.contains("<h3>other</h3>"), "external validation on the page");
+    assert!(page.contains("External validation") && page.contains("<h3>other</h3>"), "external validation on the page");
     assert!(page.contains(&format!("{:.1} %", 100.0 * balanced)));
     let alone = w.wbc(&["validate", "r:1", "--dataset", "other"]).ok().stdout;
     assert!(alone.contains("1 model together"), "{alone}");

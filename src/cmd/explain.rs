@@ -3,7 +3,7 @@
 use super::{Globals, Outcome};
 use crate::class::Class;
 use crate::error::Error;
-use crate::explain::{self, Cells, Settings, gallery::Which};
+use crate::explain::{self, Cells, Settings, Which};
 use crate::predict::{self, Shows};
 use crate::run::ModelRef;
 use std::path::PathBuf;

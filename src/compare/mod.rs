@@ -8,13 +8,11 @@
 use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::evaluate::{
-    scores::{self, Scores},
-    test_to_train,
-};
+use crate::evaluate::test_to_train;
 use crate::report::notes;
 use crate::rows::PredictionRow;
 use crate::run::{self, Record, RunDir, model_title};
+use crate::scores::{Metric, Scores};
 use crate::statistics::{self, CorrectedT, Interval, McNemar, Wilcoxon};
 use crate::workspace::Workspace;
 use serde::Serialize;
@@ -46,7 +44,7 @@ pub struct LeftOut {
 /// A score of both runs, 0 to 1, as mean over folds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Score {
-    pub metric: &'static str,
+    pub metric: Metric,
     pub class: Option<Class>,
     pub first: f64,
     pub second: f64,
@@ -69,7 +67,7 @@ pub struct Outcomes {
 /// Tests of the folds' differences in one metric, first minus second.
 #[derive(Clone, Debug, Serialize)]
 pub struct OverFolds {
-    pub metric: &'static str,
+    pub metric: Metric,
     pub differences: Vec<f64>,
     /// None of one fold, or where all folds differ by the same.
     pub corrected_t: Option<CorrectedT>,
@@ -112,25 +110,27 @@ pub fn run(ws: &Workspace, first: &str, second: &str, ctx: &Context) -> Result<C
         return Err(differ("a fold that both have finished", got));
     }
     let strata = join(a, b, &folds)?;
-    let of_first = |strata: &[[u64; 4]]| scores::by_fold(strata, |[both, first, ..]| both + first);
-    let of_second = |strata: &[[u64; 4]]| scores::by_fold(strata, |[both, _, second, _]| both + second);
+    let of_first = |strata: &[[u64; 4]]| Scores::by_fold(strata, |[both, first, ..]| both + first);
+    let of_second = |strata: &[[u64; 4]]| Scores::by_fold(strata, |[both, _, second, _]| both + second);
     let found = [of_first(&strata), of_second(&strata)];
-    let means = [scores::over_folds(&found[0]), scores::over_folds(&found[1])];
-    let difference = |strata: &[[u64; 4]]| -> Scores {
-        let (first, second) = (scores::over_folds(&of_first(strata)), scores::over_folds(&of_second(strata)));
+    let means = [Scores::mean(&found[0]).values(), Scores::mean(&found[1]).values()];
+    let difference = |strata: &[[u64; 4]]| -> [Option<f64>; Scores::COUNT] {
+        let mean = |folds: &[Scores]| Scores::mean(folds).values();
+        let (first, second) = (mean(&of_first(strata)), mean(&of_second(strata)));
         std::array::from_fn(|i| Some(first[i]? - second[i]?))
     };
     let intervals = statistics::bootstrap(&strata, ctx.seed, difference);
-    let score = |(i, (metric, class)): (usize, (&'static str, Option<Class>))| {
+    let score = |(i, (metric, class)): (usize, (Metric, Option<Class>))| {
         let (first, second) = (means[0][i]?, means[1][i]?);
         let interval = intervals[i].filter(|interval| interval.low < interval.high);
         Some(Score { metric, class, first, second, difference: first - second, interval })
     };
     let over_folds = |i: usize| {
         let pairs = found[0].iter().zip(&found[1]);
-        let differences: Vec<f64> = pairs.filter_map(|(first, second)| Some(first[i]? - second[i]?)).collect();
+        let differences: Vec<f64> =
+            pairs.filter_map(|(first, second)| Some(first.values()[i]? - second.values()[i]?)).collect();
         OverFolds {
-            metric: scores::names()[i].0,
+            metric: Scores::keys()[i].0,
             corrected_t: statistics::corrected_t(&differences, test_to_train(a.record.folds)),
             wilcoxon: statistics::wilcoxon(&differences),
             differences,
@@ -149,7 +149,7 @@ pub fn run(ws: &Workspace, first: &str, second: &str, ctx: &Context) -> Result<C
         images: strata.as_flattened().iter().sum(),
         left_out: [lacks(a, first), lacks(b, second)].concat(),
         folds,
-        scores: scores::names().into_iter().enumerate().filter_map(score).collect(),
+        scores: Scores::keys().into_iter().enumerate().filter_map(score).collect(),
         outcomes,
         mcnemar: statistics::mcnemar(outcomes.first_only, outcomes.second_only),
         over_folds: vec![over_folds(0), over_folds(1)],
@@ -161,8 +161,8 @@ pub fn run(ws: &Workspace, first: &str, second: &str, ctx: &Context) -> Result<C
     for (name, run) in [(first, a), (second, b)] {
         comparison.notes.extend(notes::init(&run.record).map(|note| format!("{name}: {note}")));
     }
-    if notes::is_drawn(ws, &comparison.dataset) {
-        comparison.notes.push(notes::DRAWN.into());
+    if notes::is_synthetic(ws, &comparison.dataset) {
+        comparison.notes.push(notes::SYNTHETIC.into());
     }
     Ok(comparison)
 }

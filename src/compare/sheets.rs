@@ -72,8 +72,7 @@ impl Comparison {
 fn score(score: &super::Score) -> Vec<String> {
     let name = match (score.metric, score.class) {
         (_, Some(class)) => format!("Recall, {class}"),
-        ("balanced_accuracy", None) => "Balanced accuracy".into(),
-        _ => "Accuracy".into(),
+        (metric, None) => metric.title().into(),
     };
     let percent = |v: f64| format!("{:.2}", 100.0 * v);
     // No "-0.00".
@@ -83,7 +82,7 @@ fn score(score: &super::Score) -> Vec<String> {
 }
 
 fn folds(of: &OverFolds) -> [Vec<String>; 2] {
-    let what = format!("folds, {}", of.metric.replace('_', " "));
+    let what = format!("folds, {}", of.metric);
     let [t, p, dz] = match of.corrected_t {
         Some(t) => [format!("t {:.2}", t.t), p_value(t.p), format!("d_z {:.2}", t.cohens_dz)],
         None => ["-", "-", "-"].map(String::from),

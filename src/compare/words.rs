@@ -2,6 +2,7 @@
 
 use super::Comparison;
 use crate::report::{notes, thousands};
+use crate::scores::Metric;
 use crate::statistics::RESAMPLES;
 
 /// Below which a p value is called small; the field's habit, not a law.
@@ -44,9 +45,9 @@ pub fn conclusion(c: &Comparison, seed_alone: bool) -> String {
             )
         }
     };
-    let score = |metric: &str| c.scores.iter().find(|s| s.metric == metric);
+    let score = |metric: Metric| c.scores.iter().find(|s| s.metric == metric);
     // Tests of accuracy, so that images and folds are asked the same.
-    let t = c.over_folds.iter().find(|o| o.metric == "accuracy").and_then(|o| o.corrected_t);
+    let t = c.over_folds.iter().find(|o| o.metric == Metric::Accuracy).and_then(|o| o.corrected_t);
     let folds =
         t.map_or("the folds cannot tell".into(), |t| format!("over folds: corrected resampled t, {}", says(t.p)));
     let chance = format!("McNemar's mid-{}", says(c.mcnemar.mid_p));
@@ -72,7 +73,7 @@ pub fn conclusion(c: &Comparison, seed_alone: bool) -> String {
             format!("The folds lean one way ({folds}), the images alone do not show it ({chance}): undecided.")
         }
         (false, _) => {
-            let range = score("accuracy").and_then(|s| s.interval).map_or(String::new(), |i| {
+            let range = score(Metric::Accuracy).and_then(|s| s.interval).map_or(String::new(), |i| {
                 let (low, high) = (100.0 * i.low, 100.0 * i.high);
                 format!(": differences from {low:+.2} to {high:+.2} points of accuracy remain possible")
             });
@@ -83,7 +84,7 @@ pub fn conclusion(c: &Comparison, seed_alone: bool) -> String {
         }
     };
     let mut sentences = vec![counts, verdict];
-    if let (Some(balanced), Some(plain)) = (score("balanced_accuracy"), score("accuracy"))
+    if let (Some(balanced), Some(plain)) = (score(Metric::BalancedAccuracy), score(Metric::Accuracy))
         && balanced.difference * plain.difference < 0.0
     {
         sentences.push(format!(

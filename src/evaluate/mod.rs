@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::rows::{IntervalRow, MetricRow, PredictionRow};
 use crate::run::{Record, RunDir};
 use crate::schema::{INTERVALS, METRICS, PREDICTIONS};
+use crate::scores::{Method, Metric, Scores};
 use crate::statistics::{self, Interval, LEVEL, RESAMPLES};
 use crate::table::{self, Provenance};
 use crate::workspace::Workspace;
@@ -18,7 +19,6 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 pub mod curves;
-pub use crate::scores;
 
 /// What a run came out as, over the folds there are.
 #[derive(Clone, Debug, Serialize)]
@@ -67,13 +67,14 @@ pub fn run(ws: &Workspace, run: &str) -> Result<Summary> {
     made.seed = Some(record.seed);
     let intervals = intervals(&counts, record.folds, record.seed);
     table::write_rows(&dir.intervals(), &INTERVALS, &made, &intervals)?;
-    let over_folds = |metric: &str| rows.iter().find(|r| r.fold.is_none() && r.metric == metric).and_then(|r| r.value);
+    let over_folds =
+        |metric: Metric| rows.iter().find(|r| r.fold.is_none() && r.metric == metric).and_then(|r| r.value);
     Ok(Summary {
         run: run.into(),
-        folds: rows.iter().filter(|r| r.fold.is_some() && r.metric == "accuracy").count() as u32,
+        folds: rows.iter().filter(|r| r.fold.is_some() && r.metric == Metric::Accuracy).count() as u32,
         images: predictions.len() as u64,
-        balanced_accuracy: over_folds("balanced_accuracy"),
-        accuracy: over_folds("accuracy"),
+        balanced_accuracy: over_folds(Metric::BalancedAccuracy),
+        accuracy: over_folds(Metric::Accuracy),
     })
 }
 
@@ -111,42 +112,35 @@ fn metrics(counts: &Confusion) -> Vec<MetricRow> {
     let folds = folds(counts);
     let mut rows = Vec::new();
     // For the last rows: by metric and class, the folds' defined values, and how many images they rest on.
-    let mut over: BTreeMap<(usize, &str, Option<Class>), (Vec<f64>, u64)> = BTreeMap::new();
+    let mut over: BTreeMap<(Metric, Option<Class>), (Vec<f64>, u64)> = BTreeMap::new();
     for fold in &folds {
         let n = |truth: Class, predicted: Class| counts.get(&(*fold, truth, predicted)).copied().unwrap_or(0);
         let truly = Class::ALL.map(|t| Class::ALL.map(|p| n(t, p)).iter().sum::<u64>());
         let all: u64 = truly.iter().sum();
         let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
-        let scores = scores::of_fold(Class::ALL.map(|c| (n(c, c), truly[c.index()])));
-        let mut add = |order, metric: &'static str, class: Option<Class>, value: Option<f64>, images: u64| {
-            rows.push(MetricRow { fold: Some(*fold), metric: metric.into(), class, predicted: None, value, images });
-            let (values, sum) = over.entry((order, metric, class)).or_default();
+        let scores = Scores::from_counts(Class::ALL.map(|c| (n(c, c), truly[c.index()])));
+        let mut add = |metric: Metric, class: Option<Class>, value: Option<f64>, images: u64| {
+            rows.push(MetricRow { fold: Some(*fold), metric, class, predicted: None, value, images });
+            let (values, sum) = over.entry((metric, class)).or_default();
             values.extend(value);
             *sum += images;
         };
         for class in Class::ALL {
             let truly = truly[class.index()];
             let called: u64 = Class::ALL.map(|t| n(t, class)).iter().sum();
-            add(0, "recall", Some(class), scores[2 + class.index()], truly);
-            add(1, "precision", Some(class), share(n(class, class), called), called);
+            add(Metric::Recall, Some(class), scores.recall[class.index()], truly);
+            add(Metric::Precision, Some(class), share(n(class, class), called), called);
             // 2 TP / (2 TP + FP + FN): defined where the class occurs at all.
-            add(2, "f1", Some(class), share(2 * n(class, class), truly + called), truly);
+            add(Metric::F1, Some(class), share(2 * n(class, class), truly + called), truly);
         }
-        add(3, "balanced_accuracy", None, scores[0], all);
-        add(4, "accuracy", None, scores[1], all);
+        add(Metric::BalancedAccuracy, None, scores.balanced_accuracy, all);
+        add(Metric::Accuracy, None, scores.accuracy, all);
         for (truth, predicted) in pairs() {
             rows.push(confusion_row(Some(*fold), truth, predicted, n(truth, predicted)));
         }
     }
-    for ((_, metric, class), (values, images)) in over {
-        rows.push(MetricRow {
-            fold: None,
-            metric: metric.into(),
-            class,
-            predicted: None,
-            value: statistics::mean(&values),
-            images,
-        });
+    for ((metric, class), (values, images)) in over {
+        rows.push(MetricRow { fold: None, metric, class, predicted: None, value: statistics::mean(&values), images });
     }
     for (truth, predicted) in pairs() {
         let sum = folds.iter().filter_map(|fold| counts.get(&(*fold, truth, predicted))).sum();
@@ -165,34 +159,33 @@ fn intervals(counts: &Confusion, of_folds: u32, seed: u64) -> Vec<IntervalRow> {
         [n(fold, truth, truth), all - n(fold, truth, truth)]
     };
     let strata: Vec<[u64; 2]> = folds.iter().flat_map(|f| Class::ALL.map(|t| stratum(*f, t))).collect();
-    let by_fold = |strata: &[[u64; 2]]| scores::by_fold(strata, |[right, _]| *right);
+    let by_fold = |strata: &[[u64; 2]]| Scores::by_fold(strata, |[right, _]| *right);
     let found = by_fold(&strata);
-    let over_folds = scores::over_folds(&found);
-    let over_images = statistics::bootstrap(&strata, seed, |strata| scores::over_folds(&by_fold(strata)));
+    let over_folds = Scores::mean(&found).values();
+    let over_images = statistics::bootstrap(&strata, seed, |strata| Scores::mean(&by_fold(strata)).values());
     // The images and those classified right, of the metric's class or of all.
     let images = |class: Option<Class>| {
         let of = strata.iter().enumerate().filter(|(i, _)| class.is_none_or(|c| c.index() == i % Class::COUNT));
         of.fold((0, 0), |sum, (_, [right, wrong])| (sum.0 + right, sum.1 + right + wrong))
     };
     let mut rows = Vec::new();
-    for (i, (metric, class)) in scores::names().into_iter().enumerate() {
+    for (i, (metric, class)) in Scores::keys().into_iter().enumerate() {
         let (right, all) = images(class);
-        let mut add = |method: &str, value: Option<f64>, interval: Option<Interval>, units: u64| {
+        let mut add = |method: Method, value: Option<f64>, interval: Option<Interval>, units: u64| {
             if let (Some(value), Some(interval)) = (value, interval) {
                 // A t interval does not know that nothing is better than all.
                 let (low, high) = (interval.low.max(0.0), interval.high.min(1.0));
-                let (metric, method) = (metric.into(), method.into());
                 rows.push(IntervalRow { metric, class, method, level: LEVEL, value, low, high, units });
             }
         };
         if class.is_none() {
-            let values: Vec<f64> = found.iter().filter_map(|fold| fold[i]).collect();
+            let values: Vec<f64> = found.iter().filter_map(|fold| fold.values()[i]).collect();
             let corrected = statistics::corrected_interval(&values, test_to_train(of_folds));
-            add("bootstrap", over_folds[i], over_images[i], all);
-            add("corrected_t", over_folds[i], corrected, values.len() as u64);
+            add(Method::Bootstrap, over_folds[i], over_images[i], all);
+            add(Method::CorrectedT, over_folds[i], corrected, values.len() as u64);
         }
-        if metric != "balanced_accuracy" {
-            add("wilson", Some(right as f64 / all as f64), statistics::wilson(right, all), all);
+        if metric != Metric::BalancedAccuracy {
+            add(Method::Wilson, Some(right as f64 / all as f64), statistics::wilson(right, all), all);
         }
     }
     rows
@@ -209,7 +202,7 @@ fn pairs() -> impl Iterator<Item = (Class, Class)> {
 
 fn confusion_row(fold: Option<u32>, truth: Class, predicted: Class, n: u64) -> MetricRow {
     let (class, predicted) = (Some(truth), Some(predicted));
-    MetricRow { fold, metric: "confusion".into(), class, predicted, value: Some(n as f64), images: n }
+    MetricRow { fold, metric: Metric::Confusion, class, predicted, value: Some(n as f64), images: n }
 }
 
 /// Counts the images.
@@ -261,7 +254,7 @@ mod tests {
         confusion(&rows(of)).unwrap()
     }
 
-    fn value(rows: &[MetricRow], fold: Option<u32>, metric: &str, class: Option<Class>) -> Option<f64> {
+    fn value(rows: &[MetricRow], fold: Option<u32>, metric: Metric, class: Option<Class>) -> Option<f64> {
         rows.iter().find(|r| r.fold == fold && r.metric == metric && r.class == class).unwrap().value
     }
 
@@ -280,19 +273,19 @@ mod tests {
             (1, LY, NE),
         ]));
         let v = |fold, metric, class| value(&got, fold, metric, class);
-        assert_eq!(v(Some(0), "recall", Some(NE)), Some(0.5));
-        assert_eq!(v(Some(0), "precision", Some(EO)), Some(2.0 / 3.0));
-        assert_eq!(v(Some(0), "f1", Some(EO)), Some(0.8));
-        assert_eq!(v(Some(0), "balanced_accuracy", None), Some(0.75));
-        assert_eq!(v(Some(0), "accuracy", None), Some(0.75));
-        assert_eq!(v(Some(0), "recall", Some(MO)), None, "no image of the class: not defined");
-        assert_eq!(v(Some(1), "recall", Some(LY)), Some(0.0));
-        assert_eq!(v(Some(1), "precision", Some(NE)), Some(0.75));
-        assert_eq!(v(Some(1), "balanced_accuracy", None), Some(0.5));
+        assert_eq!(v(Some(0), Metric::Recall, Some(NE)), Some(0.5));
+        assert_eq!(v(Some(0), Metric::Precision, Some(EO)), Some(2.0 / 3.0));
+        assert_eq!(v(Some(0), Metric::F1, Some(EO)), Some(0.8));
+        assert_eq!(v(Some(0), Metric::BalancedAccuracy, None), Some(0.75));
+        assert_eq!(v(Some(0), Metric::Accuracy, None), Some(0.75));
+        assert_eq!(v(Some(0), Metric::Recall, Some(MO)), None, "no image of the class: not defined");
+        assert_eq!(v(Some(1), Metric::Recall, Some(LY)), Some(0.0));
+        assert_eq!(v(Some(1), Metric::Precision, Some(NE)), Some(0.75));
+        assert_eq!(v(Some(1), Metric::BalancedAccuracy, None), Some(0.5));
         // Over folds: means of the folds that define the metric.
-        assert_eq!(v(None, "recall", Some(NE)), Some(0.75));
-        assert_eq!(v(None, "recall", Some(EO)), Some(1.0));
-        assert_eq!(v(None, "balanced_accuracy", None), Some(0.625));
+        assert_eq!(v(None, Metric::Recall, Some(NE)), Some(0.75));
+        assert_eq!(v(None, Metric::Recall, Some(EO)), Some(1.0));
+        assert_eq!(v(None, Metric::BalancedAccuracy, None), Some(0.625));
         let confused = got.iter().find(|r| r.fold.is_none() && r.class == Some(LY) && r.predicted == Some(NE)).unwrap();
         assert_eq!((confused.value, confused.images), (Some(1.0), 1));
     }
@@ -310,31 +303,32 @@ mod tests {
         let counts = counted(&of);
         let metrics = metrics(&counts);
         let got = intervals(&counts, 4, 0);
-        let find = |metric: &str, class: Option<Class>, method: &str| {
+        let find = |metric: Metric, class: Option<Class>, method: Method| {
             got.iter().find(|r| r.metric == metric && r.class == class && r.method == method).unwrap()
         };
-        for metric in ["balanced_accuracy", "accuracy"] {
-            for (method, units) in [("bootstrap", of.len() as u64), ("corrected_t", 4)] {
+        for metric in [Metric::BalancedAccuracy, Metric::Accuracy] {
+            for (method, units) in [(Method::Bootstrap, of.len() as u64), (Method::CorrectedT, 4)] {
                 let row = find(metric, None, method);
-                assert_eq!((Some(row.value), row.units), (value(&metrics, None, metric, None), units), "{method}");
+                assert_eq!((Some(row.value), row.units), (value(&metrics, None, metric, None), units), "{method:?}");
             }
         }
         assert_eq!(got.len(), 4 + 1 + Class::COUNT);
         assert!(got.iter().all(|r| 0.0 <= r.low && r.low < r.value && r.value <= r.high && r.high <= 1.0), "{got:?}");
-        let all_right = find("recall", Some(Class::Lymphocyte), "wilson");
+        let all_right = find(Metric::Recall, Some(Class::Lymphocyte), Method::Wilson);
         assert_eq!((all_right.value, all_right.high, all_right.units), (1.0, 1.0, 80));
         assert!(0.95 < all_right.low && all_right.low < 0.96, "80 of 80 is not all of them for ever: {all_right:?}");
         // Wilson's is for all images at once, the bootstrap keeps folds and classes: near, not equal.
-        let (bootstrap, wilson) = (find("accuracy", None, "bootstrap"), find("accuracy", None, "wilson"));
+        let (bootstrap, wilson) =
+            (find(Metric::Accuracy, None, Method::Bootstrap), find(Metric::Accuracy, None, Method::Wilson));
         assert!((bootstrap.low - wilson.low).abs() < 0.02 && (bootstrap.high - wilson.high).abs() < 0.02);
         // One fold has no spread; fewer than five classes are no obstacle.
         let one = intervals(&counted(&[(0, Class::ALL[0], Class::ALL[0]), (0, Class::ALL[1], Class::ALL[0])]), 2, 0);
-        assert!(one.iter().all(|r| r.method != "corrected_t") && one.len() == 5, "{one:?}");
+        assert!(one.iter().all(|r| r.method != Method::CorrectedT) && one.len() == 5, "{one:?}");
     }
 
     #[test]
     fn equal_probabilities_go_to_the_first_class() {
         let rows = [PredictionRow::new("d/1".into(), 0, Class::Neutrophil, [0.2; 5])];
-        assert_eq!(value(&metrics(&confusion(&rows).unwrap()), None, "accuracy", None), Some(1.0));
+        assert_eq!(value(&metrics(&confusion(&rows).unwrap()), None, Metric::Accuracy, None), Some(1.0));
     }
 }

@@ -9,6 +9,9 @@ use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::features;
+use crate::figure::explanation::{self, Explanation, PANEL, Panel};
+use crate::figure::gallery;
+use crate::figure::heat::{Heat, Measured};
 use crate::nn::device::Device;
 use crate::predict::{Panel as Models, Reading, Shows};
 use crate::preprocess::{self, Cut, Square};
@@ -23,15 +26,9 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-pub mod gallery;
-mod heat;
 mod occlusion;
-mod sheet;
 
-use gallery::Which;
-use heat::{Heat, Measured};
 use occlusion::{LEAST, Patch};
-use sheet::{PANEL, Panel, Sheet};
 
 /// Images that are read, or cells that are classified, at once.
 const BATCH: usize = 64;
@@ -45,6 +42,18 @@ pub struct Settings {
     /// half a square.
     pub patch_px: Option<u32>,
     pub stride_px: Option<u32>,
+}
+
+/// Which of the cells that a run's page shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Which {
+    /// The most confident mistakes
+    Mistakes,
+    /// Test cells of each class, at even intervals
+    Examples,
+    /// Both
+    All,
 }
 
 /// Which cells.
@@ -461,11 +470,11 @@ impl Explain<'_> {
             cell_share: share,
             file: self.folder.join(format!("{}.png", cell.name)),
         };
-        self.sheet(&row, cell, grad_cam, occlusion).write(&row.file)?;
+        self.figure(&row, cell, grad_cam, occlusion).write(&row.file)?;
         Ok(row)
     }
 
-    fn sheet<'a>(&self, row: &Row, cell: &Asked, grad_cam: &'a Heat, occlusion: &'a Heat) -> Sheet<'a> {
+    fn figure<'a>(&self, row: &Row, cell: &Asked, grad_cam: &'a Heat, occlusion: &'a Heat) -> Explanation<'a> {
         let percent = |share: f32| format!("{:.1} %", 100.0 * share);
         let within = |measured: &Measured, nothing: String| match (measured.x_px, measured.within_cell) {
             (None, _) => nothing,
@@ -484,10 +493,10 @@ impl Explain<'_> {
         let of_frame = row.box_px.map_or(String::new(), |_| format!(", cell {}", row.cell));
         let fold = row.fold.map_or(String::new(), |fold| format!(", by the model of fold {fold}"));
         let side = self.size as u32;
-        Sheet {
+        Explanation {
             title,
             subtitle: format!("{}{of_frame}{fold}", row.path),
-            picture: RgbImage::from_raw(side, side, cell.picture.clone()).expect("the model's picture"),
+            image: RgbImage::from_raw(side, side, cell.picture.clone()).expect("the model's picture"),
             lines: [
                 "The cell as the model sees it".into(),
                 match row.cell_share {
@@ -502,14 +511,14 @@ impl Explain<'_> {
                         format!("Grad-CAM: what speaks for {}", row.explained),
                         within(&row.grad_cam, "Nothing does".into()),
                     ],
-                    top: grad_cam.top(),
-                    most: "most".into(),
+                    max: grad_cam.max(),
+                    max_label: "most".into(),
                 },
                 Panel {
                     heat: occlusion,
                     lines: [format!("Occlusion: what covering costs {}", row.explained), within(&row.occlusion, least)],
-                    top: occlusion.top().max(LEAST),
-                    most: points(occlusion.top().max(LEAST)),
+                    max: occlusion.max().max(LEAST),
+                    max_label: points(occlusion.max().max(LEAST)),
                 },
             ],
             cell: cell.segmented.as_ref().map(|s| s.mask(PANEL as usize)),
@@ -557,7 +566,7 @@ pub fn overlays(
         for ((row, at), heat) in cells.iter().zip(grad_cam(&[model], tensors, &places, &classes)?) {
             let side = tensors.size_px as u32;
             let picture = RgbImage::from_raw(side, side, tensors.picture(*at).to_vec()).expect("its side");
-            overlays.insert(row.image_id.clone(), sheet::overlay(&picture, &heat, heat.top()));
+            overlays.insert(row.image_id.clone(), explanation::overlay(&picture, &heat, heat.max()));
         }
     }
     Ok(overlays)

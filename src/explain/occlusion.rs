@@ -1,10 +1,10 @@
 //! Occlusion (Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks"): a square of the
 //! picture's mean colour covers one place after the other, and the map says what the class's probability falls by.
 
-use super::heat::Heat;
 use crate::batch::Tensors;
 use crate::class::Class;
 use crate::error::{Error, Result};
+use crate::figure::heat::Heat;
 use crate::run::TrainedModel;
 
 /// A fall of the probability by less than a point is none: noise would fill the map.

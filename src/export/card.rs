@@ -3,6 +3,7 @@
 
 use super::{Config, Format};
 use crate::run::{ModelId, Recipe, Record, Results, model_title};
+use crate::scores::Metric;
 
 pub fn text(
     record: &Record,
@@ -13,7 +14,7 @@ pub fn text(
 ) -> String {
     let (config, folds) = (&models[0].1, record.folds);
     let percent = |value: Option<f64>| value.map_or("not defined".into(), |v| format!("{:.2} %", 100.0 * v));
-    let balanced = |fold| results.map(|results| percent(results.value(fold, "balanced_accuracy", None)));
+    let balanced = |fold| results.map(|results| percent(results.value(fold, Metric::BalancedAccuracy, None)));
     let mut rows = String::new();
     for (id, _) in models {
         let (seen, tested) = match id.fold() {

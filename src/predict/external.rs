@@ -12,6 +12,7 @@ use crate::preprocess::{self, Usable};
 use crate::rows::{CellRow, IntervalRow, ManifestRow, MetricRow, PredictionRow};
 use crate::run::{ModelId, Record, Results, RunDir, leak};
 use crate::schema::{CELLS, INTERVALS, METRICS, PREDICTIONS};
+use crate::scores::{Method, Metric};
 use crate::statistics;
 use crate::table::{self, Provenance};
 use crate::workspace::Workspace;
@@ -152,7 +153,7 @@ pub fn run(
     let found = Validation { about, cells, predictions: together, metrics, intervals };
     let folder = RunDir::new(ws, run).external_dataset(dataset, model);
     found.write(&folder, &panel.provenance(run))?;
-    let interval = found.intervals.iter().find(|r| r.metric == "balanced_accuracy" && r.method == "bootstrap");
+    let interval = found.interval(Metric::BalancedAccuracy, Method::Bootstrap);
     Ok(Summary {
         run: run.into(),
         dataset: dataset.into(),
@@ -160,12 +161,12 @@ pub fn run(
         models: panel.models.len(),
         images: rows.len() as u64,
         left_out,
-        balanced_accuracy: found.value("balanced_accuracy", None),
-        accuracy: found.value("accuracy", None),
+        balanced_accuracy: found.value(Metric::BalancedAccuracy, None),
+        accuracy: found.value(Metric::Accuracy, None),
         interval: interval.map(|r| [r.low, r.high]),
         home: own_balanced_accuracy(ws, run, &found.about.models)?,
         alone: found.alone(),
-        recalls: Class::ALL.map(|class| found.value("recall", Some(class))).into(),
+        recalls: Class::ALL.map(|class| found.value(Metric::Recall, Some(class))).into(),
         doubtful: found.cells.iter().filter(|c| c.doubt.is_some()).count() as u64,
         accuracy_without_doubtful: found.accuracy_without_doubtful(),
         note,
@@ -178,7 +179,7 @@ fn own_balanced_accuracy(ws: &Workspace, run: &str, models: &[ModelId]) -> Resul
     let folds: Vec<u32> = models.iter().filter_map(|id| id.fold()).collect();
     match Results::load(ws, run) {
         Err(Error::Missing { .. }) => Ok(None),
-        results => Ok(results?.mean("balanced_accuracy", &folds)),
+        results => Ok(results?.mean(Metric::BalancedAccuracy, &folds)),
     }
 }
 
@@ -221,18 +222,23 @@ impl Validation {
 
     /// Balanced accuracy of a model alone, 0 to 1: lowest, mean, highest.
     pub fn alone(&self) -> Option<[f64; 3]> {
-        let of = self.metrics.iter().filter(|r| r.fold.is_some() && r.metric == "balanced_accuracy");
+        let of = self.metrics.iter().filter(|r| r.fold.is_some() && r.metric == Metric::BalancedAccuracy);
         let mut of: Vec<f64> = of.filter_map(|r| r.value).collect();
         if self.about.models == [ModelId::All] {
-            of.extend(self.value("balanced_accuracy", None));
+            of.extend(self.value(Metric::BalancedAccuracy, None));
         }
         let mean = statistics::mean(&of)?;
         Some([of.iter().copied().fold(1.0, f64::min), mean, of.iter().copied().fold(0.0, f64::max)])
     }
 
     /// A metric of the models together, 0 to 1.
-    pub fn value(&self, metric: &str, class: Option<Class>) -> Option<f64> {
+    pub fn value(&self, metric: Metric, class: Option<Class>) -> Option<f64> {
         self.metrics.iter().find(|r| r.fold.is_none() && r.metric == metric && r.class == class)?.value
+    }
+
+    /// An interval of a metric over all classes, of the models together.
+    pub fn interval(&self, metric: Metric, method: Method) -> Option<&IntervalRow> {
+        self.intervals.iter().find(|r| r.metric == metric && r.class.is_none() && r.method == method)
     }
 
     /// Share that is classified right of the cells that are not in doubt.

@@ -5,6 +5,7 @@ use crate::class::Class;
 use crate::rows::IntervalRow;
 use crate::run::{ModelId, Recipe, Record, Results, again};
 use crate::schema::MANIFEST;
+use crate::scores::{Method, Metric};
 use crate::statistics::RESAMPLES;
 use crate::synth;
 use crate::table;
@@ -24,7 +25,7 @@ pub const PATIENTS: &str = "No patient is named in the data: cells of one patien
 /// Of one training a fold.
 pub const SEED: &str = "One seed: how much another seed would change the figures is not in them";
 /// Of drawn cells.
-pub const DRAWN: &str = "These cells are drawn, not photographed: the figures say nothing about blood";
+pub const SYNTHETIC: &str = "These cells are drawn, not photographed: the figures say nothing about blood";
 
 /// What a built-in recipe was chosen on, where that was test images of a public data set.
 fn chosen_on(pipeline: &str) -> Option<&'static str> {
@@ -42,7 +43,7 @@ fn chosen_on(pipeline: &str) -> Option<&'static str> {
 }
 
 /// Whether a data set's cells are drawn.
-pub fn is_drawn(ws: &Workspace, dataset: &str) -> bool {
+pub fn is_synthetic(ws: &Workspace, dataset: &str) -> bool {
     ws.raw_dataset(dataset).join(synth::MARKER).exists()
 }
 
@@ -77,8 +78,8 @@ pub fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Vec<String> {
     }
     notes.extend(incomplete(ws, run));
     notes.extend(init(record));
-    if is_drawn(ws, &record.dataset) {
-        notes.push(DRAWN.into());
+    if is_synthetic(ws, &record.dataset) {
+        notes.push(SYNTHETIC.into());
     }
     if let (Recipe::Network(settings), Some(size_px)) = (&record.recipe, record.size_px()) {
         notes.push(format!(
@@ -101,7 +102,7 @@ pub fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Vec<String> {
 }
 
 /// What a data set's images cannot tell. `checked`: near copies and the like were looked for.
-pub fn of_data(ws: &Workspace, dataset: &str, checked: bool) -> Vec<String> {
+pub fn of_dataset(ws: &Workspace, dataset: &str, checked: bool) -> Vec<String> {
     let mut notes = vec![PATIENTS.to_string()];
     notes.extend(
         [
@@ -118,8 +119,8 @@ pub fn of_data(ws: &Workspace, dataset: &str, checked: bool) -> Vec<String> {
     if !checked {
         notes.push("Near copies were not looked for, and may stand in two folds".into());
     }
-    if is_drawn(ws, dataset) {
-        notes.push(DRAWN.into());
+    if is_synthetic(ws, dataset) {
+        notes.push(SYNTHETIC.into());
     }
     notes
 }
@@ -128,7 +129,7 @@ fn data(run: &Results) -> [String; 2] {
     let record = &run.record;
     let counts = run.images();
     let classes = ["NE", "EO", "BA", "LY", "MO"].iter().zip(counts).map(|(c, n)| format!("{c} {}", thousands(n)));
-    let percent = |metric: &str| run.value(None, metric, None).map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
+    let percent = |metric: Metric| run.value(None, metric, None).map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
     [
         format!(
             "Data: {}, {} test images ({}); run {}, recipe {}, seed {}",
@@ -141,16 +142,16 @@ fn data(run: &Results) -> [String; 2] {
         ),
         format!(
             "Mean over folds: balanced accuracy {}, accuracy {}",
-            percent("balanced_accuracy"),
-            percent("accuracy")
+            percent(Metric::BalancedAccuracy),
+            percent(Metric::Accuracy)
         ),
     ]
 }
 
 /// The 95 % intervals, and what they are not.
 fn intervals(ws: &Workspace, run: &Results) -> Vec<String> {
-    let of = |metric: &str| run.interval(metric, None, "bootstrap");
-    let (Some(balanced), Some(plain)) = (of("balanced_accuracy"), of("accuracy")) else {
+    let of = |metric: Metric| run.interval(metric, None, Method::Bootstrap);
+    let (Some(balanced), Some(plain)) = (of(Metric::BalancedAccuracy), of(Metric::Accuracy)) else {
         let again = again(ws, &run.name, &run.record);
         return vec![format!("No intervals: an earlier version evaluated this run. To add them: {again}")];
     };
@@ -162,18 +163,18 @@ fn intervals(ws: &Workspace, run: &Results) -> Vec<String> {
         thousands(RESAMPLES as u64)
     )];
     if plain.low == plain.high
-        && let Some(wilson) = run.interval("accuracy", None, "wilson")
+        && let Some(wilson) = run.interval(Metric::Accuracy, None, Method::Wilson)
     {
         notes.push(format!(
             "No test image was classified wrong: resampling shows no width; Wilson's interval of accuracy is {} %",
             range(wilson)
         ));
     }
-    let over_folds = ["balanced_accuracy", "accuracy"].into_iter();
-    let over_folds = over_folds.filter_map(|metric| Some((metric, run.interval(metric, None, "corrected_t")?)));
+    let over_folds = [Metric::BalancedAccuracy, Metric::Accuracy].into_iter();
+    let over_folds = over_folds.filter_map(|metric| Some((metric, run.interval(metric, None, Method::CorrectedT)?)));
     let over_folds: Vec<_> = over_folds.collect();
     if let Some((_, first)) = over_folds.first() {
-        let each = over_folds.iter().map(|(metric, i)| format!("{} {} %", metric.replace('_', " "), range(i)));
+        let each = over_folds.iter().map(|(metric, i)| format!("{metric} {} %", range(i)));
         notes.push(format!(
             "95 % intervals over folds: {} (corrected resampled t, {} degrees of freedom: folds share training images; \
              Nadeau & Bengio 2003)",
@@ -182,7 +183,7 @@ fn intervals(ws: &Workspace, run: &Results) -> Vec<String> {
         ));
     }
     let recall = |class: Class| {
-        let interval = run.interval("recall", Some(class), "wilson")?;
+        let interval = run.interval(Metric::Recall, Some(class), Method::Wilson)?;
         Some(format!("{} {}", class, range(interval)))
     };
     let recalls: Vec<String> = Class::ALL.into_iter().filter_map(recall).collect();

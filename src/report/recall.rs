@@ -6,6 +6,7 @@ use super::{Sheet, Table, Wanted, notes};
 use crate::class::Class;
 use crate::error::Result;
 use crate::run::{Record, Results, model_title};
+use crate::scores::Metric;
 use crate::workspace::Workspace;
 
 /// Table 3: W-Net.
@@ -82,11 +83,11 @@ impl Table for Recall {
         let folds = record.folds as usize;
         let mut rows = Vec::new();
         for class in Class::ALL {
-            let ours = row(&run, class.title(), "recall", Some(class));
+            let ours = row(&run, class.title(), Metric::Recall, Some(class));
             let i = class.index();
             rows.extend([ours, papers(&self.paper.cells[i], self.paper.classes[i], folds)]);
         }
-        let ours = row(&run, "Aver. Accuracy", "balanced_accuracy", None);
+        let ours = row(&run, "Aver. Accuracy", Metric::BalancedAccuracy, None);
         rows.extend([ours, papers(&self.paper.folds, self.paper.all, folds)]);
         let columns = ["Class", "Of"].map(String::from).into_iter();
         let columns = columns.chain((0..folds).map(|f| format!("Fold-{f}"))).chain(["Aver.".into()]).collect();
@@ -124,7 +125,7 @@ impl Recall {
 }
 
 /// One of our rows: percent with one decimal, "-" where a fold is not trained or has no image of the class.
-fn row(run: &Results, name: &str, metric: &str, class: Option<Class>) -> Vec<String> {
+fn row(run: &Results, name: &str, metric: Metric, class: Option<Class>) -> Vec<String> {
     let cell = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.1}", 100.0 * v));
     let folds = (0..run.record.folds).map(Some).chain([None]);
     [name.into(), "wbc".into()].into_iter().chain(folds.map(|f| cell(run.value(f, metric, class)))).collect()

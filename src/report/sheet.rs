@@ -27,6 +27,25 @@ pub struct Sheet {
 }
 
 impl Sheet {
+    /// A table that is not one of the paper's, without notes. Its first column is text, the others are numbers.
+    pub fn plain(
+        label: &str,
+        title: &str,
+        columns: impl IntoIterator<Item = String>,
+        rows: impl IntoIterator<Item = Vec<String>>,
+    ) -> Sheet {
+        Sheet {
+            table: None,
+            label: label.into(),
+            title: title.into(),
+            run: None,
+            columns: columns.into_iter().collect(),
+            left: &[0],
+            rows: rows.into_iter().collect(),
+            notes: Vec::new(),
+        }
+    }
+
     /// "Table 3: ...".
     pub fn heading(&self) -> String {
         match self.table {

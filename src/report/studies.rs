@@ -4,6 +4,7 @@ use super::paper::STUDIES;
 use super::{Sheet, Table, Wanted, notes, thousands};
 use crate::error::{Error, Result};
 use crate::run::{self, Results, model_title};
+use crate::scores::{Method, Metric};
 use crate::workspace::Workspace;
 
 pub struct Studies;
@@ -84,7 +85,7 @@ fn papers(study: &[&str; 6]) -> Vec<String> {
 fn ours(ws: &Workspace, run: &Results) -> Vec<String> {
     let record = &run.record;
     let images = run.images();
-    let percent = |metric: &str| run.value(None, metric, None).map_or("-".into(), |v| format!("{:.2}%", 100.0 * v));
+    let percent = |metric: Metric| run.value(None, metric, None).map_or("-".into(), |v| format!("{:.2}%", 100.0 * v));
     let mut methods = format!("{}, {}, seed {}", model_title(&record.model), record.pipeline, record.seed);
     if let Some(init) = &record.init {
         methods += &format!(", after {}", init.dataset.as_deref().unwrap_or(&init.from));
@@ -95,7 +96,7 @@ fn ours(ws: &Workspace, run: &Results) -> Vec<String> {
     }
     vec![
         format!("wbc: {}", run.name),
-        if notes::is_drawn(ws, &record.dataset) {
+        if notes::is_synthetic(ws, &record.dataset) {
             format!("{}{DRAWN}", record.dataset)
         } else {
             record.dataset.clone()
@@ -103,8 +104,8 @@ fn ours(ws: &Workspace, run: &Results) -> Vec<String> {
         thousands(images.iter().sum()),
         images.iter().filter(|n| **n > 0).count().to_string(),
         methods,
-        percent("accuracy"),
-        percent("balanced_accuracy"),
-        run.interval("balanced_accuracy", None, "bootstrap").map_or("-".into(), notes::range),
+        percent(Metric::Accuracy),
+        percent(Metric::BalancedAccuracy),
+        run.interval(Metric::BalancedAccuracy, None, Method::Bootstrap).map_or("-".into(), notes::range),
     ]
 }

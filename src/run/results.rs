@@ -6,6 +6,7 @@ use crate::class::Class;
 use crate::error::{Error, Input, Result};
 use crate::rows::{EpochRow, IntervalRow, MetricRow, PredictionRow};
 use crate::schema::{EPOCHS, INTERVALS, METRICS, PREDICTIONS, Schema};
+use crate::scores::{Method, Metric};
 use crate::table;
 use crate::workspace::Workspace;
 use serde::de::DeserializeOwned;
@@ -62,31 +63,31 @@ impl Results {
     }
 
     /// A metric's value, 0 to 1; `fold` none: the mean over folds.
-    pub fn value(&self, fold: Option<u32>, metric: &str, class: Option<Class>) -> Option<f64> {
+    pub fn value(&self, fold: Option<u32>, metric: Metric, class: Option<Class>) -> Option<f64> {
         self.metrics.iter().find(|r| r.fold == fold && r.metric == metric && r.class == class)?.value
     }
 
     /// The mean of a metric of all classes over those of `folds` that have it, 0 to 1.
-    pub fn mean(&self, metric: &str, folds: &[u32]) -> Option<f64> {
+    pub fn mean(&self, metric: Metric, folds: &[u32]) -> Option<f64> {
         let values: Vec<f64> = folds.iter().filter_map(|fold| self.value(Some(*fold), metric, None)).collect();
         (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
     }
 
     /// An interval: see `schemas/intervals.toml`.
-    pub fn interval(&self, metric: &str, class: Option<Class>, method: &str) -> Option<&IntervalRow> {
+    pub fn interval(&self, metric: Metric, class: Option<Class>, method: Method) -> Option<&IntervalRow> {
         self.intervals.iter().find(|r| r.metric == metric && r.class == class && r.method == method)
     }
 
     /// Test images of each class, over the finished folds.
     pub fn images(&self) -> [u64; Class::COUNT] {
-        let recalls = || self.metrics.iter().filter(|r| r.fold.is_none() && r.metric == "recall");
+        let recalls = || self.metrics.iter().filter(|r| r.fold.is_none() && r.metric == Metric::Recall);
         Class::ALL.map(|class| recalls().filter(|r| r.class == Some(class)).map(|r| r.images).sum())
     }
 
     /// Classes of which at least one finished fold has no test image.
     pub fn untested(&self) -> Vec<Class> {
         let empty = |class: &Class| {
-            let mut rows = self.metrics.iter().filter(|r| r.fold.is_some() && r.metric == "recall");
+            let mut rows = self.metrics.iter().filter(|r| r.fold.is_some() && r.metric == Metric::Recall);
             rows.any(|r| r.class == Some(*class) && r.images == 0)
         };
         Class::ALL.into_iter().filter(empty).collect()
@@ -94,7 +95,7 @@ impl Results {
 
     /// The smallest number, above 0, of test images of one class in one fold.
     pub fn fewest(&self) -> Option<u64> {
-        let recalls = self.metrics.iter().filter(|r| r.fold.is_some() && r.metric == "recall");
+        let recalls = self.metrics.iter().filter(|r| r.fold.is_some() && r.metric == Metric::Recall);
         recalls.map(|r| r.images).filter(|n| *n > 0).min()
     }
 

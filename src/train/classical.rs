@@ -14,7 +14,7 @@ use crate::nn::device::Device;
 use crate::rows::{ManifestRow, PredictionRow};
 use crate::run::{ModelId, Recipe, Record, RunDir};
 use crate::schema::MANIFEST;
-use crate::scores;
+use crate::scores::Scores;
 use crate::seed;
 use crate::split;
 use crate::table;
@@ -206,8 +206,8 @@ impl Data {
             .collect::<Result<_>>()?;
         let balanced = |counts: &[[[u64; 2]; Class::COUNT]]| {
             let of = |class: usize, k: usize| counts.iter().map(|c| c[class][k]).sum::<u64>();
-            let [balanced, ..] = scores::of_fold(std::array::from_fn(|class| (of(class, 0), of(class, 1))));
-            balanced.unwrap_or(0.0)
+            let scores = Scores::from_counts(std::array::from_fn(|class| (of(class, 0), of(class, 1))));
+            scores.balanced_accuracy.unwrap_or(0.0)
         };
         Ok(counts.chunks(folds).map(balanced).collect())
     }

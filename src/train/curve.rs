@@ -6,7 +6,7 @@ use crate::rows::PredictionRow;
 use crate::run::checkpoint::{self, Epoch};
 use crate::run::{ModelId, RunDir};
 use crate::schema::PREDICTIONS;
-use crate::scores;
+use crate::scores::Scores;
 use crate::table;
 
 /// The epochs of one model's training.
@@ -46,5 +46,5 @@ fn balanced_accuracy(rows: &[PredictionRow]) -> Option<f64> {
         *correct += u64::from(row.predicted() == row.truth);
         *all += 1;
     }
-    scores::of_fold(counts)[0]
+    Scores::from_counts(counts).balanced_accuracy
 }

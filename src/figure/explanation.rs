@@ -1,9 +1,8 @@
-//! A cell's explanation as a picture: the cell, the maps over it, what they come to.
+//! The explanation of a cell as an image: the cell, two heat maps over it, and their measurements.
 
-use super::heat::Heat;
+use super::{heat::Heat, png};
 use crate::atomic;
 use crate::error::Result;
-use crate::page::png;
 use image::imageops::{FilterType, replace, resize};
 use image::{Rgb, RgbImage};
 use plotters::prelude::{ColorMap, ViridisRGB};
@@ -11,54 +10,56 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// Side of a panel, px.
-pub const PANEL: u32 = 384;
+pub(crate) const PANEL: u32 = 384;
+/// Space between panels, px.
 const GAP: u32 = 24;
-/// Height above and below the panels, px.
+/// Height above the panels, px.
 const HEAD: u32 = 92;
+/// Height below the panels, px.
 const FOOT: u32 = 104;
-/// How much of a map's colour covers the picture.
+/// Opacity of a map's colours over the image.
 const OPACITY: f32 = 0.6;
-/// What is black in the picture is this grey below a map.
+/// The grey level below a map of what is black in the image: on black the colours could not be seen.
 const DARKEST: f32 = 90.0;
-/// The ground that the scale is drawn on.
-const GROUND: f32 = 190.0;
-/// The cell's outline on its picture, and on maps.
+/// Grey level below the colour scale.
+const SCALE_GREY: f32 = 190.0;
+/// Colours of the cell's outline: on its image, and on maps.
 const OUTLINES: [Rgb<u8>; 2] = [Rgb([0x1b, 0x1f, 0x24]), Rgb([255; 3])];
 
-/// A map with what stands below it.
-pub struct Panel<'a> {
+/// A map and the text below it.
+pub(crate) struct Panel<'a> {
     pub heat: &'a Heat,
     pub lines: [String; 2],
-    /// The end of its scale, and what that means.
-    pub top: f32,
-    pub most: String,
+    /// The value at the end of the colour scale, and its label.
+    pub max: f32,
+    pub max_label: String,
 }
 
-/// All that a sheet shows.
-pub struct Sheet<'a> {
+/// Everything that the image shows.
+pub(crate) struct Explanation<'a> {
     pub title: String,
     pub subtitle: String,
-    /// The cell as the model sees it, `[size, size, 3]`.
-    pub picture: RgbImage,
-    /// What stands below it.
+    /// The cell as the model sees it.
+    pub image: RgbImage,
+    /// The text below it.
     pub lines: [String; 2],
     pub panels: [Panel<'a>; 2],
-    /// The cell's pixels at [`PANEL`] px a side.
+    /// The cell's pixels, at [`PANEL`] x [`PANEL`] px, row by row.
     pub cell: Option<Vec<bool>>,
 }
 
-/// `picture` in grey under the colours of `heat`: viridis, which grows evenly lighter, to all eyes, from 0 to `top`.
-pub fn overlay(picture: &RgbImage, heat: &Heat, top: f32) -> RgbImage {
-    let heat = heat.resized(picture.width() as usize);
-    let top = top.max(f32::MIN_POSITIVE);
-    let mut over = picture.clone();
-    for (pixel, value) in over.pixels_mut().zip(&heat.values) {
+/// `image` in grey below the colours of `heat`, from 0 to `max`. The colours are viridis: evenly lighter, also to
+/// colour-blind readers.
+pub(crate) fn overlay(image: &RgbImage, heat: &Heat, max: f32) -> RgbImage {
+    let heat = heat.resized(image.width() as usize);
+    let max = max.max(f32::MIN_POSITIVE);
+    let mut overlay = image.clone();
+    for (pixel, value) in overlay.pixels_mut().zip(&heat.values) {
         let [r, g, b] = pixel.0.map(f32::from);
-        // Black would swallow the colours.
         let grey = DARKEST + (1.0 - DARKEST / 255.0) * (0.299 * r + 0.587 * g + 0.114 * b);
-        *pixel = Rgb(blend(grey, value / top));
+        *pixel = Rgb(blend(grey, value / max));
     }
-    over
+    overlay
 }
 
 fn blend(grey: f32, share: f32) -> [u8; 3] {
@@ -66,15 +67,15 @@ fn blend(grey: f32, share: f32) -> [u8; 3] {
     [colour.0, colour.1, colour.2].map(|c| (OPACITY * f32::from(c) + (1.0 - OPACITY) * grey).round() as u8)
 }
 
-impl Sheet<'_> {
+impl Explanation<'_> {
     /// Writes a PNG.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`crate::error::Error::Io`].
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut sheet = self.text()?;
-        let large = resize(&self.picture, PANEL, PANEL, FilterType::Triangle);
-        let maps = self.panels.iter().map(|panel| overlay(&large, panel.heat, panel.top));
+        let large = resize(&self.image, PANEL, PANEL, FilterType::Triangle);
+        let maps = self.panels.iter().map(|panel| overlay(&large, panel.heat, panel.max));
         for (i, mut panel) in std::iter::once(large.clone()).chain(maps).enumerate() {
             self.outline(&mut panel, OUTLINES[i.min(1)]);
             replace(&mut sheet, &panel, left(i).into(), HEAD.into());
@@ -82,19 +83,19 @@ impl Sheet<'_> {
         atomic::write_bytes(path, &png::encode(&sheet)?)
     }
 
-    /// Colours the pixels on both sides of the cell's border.
+    /// Colours the pixels on both sides of the cell's outline.
     fn outline(&self, panel: &mut RgbImage, colour: Rgb<u8>) {
         let Some(cell) = &self.cell else { return };
-        let on = |x: u32, y: u32| cell[(y * PANEL + x) as usize];
+        let inside = |x: u32, y: u32| cell[(y * PANEL + x) as usize];
         for (x, y) in (1..PANEL - 1).flat_map(|y| (1..PANEL - 1).map(move |x| (x, y))) {
-            let around = [on(x - 1, y), on(x + 1, y), on(x, y - 1), on(x, y + 1)];
-            if around.iter().any(|a| *a != on(x, y)) {
+            let neighbours = [inside(x - 1, y), inside(x + 1, y), inside(x, y - 1), inside(x, y + 1)];
+            if neighbours.iter().any(|n| *n != inside(x, y)) {
                 panel.put_pixel(x, y, colour);
             }
         }
     }
 
-    /// The sheet without its panels: text and scales on white.
+    /// The image without its panels: text and colour scales on white.
     fn text(&self) -> Result<RgbImage> {
         let (width, height) = (3 * PANEL + 4 * GAP, HEAD + PANEL + FOOT);
         let mut svg = format!(
@@ -102,7 +103,7 @@ impl Sheet<'_> {
             font-family="sans-serif" fill="#1b1f24"><defs><linearGradient id="scale">"##
         );
         for i in 0..=16 {
-            let [r, g, b] = blend(GROUND, i as f32 / 16.0);
+            let [r, g, b] = blend(SCALE_GREY, i as f32 / 16.0);
             let _ = write!(svg, r#"<stop offset="{}" stop-color="rgb({r},{g},{b})"/>"#, f64::from(i) / 16.0);
         }
         svg += r##"</linearGradient></defs><rect width="100%" height="100%" fill="#fff"/>"##;
@@ -124,10 +125,10 @@ impl Sheet<'_> {
         }
         for (i, panel) in self.panels.iter().enumerate() {
             line(left(i + 1), below + 86, 16, "start", "0");
-            line(left(i + 1) + PANEL, below + 86, 16, "end", &panel.most);
+            line(left(i + 1) + PANEL, below + 86, 16, "end", &panel.max_label);
         }
         svg += "</svg>";
-        png::draw(&svg, 1.0)
+        png::render(&svg, 1.0)
     }
 }
 

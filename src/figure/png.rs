@@ -1,13 +1,13 @@
-//! SVG to PNG by resvg, with a font of ours: the same bytes whatever fonts a machine has.
+//! SVG to PNG by resvg, with a built-in font: the same bytes whatever fonts a machine has.
 
 use crate::error::{Error, Result};
 use image::RgbImage;
 use resvg::{tiny_skia, usvg};
 use std::sync::{Arc, LazyLock};
 
-/// Pixels a px: sharp on a projector and in print.
+/// Pixels of the PNG per px of the SVG: sharp on a projector and in print.
 const SCALE: f32 = 2.0;
-/// Ubuntu Light, set a little bolder: thin strokes vanish on projectors.
+/// Makes Ubuntu Light slightly bolder: thin strokes are hard to see on projectors.
 const STYLE: &str = "text { stroke: #1b1f24; stroke-width: 0.3px; }";
 
 static FONTS: LazyLock<Arc<usvg::fontdb::Database>> = LazyLock::new(|| {
@@ -18,39 +18,39 @@ static FONTS: LazyLock<Arc<usvg::fontdb::Database>> = LazyLock::new(|| {
     Arc::new(fonts)
 });
 
-/// An SVG that draws its own ground, `scale` pixels a px.
+/// Renders an SVG that fills its own background, at `scale` pixels per px.
 ///
 /// # Errors
-/// [`Error::Compute`] where it is no SVG.
-pub fn draw(svg: &str, scale: f32) -> Result<RgbImage> {
+/// [`Error::Compute`] where it is not valid SVG or too large.
+pub(crate) fn render(svg: &str, scale: f32) -> Result<RgbImage> {
     let failed = |message: String| Error::Compute { what: "figure as PNG".into(), message };
     let options = usvg::Options { fontdb: FONTS.clone(), style_sheet: Some(STYLE.into()), ..usvg::Options::default() };
     let tree = usvg::Tree::from_str(svg, &options).map_err(|e| failed(e.to_string()))?;
     let size = tree.size().to_int_size().scale_by(scale).ok_or_else(|| failed("it has no size".into()))?;
-    let mut drawn =
+    let mut pixmap =
         tiny_skia::Pixmap::new(size.width(), size.height()).ok_or_else(|| failed("it is too large".into()))?;
-    resvg::render(&tree, tiny_skia::Transform::from_scale(scale, scale), &mut drawn.as_mut());
-    // The ground covers everything: no pixel is seen through.
-    let pixels = drawn.pixels().iter().flat_map(|p| [p.red(), p.green(), p.blue()]).collect();
-    Ok(RgbImage::from_raw(size.width(), size.height(), pixels).expect("three bytes a pixel"))
+    resvg::render(&tree, tiny_skia::Transform::from_scale(scale, scale), &mut pixmap.as_mut());
+    // The background is opaque, so alpha can be dropped.
+    let pixels = pixmap.pixels().iter().flat_map(|p| [p.red(), p.green(), p.blue()]).collect();
+    Ok(RgbImage::from_raw(size.width(), size.height(), pixels).expect("three bytes per pixel"))
 }
 
-/// A picture as PNG.
+/// Encodes an image as PNG.
 ///
 /// # Errors
 /// [`Error::Compute`] where it cannot be encoded.
-pub fn encode(picture: &RgbImage) -> Result<Vec<u8>> {
+pub(crate) fn encode(image: &RgbImage) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
     let failed = |e: image::ImageError| Error::Compute { what: "PNG".into(), message: e.to_string() };
-    picture.write_with_encoder(encoder).map_err(failed)?;
+    image.write_with_encoder(encoder).map_err(failed)?;
     Ok(bytes)
 }
 
-/// The same of an SVG, at [`SCALE`].
+/// Renders an SVG at [`SCALE`] and encodes it as PNG.
 ///
 /// # Errors
-/// As [`draw`].
-pub fn of(svg: &str) -> Result<Vec<u8>> {
-    encode(&draw(svg, SCALE)?)
+/// As [`render`].
+pub(crate) fn from_svg(svg: &str) -> Result<Vec<u8>> {
+    encode(&render(svg, SCALE)?)
 }

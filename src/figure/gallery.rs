@@ -1,0 +1,29 @@
+//! Which test cells of a run are shown, on its page and by `wbc explain`.
+
+use crate::class::Class;
+use crate::rows::PredictionRow;
+
+/// Mistakes shown.
+const MISTAKES: usize = 24;
+/// Cells shown of each class.
+const EXAMPLES: usize = 8;
+
+/// Wrong predictions, the most confident first.
+pub(crate) fn mistakes(rows: &[PredictionRow]) -> Vec<&PredictionRow> {
+    let confidence = |row: &PredictionRow| row.probabilities()[row.predicted().index()];
+    let mut wrong: Vec<&PredictionRow> = rows.iter().filter(|r| r.predicted() != r.truth).collect();
+    wrong.sort_by(|a, b| confidence(b).total_cmp(&confidence(a)));
+    wrong.truncate(MISTAKES);
+    wrong
+}
+
+/// Cells of a class at even intervals.
+pub(crate) fn examples(rows: &[PredictionRow], class: Class) -> Vec<&PredictionRow> {
+    evenly_spaced(&rows.iter().filter(|r| r.truth == class).collect::<Vec<_>>(), EXAMPLES)
+}
+
+/// Up to `most` of `items`, at even intervals.
+pub(crate) fn evenly_spaced<T: Copy>(items: &[T], most: usize) -> Vec<T> {
+    let shown = items.len().min(most);
+    (0..shown).map(|i| items[i * items.len() / shown]).collect()
+}

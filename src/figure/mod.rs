@@ -1,0 +1,10 @@
+//! Figures: plots as SVG, heat maps over cells, and PNG files. [`crate::explain`] and [`crate::page`] both draw with it.
+#![warn(missing_docs)]
+
+pub(crate) mod dataset_plots;
+pub(crate) mod explanation;
+pub(crate) mod gallery;
+pub mod heat;
+pub(crate) mod png;
+pub(crate) mod run_plots;
+pub(crate) mod svg;

@@ -1,0 +1,111 @@
+//! A data set's tables, and what is out of date or missing among them.
+
+use crate::class::Class;
+use crate::context::Context;
+use crate::error::{Error, Input, Result};
+use crate::ingest;
+use crate::rows::{IssueRow, ManifestRow, unusable};
+use crate::schema::{ISSUES, MANIFEST};
+use crate::split::{self, Splits};
+use crate::table;
+use crate::workspace::Workspace;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+/// The tables of a data set.
+pub(super) struct Tables {
+    pub dataset: String,
+    /// The manifest, sorted by `image_id`.
+    pub rows: Vec<ManifestRow>,
+    /// The rows of each image file, which are adjacent.
+    pub files: BTreeMap<String, Range<usize>>,
+    /// Findings of ingest and check; `None` where the table does not exist.
+    pub issues: Option<Vec<IssueRow>>,
+    /// `image_id` of the rows that no later stage uses.
+    pub unusable: BTreeSet<String>,
+    /// The folds, or a sentence that says why there are none.
+    pub splits: std::result::Result<Splits, String>,
+    /// Whether check has run.
+    pub checked: bool,
+    /// What is out of date or missing, and the command that mends it.
+    pub warnings: Vec<String>,
+}
+
+impl Tables {
+    /// Reads the tables. Tables that are missing or out of date become warnings, except for the manifest.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] without a manifest, [`Error::Format`], [`Error::Interrupted`].
+    pub fn read(ws: &Workspace, dataset: &str, ctx: &Context) -> Result<Self> {
+        let manifest = ws.manifest(dataset);
+        let (rows, provenance) = table::read_rows::<ManifestRow>(&manifest, &MANIFEST)?;
+        let hash = table::file_hash(&manifest)?;
+        let mut warnings = Vec::new();
+        match ingest::has_changed(ws, dataset, ctx) {
+            Ok(false) => {}
+            Ok(true) => warnings.push(format!(
+                "The files under raw/{dataset} have changed since they were ingested; this page describes the old \
+                 ones. Run: wbc ingest --dataset {dataset}"
+            )),
+            Err(interrupted @ Error::Interrupted) => return Err(interrupted),
+            Err(_) => warnings.push(format!("raw/{dataset} cannot be read, so no image is shown")),
+        }
+        let checked = provenance.inputs.contains_key("check");
+        if !checked {
+            warnings.push(format!(
+                "The images were not checked for near copies, label conflicts, blur and damage. Run: wbc check \
+                 --dataset {dataset}"
+            ));
+        }
+        let issues = match table::read_rows::<IssueRow>(&ws.issues(dataset), &ISSUES) {
+            Ok((issues, provenance)) => {
+                if provenance.input(Input::Manifest) != Some(&hash) {
+                    warnings.push(format!(
+                        "The findings are older than the manifest and may not match it. Run: wbc check --dataset \
+                         {dataset}"
+                    ));
+                }
+                Some(issues)
+            }
+            Err(Error::Missing { .. }) => None,
+            Err(other) => return Err(other),
+        };
+        let run_split = format!("Run: wbc split --stratified --dataset {dataset}");
+        let splits = match split::read(ws, dataset) {
+            Ok(splits) => Ok(splits),
+            Err(Error::Missing { .. }) => Err(format!("The images are not assigned to folds yet. {run_split}")),
+            Err(Error::Stale { reason, .. }) => {
+                let message = format!("The folds are out of date: {reason}. {run_split}");
+                warnings.push(message.clone());
+                Err(message)
+            }
+            Err(other) => return Err(other),
+        };
+        let mut files: BTreeMap<String, Range<usize>> = BTreeMap::new();
+        for (i, row) in rows.iter().enumerate() {
+            files.entry(row.path.clone()).or_insert(i..i).end = i + 1;
+        }
+        let unusable = unusable(issues.as_deref().unwrap_or_default());
+        Ok(Self { dataset: dataset.into(), rows, files, issues, unusable, splits, checked, warnings })
+    }
+
+    /// The rows of a class that later stages use.
+    pub fn usable(&self, class: Class) -> Vec<usize> {
+        let usable = |r: &ManifestRow| r.class == Some(class) && !self.unusable.contains(&r.image_id);
+        (0..self.rows.len()).filter(|i| usable(&self.rows[*i])).collect()
+    }
+
+    /// The row of an `image_id`.
+    pub fn row(&self, image_id: &str) -> Option<usize> {
+        self.rows.binary_search_by(|r| r.image_id.as_str().cmp(image_id)).ok()
+    }
+
+    /// The files that a finding is about: one, or both of a pair.
+    pub fn paths(&self, finding: &IssueRow) -> Vec<String> {
+        let related = finding.related.as_ref().map(|related| match self.row(related) {
+            Some(row) => self.rows[row].path.clone(),
+            None => related.clone(),
+        });
+        std::iter::once(finding.path.clone()).chain(related).filter(|path| !path.is_empty()).collect()
+    }
+}

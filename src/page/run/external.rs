@@ -1,0 +1,74 @@
+//! The external validations of a run on its page: the results of its models on another data set.
+
+use crate::class::Class;
+use crate::evaluate::curves;
+use crate::figure::run_plots;
+use crate::page::parts;
+use crate::predict::external::Validation;
+use crate::report::{Sheet, notes, thousands};
+use crate::rows::PredictionRow;
+use crate::run::{ModelId, Results};
+use crate::scores::{Method, Metric};
+use crate::table;
+use crate::workspace::Workspace;
+use minijinja::{Value, context};
+
+/// The template values of one validation.
+pub(super) fn section(ws: &Workspace, run: &Results, validation: &Validation) -> Value {
+    let about = &validation.about;
+    let own = &run.record.dataset;
+    let percent = |value: Option<f64>| value.map_or("-".into(), |v| format!("{:.1} %", 100.0 * v));
+    let images = |predictions: &[PredictionRow]| thousands(predictions.len() as u64);
+    let interval = validation.interval(Metric::BalancedAccuracy, Method::Bootstrap);
+    let interval = interval.map_or(String::new(), |i| format!("95 % interval over images: {}", notes::range(i)));
+    // Compares single models on both data sets: the models together are better than each alone.
+    let folds: Vec<u32> = about.models.iter().filter_map(|id| id.fold()).collect();
+    let on_own = run.mean(Metric::BalancedAccuracy, &folds);
+    let on_external = validation.alone().map(|[_, mean, _]| mean);
+    let change = match (on_external, on_own) {
+        (Some(external), Some(own)) => format!("{:+.1} points", 100.0 * (external - own)),
+        _ => "-".into(),
+    };
+    let single = format!("{} on {}, {} on {own}", percent(on_external), about.dataset, percent(on_own));
+    let doubtful = validation.cells.iter().filter(|c| c.doubt.is_some()).count();
+    let without_doubtful = format!("accuracy without them: {}", percent(validation.accuracy_without_doubtful()));
+    let recall = |class: Class| {
+        let of_class: Vec<_> = validation.predictions.iter().filter(|p| p.truth == class).cloned().collect();
+        let value = validation.value(Metric::Recall, Some(class));
+        let on_own = run.value(None, Metric::Recall, Some(class));
+        vec![class.title().into(), images(&of_class), percent(value), percent(on_own)]
+    };
+    let columns = ["Recall", "Images", &about.dataset, own].map(String::from);
+    let mut confusion = run_plots::confusion(&validation.metrics);
+    confusion.caption = "All models together: one row per true class, one column per predicted class; percentages are \
+                         of the row."
+        .into();
+    let same = table::file_hash(&ws.manifest(&about.dataset)).is_ok_and(|hash| hash == about.manifest);
+    let changed = (!same).then(|| format!("{} has changed since this validation", about.dataset));
+    context! {
+        name => about.dataset.clone(),
+        models => match about.models.as_slice() {
+            [ModelId::All] => "the model of all images".to_string(),
+            [ModelId::Fold(fold)] => format!("the model of fold {fold}"),
+            models => format!("the models of {} folds together", models.len()),
+        },
+        notes => about.note.clone().into_iter().chain(changed).collect::<Vec<_>>(),
+        items => vec![
+            parts::item("Balanced accuracy", percent(validation.value(Metric::BalancedAccuracy, None)), interval),
+            parts::item("Change of a single model", change, single),
+            parts::item(
+                "Accuracy",
+                percent(validation.value(Metric::Accuracy, None)),
+                format!("{} images", images(&validation.predictions)),
+            ),
+            parts::item("Doubtful cells", thousands(doubtful as u64), without_doubtful),
+        ],
+        sheet => parts::sheet(&Sheet::plain(
+            "external",
+            &format!("Recall of each class on {} and on {own}", about.dataset),
+            columns,
+            Class::ALL.map(recall),
+        )),
+        plots => parts::figures([confusion, run_plots::reliability(&curves::reliability(&validation.predictions))]),
+    }
+}

@@ -1,0 +1,235 @@
+//! The page of a run: its tables and figures, notes, mistakes, data and settings; and its figures as files.
+
+use crate::atomic;
+use crate::batch::Tensors;
+use crate::class::Class;
+use crate::error::{Input, Result};
+use crate::evaluate::curves;
+use crate::figure::{gallery, png, run_plots, svg::Figure};
+use crate::page::{card, parts};
+use crate::predict::external::of_run as validations;
+use crate::report::{Sheet, notes, thousands};
+use crate::rows::{EpochRow, IssueRow, ManifestRow, PredictionRow};
+use crate::run::{self, Recipe, Record, Results, RunDir, model_title};
+use crate::schema::{ISSUES, MANIFEST};
+use crate::scores::{Method, Metric};
+use crate::table;
+use crate::workspace::Workspace;
+use maps::Maps;
+use minijinja::{Value, context};
+use std::path::{Path, PathBuf};
+
+mod external;
+mod maps;
+
+/// A run with its tables.
+struct Loaded {
+    run: Results,
+    epochs: Vec<EpochRow>,
+    predictions: Vec<PredictionRow>,
+}
+
+impl Loaded {
+    fn read(ws: &Workspace, name: &str) -> Result<Self> {
+        let (predictions, epochs) = (run::predictions(ws, name)?, run::epochs(ws, name)?);
+        Ok(Self { run: Results::load(ws, name)?, epochs, predictions })
+    }
+
+    /// All figures that the run has the data for.
+    fn figures(&self) -> Vec<Figure> {
+        let curve = |class| Some((class, curves::precision_recall(&self.predictions, class)?));
+        let precision_recall: Vec<_> = Class::ALL.into_iter().filter_map(curve).collect();
+        [
+            Some(run_plots::confusion(&self.run.metrics)),
+            run_plots::recall(&self.run.intervals),
+            run_plots::precision_recall(&precision_recall),
+            Some(run_plots::reliability(&curves::reliability(&self.predictions))),
+            run_plots::learning(&self.epochs),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+/// The file format of figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Vector graphics.
+    Svg,
+    /// Pixels, twice the figure's size.
+    Png,
+}
+
+/// Writes each figure of a run as a file into `folder` and returns the paths.
+///
+/// # Errors
+/// [`crate::error::Error::Missing`] where there is no such run or no fold of it is finished.
+pub fn write_figures(ws: &Workspace, run: &str, format: Format, folder: &Path) -> Result<Vec<PathBuf>> {
+    let figures = Loaded::read(ws, run)?.figures();
+    let write = |figure: &Figure| {
+        let (extension, bytes) = match format {
+            Format::Svg => ("svg", figure.standalone().into_bytes()),
+            Format::Png => ("png", png::from_svg(&figure.standalone())?),
+        };
+        let path = folder.join(format!("{run}-{}.{extension}", figure.name));
+        atomic::write_bytes(&path, &bytes)?;
+        Ok(path)
+    };
+    figures.iter().map(write).collect()
+}
+
+/// Writes the page of `run` to `path`. `sheets` are the paper's tables that show the run; without any, the page has a
+/// table of recall by fold.
+///
+/// # Errors
+/// [`crate::error::Error::Missing`] where there is no such run or no fold of it is finished.
+pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result<()> {
+    let loaded = Loaded::read(ws, run)?;
+    let (run, record) = (&loaded.run, &loaded.run.record);
+    let by_fold = [by_fold(run)];
+    let sheets: &[Sheet] = if sheets.is_empty() { &by_fold } else { sheets };
+    let mut limitations = sheets.iter().find(|s| s.run.is_some()).map_or_else(Vec::new, |s| s.notes.clone());
+    if limitations.is_empty() {
+        limitations = notes::of_run(ws, run, &[]);
+    }
+    let tensors = record.preprocess.as_ref().and_then(|s| Tensors::load(ws, &record.dataset, s).ok());
+    let tensors = tensors.as_ref().filter(|t| record.inputs.get(Input::Tensors.name()) == Some(&t.hash));
+    let mistakes = gallery::mistakes(&loaded.predictions);
+    let maps = Maps::compute(ws, &run.name, record, tensors, &mistakes)?;
+    let no_mistakes = match mistakes.is_empty() {
+        true => "All test images are predicted correctly.",
+        false if record.preprocess.is_none() => {
+            "This classifier uses measured features instead of images. predictions.parquet lists its mistakes."
+        }
+        false => "The cells cannot be shown: the tensors that the run was trained on are no longer in the workspace.",
+    };
+    let show = |row: &PredictionRow| cell(tensors?, row, maps.overlays.get(&row.image_id));
+    let examples = |class: Class| {
+        let rows = gallery::examples(&loaded.predictions, class);
+        let cells: Vec<Value> = rows.into_iter().filter_map(show).collect();
+        (!cells.is_empty()).then_some(context! { name => class.title(), cells => cells })
+    };
+    let finished = record.folds as usize - run.missing().len();
+    let external = validations(ws, &run.name)?;
+    let values = context! {
+        title => format!("{} on {}", model_title(&record.model), record.dataset),
+        subtitle => format!(
+            "Run {}, recipe {}, seed {}; {finished} of {} folds finished",
+            run.name, record.pipeline, record.seed, record.folds
+        ),
+        items => items(run),
+        sheets => sheets.iter().map(parts::sheet).collect::<Vec<_>>(),
+        plots => parts::figures(loaded.figures()),
+        external => external.iter().map(|validation| external::section(ws, run, validation)).collect::<Vec<_>>(),
+        limitations => limitations,
+        mistakes => mistakes.iter().filter_map(|row| show(row)).collect::<Vec<_>>(),
+        no_mistakes => no_mistakes,
+        maps => !maps.overlays.is_empty(),
+        maps_note => maps.note,
+        examples => Class::ALL.into_iter().filter_map(examples).collect::<Vec<_>>(),
+        data => data(ws, record)?,
+        settings => settings(ws, run),
+        pipeline => std::fs::read_to_string(RunDir::new(ws, &run.name).pipeline()).unwrap_or_default(),
+    };
+    parts::write("run.html", values, path)
+}
+
+/// The key figures at the top.
+fn items(run: &Results) -> Vec<Value> {
+    let score = |metric: Metric| {
+        let value = run.value(None, metric, None).map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
+        let interval = run.interval(metric, None, Method::Bootstrap);
+        let interval = interval.map_or(String::new(), |i| format!("95 % interval over images: {}", notes::range(i)));
+        parts::item(metric.title(), value, interval)
+    };
+    let images: u64 = run.images().iter().sum();
+    let finished = run.record.folds as usize - run.missing().len();
+    vec![
+        score(Metric::BalancedAccuracy),
+        score(Metric::Accuracy),
+        parts::item("Test images", thousands(images), "each predicted by a model that was not trained on it"),
+        parts::item("Folds", format!("{finished} of {}", run.record.folds), "stratified; copies kept together"),
+    ]
+}
+
+/// Recall of each class and fold.
+fn by_fold(run: &Results) -> Sheet {
+    let folds: Vec<u32> = (0..run.record.folds).filter(|f| !run.missing().contains(f)).collect();
+    let cell = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.1}", 100.0 * v));
+    let row = |name: &str, metric: Metric, class: Option<Class>| {
+        let values = folds.iter().map(|f| cell(run.value(Some(*f), metric, class)));
+        std::iter::once(name.to_string()).chain(values).chain([cell(run.value(None, metric, class))]).collect()
+    };
+    let mut rows: Vec<Vec<String>> = Class::ALL.map(|c| row(c.title(), Metric::Recall, Some(c))).into();
+    rows.extend([Metric::BalancedAccuracy, Metric::Accuracy].map(|metric| row(metric.title(), metric, None)));
+    let columns = std::iter::once("Recall, %".to_string()).chain(folds.iter().map(|f| format!("Fold {f}")));
+    Sheet::plain("folds", "Recall of each class by fold", columns.chain(["Mean".into()]), rows)
+}
+
+/// A test cell with its prediction, and the map over it where there is one.
+fn cell(tensors: &Tensors, row: &PredictionRow, map: Option<&image::RgbImage>) -> Option<Value> {
+    let pixels = tensors.picture(tensors.row(&row.image_id)?);
+    let side = tensors.size_px as u32;
+    let predicted = row.predicted();
+    Some(context! {
+        image => parts::image(pixels, side, side),
+        map => map.map(|map| parts::image(map, side, side)),
+        truth => row.truth.title(),
+        predicted => predicted.title(),
+        percent => format!("{:.1}", 100.0 * row.probabilities()[predicted.index()]),
+        name => row.image_id.rsplit('/').next().unwrap_or_default(),
+        fold => row.fold,
+    })
+}
+
+/// The data set's card.
+fn data(ws: &Workspace, record: &Record) -> Result<Vec<[String; 2]>> {
+    let path = ws.manifest(&record.dataset);
+    let mut facts = vec![["Data set".to_string(), record.dataset.clone()]];
+    if !path.is_file() {
+        facts.push(["Manifest".into(), "no longer in the workspace".into()]);
+        return Ok(facts);
+    }
+    let (rows, _) = table::read_rows::<ManifestRow>(&path, &MANIFEST)?;
+    let same = table::file_hash(&path).is_ok_and(|hash| record.inputs.get(Input::Manifest.name()) == Some(&hash));
+    if !same {
+        facts.push(["Manifest".into(), "has changed since the run; the facts below describe the new one".into()]);
+    }
+    let issues = table::read_rows::<IssueRow>(&ws.issues(&record.dataset), &ISSUES).ok();
+    let issues = issues.as_ref().map(|(issues, _)| issues.as_slice());
+    facts.extend(card::facts(ws, &record.dataset, &rows, issues));
+    Ok(facts)
+}
+
+/// The run's settings, how long it took, and hashes of its inputs.
+fn settings(ws: &Workspace, run: &Results) -> Vec<[String; 2]> {
+    let record = &run.record;
+    let mut facts = vec![
+        ["Recipe".to_string(), record.pipeline.clone()],
+        ["Seed".into(), record.seed.to_string()],
+        ["Model".into(), model_title(&record.model).to_string()],
+    ];
+    if let Recipe::Network(s) = &record.recipe {
+        let training = format!(
+            "{} epochs, batch {}, learning rate {}, {}",
+            s.epochs,
+            s.batch,
+            s.learning_rate,
+            s.optimiser.name()
+        );
+        facts.push(["Training".into(), training]);
+    }
+    if let Some(init) = notes::init(record) {
+        facts.push(["Initial weights".into(), init]);
+    }
+    let times = std::fs::read_to_string(RunDir::new(ws, &run.name).timings()).unwrap_or_default();
+    let seconds: f64 = times.lines().skip(1).filter_map(|l| l.split(',').nth(3)?.parse::<f64>().ok()).sum();
+    if seconds > 0.0 {
+        facts.push(["Training time".into(), crate::progress::human(seconds)]);
+    }
+    let short = |hash: &String| hash.chars().take(12).collect::<String>();
+    let inputs: Vec<String> = record.inputs.iter().map(|(name, hash)| format!("{name} {}", short(hash))).collect();
+    facts.push(["Inputs (BLAKE3)".into(), inputs.join(", ")]);
+    facts
+}
