@@ -6,6 +6,7 @@ use crate::context::Context;
 use crate::nn::kernel::Vector;
 use crate::pipeline::{BUILT_IN, Pipeline};
 use crate::progress::Silent;
+use crate::train;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use std::time::Duration;
@@ -101,8 +102,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     said("ResNet50, inference");
     let resnet_infer = 32.0 / median(3, budget, || resnet.predict(&examples))?.as_secs_f64();
 
-    let timed =
-        [("wnet", 5, b5, infer), ("wnet", 32, b32, infer), ("resnet50", 32, resnet_step, resnet_infer)];
+    let timed = [("wnet", 5, b5, infer), ("wnet", 32, b32, infer), ("resnet50", 32, resnet_step, resnet_infer)];
     let figures = Figures {
         wnet_step_b5_ms: 1e3 * b5.as_secs_f64(),
         wnet_step_b32_ms: 1e3 * b32.as_secs_f64(),
@@ -160,7 +160,13 @@ impl std::fmt::Display for Figures {
             ("check, JPEG files to issues", self.check_images_per_s, "images/s"),
         ];
         for (what, value, unit) in rows {
-            let value = if value < 10.0 { format!("{value:.2}") } else if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") };
+            let value = if value < 10.0 {
+                format!("{value:.2}")
+            } else if value < 100.0 {
+                format!("{value:.1}")
+            } else {
+                format!("{value:.0}")
+            };
             table.add_row([what, &value, unit]);
         }
         if let Some(column) = table.column_mut(1) {

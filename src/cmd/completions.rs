@@ -1,7 +1,6 @@
 //! `wbc completions`: what a shell needs to complete our commands.
 
-use super::{Cli, Globals, Outcome};
-use clap::CommandFactory;
+use super::{Globals, Outcome};
 
 /// Prints the completions of a shell on stdout. For bash: `wbc completions bash >
 /// ~/.local/share/bash-completion/completions/wbc`; for zsh: `wbc completions zsh > _wbc` in a folder of $fpath; for
@@ -15,7 +14,7 @@ pub struct Args {
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "wbc", &mut script);
+    clap_complete::generate(args.shell, &mut super::cli(), "wbc", &mut script);
     globals.print_bytes(&script)?;
     Ok(Outcome::Done)
 }

@@ -1,10 +1,9 @@
 //! `wbc doctor`: what there is, and what is wrong.
 
-use super::{Cli, Globals, Outcome};
+use super::{Globals, Outcome};
 use crate::fetch::bytes_text;
 use crate::nn::kernel::Vector;
 use crate::workspace::Workspace;
-use clap::CommandFactory;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -134,7 +133,7 @@ pub fn run(_: Args, globals: &Globals) -> anyhow::Result<Outcome> {
 
 /// Every variable that a flag of any command reads.
 fn variables_read() -> BTreeSet<String> {
-    let cli = Cli::command();
+    let cli = super::cli();
     let commands = std::iter::once(&cli).chain(cli.get_subcommands());
     let variables = commands.flat_map(|c| c.get_arguments()).filter_map(|a| a.get_env());
     variables.map(|v| v.to_string_lossy().into_owned()).collect()
@@ -179,7 +178,8 @@ fn gpu() -> Gpu {
                     Err(error) => return none(format!("nvidia-smi cannot be read: {error}")),
                 };
                 let text = String::from_utf8_lossy(&output.stdout);
-                let lines: Vec<String> = text.lines().map(|l| l.trim().into()).filter(|l: &String| !l.is_empty()).collect();
+                let lines: Vec<String> =
+                    text.lines().map(|l| l.trim().into()).filter(|l: &String| !l.is_empty()).collect();
                 return match output.status.success() {
                     true if lines.is_empty() => none("nvidia-smi finds no device".into()),
                     true => Gpu { devices: lines, message: None },

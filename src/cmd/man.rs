@@ -1,8 +1,8 @@
 //! `wbc man`: manual pages.
 
-use super::{Cli, Globals, Outcome};
+use super::{Globals, Outcome};
 use crate::atomic;
-use clap::{Command, CommandFactory};
+use clap::Command;
 use clap_mangen::Man;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ struct Written {
 }
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
-    let mut cli = Cli::command().disable_help_subcommand(true);
+    let mut cli = super::cli().disable_help_subcommand(true);
     // Gives the commands the names that they are called by, and the options of all.
     cli.build();
     let Some(folder) = args.folder else {

@@ -88,7 +88,8 @@ impl std::fmt::Display for Entry {
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     if args.table.is_empty() && !args.all && !args.html {
         let list: Vec<_> = TABLES.iter().map(|t| serde_json::json!({"table": t.number(), "shows": t.doc()})).collect();
-        let lines: Vec<String> = TABLES.iter().map(|t| format!("wbc report --table {}   {}", t.number(), t.doc())).collect();
+        let lines: Vec<String> =
+            TABLES.iter().map(|t| format!("wbc report --table {}   {}", t.number(), t.doc())).collect();
         globals.print(&list, lines.join("\n"))?;
         return Ok(Outcome::Done);
     }
