@@ -6,7 +6,6 @@ use crate::context::Context;
 use crate::nn::kernel::Vector;
 use crate::pipeline::{BUILT_IN, Pipeline};
 use crate::progress::Silent;
-use crate::train;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use std::time::Duration;
