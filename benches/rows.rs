@@ -8,7 +8,7 @@ use wbc::class::Class;
 use wbc::context::Context;
 use wbc::report::{self, Wanted};
 use wbc::rows::{ManifestRow, PredictionRow};
-use wbc::schema::{MANIFEST, PREDICTIONS};
+use wbc::schema::{CHECKS, MANIFEST, PREDICTIONS};
 use wbc::table::{self, Provenance};
 use wbc::workspace::Workspace;
 use wbc::{compare, evaluate, run, seed, split};
@@ -45,7 +45,6 @@ fn manifest_rows(count: usize) -> Vec<ManifestRow> {
         });
         let image_id = format!("drawn/{i:08}.jpg");
         let mut row = ManifestRow {
-            group_id: image_id.clone(),
             content_hash: format!("{:064x}", u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())),
             path: format!("{i:08}.jpg"),
             image_id,
@@ -60,8 +59,7 @@ fn manifest_rows(count: usize) -> Vec<ManifestRow> {
         };
         if i % 50 == 49 {
             let before: &ManifestRow = &rows[i - 1];
-            (row.group_id, row.content_hash, row.class) =
-                (before.group_id.clone(), before.content_hash.clone(), before.class);
+            (row.content_hash, row.class) = (before.content_hash.clone(), before.class);
         }
         rows.push(row);
     }
@@ -89,6 +87,9 @@ fn workspace(count: usize) -> Workspace {
         let ws = Workspace::new(dir.path());
         let rows = manifest_rows(count);
         table::write_rows(&ws.manifest("drawn"), &MANIFEST, &made("ingest"), &rows).unwrap();
+        let mut checked = made("check");
+        checked.inputs.insert("manifest".into(), table::file_hash(&ws.manifest("drawn")).unwrap());
+        table::write_rows(&ws.checks("drawn"), &CHECKS, &checked, &wbc::dataset::unchecked(&rows)).unwrap();
         split::run(&ws, "drawn", &split::Settings::default(), &context()).unwrap();
         let record = run::Record {
             version: run::Record::VERSION,

@@ -41,7 +41,8 @@ dataset = dataset.add_column("label", labels, feature=label)
 splits = pd.read_parquet(folder / "splits.parquet").query("fold == @args.fold").set_index("image_id")
 role = splits["role"].reindex(dataset["image_id"]).to_numpy()
 train, test = (dataset.select(np.flatnonzero(role == part)) for part in ("train", "test"))
-shared = set(manifest["group_id"].loc[train["image_id"]]) & set(manifest["group_id"].loc[test["image_id"]])
+group = pd.read_parquet(folder / "checks.parquet").set_index("image_id")["group_id"]
+shared = set(group.loc[train["image_id"]]) & set(group.loc[test["image_id"]])
 print(f"fold {args.fold}: {len(train)} training images, {len(test)} test images, groups in both: {len(shared)}")
 
 

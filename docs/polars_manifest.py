@@ -24,6 +24,8 @@ pl.Config.set_tbl_cols(12)
 
 # %% One row per cell. `class` is null where a data set lists a cell of none of the five classes.
 manifest = pl.scan_parquet(folder / "manifest.parquet")
+checks = pl.scan_parquet(folder / "checks.parquet")
+manifest = manifest.join(checks, on="image_id")
 classes = (
     manifest.group_by("class")
     .agg(pl.len().alias("cells"), pl.col("group_id").n_unique().alias("groups"), pl.col("width_px").mean())

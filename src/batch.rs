@@ -1,6 +1,7 @@
 //! Tensor shards and a fold's rows → batches for a model: normalised, and for training augmented.
 //! Normalisation is fitted on training rows alone.
 
+use crate::dataset;
 use crate::error::{Error, Input, Result};
 use crate::preprocess;
 use crate::schema::TENSORS;
@@ -30,11 +31,10 @@ impl Tensors {
     /// # Errors
     /// [`Error::Missing`] where nothing was preprocessed, [`Error::Stale`] where it was from another manifest, and
     /// [`Error::Format`] where a shard is not what the schema says.
-    pub fn load(ws: &Workspace, dataset: &str, settings: &preprocess::Settings) -> Result<Self> {
+    pub fn load(ws: &Workspace, name: &str, settings: &preprocess::Settings) -> Result<Self> {
         let size_px = settings.size_px;
-        let dir = ws.tensors(dataset, &settings.folder());
+        let dir = ws.tensors(name, &settings.folder());
         let shards = shards(&dir)?;
-        let manifest = table::file_hash(&ws.manifest(dataset))?;
         let size = size_px as usize;
         let mut tensors = Self { size_px: size, pixels: Vec::new(), index: HashMap::new(), hash: String::new() };
         // All at once: a vector that grows is there twice while it is moved.
@@ -64,9 +64,7 @@ impl Tensors {
                 Ok(())
             };
             let provenance = table::read_batches(path, &TENSORS, &mut add)?;
-            if provenance.inputs.get("manifest") != Some(&manifest) {
-                return Err(Error::stale(Input::Tensors, path, "the manifest has changed since"));
-            }
+            dataset::require_current(ws, name, &provenance, Input::Tensors, path)?;
         }
         tensors.hash = hasher.finalize().to_hex().to_string();
         Ok(tensors)

@@ -72,7 +72,7 @@ impl Drawn {
     pub fn ingest(&self, format: Format, ctx: &Context) -> Result<()> {
         let name = format.dataset();
         // Without its tables the stage has all of its work to do.
-        for table in [self.ws.manifest(name), self.ws.issues(name)] {
+        for table in [self.ws.manifest(name), self.ws.ingest_issues(name)] {
             remove(std::fs::remove_file(&table), &table)?;
         }
         ingest::run(&self.ws, name, &ingest::Settings::default(), ctx).map(|_| ())

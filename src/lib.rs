@@ -27,6 +27,7 @@ pub mod rect;
 pub mod scores;
 pub mod seed;
 // 1: tables
+pub mod dataset;
 pub mod rows;
 pub mod schema;
 pub mod table;

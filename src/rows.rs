@@ -4,7 +4,6 @@ use crate::class::Class;
 use crate::rect::Rect;
 use crate::scores::{Method, Metric};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 
 /// A row of `manifest.parquet`: see `schemas/manifest.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,14 +19,12 @@ pub struct ManifestRow {
     pub height_px: u32,
     pub file_bytes: u64,
     pub content_hash: String,
-    pub group_id: String,
     pub mask_path: Option<String>,
     pub box_x_px: Option<u32>,
     pub box_y_px: Option<u32>,
     pub box_width_px: Option<u32>,
     pub box_height_px: Option<u32>,
     pub box_source: Option<String>,
-    pub perceptual_hash: Option<u64>,
 }
 
 impl ManifestRow {
@@ -43,6 +40,18 @@ impl ManifestRow {
     }
 }
 
+/// A row of `checks.parquet`: see `schemas/checks.toml`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckRow {
+    pub image_id: String,
+    pub group_id: String,
+    pub left_out: Option<String>,
+    pub perceptual_hash: Option<u64>,
+    pub grey_p05: Option<u32>,
+    pub grey_p95: Option<u32>,
+    pub sharpness: Option<f64>,
+}
+
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -55,7 +64,7 @@ pub enum Severity {
     Note,
 }
 
-/// A row of `issues.parquet`: see `schemas/issues.toml`.
+/// A row of `issues.parquet` and `ingest_issues.parquet`: see `schemas/issues.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IssueRow {
     pub dataset: String,
@@ -67,11 +76,6 @@ pub struct IssueRow {
     pub score: Option<f64>,
     pub related: Option<String>,
     pub message: String,
-}
-
-/// The images that no later stage may use: those with an issue of severity error.
-pub fn unusable(issues: &[IssueRow]) -> BTreeSet<String> {
-    issues.iter().filter(|i| i.severity == Severity::Error).filter_map(|i| i.image_id.clone()).collect()
 }
 
 /// A row of `epochs.parquet`: see `schemas/epochs.toml`.

@@ -90,6 +90,7 @@ macro_rules! schemas {
 
 schemas! {
     MANIFEST = "manifest",
+    CHECKS = "checks",
     ISSUES = "issues",
     SPLITS = "splits",
     TENSORS = "tensors",

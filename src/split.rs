@@ -4,9 +4,9 @@
 
 use crate::class::Class;
 use crate::context::Context;
+use crate::dataset;
 use crate::error::{Error, Input, Result};
-use crate::rows::{IssueRow, Severity, unusable};
-use crate::schema::{ISSUES, MANIFEST, SPLITS};
+use crate::schema::{CHECKS, MANIFEST, SPLITS};
 use crate::seed;
 use crate::table::{self, Provenance};
 use crate::workspace::Workspace;
@@ -62,8 +62,6 @@ pub struct Summary {
     pub test_images: Vec<[u64; Class::COUNT]>,
     /// Rows that no fold has, by reason.
     pub left_out: BTreeMap<String, u64>,
-    /// Whether check has looked for near copies; if not, only exact copies are kept together.
-    pub near_copies_checked: bool,
     /// What may make the folds less than they should be.
     pub warnings: Vec<String>,
 }
@@ -94,11 +92,7 @@ impl std::fmt::Display for Summary {
         for (reason, n) in &self.left_out {
             write!(f, "\nleft out: {n} {} ({reason})", if *n == 1 { "image" } else { "images" })?;
         }
-        if self.near_copies_checked {
-            write!(f, "\ncopies and near copies are kept in one fold")?;
-        } else {
-            write!(f, "\nonly exact copies are kept in one fold: near copies were not looked for (wbc check does)")?;
-        }
+        write!(f, "\ncopies and near copies are kept in one fold")?;
         for warning in &self.warnings {
             write!(f, "\nwarning: {warning}")?;
         }
@@ -106,18 +100,21 @@ impl std::fmt::Display for Summary {
     }
 }
 
-/// What [`run`] would write now.
+/// The provenance of the table that [`run`] would write now.
 ///
 /// # Errors
-/// [`Error::Missing`] where there is no manifest.
+/// [`Error::Missing`] where there is no manifest or check has not run, [`Error::Stale`] where the manifest has changed
+/// since check ran.
 pub fn provenance(ws: &Workspace, dataset: &str, settings: &Settings, seed: u64) -> Result<Provenance> {
-    let manifest = ws.manifest(dataset);
-    table::provenance(&manifest, &MANIFEST)?;
+    let inputs = dataset::inputs(ws, dataset)?;
+    if !inputs.contains_key(Input::Checks.name()) {
+        return Err(Error::missing(Input::Checks, ws.checks(dataset)));
+    }
     Ok(Provenance {
         stage: "split".into(),
         settings: serde_json::to_value(settings).expect("settings are plain JSON"),
         seed: Some(seed),
-        inputs: [("manifest".to_string(), table::file_hash(&manifest)?)].into(),
+        inputs,
     })
 }
 
@@ -133,8 +130,7 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     settings.validate()?;
     let provenance = provenance(ws, dataset, settings, ctx.seed)?;
     let mut warnings = Vec::new();
-    let issues = issues(ws, dataset, &provenance.inputs["manifest"], &mut warnings)?;
-    let Images { ids, classes, groups, left_out, near_copies_checked } = images(&ws.manifest(dataset), &issues)?;
+    let Images { ids, classes, groups, left_out } = images(ws, dataset)?;
     let no_data =
         |expected: String, got: String, hint: String| Err(Error::Data { dataset: dataset.into(), expected, got, hint });
     if ids.is_empty() {
@@ -187,23 +183,8 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
         groups: deal.groups as u64,
         test_images,
         left_out,
-        near_copies_checked,
         warnings,
     })
-}
-
-/// The issue rows, where check or ingest has written any; refused where they belong to another manifest.
-fn issues(ws: &Workspace, dataset: &str, manifest: &str, warnings: &mut Vec<String>) -> Result<Vec<IssueRow>> {
-    let path = ws.issues(dataset);
-    match table::read_rows(&path, &ISSUES) {
-        Ok((rows, made)) if made.inputs.get("manifest").is_none_or(|hash| hash == manifest) => Ok(rows),
-        Ok(_) => Err(Error::stale(Input::Issues, path, "the manifest has changed since the images were checked")),
-        Err(Error::Missing { .. }) => {
-            warnings.push("there is no issues.parquet: unreadable images and label conflicts are not left out".into());
-            Ok(Vec::new())
-        }
-        Err(e) => Err(e),
-    }
 }
 
 /// What a split needs to know of the images; the first three have one entry an image, in manifest order.
@@ -212,46 +193,49 @@ struct Images {
     classes: Vec<Class>,
     groups: Vec<String>,
     left_out: BTreeMap<String, u64>,
-    near_copies_checked: bool,
 }
 
-/// Reads three of the manifest's columns, batch by batch: a million whole rows would be a gigabyte.
-fn images(manifest: &Path, issues: &[IssueRow]) -> Result<Images> {
-    let unusable = unusable(issues);
-    let mut reasons: BTreeMap<&str, &str> = BTreeMap::new();
-    for issue in issues.iter().filter(|i| i.severity == Severity::Error) {
-        if let Some(id) = &issue.image_id {
-            reasons.entry(id).or_insert(&issue.check);
-        }
-    }
-    let (mut ids, mut classes, mut groups) = (Vec::new(), Vec::new(), Vec::new());
-    let mut left_out = BTreeMap::new();
-    let made = table::read_batches(manifest, &MANIFEST, |batch| {
-        let (id, class, group) = (text(&batch, "image_id"), text(&batch, "class"), text(&batch, "group_id"));
+/// Reads four columns of the manifest and the table of checks, batch by batch: a million whole rows would be a
+/// gigabyte.
+fn images(ws: &Workspace, dataset: &str) -> Result<Images> {
+    let (manifest, checks) = (ws.manifest(dataset), ws.checks(dataset));
+    let (mut all, mut class_of) = (Vec::new(), Vec::new());
+    table::read_batches(&manifest, &MANIFEST, |batch| {
+        let (id, class) = (text(&batch, "image_id"), text(&batch, "class"));
+        all.extend(id.iter().flatten().map(String::from));
         for row in 0..batch.num_rows() {
-            let reason = if class.is_null(row) {
-                Some("no class of the five")
-            } else if unusable.contains(id.value(row)) {
-                reasons.get(id.value(row)).copied().or(Some("unusable"))
-            } else {
-                None
-            };
-            if let Some(reason) = reason {
-                *left_out.entry(reason.to_string()).or_insert(0) += 1;
-                continue;
-            }
-            classes.push(Class::from_name(class.value(row)).ok_or_else(|| Error::Format {
-                path: manifest.into(),
-                item: format!("class of {}", id.value(row)),
-                expected: format!("one of: {}", Class::ALL.map(Class::name).join(", ")),
-                got: class.value(row).into(),
-            })?);
-            ids.push(id.value(row).to_string());
-            groups.push(group.value(row).to_string());
+            let name = class.is_valid(row).then(|| class.value(row));
+            let known = name.map(|name| Class::from_name(name).ok_or(name)).transpose().map_err(|name| {
+                let expected = format!("one of: {}", Class::ALL.map(Class::name).join(", "));
+                Error::format(&manifest, format!("class of {}", id.value(row)), expected, name)
+            })?;
+            class_of.push(known);
         }
         Ok(())
     })?;
-    Ok(Images { ids, classes, groups, left_out, near_copies_checked: made.inputs.contains_key("check") })
+    let (mut checked, mut ids, mut classes, mut groups) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut left_out = BTreeMap::new();
+    table::read_batches(&checks, &CHECKS, |batch| {
+        let (id, group, reason) = (text(&batch, "image_id"), text(&batch, "group_id"), text(&batch, "left_out"));
+        for row in 0..batch.num_rows() {
+            let class = class_of.get(checked.len()).copied().flatten();
+            checked.push(id.value(row).to_string());
+            match class {
+                Some(class) if reason.is_null(row) => {
+                    ids.push(id.value(row).to_string());
+                    classes.push(class);
+                    groups.push(group.value(row).to_string());
+                }
+                _ => {
+                    let reason = if reason.is_null(row) { dataset::NO_CLASS } else { reason.value(row) };
+                    *left_out.entry(reason.to_string()).or_insert(0) += 1;
+                }
+            }
+        }
+        Ok(())
+    })?;
+    dataset::same_cells(&checks, all.iter(), checked.iter())?;
+    Ok(Images { ids, classes, groups, left_out })
 }
 
 /// A text column of a table whose schema has been checked on opening.
@@ -370,9 +354,7 @@ pub fn read(ws: &Workspace, dataset: &str) -> Result<Splits> {
         got,
     };
     let made = table::provenance(&path, &SPLITS)?;
-    if made.inputs.get("manifest") != Some(&table::file_hash(&ws.manifest(dataset))?) {
-        return Err(Error::stale(Input::Splits, path, "the manifest has changed since"));
-    }
+    dataset::require_current(ws, dataset, &made, Input::Splits, &path)?;
     let (mut fold_of, mut folds, mut rows) = (BTreeMap::new(), 0, 0);
     table::read_batches(&path, &SPLITS, |batch| {
         let fold = batch.column_by_name("fold").expect("the schema has the column");

@@ -36,7 +36,17 @@ impl Workspace {
         self.root.join(dataset).join("manifest.parquet")
     }
 
-    /// `<dataset>/issues.parquet`.
+    /// `<dataset>/ingest_issues.parquet`: what ingest found.
+    pub fn ingest_issues(&self, dataset: &str) -> PathBuf {
+        self.root.join(dataset).join("ingest_issues.parquet")
+    }
+
+    /// `<dataset>/checks.parquet`: what check measured, and the groups of copies.
+    pub fn checks(&self, dataset: &str) -> PathBuf {
+        self.root.join(dataset).join("checks.parquet")
+    }
+
+    /// `<dataset>/issues.parquet`: what ingest and check found.
     pub fn issues(&self, dataset: &str) -> PathBuf {
         self.root.join(dataset).join("issues.parquet")
     }

@@ -18,7 +18,7 @@ fn findings(w: &Workdir, dataset: &str) -> Vec<IssueRow> {
 }
 
 fn group_of(w: &Workdir, dataset: &str) -> BTreeMap<String, String> {
-    w.manifest(dataset).into_iter().map(|r| (r.path, r.group_id)).collect()
+    w.manifest(dataset).into_iter().zip(w.checks(dataset)).map(|(r, c)| (r.path, c.group_id)).collect()
 }
 
 #[test]
@@ -107,7 +107,10 @@ fn a_second_check_finds_the_same_and_a_changed_file_is_told() {
     w.wbc(&["synth", "--images", "60", "--name", "d"]).ok();
     w.wbc(&["ingest", "--no-check"]).ok();
     w.wbc(&["check", "--threads", "1"]).exits(1);
-    let tables = || ["manifest.parquet", "issues.parquet"].map(|f| std::fs::read(w.path("data/d").join(f)).unwrap());
+    let tables = || {
+        ["manifest.parquet", "checks.parquet", "issues.parquet"]
+            .map(|f| std::fs::read(w.path("data/d").join(f)).unwrap())
+    };
     let first = tables();
     let run = w.wbc(&["check"]).exits(1);
     assert!(run.stdout.contains("up to date"), "{}", run.stdout);

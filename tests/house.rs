@@ -208,9 +208,11 @@ fn every_schemas_columns_stand_in_written_files() {
         let schema = wbc::schema::all().into_iter().find(|s| s.name == name).unwrap();
         schema.columns.iter().map(|c| c.name.clone()).collect()
     };
-    for name in ["image_id", "dataset", "path", "class", "subtype", "width_px", "height_px", "content_hash", "group_id"]
-    {
+    for name in ["image_id", "dataset", "path", "class", "subtype", "width_px", "height_px", "content_hash"] {
         assert!(columns("manifest").contains(&name.to_string()), "{name}");
+    }
+    for name in ["image_id", "group_id", "left_out", "perceptual_hash"] {
+        assert!(columns("checks").contains(&name.to_string()), "{name}");
     }
     assert_eq!(columns("splits"), ["image_id", "fold", "role"]);
     assert_eq!(

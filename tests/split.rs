@@ -4,8 +4,9 @@ use crate::common::Workdir;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use wbc::class::Class;
-use wbc::rows::{IssueRow, ManifestRow, Severity};
-use wbc::schema::{ISSUES, MANIFEST};
+use wbc::dataset::unchecked;
+use wbc::rows::ManifestRow;
+use wbc::schema::{CHECKS, MANIFEST};
 use wbc::split::{self, deal};
 use wbc::table::{self, Provenance};
 use wbc::workspace::Workspace;
@@ -50,7 +51,6 @@ proptest! {
 fn row(n: usize, class: Option<Class>) -> ManifestRow {
     let image_id = format!("d/{n:04}.jpg");
     ManifestRow {
-        group_id: image_id.clone(),
         image_id,
         dataset: "d".into(),
         path: format!("{n:04}.jpg"),
@@ -69,27 +69,17 @@ fn rows(n: usize) -> Vec<ManifestRow> {
     (0..n).map(|i| row(i, Some(Class::ALL[i % 5]))).collect()
 }
 
-/// A workspace with a manifest and one error issue for each of `bad`.
+/// A workspace with a manifest, and checks that leave out each of `bad`.
 fn workspace(w: &Workdir, rows: &[ManifestRow], bad: &[&str]) -> Workspace {
     let ws = Workspace::new(w.path("data"));
     table::write_rows(&ws.manifest("d"), &MANIFEST, &Provenance::default(), rows).unwrap();
-    let issues: Vec<IssueRow> = bad
-        .iter()
-        .map(|id| IssueRow {
-            dataset: "d".into(),
-            path: String::new(),
-            image_id: Some(id.to_string()),
-            stage: "check".into(),
-            check: "label_conflict".into(),
-            severity: Severity::Error,
-            score: None,
-            related: None,
-            message: String::new(),
-        })
-        .collect();
+    let mut checks = unchecked(rows);
+    for check in checks.iter_mut().filter(|c| bad.contains(&c.image_id.as_str())) {
+        check.left_out = Some("label_conflict".into());
+    }
     let inputs = [("manifest".to_string(), table::file_hash(&ws.manifest("d")).unwrap())].into();
     let made = Provenance { stage: "check".into(), inputs, ..Default::default() };
-    table::write_rows(&ws.issues("d"), &ISSUES, &made, &issues).unwrap();
+    table::write_rows(&ws.checks("d"), &CHECKS, &made, &checks).unwrap();
     ws
 }
 
@@ -101,7 +91,7 @@ fn every_usable_image_is_tested_once_and_the_rest_is_named() {
     let ws = workspace(&w, &all, &["d/0007.jpg"]);
     let run = w.wbc(&["split", "--stratified"]).ok();
     assert!(run.stdout.contains("left out: 1 image (label_conflict)"), "{}", run.stdout);
-    assert!(run.stdout.contains("left out: 1 image (no class of the five)"), "{}", run.stdout);
+    assert!(run.stdout.contains("left out: 1 image (no_class)"), "{}", run.stdout);
     let splits = split::read(&ws, "d").unwrap();
     assert_eq!((splits.folds, splits.fold_of.len()), (10, 59));
     assert!(!splits.fold_of.contains_key("d/0007.jpg") && !splits.fold_of.contains_key("d/0060.jpg"));
@@ -141,6 +131,10 @@ fn bad_input_is_told() {
 
     workspace(&w, &[row(0, None)], &[]);
     assert!(w.wbc(&["split"]).exits(2).stderr.contains("images with a class"));
+    let unchecked = Workdir::new("split-unchecked");
+    let ws = workspace(&unchecked, &rows(7), &[]);
+    std::fs::remove_file(ws.checks("d")).unwrap();
+    assert!(unchecked.wbc(&["split"]).exits(2).stderr.contains("Run: wbc check --dataset d"));
     let empty = Workdir::new("split-empty");
     assert!(empty.wbc(&["split"]).exits(2).stderr.contains("wbc ingest"));
 }

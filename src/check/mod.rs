@@ -3,15 +3,16 @@
 //! no split can tear them apart.
 
 use crate::context::Context;
+use crate::dataset::{self, Dataset};
 use crate::decode;
 use crate::error::{Error, Input, Result};
-use crate::rows::{IssueRow, ManifestRow, Severity};
-use crate::schema::{ISSUES, MANIFEST};
+use crate::rows::{CheckRow, IssueRow, ManifestRow, Severity};
+use crate::schema::{CHECKS as CHECKS_SCHEMA, ISSUES, MANIFEST};
 use crate::table::{self, Provenance};
 use crate::workspace::Workspace;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 
 mod blurred;
@@ -82,12 +83,6 @@ impl Settings {
         let correlation = self.near_copy_correlation;
         check((0.5..=1.0).contains(&correlation), "near_copy_correlation", "0.5 to 1", correlation.to_string())?;
         check(self.blur_deviations > 0.0, "blur_deviations", "above 0", self.blur_deviations.to_string())
-    }
-
-    /// What stands in the manifest's provenance once it is checked.
-    fn hash(&self) -> String {
-        let text = serde_json::to_string(self).expect("settings are plain JSON");
-        blake3::hash(text.as_bytes()).to_hex().to_string()
     }
 }
 
@@ -240,31 +235,28 @@ impl std::fmt::Display for Summary {
     }
 }
 
-/// Whether the manifest has been checked with these settings, and the issues are its own.
+/// Decodes every image of `dataset` and writes `checks.parquet` (groups, perceptual hashes, measurements) and
+/// `issues.parquet` (the issues of ingest and its own).
 ///
 /// # Errors
-/// [`Error::Missing`] where there is no manifest.
-pub fn is_current(ws: &Workspace, dataset: &str, settings: &Settings) -> Result<bool> {
-    let manifest = ws.manifest(dataset);
-    let made = table::provenance(&manifest, &MANIFEST)?;
-    let hash = table::file_hash(&manifest)?;
-    Ok(made.inputs.get("check") == Some(&settings.hash())
-        && table::provenance(&ws.issues(dataset), &ISSUES).is_ok_and(|i| i.inputs.get("manifest") == Some(&hash)))
-}
-
-/// Decodes and checks every image of `dataset`; rewrites the manifest (groups, perceptual hashes) and the issues.
-///
-/// # Errors
-/// [`Error::Missing`] or [`Error::Format`] for the manifest, [`Error::Stale`] where the issues are another ingest's,
-/// [`Error::Setting`] and [`Error::Interrupted`]. A bad image is a finding, not an error.
+/// [`Error::Missing`] or [`Error::Format`] for the tables of ingest, [`Error::Stale`] where they are of different runs of
+/// ingest, [`Error::Setting`] and [`Error::Interrupted`]. A bad image is a finding, not an error.
 pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) -> Result<Summary> {
     settings.validate()?;
-    let (mut rows, mut made) = table::read_rows::<ManifestRow>(&ws.manifest(dataset), &MANIFEST)?;
-    if is_current(ws, dataset, settings)? {
-        let (issues, _) = table::read_rows(&ws.issues(dataset), &ISSUES)?;
-        return Ok(summary(ws, dataset, &rows, &issues, true));
+    let (rows, _) = table::read_rows::<ManifestRow>(&ws.manifest(dataset), &MANIFEST)?;
+    let manifest = table::file_hash(&ws.manifest(dataset))?;
+    let made = Provenance {
+        stage: "check".into(),
+        settings: serde_json::to_value(settings).expect("settings are plain JSON"),
+        seed: None,
+        inputs: [(Input::Manifest.name().to_string(), manifest.clone())].into(),
+    };
+    let (checks_path, issues_path) = (ws.checks(dataset), ws.issues(dataset));
+    if table::is_current(&checks_path, &CHECKS_SCHEMA, &made) && table::is_current(&issues_path, &ISSUES, &made) {
+        let checks = Dataset::read(ws, dataset)?.checks;
+        return Ok(summary(ws, dataset, &rows, &checks, &dataset::issues(ws, dataset)?, true));
     }
-    let mut issues = ingests_issues(ws, dataset, &made)?;
+    let mut issues = ingest_issues(ws, dataset, &manifest)?;
 
     // Rows are sorted by image_id, so that cells of one frame stand together.
     let (mut files, mut look_of) = (Vec::new(), Vec::new());
@@ -275,25 +267,30 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
         look_of.push(files.len() - 1);
     }
     let raw = ws.raw_dataset(dataset);
-    ctx.progress.begin("checking images", Some(files.len() as u64), "images");
+    let task = ctx.progress.task("checking images", Some(files.len() as u64), "images");
     let looks: Result<Vec<_>> = files
         .par_iter()
         .map(|&i| {
             ctx.check_stop()?;
             let seen = look_at(&raw, &rows[i]);
-            ctx.progress.advance(1);
+            task.advance(1);
             Ok(seen)
         })
         .collect();
-    ctx.progress.end();
+    drop(task);
     let looks = looks?;
     let near = copies::near_pairs(&looks, settings, ctx)?;
     // From places in `looks` to rows: the first row of a file speaks for it.
     let near_copies: Vec<_> =
         near.into_iter().map(|p| copies::NearPair { a: files[p.a], b: files[p.b], ..p }).collect();
-    group(&mut rows, &near_copies);
-    for (row, look) in rows.iter_mut().zip(&look_of) {
-        row.perceptual_hash = looks[*look].as_ref().ok().map(Look::hash);
+    let mut checks = dataset::unchecked(&rows);
+    group(&rows, &near_copies, &mut checks);
+    for (check, look) in checks.iter_mut().zip(&look_of) {
+        let Ok(look) = &looks[*look] else { continue };
+        check.perceptual_hash = Some(look.hash());
+        check.grey_p05 = Some(look.dark_end.into());
+        check.grey_p95 = Some(look.bright_end.into());
+        check.sharpness = Some(look.sharpness);
     }
 
     let seen = Seen { rows, look_of, looks, near_copies };
@@ -304,31 +301,35 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     }
     issues.extend(findings.rows);
     issues.sort_by(|a, b| (&a.path, &a.check, &a.image_id).cmp(&(&b.path, &b.check, &b.image_id)));
+    leave_out(&issues, &mut checks);
 
-    made.inputs.insert("check".into(), settings.hash());
-    let manifest = ws.manifest(dataset);
-    table::write_rows(&manifest, &MANIFEST, &made, &seen.rows)?;
-    let mut inputs = BTreeMap::from([("manifest".to_string(), table::file_hash(&manifest)?)]);
-    inputs.extend(made.inputs.get("files").map(|files| ("files".to_string(), files.clone())));
-    let settings = serde_json::to_value(settings).expect("settings are plain JSON");
-    let provenance = Provenance { stage: "check".into(), settings, seed: None, inputs };
-    table::write_rows(&ws.issues(dataset), &ISSUES, &provenance, &issues)?;
-    Ok(summary(ws, dataset, &seen.rows, &issues, false))
+    table::write_rows(&checks_path, &CHECKS_SCHEMA, &made, &checks)?;
+    table::write_rows(&issues_path, &ISSUES, &made, &issues)?;
+    Ok(summary(ws, dataset, &seen.rows, &checks, &issues, false))
 }
 
-/// What ingest found, to stand beside check's findings.
-fn ingests_issues(ws: &Workspace, dataset: &str, manifest: &Provenance) -> Result<Vec<IssueRow>> {
-    let path = ws.issues(dataset);
-    let (mut issues, made) = match table::read_rows::<IssueRow>(&path, &ISSUES) {
-        Ok(found) => found,
-        Err(Error::Missing { .. }) => return Ok(Vec::new()),
-        Err(e) => return Err(e),
-    };
-    if made.inputs.get("files") != manifest.inputs.get("files") {
-        return Err(Error::stale(Input::Manifest, path, "it belongs to another manifest"));
+/// The issues that ingest found in the files of this manifest.
+fn ingest_issues(ws: &Workspace, dataset: &str, manifest: &str) -> Result<Vec<IssueRow>> {
+    let path = ws.ingest_issues(dataset);
+    if !path.is_file() {
+        return Err(Error::missing(Input::IngestIssues, path));
     }
-    issues.retain(|i| i.stage == "ingest");
+    let (issues, made) = table::read_rows::<IssueRow>(&path, &ISSUES)?;
+    made.require(Input::Manifest, manifest, Input::IngestIssues, &path)?;
     Ok(issues)
+}
+
+/// Marks the cells that have an issue of severity error, by the first of them.
+fn leave_out(issues: &[IssueRow], checks: &mut [CheckRow]) {
+    let mut errors: HashMap<&str, &str> = HashMap::new();
+    for issue in issues.iter().filter(|i| i.severity == Severity::Error) {
+        if let Some(id) = &issue.image_id {
+            errors.entry(id).or_insert(&issue.check);
+        }
+    }
+    for check in checks.iter_mut().filter(|c| c.left_out.is_none()) {
+        check.left_out = errors.get(check.image_id.as_str()).map(|name| name.to_string());
+    }
 }
 
 /// Reads, verifies and decodes one image file.
@@ -345,8 +346,8 @@ fn look_at(raw: &Path, row: &ManifestRow) -> std::result::Result<Look, String> {
     }
 }
 
-/// Gives rows of equal content, and near copies, the smallest `image_id` among them as their group.
-fn group(rows: &mut [ManifestRow], near: &[copies::NearPair]) {
+/// Gives files of equal content, and near copies, the smallest `image_id` among them as their group.
+fn group(rows: &[ManifestRow], near: &[copies::NearPair], checks: &mut [CheckRow]) {
     let mut parent: Vec<usize> = (0..rows.len()).collect();
     fn root(parent: &mut [usize], mut i: usize) -> usize {
         while parent[i] != i {
@@ -363,15 +364,21 @@ fn group(rows: &mut [ManifestRow], near: &[copies::NearPair]) {
         // Rows are sorted by image_id: the smaller number is the smaller name.
         parent[a.max(b)] = a.min(b);
     }
-    for i in 0..rows.len() {
-        let group = root(&mut parent, i);
-        rows[i].group_id = rows[group].image_id.clone();
+    for (i, check) in checks.iter_mut().enumerate() {
+        check.group_id = rows[root(&mut parent, i)].image_id.clone();
     }
 }
 
-fn summary(ws: &Workspace, dataset: &str, rows: &[ManifestRow], issues: &[IssueRow], up_to_date: bool) -> Summary {
+fn summary(
+    ws: &Workspace,
+    dataset: &str,
+    rows: &[ManifestRow],
+    checks: &[CheckRow],
+    issues: &[IssueRow],
+    up_to_date: bool,
+) -> Summary {
     let ours = || issues.iter().filter(|i| i.stage == "check");
-    let mut checks = Vec::new();
+    let mut found_by = Vec::new();
     for check in CHECKS {
         for severity in [Severity::Error, Severity::Warning, Severity::Note] {
             let mut found = ours().filter(|i| i.check == check.name() && i.severity == severity).peekable();
@@ -383,13 +390,13 @@ fn summary(ws: &Workspace, dataset: &str, rows: &[ManifestRow], issues: &[IssueR
                 (None, path) => path.into(),
             };
             let (check, doc) = (check.name().to_string(), check.doc().to_string());
-            checks.push(Found { check, severity, count: found.count() as u64, doc, example });
+            found_by.push(Found { check, severity, count: found.count() as u64, doc, example });
         }
     }
     // Cells of one frame are no copies.
     let mut files: HashMap<&str, std::collections::BTreeSet<&str>> = HashMap::new();
-    for row in rows {
-        files.entry(&row.group_id).or_default().insert(&row.path);
+    for (row, check) in rows.iter().zip(checks) {
+        files.entry(&check.group_id).or_default().insert(&row.path);
     }
     let sizes = || files.values().map(|paths| paths.len() as u64).filter(|n| *n > 1);
     Summary {
@@ -398,7 +405,7 @@ fn summary(ws: &Workspace, dataset: &str, rows: &[ManifestRow], issues: &[IssueR
         images: rows.iter().map(|r| &r.path).collect::<std::collections::BTreeSet<_>>().len() as u64,
         copy_groups: sizes().count() as u64,
         largest_group: sizes().max().unwrap_or(0),
-        checks,
+        checks: found_by,
         findings: ours().filter(|i| i.severity != Severity::Note).count() as u64,
         issues: ws.issues(dataset).display().to_string(),
     }

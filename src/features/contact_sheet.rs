@@ -1,8 +1,8 @@
 //! A sheet of cells with the outlines that segmentation found, to look at before believing the features: a row a class.
 
 use super::{Settings, Window};
+use crate::dataset::Usable;
 use crate::error::{Error, Result};
-use crate::preprocess::Usable;
 use crate::preprocess::contact_sheet::{Sheet, choose};
 use crate::segment::{self, Mask};
 use crate::workspace::Workspace;
@@ -23,7 +23,7 @@ const NUCLEUS: image::Rgb<u8> = image::Rgb([255, 0, 0]);
 pub fn write(ws: &Workspace, dataset: &str, settings: &Settings, path: &Path) -> Result<usize> {
     let usable = Usable::read(ws, dataset)?;
     let raw = ws.raw_dataset(dataset);
-    let drawn: Vec<_> = choose(&usable.rows)
+    let drawn: Vec<_> = choose(&usable.cells)
         .into_par_iter()
         .map(|(row, place)| match Window::read(&raw, row, settings) {
             Ok(window) => Ok(Some((place, outlined(&window)))),

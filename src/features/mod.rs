@@ -5,9 +5,10 @@
 //! around the cell is needed to see the cell), and not resized: sizes are in the image's own pixels.
 
 use crate::context::Context;
+use crate::dataset::{self, Usable};
 use crate::decode::Rgb;
 use crate::error::{Error, Input, Result};
-use crate::preprocess::{self, Cut, Square, Usable};
+use crate::preprocess::{self, Cut, Square};
 use crate::rows::ManifestRow;
 use crate::schema::FEATURES;
 use crate::segment::{self, Cell};
@@ -17,6 +18,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringAr
 use arrow::datatypes::Float64Type;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -114,12 +116,12 @@ impl std::fmt::Display for Summary {
 ///
 /// # Errors
 /// [`Error::Missing`] where there is no manifest.
-fn provenance(manifest: String, settings: &Settings) -> Provenance {
+fn provenance(inputs: BTreeMap<String, String>, settings: &Settings) -> Provenance {
     Provenance {
         stage: "features".into(),
         settings: serde_json::to_value(settings).expect("settings are plain JSON"),
         seed: None,
-        inputs: [("manifest".to_string(), manifest)].into(),
+        inputs,
     }
 }
 
@@ -132,9 +134,9 @@ fn provenance(manifest: String, settings: &Settings) -> Provenance {
 /// table there was before stays.
 pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) -> Result<Summary> {
     settings.validate()?;
-    let Usable { rows, left_out, manifest } = Usable::read(ws, dataset)?;
+    let Usable { cells: rows, left_out, inputs } = Usable::read(ws, dataset)?;
     let path = ws.features(dataset);
-    let mut made = provenance(manifest, settings);
+    let mut made = provenance(inputs, settings);
     let mut summary = Summary {
         dataset: dataset.into(),
         up_to_date: table::is_current(&path, &FEATURES, &made),
@@ -299,9 +301,7 @@ pub fn read(ws: &Workspace, dataset: &str) -> Result<Features> {
             .extend((0..batch.num_rows()).map(|i| columns.iter().map(|c| c.is_valid(i).then(|| c.value(i))).collect()));
         Ok(())
     })?;
-    if made.inputs.get("manifest") != Some(&table::file_hash(&ws.manifest(dataset))?) {
-        return Err(Error::stale(Input::Features, path, "the manifest has changed since"));
-    }
+    dataset::require_current(ws, dataset, &made, Input::Features, &path)?;
     Ok(features)
 }
 

@@ -345,7 +345,6 @@ impl Found {
         let suffix = number.map_or(String::new(), |n| format!("#{n}"));
         let image_id = format!("{}/{}{suffix}", self.dataset, file.path);
         self.rows.push(ManifestRow {
-            group_id: image_id.clone(),
             image_id,
             dataset: self.dataset.clone(),
             path: file.path.clone(),
@@ -405,14 +404,9 @@ impl Found {
         }
     }
 
-    /// Sorts rows and issues as their schemas say and gives exact copies and cells of one frame their group.
+    /// Sorts rows and issues as their schemas say.
     fn finish(&mut self) {
         self.rows.sort_by(|a, b| a.image_id.cmp(&b.image_id));
-        // Cells of one frame share its content, so the content alone decides.
-        let mut first: HashMap<String, String> = HashMap::new();
-        for row in &mut self.rows {
-            row.group_id = first.entry(row.content_hash.clone()).or_insert_with(|| row.image_id.clone()).clone();
-        }
         self.issues.sort_by(|a, b| (&a.path, &a.check, &a.image_id).cmp(&(&b.path, &b.check, &b.image_id)));
     }
 }
@@ -462,11 +456,11 @@ pub struct Summary {
 
 impl Summary {
     fn new(dataset: &str, rows: &[ManifestRow], issues: &[IssueRow], up_to_date: bool) -> Self {
+        // Cells of one frame are in one file, so that equal content is all that makes a group.
         let mut group_sizes: HashMap<&str, u64> = HashMap::new();
-        rows.iter().for_each(|r| *group_sizes.entry(&r.group_id).or_default() += 1);
+        rows.iter().for_each(|r| *group_sizes.entry(&r.content_hash).or_default() += 1);
         let mut counts: BTreeMap<String, (u64, Severity)> = BTreeMap::new();
-        let ours = || issues.iter().filter(|i| i.stage == "ingest");
-        for issue in ours() {
+        for issue in issues {
             let entry = counts.entry(issue.check.clone()).or_insert((0, issue.severity));
             *entry = (entry.0 + 1, entry.1.min(issue.severity));
         }
@@ -481,7 +475,7 @@ impl Summary {
             unlabelled: rows.iter().filter(|r| r.class.is_none()).count() as u64,
             grouped: group_sizes.values().filter(|n| **n > 1).sum(),
             issues: counts,
-            findings: ours().filter(|i| i.severity != Severity::Note).count() as u64,
+            findings: issues.iter().filter(|i| i.severity != Severity::Note).count() as u64,
         }
     }
 }
@@ -535,12 +529,24 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
             hint: "Another layout can be named with --layout".into(),
         });
     }
+    // What check wrote is of another manifest.
+    for table in [ws.checks(dataset), ws.issues(dataset)] {
+        remove(&table)?;
+    }
     let manifest = ws.manifest(dataset);
     table::write_rows(&manifest, &MANIFEST, &provenance, &found.rows)?;
     let mut issues_made = provenance.clone();
-    issues_made.inputs.insert("manifest".into(), table::file_hash(&manifest)?);
-    table::write_rows(&ws.issues(dataset), &ISSUES, &issues_made, &found.issues)?;
+    issues_made.inputs.insert(Input::Manifest.name().into(), table::file_hash(&manifest)?);
+    table::write_rows(&ws.ingest_issues(dataset), &ISSUES, &issues_made, &found.issues)?;
     Ok(Summary::new(dataset, &found.rows, &found.issues, false))
+}
+
+/// Removes a file, if it exists.
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "remove")(error)),
+        _ => Ok(()),
+    }
 }
 
 /// The tree, with outside files, and the layout that reads it.
@@ -576,11 +582,10 @@ fn provenance_of(tree: &Tree, settings: &Settings) -> Provenance {
 /// Whether the manifest and the issues there are those of `expected`.
 fn is_same(ws: &Workspace, dataset: &str, expected: &Provenance) -> bool {
     let manifest = ws.manifest(dataset);
-    let Ok(mut found) = table::provenance(&manifest, &MANIFEST) else { return false };
-    found.inputs.remove("check");
-    found == *expected
-        && table::provenance(&ws.issues(dataset), &ISSUES)
-            .is_ok_and(|issues| issues.inputs.get("manifest") == table::file_hash(&manifest).ok().as_ref())
+    let hash = table::file_hash(&manifest).ok();
+    table::is_current(&manifest, &MANIFEST, expected)
+        && table::provenance(&ws.ingest_issues(dataset), &ISSUES)
+            .is_ok_and(|made| made.input(Input::Manifest) == hash.as_deref())
 }
 
 /// Whether the files under `raw/` are no longer those that the manifest was made from.
@@ -588,8 +593,7 @@ fn is_same(ws: &Workspace, dataset: &str, expected: &Provenance) -> bool {
 /// # Errors
 /// [`Error::Missing`] where there is no manifest or no folder of the data set, [`Error::Io`] and [`Error::Interrupted`].
 pub fn has_changed(ws: &Workspace, dataset: &str, ctx: &Context) -> Result<bool> {
-    let mut made = table::provenance(&ws.manifest(dataset), &MANIFEST)?;
-    made.inputs.remove("check");
+    let made = table::provenance(&ws.manifest(dataset), &MANIFEST)?;
     let Ok(settings) = serde_json::from_value::<Settings>(made.settings.clone()) else { return Ok(true) };
     let (tree, _) = look_around(ws, dataset, &settings, ctx)?;
     Ok(provenance_of(&tree, &settings) != made)
@@ -601,7 +605,7 @@ fn kept(ws: &Workspace, dataset: &str, expected: &Provenance) -> Option<Summary>
         return None;
     }
     let (rows, _) = table::read_rows(&ws.manifest(dataset), &MANIFEST).ok()?;
-    let (issues, _) = table::read_rows(&ws.issues(dataset), &ISSUES).ok()?;
+    let (issues, _) = table::read_rows(&ws.ingest_issues(dataset), &ISSUES).ok()?;
     Some(Summary::new(dataset, &rows, &issues, true))
 }
 

@@ -3,7 +3,7 @@
 use crate::class::Class;
 use crate::fetch;
 use crate::report::{notes, thousands};
-use crate::rows::{IssueRow, ManifestRow, Severity};
+use crate::rows::{CheckRow, IssueRow, ManifestRow, Severity};
 use crate::workspace::Workspace;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +12,7 @@ pub(super) fn facts(
     ws: &Workspace,
     dataset: &str,
     rows: &[ManifestRow],
+    checks: &[CheckRow],
     issues: Option<&[IssueRow]>,
 ) -> Vec<[String; 2]> {
     let mut facts = Vec::new();
@@ -42,7 +43,7 @@ pub(super) fn facts(
     counts("Layout", |r| Some(&r.layout));
     counts("File format", |r| Some(&r.format));
     counts("Source of cell boxes", |r| r.box_source.as_deref());
-    let groups: BTreeSet<&str> = rows.iter().map(|r| r.group_id.as_str()).collect();
+    let groups: BTreeSet<&str> = checks.iter().map(|c| c.group_id.as_str()).collect();
     let groups = format!(
         "{}, each in one fold (cells of one frame, exact and near copies form a group)",
         thousands(groups.len() as u64)

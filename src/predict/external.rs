@@ -5,10 +5,11 @@ use super::{BATCH, Found, Panel, number};
 use crate::atomic;
 use crate::class::Class;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::dataset::Usable;
+use crate::error::{Error, Input, Result};
 use crate::evaluate;
 use crate::nn::device::Device;
-use crate::preprocess::{self, Usable};
+use crate::preprocess;
 use crate::rows::{CellRow, IntervalRow, ManifestRow, MetricRow, PredictionRow};
 use crate::run::{ModelId, Record, Results, RunDir, leak};
 use crate::schema::{CELLS, INTERVALS, METRICS, PREDICTIONS};
@@ -118,7 +119,8 @@ pub fn run(
         });
     }
     let settings = record.network_preprocess(run)?.clone();
-    let Usable { rows, left_out, manifest } = Usable::read(ws, dataset)?;
+    let Usable { cells: rows, left_out, inputs } = Usable::read(ws, dataset)?;
+    let manifest = inputs[Input::Manifest.name()].clone();
     let weights = leak::Weights { key: "run", from: run, record: &record, model };
     let note = leak::check(ws, weights, &rows, dataset)?;
     let panel = Panel::open(ws, run, model, device, ctx)?;

@@ -7,11 +7,12 @@
 
 use crate::atomic;
 use crate::context::Context;
+use crate::dataset::Usable;
 use crate::decode::{self, Rgb};
 use crate::error::{Error, Input, Result};
 use crate::rect::Rect;
-use crate::rows::{IssueRow, ManifestRow, unusable};
-use crate::schema::{ISSUES, MANIFEST, TENSORS};
+use crate::rows::ManifestRow;
+use crate::schema::TENSORS;
 use crate::table::{self, Provenance};
 use crate::workspace::Workspace;
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray, UInt32Array};
@@ -327,57 +328,14 @@ struct Work {
     made: Provenance,
 }
 
-/// The rows of a manifest that later stages use.
-pub struct Usable {
-    pub rows: Vec<ManifestRow>,
-    /// Rows without a class, or with an issue of severity error.
-    pub left_out: u64,
-    /// The manifest's hash.
-    pub manifest: String,
-}
-
-impl Usable {
-    /// # Errors
-    /// [`Error::Missing`] or [`Error::Format`] for the tables, [`Error::Stale`] where the issues belong to another
-    /// manifest, [`Error::Data`] where no row is left.
-    pub fn read(ws: &Workspace, dataset: &str) -> Result<Self> {
-        let manifest = ws.manifest(dataset);
-        let (mut rows, _) = table::read_rows::<ManifestRow>(&manifest, &MANIFEST)?;
-        let hash = table::file_hash(&manifest)?;
-        let all = rows.len();
-        let issues = ws.issues(dataset);
-        match table::read_rows::<IssueRow>(&issues, &ISSUES) {
-            Ok((found, made)) if made.inputs.get("manifest") == Some(&hash) => {
-                let unusable = unusable(&found);
-                rows.retain(|r| r.class.is_some() && !unusable.contains(&r.image_id));
-            }
-            Ok(_) => {
-                let reason = "the manifest has changed since the images were checked";
-                return Err(Error::stale(Input::Issues, issues, reason));
-            }
-            Err(Error::Missing { .. }) => rows.retain(|r| r.class.is_some()),
-            Err(e) => return Err(e),
-        }
-        if rows.is_empty() {
-            return Err(Error::Data {
-                dataset: dataset.into(),
-                expected: "usable images with a class".into(),
-                got: format!("none among {all} rows"),
-                hint: format!("What is wrong with them: {}", issues.display()),
-            });
-        }
-        Ok(Self { left_out: (all - rows.len()) as u64, rows, manifest: hash })
-    }
-}
-
 impl Work {
     fn plan(ws: &Workspace, dataset: &str, settings: &Settings) -> Result<Self> {
-        let Usable { rows, left_out, manifest } = Usable::read(ws, dataset)?;
+        let Usable { cells: rows, left_out, inputs } = Usable::read(ws, dataset)?;
         let made = Provenance {
             stage: "preprocess".into(),
             settings: serde_json::to_value(settings).expect("settings are plain JSON"),
             seed: None,
-            inputs: [("manifest".to_string(), manifest)].into(),
+            inputs,
         };
         Ok(Self { rows, left_out, made })
     }

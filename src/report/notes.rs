@@ -4,11 +4,9 @@ use super::thousands;
 use crate::class::Class;
 use crate::rows::IntervalRow;
 use crate::run::{ModelId, Recipe, Record, Results, again};
-use crate::schema::MANIFEST;
 use crate::scores::{Method, Metric};
 use crate::statistics::RESAMPLES;
 use crate::synth;
-use crate::table;
 use crate::workspace::Workspace;
 
 /// Of the paper's Tables 3 and 4.
@@ -93,10 +91,6 @@ pub fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Vec<String> {
     }
     notes.extend(chosen_on(&record.pipeline).map(Into::into));
     notes.extend(caveats.iter().map(|c| c.to_string()));
-    let manifest = table::provenance(&ws.manifest(&record.dataset), &MANIFEST);
-    if manifest.is_ok_and(|made| !made.inputs.contains_key("check")) {
-        notes.push("Near copies were not looked for, and may stand in two folds".into());
-    }
     notes.extend([PATIENTS.into(), SEED.into()]);
     notes
 }

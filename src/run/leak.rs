@@ -3,9 +3,9 @@
 use super::dir::RunDir;
 use super::model_id::ModelId;
 use super::record::Record;
+use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::rows::ManifestRow;
-use crate::schema::MANIFEST;
 use crate::split;
 use crate::table;
 use crate::workspace::Workspace;
@@ -56,20 +56,22 @@ pub fn check(ws: &Workspace, weights: Weights, images: &[ManifestRow], dataset: 
 /// [`check`] for the run's own training images alone.
 fn check_own(ws: &Workspace, weights: Weights, images: &[ManifestRow], dataset: &str) -> Result<Option<String>> {
     let Weights { key, from, record, model } = weights;
-    let manifest = ws.manifest(&record.dataset);
     let same = |key: &str, path: &Path| table::file_hash(path).is_ok_and(|hash| record.inputs.get(key) == Some(&hash));
-    if !same("manifest", &manifest) || !same("splits", &ws.splits(&record.dataset)) {
-        return Ok(Some(format!(
-            "{from}: the images or folds of {} have changed since, so its training images are not known: \
-             check that none of them is in {dataset}",
-            record.dataset
-        )));
-    }
-    let splits = split::read(ws, &record.dataset)?;
+    let unchanged = same("manifest", &ws.manifest(&record.dataset)) && same("splits", &ws.splits(&record.dataset));
+    let splits = match unchanged.then(|| split::read(ws, &record.dataset)) {
+        Some(Err(Error::Stale { .. })) | None => {
+            return Ok(Some(format!(
+                "{from}: the images or folds of {} have changed since, so its training images are not known: \
+                 check that none of them is in {dataset}",
+                record.dataset
+            )));
+        }
+        Some(read) => read?,
+    };
     let trained: BTreeSet<&str> = model.unwrap_or(ModelId::All).training_images(&splits).collect();
-    let (rows, _) = table::read_rows::<ManifestRow>(&manifest, &MANIFEST)?;
-    let rows: Vec<&ManifestRow> = rows.iter().filter(|r| trained.contains(r.image_id.as_str())).collect();
-    let by_hash: HashMap<&str, &ManifestRow> = rows.iter().map(|r| (r.content_hash.as_str(), *r)).collect();
+    let Dataset { cells, checks, .. } = Dataset::read(ws, &record.dataset)?;
+    let cells = cells.iter().filter(|cell| trained.contains(cell.image_id.as_str()));
+    let by_hash: HashMap<&str, &ManifestRow> = cells.map(|cell| (cell.content_hash.as_str(), cell)).collect();
     let shared: Vec<(&ManifestRow, &ManifestRow)> =
         images.iter().filter_map(|t| Some((t, *by_hash.get(t.content_hash.as_str())?))).collect();
     if let Some((image, seen)) = shared.first() {
@@ -81,11 +83,14 @@ fn check_own(ws: &Workspace, weights: Weights, images: &[ManifestRow], dataset: 
         );
         return Err(Error::setting(key, format!("weights that were not trained on images of {dataset}"), got));
     }
+    let trained_checks = checks.iter().filter(|check| trained.contains(check.image_id.as_str()));
+    let trained_hashes: Vec<u64> = trained_checks.filter_map(|check| check.perceptual_hash).collect();
+    let image_checks = Dataset::read(ws, dataset)?.checks;
+    let hash_of: HashMap<&str, u64> =
+        image_checks.iter().filter_map(|check| Some((check.image_id.as_str(), check.perceptual_hash?))).collect();
     let similar = |image: &&ManifestRow| {
-        rows.iter().any(|r| match (r.perceptual_hash, image.perceptual_hash) {
-            (Some(a), Some(b)) => (a ^ b).count_ones() <= SIMILAR_BITS,
-            _ => false,
-        })
+        let hash = hash_of.get(image.image_id.as_str());
+        hash.is_some_and(|a| trained_hashes.iter().any(|b| (a ^ b).count_ones() <= SIMILAR_BITS))
     };
     let similar: Vec<&ManifestRow> = images.iter().filter(similar).collect();
     Ok(similar.first().map(|first| {

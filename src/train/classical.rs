@@ -8,12 +8,12 @@ use crate::atomic;
 use crate::class::Class;
 use crate::classical::{Choice, Samples, Scale, Settings, describe};
 use crate::context::Context;
+use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::features::{self, Features};
 use crate::nn::device::Device;
-use crate::rows::{ManifestRow, PredictionRow};
+use crate::rows::PredictionRow;
 use crate::run::{ModelId, Recipe, Record, RunDir};
-use crate::schema::MANIFEST;
 use crate::scores::Scores;
 use crate::seed;
 use crate::split;
@@ -68,14 +68,16 @@ struct Tried {
 impl Data {
     pub fn load(ws: &Workspace, dataset: &str, settings: &Settings, seed: u64, plan: &Plan) -> Result<Self> {
         let splits = split::read(ws, dataset)?;
-        let (manifest, _) = table::read_rows::<ManifestRow>(&ws.manifest(dataset), &MANIFEST)?;
+        let Dataset { cells, checks, .. } = Dataset::read(ws, dataset)?;
         let features = features::read(ws, dataset)?;
         let row_of: HashMap<&str, usize> =
             features.image_ids.iter().enumerate().map(|(row, id)| (id.as_str(), row)).collect();
-        let cells = manifest
+        let cells = cells
             .into_iter()
-            .filter_map(|m| Some((*row_of.get(m.image_id.as_str())?, m.class?, m.group_id, m.image_id)))
-            .map(|(row, class, group, id)| (id, (row, class, group)))
+            .zip(checks)
+            .filter_map(|(m, check)| {
+                Some((m.image_id, (*row_of.get(check.image_id.as_str())?, m.class?, check.group_id)))
+            })
             .collect();
         let inputs = BTreeMap::from([
             ("manifest".into(), table::file_hash(&ws.manifest(dataset))?),

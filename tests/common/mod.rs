@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use wbc::class::Class;
-use wbc::rows::{IssueRow, ManifestRow, PredictionRow};
+use wbc::rows::{CheckRow, ManifestRow, PredictionRow};
 use wbc::run::Record;
-use wbc::schema::{ISSUES, MANIFEST, PREDICTIONS};
+use wbc::schema::{CHECKS, MANIFEST, PREDICTIONS};
 use wbc::table::{self, Provenance};
 use wbc::workspace::Workspace;
 
@@ -93,10 +93,13 @@ impl Workdir {
         table::read_rows(&self.workspace().manifest(dataset), &MANIFEST).unwrap().0
     }
 
-    /// The findings as (check, path).
+    pub fn checks(&self, dataset: &str) -> Vec<CheckRow> {
+        table::read_rows(&self.workspace().checks(dataset), &CHECKS).unwrap().0
+    }
+
+    /// The findings as (check, path): those of ingest and, if it has run, of check.
     pub fn issues(&self, dataset: &str) -> Vec<(String, String)> {
-        let rows = table::read_rows::<IssueRow>(&self.workspace().issues(dataset), &ISSUES).unwrap().0;
-        rows.into_iter().map(|i| (i.check, i.path)).collect()
+        wbc::dataset::issues(&self.workspace(), dataset).unwrap().into_iter().map(|i| (i.check, i.path)).collect()
     }
 }
 

@@ -95,7 +95,7 @@ pub fn write(ws: &Workspace, dataset: &str, path: &Path, ctx: &Context) -> Resul
         no_folds => tables.splits.as_ref().err().cloned().unwrap_or_default(),
         limitations => notes::of_dataset(ws, dataset, tables.checked),
         card => std::iter::once(["Data set".to_string(), dataset.to_string()])
-            .chain(card::facts(ws, dataset, rows, tables.issues.as_deref()))
+            .chain(card::facts(ws, dataset, rows, &tables.checks, tables.issues.as_deref()))
             .collect::<Vec<_>>(),
     };
     parts::write("dataset.html", values, path)?;
@@ -114,13 +114,14 @@ fn summarise(
     let class_colours = images.colours(rows);
     let class = |class: Class| {
         let own = || rows.iter().filter(move |r| r.class == Some(class));
+        let both = || rows.iter().zip(&tables.checks).filter(move |(r, _)| r.class == Some(class));
         let mut subtypes = BTreeMap::new();
         own().filter_map(|r| r.subtype.clone()).for_each(|s| *subtypes.entry(s).or_default() += 1);
         ClassSummary {
             class,
             cells: own().count() as u64,
-            left_out: own().filter(|r| tables.unusable.contains(&r.image_id)).count() as u64,
-            groups: own().map(|r| &r.group_id).collect::<BTreeSet<_>>().len() as u64,
+            left_out: both().filter(|(_, check)| check.left_out.is_some()).count() as u64,
+            groups: both().map(|(_, check)| &check.group_id).collect::<BTreeSet<_>>().len() as u64,
             subtypes,
             colour: class_colours[class.index()].clone(),
         }
@@ -150,7 +151,7 @@ fn summarise(
         unlabelled: rows.iter().filter(|r| r.class.is_none()).count() as u64,
         sizes_px,
         formats,
-        groups: rows.iter().map(|r| &r.group_id).collect::<BTreeSet<_>>().len() as u64,
+        groups: tables.checks.iter().map(|check| &check.group_id).collect::<BTreeSet<_>>().len() as u64,
         background_between_classes: backgrounds::between_classes(colours),
         findings,
         unreadable: failed.map(|(path, why)| Unreadable { path: path.clone(), message: why.clone() }).collect(),

@@ -2,14 +2,13 @@
 
 use crate::class::Class;
 use crate::context::Context;
-use crate::error::{Error, Input, Result};
+use crate::dataset::{self, Dataset};
+use crate::error::{Error, Result};
 use crate::ingest;
-use crate::rows::{IssueRow, ManifestRow, unusable};
-use crate::schema::{ISSUES, MANIFEST};
+use crate::rows::{CheckRow, IssueRow, ManifestRow};
 use crate::split::{self, Splits};
-use crate::table;
 use crate::workspace::Workspace;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// The tables of a data set.
@@ -17,12 +16,12 @@ pub(super) struct Tables {
     pub dataset: String,
     /// The manifest, sorted by `image_id`.
     pub rows: Vec<ManifestRow>,
+    /// The table of checks, in the same order.
+    pub checks: Vec<CheckRow>,
     /// The rows of each image file, which are adjacent.
     pub files: BTreeMap<String, Range<usize>>,
     /// Findings of ingest and check; `None` where the table does not exist.
     pub issues: Option<Vec<IssueRow>>,
-    /// `image_id` of the rows that no later stage uses.
-    pub unusable: BTreeSet<String>,
     /// The folds, or a sentence that says why there are none.
     pub splits: std::result::Result<Splits, String>,
     /// Whether check has run.
@@ -32,14 +31,13 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// Reads the tables. Tables that are missing or out of date become warnings, except for the manifest.
+    /// Reads the tables. Tables that are missing or out of date become warnings, except for the manifest and the
+    /// table of checks.
     ///
     /// # Errors
     /// [`Error::Missing`] without a manifest, [`Error::Format`], [`Error::Interrupted`].
     pub fn read(ws: &Workspace, dataset: &str, ctx: &Context) -> Result<Self> {
-        let manifest = ws.manifest(dataset);
-        let (rows, provenance) = table::read_rows::<ManifestRow>(&manifest, &MANIFEST)?;
-        let hash = table::file_hash(&manifest)?;
+        let Dataset { cells: rows, checks, checked } = Dataset::read(ws, dataset)?;
         let mut warnings = Vec::new();
         match ingest::has_changed(ws, dataset, ctx) {
             Ok(false) => {}
@@ -50,23 +48,14 @@ impl Tables {
             Err(interrupted @ Error::Interrupted) => return Err(interrupted),
             Err(_) => warnings.push(format!("raw/{dataset} cannot be read, so no image is shown")),
         }
-        let checked = provenance.inputs.contains_key("check");
         if !checked {
             warnings.push(format!(
                 "The images were not checked for near copies, label conflicts, blur and damage. Run: wbc check \
                  --dataset {dataset}"
             ));
         }
-        let issues = match table::read_rows::<IssueRow>(&ws.issues(dataset), &ISSUES) {
-            Ok((issues, provenance)) => {
-                if provenance.input(Input::Manifest) != Some(&hash) {
-                    warnings.push(format!(
-                        "The findings are older than the manifest and may not match it. Run: wbc check --dataset \
-                         {dataset}"
-                    ));
-                }
-                Some(issues)
-            }
+        let issues = match dataset::issues(ws, dataset) {
+            Ok(issues) => Some(issues),
             Err(Error::Missing { .. }) => None,
             Err(other) => return Err(other),
         };
@@ -85,14 +74,13 @@ impl Tables {
         for (i, row) in rows.iter().enumerate() {
             files.entry(row.path.clone()).or_insert(i..i).end = i + 1;
         }
-        let unusable = unusable(issues.as_deref().unwrap_or_default());
-        Ok(Self { dataset: dataset.into(), rows, files, issues, unusable, splits, checked, warnings })
+        Ok(Self { dataset: dataset.into(), rows, checks, files, issues, splits, checked, warnings })
     }
 
     /// The rows of a class that later stages use.
     pub fn usable(&self, class: Class) -> Vec<usize> {
-        let usable = |r: &ManifestRow| r.class == Some(class) && !self.unusable.contains(&r.image_id);
-        (0..self.rows.len()).filter(|i| usable(&self.rows[*i])).collect()
+        let usable = |i: &usize| self.rows[*i].class == Some(class) && self.checks[*i].left_out.is_none();
+        (0..self.rows.len()).filter(usable).collect()
     }
 
     /// The row of an `image_id`.

@@ -3,15 +3,15 @@
 use crate::atomic;
 use crate::batch::Tensors;
 use crate::class::Class;
+use crate::dataset::{self, Dataset};
 use crate::error::{Input, Result};
 use crate::evaluate::curves;
 use crate::figure::{gallery, png, run_plots, svg::Figure};
 use crate::page::{card, parts};
 use crate::predict::external::of_run as validations;
 use crate::report::{Sheet, notes, thousands};
-use crate::rows::{EpochRow, IssueRow, ManifestRow, PredictionRow};
+use crate::rows::{EpochRow, PredictionRow};
 use crate::run::{self, Recipe, Record, Results, RunDir, model_title};
-use crate::schema::{ISSUES, MANIFEST};
 use crate::scores::{Method, Metric};
 use crate::table;
 use crate::workspace::Workspace;
@@ -191,14 +191,13 @@ fn data(ws: &Workspace, record: &Record) -> Result<Vec<[String; 2]>> {
         facts.push(["Manifest".into(), "no longer in the workspace".into()]);
         return Ok(facts);
     }
-    let (rows, _) = table::read_rows::<ManifestRow>(&path, &MANIFEST)?;
+    let Dataset { cells, checks, .. } = Dataset::read(ws, &record.dataset)?;
     let same = table::file_hash(&path).is_ok_and(|hash| record.inputs.get(Input::Manifest.name()) == Some(&hash));
     if !same {
         facts.push(["Manifest".into(), "has changed since the run; the facts below describe the new one".into()]);
     }
-    let issues = table::read_rows::<IssueRow>(&ws.issues(&record.dataset), &ISSUES).ok();
-    let issues = issues.as_ref().map(|(issues, _)| issues.as_slice());
-    facts.extend(card::facts(ws, &record.dataset, &rows, issues));
+    let issues = dataset::issues(ws, &record.dataset).ok();
+    facts.extend(card::facts(ws, &record.dataset, &cells, &checks, issues.as_deref()));
     Ok(facts)
 }
 

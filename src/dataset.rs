@@ -1,0 +1,142 @@
+//! A data set as ingest and check describe it: its cells, the groups that they form, and which of them later stages use.
+
+#![warn(missing_docs)]
+
+use crate::error::{Error, Input, Result};
+use crate::rows::{CheckRow, IssueRow, ManifestRow};
+use crate::schema::{CHECKS, ISSUES, MANIFEST};
+use crate::table::{self, Provenance};
+use crate::workspace::Workspace;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// The reason in [`CheckRow::left_out`] for a cell without a class.
+pub const NO_CLASS: &str = "no_class";
+
+/// The cells of a data set, whether later stages use them or not.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// The manifest.
+    pub cells: Vec<ManifestRow>,
+    /// The table of checks: one row per cell, in the same order. Where check has not run, it is [`unchecked`].
+    pub checks: Vec<CheckRow>,
+    /// Whether check has run on this manifest.
+    pub checked: bool,
+}
+
+impl Dataset {
+    /// Reads the manifest of a data set and, where check has run, its table of checks.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] where there is no manifest, [`Error::Format`] for a table that is damaged, [`Error::Stale`]
+    /// where the manifest has changed since check ran.
+    pub fn read(ws: &Workspace, name: &str) -> Result<Self> {
+        let (cells, _) = table::read_rows::<ManifestRow>(&ws.manifest(name), &MANIFEST)?;
+        let checked = inputs(ws, name)?.contains_key(Input::Checks.name());
+        let path = ws.checks(name);
+        let checks = if checked { table::read_rows(&path, &CHECKS)?.0 } else { unchecked(&cells) };
+        same_cells(&path, cells.iter().map(|c| &c.image_id), checks.iter().map(|c| &c.image_id))?;
+        Ok(Self { cells, checks, checked })
+    }
+}
+
+/// Everything found in a data set: the issues of check, which include those of ingest; before check has run, those of
+/// ingest alone.
+///
+/// # Errors
+/// [`Error::Missing`] where neither stage has run, [`Error::Format`] for a table that is damaged.
+pub fn issues(ws: &Workspace, name: &str) -> Result<Vec<IssueRow>> {
+    let (all, ingest) = (ws.issues(name), ws.ingest_issues(name));
+    let path = if all.is_file() { all } else { ingest };
+    table::read_rows(&path, &ISSUES).map(|(rows, _)| rows)
+}
+
+/// The cells of a data set that later stages use.
+pub struct Usable {
+    /// Their rows in the manifest.
+    pub cells: Vec<ManifestRow>,
+    /// How many cells are not among them: those without a class, and those for which check reported an error.
+    pub left_out: u64,
+    /// The tables that were read, for a provenance.
+    pub inputs: BTreeMap<String, String>,
+}
+
+impl Usable {
+    /// Reads a data set and selects the cells that later stages use.
+    ///
+    /// # Errors
+    /// As [`Dataset::read`], and [`Error::Data`] where no cell can be used.
+    pub fn read(ws: &Workspace, name: &str) -> Result<Self> {
+        let Dataset { cells, checks, .. } = Dataset::read(ws, name)?;
+        let all = cells.len();
+        let usable = cells.into_iter().zip(checks).filter(|(_, check)| check.left_out.is_none());
+        let cells: Vec<ManifestRow> = usable.map(|(cell, _)| cell).collect();
+        if cells.is_empty() {
+            let error = Error::data(name, "usable images with a class", format!("none among {all}"));
+            return Err(error.with_hint(format!("What is wrong with them: {}", ws.issues(name).display())));
+        }
+        Ok(Self { left_out: (all - cells.len()) as u64, cells, inputs: inputs(ws, name)? })
+    }
+}
+
+/// The hashes of the manifest and, where check has run, of the table of checks, for the provenance of a table that is
+/// made from them.
+///
+/// # Errors
+/// [`Error::Missing`] where there is no manifest, [`Error::Stale`] where the manifest has changed since check ran.
+pub fn inputs(ws: &Workspace, name: &str) -> Result<BTreeMap<String, String>> {
+    let (manifest, checks) = (ws.manifest(name), ws.checks(name));
+    table::provenance(&manifest, &MANIFEST)?;
+    let hash = table::file_hash(&manifest)?;
+    let mut inputs = BTreeMap::from([(Input::Manifest.name().to_string(), hash.clone())]);
+    if checks.is_file() {
+        table::provenance(&checks, &CHECKS)?.require(Input::Manifest, &hash, Input::Checks, &checks)?;
+        inputs.insert(Input::Checks.name().into(), table::file_hash(&checks)?);
+    }
+    Ok(inputs)
+}
+
+/// Requires that `table`, which lies at `path` and has this provenance, was written from the manifest and the table of
+/// checks that exist now.
+///
+/// # Errors
+/// As [`inputs`], and [`Error::Stale`] where one of them has changed since.
+pub fn require_current(ws: &Workspace, name: &str, made: &Provenance, table: Input, path: &Path) -> Result<()> {
+    let inputs = inputs(ws, name)?;
+    for input in [Input::Manifest, Input::Checks] {
+        if let Some(hash) = inputs.get(input.name()) {
+            made.require(input, hash, table, path)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is known of cells before check has run: files of equal content, and so the cells of one frame, form a group,
+/// and cells without a class are left out. Groups are named after the smallest `image_id` if `cells` are sorted.
+pub fn unchecked(cells: &[ManifestRow]) -> Vec<CheckRow> {
+    let mut first: HashMap<&str, &str> = HashMap::new();
+    let rows = cells.iter().map(|cell| CheckRow {
+        image_id: cell.image_id.clone(),
+        group_id: (*first.entry(&cell.content_hash).or_insert(&cell.image_id)).into(),
+        left_out: cell.class.is_none().then(|| NO_CLASS.into()),
+        ..CheckRow::default()
+    });
+    rows.collect()
+}
+
+/// Requires that the table of checks at `path` has the cells of the manifest, in the same order.
+///
+/// # Errors
+/// [`Error::Format`] where it has not.
+pub fn same_cells<'a>(
+    path: &Path,
+    manifest: impl ExactSizeIterator<Item = &'a String>,
+    checks: impl ExactSizeIterator<Item = &'a String>,
+) -> Result<()> {
+    let counts = (manifest.len(), checks.len());
+    if counts.0 == counts.1 && manifest.eq(checks) {
+        return Ok(());
+    }
+    let expected = format!("the {} cells of the manifest, in the same order", counts.0);
+    Err(Error::format(path, "image_id", expected, format!("{} other cells", counts.1)))
+}
