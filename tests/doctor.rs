@@ -1,4 +1,4 @@
-//! `wbc doctor`, `wbc completions`, `wbc man`: at home on a user's machine.
+//! `wbc doctor`, `wbc completions`, `wbc man`.
 
 use crate::common::Workdir;
 use serde_json::Value;
@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
 #[test]
-fn the_doctor_says_what_there_is() {
+fn doctor_reports_the_machine_and_the_workspace() {
     let w = Workdir::new("doctor");
-    let look = |args: &[&str]| -> Value {
+    let report_of = |args: &[&str]| -> Value {
         serde_json::from_str(&w.wbc(&[&["doctor", "--json"], args].concat()).stdout).unwrap()
     };
-    let report = look(&[]);
+    let report = report_of(&[]);
     assert_eq!(report["build"]["wbc"], env!("CARGO_PKG_VERSION"));
     assert!(report["build"]["rustc"].as_str().unwrap().starts_with("rustc 1."), "{report}");
     assert!(report["build"]["dfdx"].as_str().unwrap().starts_with("0.13"), "{report}");
@@ -21,7 +21,7 @@ fn the_doctor_says_what_there_is() {
     assert!(all > 100_000_000 && free <= all, "{report}");
     let place = &report["workspace"];
     assert_eq!((&place["exists"], &place["writable"]), (&false.into(), &true.into()));
-    assert!(!w.path("data").exists(), "looking makes nothing");
+    assert!(!w.path("data").exists(), "doctor creates nothing");
 
     w.wbc(&["synth", "--images", "40"]).ok();
     w.wbc(&["ingest", "--no-check"]).ok();
@@ -29,32 +29,32 @@ fn the_doctor_says_what_there_is() {
     w.write("data/raw/new/neutrophil/1.png", "");
     w.write("data/runs/some-run/run.json", "{}");
     w.write("data/runs/no-run/other.json", "{}");
-    let place = &look(&["--threads", "1"])["workspace"];
+    let place = &report_of(&["--threads", "1"])["workspace"];
     let expected = serde_json::json!([
         {"name": "drawn", "has": ["raw", "ingested", "split"]},
         {"name": "new", "has": ["raw"]},
     ]);
     assert_eq!((&place["datasets"], &place["runs"]), (&expected, &serde_json::json!(["some-run"])));
     let text = w.wbc(&["doctor"]).stdout;
-    for said in ["vectors", "memory", "GPU", "drawn: raw, ingested, split", "1 runs: some-run"] {
-        assert!(text.contains(said), "{text}");
+    for expected in ["vectors", "memory", "GPU", "drawn: raw, ingested, split", "runs: some-run"] {
+        assert!(text.contains(expected), "{text}");
     }
 }
 
 #[test]
-fn the_doctor_says_what_is_wrong() {
+fn doctor_reports_problems() {
     let w = Workdir::new("doctor-wrong");
     w.write("file", "");
     let mut command = w.command(&["doctor", "--workspace", "file/data"]);
     let output = command.env("WBC_EPOCH", "3").env("WBC_SEED", "4").output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("Wrong: file/data: expected a folder, found a file"), "{text}");
-    assert!(text.contains("WBC_EPOCH is set, and nothing reads it") && text.contains("WBC_EPOCHS"), "{text}");
+    assert!(text.contains("Problems: file/data: expected a folder, found a file"), "{text}");
+    assert!(text.contains("WBC_EPOCH is set, but wbc does not read it") && text.contains("WBC_EPOCHS"), "{text}");
     assert!(text.contains("WBC_SEED=4") && !text.contains("WBC_SEED is set"), "{text}");
-    // A GPU's program that hangs, fails or is not there is no reason to fail.
+    // A missing or failing nvidia-smi is reported, and no problem for a build without CUDA.
     if cfg!(unix) {
-        for (script, said) in [
+        for (script, expected) in [
             ("#!/bin/sh\necho 'NVIDIA H100, 81559 MiB, 550.1'", "GPU        NVIDIA H100, 81559 MiB, 550.1"),
             ("#!/bin/sh\necho no driver; exit 9", "nvidia-smi fails: no driver"),
             ("#!/bin/sh\nexit 0", "finds no device"),
@@ -64,7 +64,7 @@ fn the_doctor_says_what_is_wrong() {
             let path = format!("{}:{}", w.path("bin").display(), std::env::var("PATH").unwrap_or_default());
             let output = w.command(&["doctor"]).env("PATH", path).output().unwrap();
             let text = String::from_utf8_lossy(&output.stdout);
-            assert!(text.contains(said), "{text}");
+            assert!(text.contains(expected), "{text}");
         }
     }
 }
@@ -72,12 +72,11 @@ fn the_doctor_says_what_is_wrong() {
 /// The subcommands, as the help lists them.
 fn commands(w: &Workdir) -> BTreeSet<String> {
     let help = w.wbc(&["--help"]).ok().stdout;
-    let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let list = help.split("Data:\n").nth(1).unwrap();
     let names: BTreeSet<String> = list
         .lines()
         .filter(|l| l.starts_with("  ") && !l.starts_with("   "))
         .filter_map(|l| l.split_whitespace().next())
-        .filter(|name| *name != "help")
         .map(str::to_string)
         .collect();
     assert!(names.len() > 15 && names.contains("doctor"), "{names:?}");
@@ -85,7 +84,7 @@ fn commands(w: &Workdir) -> BTreeSet<String> {
 }
 
 #[test]
-fn completions_know_every_command() {
+fn completions_include_every_command() {
     let w = Workdir::new("completions");
     let commands = commands(&w);
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
@@ -97,7 +96,7 @@ fn completions_know_every_command() {
         if ["bash", "zsh", "fish"].contains(&shell) {
             let parser = Command::new(shell).arg("-n").stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
             let Ok(mut parser) = parser else {
-                eprintln!("skipped: no {shell} to read its completions");
+                eprintln!("skipped: no {shell} to parse its completions");
                 continue;
             };
             std::io::Write::write_all(&mut parser.stdin.take().unwrap(), script.as_bytes()).unwrap();
@@ -113,17 +112,18 @@ fn completions_know_every_command() {
 fn every_command_has_a_manual_page() {
     let w = Workdir::new("man");
     let top = w.wbc(&["man"]).ok().stdout;
-    let said: Value = serde_json::from_str(&w.wbc(&["man", "pages", "--json"]).ok().stdout).unwrap();
+    let written: Value = serde_json::from_str(&w.wbc(&["man", "pages", "--json"]).ok().stdout).unwrap();
     let commands = commands(&w);
-    assert_eq!(said["files"].as_array().unwrap().len(), commands.len() + 1);
+    assert_eq!(written["files"].as_array().unwrap().len(), commands.len() + 1);
     assert_eq!(std::fs::read_to_string(w.path("pages/wbc.1")).unwrap(), top);
     for command in &commands {
         assert!(top.contains(&format!("wbc\\-{command}(1)")), "{command}");
         let page = std::fs::read_to_string(w.path(format!("pages/wbc-{command}.1"))).unwrap();
-        // What a command does is said at length, not its summary again.
-        let said = w.wbc(&[command, "--help"]).ok().stdout;
-        let summary = w.wbc(&[command, "-h"]).ok().stdout;
-        assert!(said.lines().next() != summary.lines().next(), "{command}: {said}");
+        // The long help has a description, not only the summary.
+        let long = w.wbc(&[command, "--help"]).ok().stdout;
+        let short = w.wbc(&[command, "-h"]).ok().stdout;
+        assert!(long.lines().next() != short.lines().next(), "{command}: {long}");
+        assert!(long.contains("Options of every command") && long.contains("--workspace"), "{command}: {long}");
         for part in [".SH NAME", ".SH SYNOPSIS", ".SH OPTIONS", ".SH DESCRIPTION", "\\-\\-workspace"] {
             assert!(page.contains(part), "{command}: no {part}");
         }

@@ -1,8 +1,9 @@
-//! What holds of the source as a whole: layers, registries, and that the documents tell the truth.
+//! Rules for the project as a whole: registries, stages, and that the documents name what exists.
 
 use crate::common::Workdir;
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use crate::sources::{layers, sources};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -10,70 +11,6 @@ fn root() -> &'static Path {
 
 fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(root().join(path)).unwrap()
-}
-
-fn sources() -> Vec<PathBuf> {
-    walkdir::WalkDir::new(root().join("src"))
-        .sort_by_file_name()
-        .into_iter()
-        .map(|e| e.unwrap().into_path())
-        .filter(|p| p.extension().is_some_and(|e| e == "rs"))
-        .collect()
-}
-
-/// The module right below `src/` that a file belongs to.
-fn module(path: &Path) -> String {
-    let below = path.strip_prefix(root().join("src")).unwrap();
-    below.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_string()
-}
-
-/// Layer by module, from the comments in `lib.rs`.
-fn layers() -> BTreeMap<String, u32> {
-    let mut layers = BTreeMap::new();
-    let mut layer = None;
-    for line in read("src/lib.rs").lines() {
-        if let Some(number) = line.strip_prefix("// ").and_then(|l| l.split(':').next()).and_then(|n| n.parse().ok()) {
-            layer = Some(number);
-        }
-        if let Some(name) = line.strip_prefix("pub mod ") {
-            layers.insert(name.trim_end_matches(';').to_string(), layer.expect("a module stands below its layer"));
-        }
-    }
-    layers
-}
-
-#[test]
-fn no_module_uses_one_below_its_layer() {
-    let layers = layers();
-    assert!(layers.len() > 20);
-    let mut edges = 0;
-    for path in sources() {
-        let of = module(&path);
-        let Some(layer) = layers.get(&of) else { continue }; // lib.rs and main.rs
-        let text = std::fs::read_to_string(&path).unwrap();
-        let mut used = BTreeSet::new();
-        for (at, _) in text.match_indices("crate::") {
-            let rest = &text[at + 7..];
-            let group = rest.strip_prefix('{').map(|g| &g[..g.find('}').unwrap()]);
-            for name in group.map_or(vec![rest], |g| g.split(',').collect()) {
-                let name: String = name.trim().chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
-                used.insert(name);
-            }
-        }
-        for name in used.into_iter().filter(|n| *n != of) {
-            if let Some(other) = layers.get(&name) {
-                edges += 1;
-                assert!(other <= layer, "{}: layer {layer} uses `{name}` of layer {other}", path.display());
-            }
-        }
-        let learns = ["nn", "models", "train"].contains(&of.as_str());
-        assert!(learns || !text.contains("dfdx::"), "{}: dfdx is for nn, models and train", path.display());
-        let allowed = ["src/memory.rs", "src/nn/kernel/mod.rs"].iter().any(|p| path.ends_with(p));
-        let blocks = text.matches("unsafe {").count();
-        assert!(blocks <= usize::from(allowed), "{}: unsafe code has one place a file, and few files", path.display());
-        assert_eq!(blocks, text.matches("// SAFETY:").count(), "{}: say why it is sound", path.display());
-    }
-    assert!(edges > 50, "the scan sees the edges");
 }
 
 #[test]
@@ -94,17 +31,17 @@ fn stages_do_not_call_each_other() {
         "explain",
         "fetch",
     ];
-    for path in sources().iter().filter(|p| stages.contains(&module(p).as_str())) {
-        let text = std::fs::read_to_string(path).unwrap();
-        for stage in stages.iter().filter(|s| **s != module(path)) {
-            assert!(!text.contains(&format!("{stage}::run(")), "{} runs {stage}", path.display());
+    for (file, text) in sources("src") {
+        let module = file.with_extension("").iter().next().unwrap().to_str().unwrap().to_string();
+        for stage in stages.iter().filter(|stage| stages.contains(&module.as_str()) && **stage != module) {
+            assert!(!text.contains(&format!("{stage}::run(")), "{} runs {stage}", file.display());
         }
     }
 }
 
 #[test]
-fn every_file_of_a_room_is_registered() {
-    // Files that serve the others of their room.
+fn every_file_of_a_module_with_a_registry_is_registered() {
+    // Files that the others of their module share.
     let helpers = [
         "mod",
         "look",
@@ -113,6 +50,8 @@ fn every_file_of_a_room_is_registered() {
         "notes",
         "runs",
         "terminal",
+        "advice",
+        "globals",
         "contact_sheet",
         "entry",
         "scale",
@@ -121,22 +60,24 @@ fn every_file_of_a_room_is_registered() {
         "onnx",
         "pytorch",
     ];
-    for (room, registry) in [
+    for (module, registry) in [
         ("ingest", "LAYOUTS"),
         ("check", "CHECKS"),
         ("models", "MODELS"),
         ("classical", "CLASSIFIERS"),
         ("report", "TABLES"),
-        ("cmd", "commands!"),
+        ("cmd", "Command"),
     ] {
-        let text = read(format!("src/{room}/mod.rs"));
+        let text = read(format!("src/{module}/mod.rs"));
         let at = text.find(&format!("static {registry}")).or(text.find(&format!("const {registry}")));
-        let at = at.or_else(|| text.rfind(&format!("{registry} {{"))).unwrap();
+        let at = at.or_else(|| text.find(&format!("enum {registry} {{"))).unwrap();
         let list = &text[at..at + text[at..].find("\n}").unwrap().min(text[at..].find("];").unwrap_or(usize::MAX))];
-        for path in sources().iter().filter(|p| p.parent().unwrap() == root().join("src").join(room)) {
+        for path in sources("src").keys().filter(|path| path.parent().unwrap() == Path::new(module)) {
             let name = path.file_stem().unwrap().to_str().unwrap();
-            let listed = list.contains(&format!("{name}::")) || list.contains(&format!("= {name},"));
-            assert!(listed || helpers.contains(&name), "src/{room}/{name}.rs is not in {registry}");
+            assert!(
+                list.contains(&format!("{name}::")) || helpers.contains(&name),
+                "src/{module}/{name}.rs is not in {registry}"
+            );
         }
     }
 }

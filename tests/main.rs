@@ -19,6 +19,7 @@ mod page;
 mod predict;
 mod preprocess;
 mod report;
+mod sources;
 mod split;
 mod synth;
 mod train;

@@ -1,14 +1,13 @@
 //! The command that helps after an error: which one writes a missing input, or resumes interrupted work.
 
-use super::Globals;
 use crate::error::{Error, Input};
 use crate::run::{self, Record};
 use crate::workspace::Workspace;
 use std::path::{Component, Path};
 
 /// The error as the user reads it, with the command that helps where there is one.
-pub fn message(error: &Error, globals: &Globals) -> String {
-    match (error, command(error, &globals.workspace())) {
+pub fn message(error: &Error, ws: &Workspace) -> String {
+    match (error, command(error, ws)) {
         (Error::Interrupted, _) => format!("{error}. Resume with: {}", this_command()),
         (_, Some(command)) => format!("{error}. Run: {command}"),
         (_, None) => error.to_string(),

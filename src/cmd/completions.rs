@@ -1,4 +1,4 @@
-//! `wbc completions`: what a shell needs to complete our commands.
+//! `wbc completions`: completions of the commands for a shell.
 
 use super::{Globals, Outcome};
 
@@ -12,9 +12,9 @@ pub struct Args {
     shell: clap_complete::Shell,
 }
 
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
+pub fn run(args: Args, globals: &Globals, mut cli: clap::Command) -> anyhow::Result<Outcome> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut super::cli(), "wbc", &mut script);
+    clap_complete::generate(args.shell, &mut cli, "wbc", &mut script);
     globals.print_bytes(&script)?;
     Ok(Outcome::Done)
 }

@@ -1,4 +1,4 @@
-//! `wbc doctor`: what there is, and what is wrong.
+//! `wbc doctor`: a report on the machine, the workspace and the settings.
 
 use super::{Globals, Outcome};
 use crate::fetch::bytes_text;
@@ -12,14 +12,15 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use sysinfo::System;
 
-/// Shows the machine (processor, vectors, memory, GPU), how wbc was built, the workspace and the variables that are set,
-/// and says what would keep it from working. Changes nothing; needs no workspace. Exit status 1 where something is wrong.
+/// Reports the machine (processor, vector instructions, memory, GPU), the build, the workspace and the environment
+/// variables, and lists problems that would keep wbc from working. It changes nothing and needs no workspace. Exit
+/// status 1 if there are problems.
 #[derive(clap::Args)]
 pub struct Args {}
 
-/// What training the default recipe needs, with room for the system: W-Net on 6,000 images takes 0.75 GB.
+/// Memory that training needs: W-Net on 6,000 images takes 0.75 GB.
 const MEMORY_BYTES: u64 = 1_000_000_000;
-/// What a data set's pictures, a run and its checkpoints take, with room to write beside.
+/// Disk space for the tensors of a data set, a run and its checkpoints.
 const DISK_BYTES: u64 = 2_000_000_000;
 
 #[derive(Serialize)]
@@ -27,7 +28,7 @@ struct Report {
     build: Build,
     machine: Machine,
     gpu: Gpu,
-    workspace: Place,
+    workspace: WorkspaceReport,
     /// The `WBC_*` variables that are set.
     variables: BTreeMap<String, String>,
     findings: Vec<Finding>,
@@ -48,11 +49,11 @@ struct Machine {
     system: String,
     architecture: &'static str,
     processor: String,
-    /// Of the processor; none where the system does not say.
+    /// Physical cores, where known.
     cores: Option<usize>,
-    /// That wbc works with.
+    /// Threads that wbc uses.
     threads: usize,
-    /// Vector instructions that the kernels take.
+    /// Vector instructions that the kernels use.
     vectors: &'static str,
     memory_bytes: u64,
     memory_available_bytes: u64,
@@ -60,7 +61,7 @@ struct Machine {
 
 #[derive(Serialize)]
 struct Gpu {
-    /// A line a device: name, memory, driver.
+    /// One line per device: name, memory, driver.
     devices: Vec<String>,
     /// Why there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,11 +69,11 @@ struct Gpu {
 }
 
 #[derive(Serialize)]
-struct Place {
+struct WorkspaceReport {
     path: PathBuf,
     exists: bool,
     writable: bool,
-    /// None where the system does not say.
+    /// Where known.
     free_bytes: Option<u64>,
     datasets: Vec<Dataset>,
     runs: Vec<String>,
@@ -81,7 +82,7 @@ struct Place {
 #[derive(Serialize)]
 struct Dataset {
     name: String,
-    /// What there is of it: raw, ingested, split, preprocessed, measured.
+    /// Its stages that are done: raw, ingested, split, preprocessed, measured.
     has: Vec<&'static str>,
 }
 
@@ -91,33 +92,33 @@ struct Finding {
     hint: String,
 }
 
-pub fn run(_: Args, globals: &Globals) -> anyhow::Result<Outcome> {
+pub fn run(_: Args, globals: &Globals, cli: &clap::Command) -> anyhow::Result<Outcome> {
     let mut findings = Vec::new();
-    let mut found = |what: String, hint: &str| findings.push(Finding { what, hint: hint.into() });
+    let mut add = |what: String, hint: &str| findings.push(Finding { what, hint: hint.into() });
     let machine = machine();
     if machine.memory_available_bytes < MEMORY_BYTES {
-        let what = format!("{} of memory are available", bytes_text(machine.memory_available_bytes));
-        found(what, "Training wants 1 GB for W-Net, more for ResNet50: end other programs");
+        let what = format!("only {} of memory are available", bytes_text(machine.memory_available_bytes));
+        add(what, "Training needs 1 GB for W-Net and more for ResNet50: close other programs");
     }
     let gpu = gpu();
     if let (true, Some(message)) = (cfg!(feature = "cuda"), &gpu.message) {
-        found(format!("wbc was built for CUDA, and {message}"), "Install NVIDIA's driver, or train with --device cpu");
+        add(format!("wbc was built for CUDA, but {message}"), "Install the NVIDIA driver, or train with --device cpu");
     }
-    let (workspace, error) = place(&globals.workspace());
+    let (workspace, error) = inspect(&globals.workspace());
     if let Some(error) = error {
-        found(format!("{}: {error}", workspace.path.display()), "Name a folder that you may write to: --workspace DIR");
+        add(format!("{}: {error}", workspace.path.display()), "Choose a writable folder: --workspace DIR");
     }
     if let Some(free) = workspace.free_bytes.filter(|free| workspace.writable && *free < DISK_BYTES) {
-        let what = format!("{}: {} of disk are free", workspace.path.display(), bytes_text(free));
-        found(what, "Tensors, checkpoints and downloads want 2 GB and more: make room, or use another disk");
+        let what = format!("{}: only {} of disk space are free", workspace.path.display(), bytes_text(free));
+        add(what, "Tensors, checkpoints and downloads need 2 GB or more: free some space, or use another disk");
     }
-    let known = variables_read();
+    let known = known_variables(cli);
     let is_ours = |name: &str| name.starts_with("WBC_");
     let set = std::env::vars_os().map(|(n, v)| (n.to_string_lossy().into_owned(), v.to_string_lossy().into_owned()));
     let variables: BTreeMap<String, String> = set.filter(|(name, _)| is_ours(name)).collect();
     for name in variables.keys().filter(|name| !known.contains(*name)) {
         let names: Vec<&str> = known.iter().map(String::as_str).collect();
-        found(format!("the variable {name} is set, and nothing reads it"), &format!("Known: {}", names.join(", ")));
+        add(format!("the variable {name} is set, but wbc does not read it"), &format!("Known: {}", names.join(", ")));
     }
     let build = Build {
         wbc: env!("CARGO_PKG_VERSION"),
@@ -131,10 +132,9 @@ pub fn run(_: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     Ok(if report.findings.is_empty() { Outcome::Done } else { Outcome::Findings })
 }
 
-/// Every variable that a flag of any command reads.
-fn variables_read() -> BTreeSet<String> {
-    let cli = super::cli();
-    let commands = std::iter::once(&cli).chain(cli.get_subcommands());
+/// The environment variables of all options of all commands.
+fn known_variables(cli: &clap::Command) -> BTreeSet<String> {
+    let commands = std::iter::once(cli).chain(cli.get_subcommands());
     let variables = commands.flat_map(|c| c.get_arguments()).filter_map(|a| a.get_env());
     variables.map(|v| v.to_string_lossy().into_owned()).collect()
 }
@@ -143,7 +143,7 @@ fn machine() -> Machine {
     let mut system = System::new();
     system.refresh_memory();
     system.refresh_cpu_all();
-    // In a container, its limit counts.
+    // A container has limits of its own.
     let limits = system.cgroup_limits();
     let (total, available) = (system.total_memory(), system.available_memory());
     Machine {
@@ -158,7 +158,7 @@ fn machine() -> Machine {
     }
 }
 
-/// What `nvidia-smi` says, within five seconds.
+/// The devices that `nvidia-smi` lists within five seconds.
 fn gpu() -> Gpu {
     let none = |message: String| Gpu { devices: Vec::new(), message: Some(message) };
     let mut command = Command::new("nvidia-smi");
@@ -166,7 +166,9 @@ fn gpu() -> Gpu {
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let mut child = match spawned {
         Ok(child) => child,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return none("there is no nvidia-smi".into()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return none("nvidia-smi is not installed".into());
+        }
         Err(error) => return none(format!("nvidia-smi cannot be run: {error}")),
     };
     let start = Instant::now();
@@ -195,16 +197,15 @@ fn gpu() -> Gpu {
     none("nvidia-smi does not answer".into())
 }
 
-/// The workspace, and why it cannot be written to.
-fn place(ws: &Workspace) -> (Place, Option<String>) {
+/// The state of the workspace, and why it cannot be written to.
+fn inspect(ws: &Workspace) -> (WorkspaceReport, Option<String>) {
     let root = &ws.root;
-    // Where it would be made, if it is not there.
-    let there = root.ancestors().map(|a| if a == Path::new("") { Path::new(".") } else { a }).find(|a| a.exists());
-    let there = there.unwrap_or(Path::new("."));
-    let error = match there {
-        there if !there.is_dir() => Some(format!("expected a folder, found a file ({})", there.display())),
-        // A file that has no name, or goes at once.
-        there => tempfile::tempfile_in(there).err().map(|e| format!("cannot be written to: {e}")),
+    // The folder itself, or the existing one that it would be created in.
+    let existing = root.ancestors().map(|a| if a == Path::new("") { Path::new(".") } else { a }).find(|a| a.exists());
+    let existing = existing.unwrap_or(Path::new("."));
+    let error = match existing.is_dir() {
+        false => Some(format!("expected a folder, found a file ({})", existing.display())),
+        true => tempfile::tempfile_in(existing).err().map(|e| format!("not writable: {e}")),
     };
     let names = |listed: crate::error::Result<Vec<String>>| listed.unwrap_or_default();
     let (raw, ingested) = (names(ws.raw_datasets()), names(ws.ingested_datasets()));
@@ -221,15 +222,15 @@ fn place(ws: &Workspace) -> (Place, Option<String>) {
         Dataset { name: name.clone(), has: has.into_iter().filter(|(_, has)| *has).map(|(what, _)| what).collect() }
     });
     let runs = subfolders(&ws.runs()).into_iter().filter(|run| ws.run(run).join("run.json").is_file());
-    let place = Place {
+    let report = WorkspaceReport {
         path: root.clone(),
         exists: root.is_dir(),
         writable: error.is_none(),
-        free_bytes: free_bytes(there),
+        free_bytes: free_bytes(existing),
         datasets: datasets.collect(),
         runs: runs.collect(),
     };
-    (place, error)
+    (report, error)
 }
 
 /// Names of the folders in a folder, sorted.
@@ -265,7 +266,7 @@ impl fmt::Display for Report {
         }
         let state = match (w.exists, w.writable) {
             (true, true) => "writable",
-            (false, true) => "not there yet, can be made",
+            (false, true) => "does not exist yet, can be created",
             (_, false) => "not writable",
         };
         let free = w.free_bytes.map_or(String::new(), |free| format!(", {} free", bytes_text(free)));
@@ -274,16 +275,16 @@ impl fmt::Display for Report {
             writeln!(f, "           {}: {}", d.name, d.has.join(", "))?;
         }
         if !w.runs.is_empty() {
-            writeln!(f, "           {} runs: {}", w.runs.len(), w.runs.join(", "))?;
+            writeln!(f, "           runs: {}", w.runs.join(", "))?;
         }
         for (name, value) in &self.variables {
             writeln!(f, "variable   {name}={value}")?;
         }
         match &self.findings[..] {
-            [] => write!(f, "Nothing is wrong."),
+            [] => write!(f, "No problems found."),
             findings => {
                 for (i, Finding { what, hint }) in findings.iter().enumerate() {
-                    write!(f, "{}{what}. {hint}", if i == 0 { "Wrong: " } else { "\n       " })?;
+                    write!(f, "{}{what}. {hint}", if i == 0 { "Problems: " } else { "\n          " })?;
                 }
                 Ok(())
             }

@@ -7,8 +7,8 @@ use clap_mangen::Man;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Prints the manual page of wbc, or writes wbc.1 and one a command (wbc-ingest.1, ...) into a folder: `wbc man
-/// ~/.local/share/man/man1`, and `man wbc-train` shows it.
+/// Prints the manual page of wbc, or writes wbc.1 and one page per command (wbc-ingest.1, ...) to a folder: after
+/// `wbc man ~/.local/share/man/man1`, `man wbc-train` shows the page of `wbc train`.
 #[derive(clap::Args)]
 pub struct Args {
     /// Folder to write the pages to
@@ -21,9 +21,9 @@ struct Written {
     files: Vec<PathBuf>,
 }
 
-pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
-    let mut cli = super::cli().disable_help_subcommand(true);
-    // Gives the commands the names that they are called by, and the options of all.
+pub fn run(args: Args, globals: &Globals, cli: Command) -> anyhow::Result<Outcome> {
+    let mut cli = cli.disable_help_subcommand(true);
+    // Completes the names of the subcommands and adds the options of every command to them.
     cli.build();
     let Some(folder) = args.folder else {
         globals.print_bytes(&page(&cli)?.1)?;
@@ -41,7 +41,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// A command's page: file name and text.
+/// The manual page of a command: file name and text.
 fn page(command: &Command) -> anyhow::Result<(String, Vec<u8>)> {
     let man = Man::new(command.clone()).source(concat!("wbc ", env!("CARGO_PKG_VERSION")));
     let mut text = Vec::new();

@@ -13,6 +13,7 @@ mod explain;
 mod export;
 mod features;
 mod fetch;
+mod globals;
 mod ingest;
 mod inspect;
 mod man;
@@ -27,29 +28,14 @@ mod terminal;
 mod train;
 mod validate;
 
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::nn::device::Device;
-use crate::pipeline::Pipeline;
-use crate::progress::Progress;
-use crate::workspace::Workspace;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+pub(crate) use globals::{Globals, Outcome, each_dataset};
+
+use crate::error::Error;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use globals::STOP;
 use std::fmt::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-/// Set by Ctrl-C.
-static STOP: AtomicBool = AtomicBool::new(false);
-
-/// How a command ended, when it did not fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Exit status 0.
-    Done,
-    /// Exit status 1: the command succeeded, and reports problems in the data.
-    Findings,
-}
+use std::sync::atomic::Ordering;
 
 /// From folders of white-blood-cell images to publishable results.
 #[derive(Parser)]
@@ -59,40 +45,6 @@ struct Cli {
     globals: Globals,
     #[command(subcommand)]
     command: Command,
-}
-
-/// Options of every command. They are hidden from clap's help, where `OPTIONS_OF_EVERY_COMMAND` stands for them; the
-/// manual pages show them in full.
-#[derive(Args, Clone, Debug)]
-pub struct Globals {
-    /// Workspace folder: images in raw/DATASET/, results beside raw/
-    #[arg(long, global = true, value_name = "DIR", default_value = "data", env = "WBC_WORKSPACE")]
-    #[arg(hide_short_help = true, hide_long_help = true)]
-    pub workspace: PathBuf,
-    /// Data set to work on: a folder in raw/ [default: every data set, or the only one]
-    #[arg(long, global = true, value_name = "NAME", env = "WBC_DATASET")]
-    #[arg(hide_short_help = true, hide_long_help = true)]
-    pub dataset: Option<String>,
-    /// Settings: a built-in pipeline (quick, paper, knn, svm, ...) or a pipeline file
-    #[arg(long, global = true, value_name = "NAME|FILE", default_value = "quick", env = "WBC_PIPELINE")]
-    #[arg(hide_short_help = true, hide_long_help = true)]
-    pub pipeline: String,
-    /// Seed of all random numbers [default: from the pipeline]
-    #[arg(long, global = true, value_name = "N", env = "WBC_SEED")]
-    #[arg(hide_short_help = true, hide_long_help = true)]
-    pub seed: Option<u64>,
-    /// Number of threads, which does not change the results [default: all]
-    #[arg(long, global = true, value_name = "N", env = "WBC_THREADS")]
-    #[arg(hide_short_help = true, hide_long_help = true)]
-    pub threads: Option<usize>,
-    /// Where networks run: cpu, or cuda:N if wbc was built with --features cuda
-    #[arg(long, global = true, value_name = "DEVICE", default_value = "cpu", env = "WBC_DEVICE")]
-    #[arg(hide_short_help = true, hide_long_help = true)]
-    pub device: Device,
-    /// Print the result as one JSON document
-    #[arg(long, global = true)]
-    #[arg(hide_short_help = true, hide_long_help = true)]
-    pub json: bool,
 }
 
 const OPTIONS_OF_EVERY_COMMAND: &str = "\
@@ -138,17 +90,17 @@ impl Command {
             Command::Bench(args) => bench::run(args, globals),
             Command::Check(args) => check::run(args, globals),
             Command::Compare(args) => compare::run(args, globals),
-            Command::Completions(args) => completions::run(args, globals),
+            Command::Completions(args) => completions::run(args, globals, cli()),
             Command::Datasets(args) => datasets::run(args, globals),
             Command::Demo(args) => demo::run(args, globals),
-            Command::Doctor(args) => doctor::run(args, globals),
+            Command::Doctor(args) => doctor::run(args, globals, &cli()),
             Command::Explain(args) => explain::run(args, globals),
             Command::Export(args) => export::run(args, globals),
             Command::Features(args) => features::run(args, globals),
             Command::Fetch(args) => fetch::run(args, globals),
             Command::Ingest(args) => ingest::run(args, globals),
             Command::Inspect(args) => inspect::run(args, globals),
-            Command::Man(args) => man::run(args, globals),
+            Command::Man(args) => man::run(args, globals, cli()),
             Command::Plot(args) => plot::run(args, globals),
             Command::Predict(args) => predict::run(args, globals),
             Command::Preprocess(args) => preprocess::run(args, globals),
@@ -234,103 +186,7 @@ fn cli() -> clap::Command {
     ))
 }
 
-impl Globals {
-    /// The workspace of `--workspace`.
-    pub fn workspace(&self) -> Workspace {
-        Workspace::new(&self.workspace)
-    }
-
-    /// The pipeline that `--pipeline` names, with `--seed` applied.
-    pub fn pipeline(&self) -> Result<Pipeline> {
-        let mut pipeline = Pipeline::load(&self.pipeline)?;
-        if let Some(seed) = self.seed {
-            pipeline.seed = seed;
-        }
-        Ok(pipeline)
-    }
-
-    /// The ingested data set that the user or the pipeline names, or the only one, or `cuk`.
-    pub fn one_dataset(&self, pipeline: &Pipeline) -> Result<String> {
-        let ws = self.workspace();
-        ws.choose(self.dataset.as_deref().or(pipeline.dataset.as_deref()), &ws.ingested_datasets()?)
-    }
-
-    /// The usual name of a run: data set, model, pipeline, and the seed where `--seed` says another than the pipeline.
-    pub fn run_name(&self, dataset: &str, pipeline: &Pipeline) -> Result<String> {
-        let name = format!("{dataset}-{}-{}", pipeline.train.model(), pipeline.name);
-        Ok(match self.seed {
-            Some(seed) if seed != Pipeline::load(&self.pipeline)?.seed => format!("{name}-s{seed}"),
-            _ => name,
-        })
-    }
-
-    /// A stage's context. `progress` is from [`Globals::progress`].
-    pub fn context<'a>(&self, seed: u64, progress: &'a dyn Progress) -> Context<'a> {
-        Context { seed, progress, stop: &STOP }
-    }
-
-    /// Bars on a terminal, plain lines elsewhere; always on stderr.
-    pub fn progress(&self) -> terminal::Terminal {
-        terminal::Terminal::new()
-    }
-
-    /// Prints the result: `json` as one document where the user asked for it, else `text`.
-    pub fn print(&self, json: &impl serde::Serialize, text: impl std::fmt::Display) -> anyhow::Result<()> {
-        let mut text = if self.json { serde_json::to_string_pretty(json)? } else { text.to_string() };
-        text.push('\n');
-        self.print_bytes(text.as_bytes())
-    }
-
-    /// Prints what is text already.
-    fn print_bytes(&self, bytes: &[u8]) -> anyhow::Result<()> {
-        use std::io::Write;
-        let mut out = std::io::stdout().lock();
-        match out.write_all(bytes).and_then(|()| out.flush()) {
-            // `wbc report | head`: the reader has seen enough.
-            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            other => Ok(other?),
-        }
-    }
-}
-
-/// Data sets that a command failed on, while it could do others.
-struct Failed(Vec<String>);
-
-impl Failed {
-    /// An error that names them, where there are any; what is wrong with each has been said.
-    fn into_result(self, done: &str) -> anyhow::Result<()> {
-        anyhow::ensure!(self.0.is_empty(), "not {done}: {}", self.0.join(", "));
-        Ok(())
-    }
-}
-
-/// Does `work` for the data set that the user or the pipeline names, else for every one of `present`. One that fails
-/// does not keep the others from it.
-fn each_dataset<T>(
-    globals: &Globals,
-    pipeline: &Pipeline,
-    present: &[String],
-    mut work: impl FnMut(&str) -> Result<T>,
-) -> anyhow::Result<(Vec<T>, Failed)> {
-    let chosen = match globals.dataset.as_deref().or(pipeline.dataset.as_deref()) {
-        Some(name) => vec![globals.workspace().choose(Some(name), present)?],
-        None => present.to_vec(),
-    };
-    let (mut done, mut failed) = (Vec::new(), Vec::new());
-    for dataset in &chosen {
-        match work(dataset) {
-            Ok(summary) => done.push(summary),
-            Err(error) if chosen.len() == 1 || matches!(error, Error::Interrupted) => return Err(error.into()),
-            Err(error) => {
-                eprintln!("wbc: {}", advice::message(&error, globals));
-                failed.push(dataset.clone());
-            }
-        }
-    }
-    Ok((done, Failed(failed)))
-}
-
-/// Parses the command line, runs the command, and turns its end into the exit status.
+/// Parses the command line, runs the command and returns the exit status.
 pub fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&cli().get_matches()).unwrap_or_else(|error| error.exit());
     match start(&cli.globals).and_then(|()| cli.command.run(&cli.globals)) {
@@ -339,7 +195,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // The library's errors name their causes themselves.
             match error.downcast_ref::<Error>() {
-                Some(error) => eprintln!("wbc: {}", advice::message(error, &cli.globals)),
+                Some(error) => eprintln!("wbc: {}", advice::message(error, &cli.globals.workspace())),
                 None => eprintln!("wbc: {error:#}"),
             }
             ExitCode::from(2)
@@ -347,10 +203,10 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Sets up threads and Ctrl-C: the first one asks for a clean stop, the second ends the program at once.
+/// Sets up threads and Ctrl-C: the first press stops after the current step, the second aborts.
 fn start(globals: &Globals) -> anyhow::Result<()> {
     if globals.threads == Some(0) {
-        anyhow::bail!("setting `threads`: expected at least 1, found 0");
+        return Err(Error::setting("threads", "at least 1", 0).into());
     }
     rayon::ThreadPoolBuilder::new().num_threads(globals.threads.unwrap_or(0)).build_global()?;
     ctrlc::set_handler(|| {
@@ -365,9 +221,10 @@ fn start(globals: &Globals) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Args;
 
     #[test]
-    fn the_command_line_is_whole_and_says_what_each_part_is_for() {
+    fn every_command_and_every_argument_has_help() {
         let mut cli = cli();
         cli.build();
         cli.clone().debug_assert();

@@ -199,7 +199,9 @@ pub(super) fn make_all(
     let entry = |table: &'static dyn Table| match table.build(&ws, wanted) {
         Ok(sheet) => write(sheet, dir).map(Entry::Written),
         Err(failed @ Error::Io { .. }) => Err(failed),
-        Err(e) => Ok(Entry::Left { table: table.number(), shows: table.doc(), missing: e.to_string() }),
+        Err(e) => {
+            Ok(Entry::Left { table: table.number(), shows: table.doc(), missing: super::advice::message(&e, &ws) })
+        }
     };
     tables.into_iter().map(entry).collect()
 }

@@ -1,4 +1,4 @@
-//! Progress on stderr: bars on a terminal, a line a piece of work elsewhere.
+//! Progress on stderr: bars on a terminal, only log lines elsewhere.
 
 use crate::progress::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// Draws with `indicatif` where stderr is a terminal; writes plain lines where it is a file or a pipe.
+/// Shows bars where stderr is a terminal, and only log lines where it is a file or a pipe.
 pub struct Terminal {
     bar: Mutex<Option<ProgressBar>>,
     draws: bool,

@@ -1,0 +1,155 @@
+//! What the commands share: the options of every command, and work on each of several data sets.
+
+use super::advice;
+use super::terminal::Terminal;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::nn::device::Device;
+use crate::pipeline::Pipeline;
+use crate::progress::Progress;
+use crate::workspace::Workspace;
+use clap::Args;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+/// Set by Ctrl-C.
+pub(super) static STOP: AtomicBool = AtomicBool::new(false);
+
+/// How a command ended, when it did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Exit status 0.
+    Done,
+    /// Exit status 1: the command succeeded, and reports problems in the data.
+    Findings,
+}
+
+/// Options of every command. They are hidden from clap's help, where `OPTIONS_OF_EVERY_COMMAND` stands for them; the
+/// manual pages show them in full.
+#[derive(Args, Clone, Debug)]
+pub struct Globals {
+    /// Workspace folder: images in raw/DATASET/, results beside raw/
+    #[arg(long, global = true, value_name = "DIR", default_value = "data", env = "WBC_WORKSPACE")]
+    #[arg(hide_short_help = true, hide_long_help = true)]
+    pub workspace: PathBuf,
+    /// Data set to work on: a folder in raw/ [default: every data set, or the only one]
+    #[arg(long, global = true, value_name = "NAME", env = "WBC_DATASET")]
+    #[arg(hide_short_help = true, hide_long_help = true)]
+    pub dataset: Option<String>,
+    /// Settings: a built-in pipeline (quick, paper, knn, svm, ...) or a pipeline file
+    #[arg(long, global = true, value_name = "NAME|FILE", default_value = "quick", env = "WBC_PIPELINE")]
+    #[arg(hide_short_help = true, hide_long_help = true)]
+    pub pipeline: String,
+    /// Seed of all random numbers [default: from the pipeline]
+    #[arg(long, global = true, value_name = "N", env = "WBC_SEED")]
+    #[arg(hide_short_help = true, hide_long_help = true)]
+    pub seed: Option<u64>,
+    /// Number of threads, which does not change the results [default: all]
+    #[arg(long, global = true, value_name = "N", env = "WBC_THREADS")]
+    #[arg(hide_short_help = true, hide_long_help = true)]
+    pub threads: Option<usize>,
+    /// Where networks run: cpu, or cuda:N if wbc was built with --features cuda
+    #[arg(long, global = true, value_name = "DEVICE", default_value = "cpu", env = "WBC_DEVICE")]
+    #[arg(hide_short_help = true, hide_long_help = true)]
+    pub device: Device,
+    /// Print the result as one JSON document
+    #[arg(long, global = true)]
+    #[arg(hide_short_help = true, hide_long_help = true)]
+    pub json: bool,
+}
+
+impl Globals {
+    /// The workspace of `--workspace`.
+    pub fn workspace(&self) -> Workspace {
+        Workspace::new(&self.workspace)
+    }
+
+    /// The pipeline that `--pipeline` names, with `--seed` applied.
+    pub fn pipeline(&self) -> Result<Pipeline> {
+        let mut pipeline = Pipeline::load(&self.pipeline)?;
+        if let Some(seed) = self.seed {
+            pipeline.seed = seed;
+        }
+        Ok(pipeline)
+    }
+
+    /// The ingested data set that the user or the pipeline names; by default the only one, or `cuk`.
+    pub fn one_dataset(&self, pipeline: &Pipeline) -> Result<String> {
+        let ws = self.workspace();
+        ws.choose(self.dataset.as_deref().or(pipeline.dataset.as_deref()), &ws.ingested_datasets()?)
+    }
+
+    /// The default name of a run: data set, model and pipeline, and the seed where `--seed` differs from the pipeline.
+    pub fn run_name(&self, dataset: &str, pipeline: &Pipeline) -> Result<String> {
+        let name = format!("{dataset}-{}-{}", pipeline.train.model(), pipeline.name);
+        Ok(match self.seed {
+            Some(seed) if seed != Pipeline::load(&self.pipeline)?.seed => format!("{name}-s{seed}"),
+            _ => name,
+        })
+    }
+
+    /// The context of a stage; `progress` comes from [`Globals::progress`].
+    pub fn context<'a>(&self, seed: u64, progress: &'a dyn Progress) -> Context<'a> {
+        Context { seed, progress, stop: &STOP }
+    }
+
+    /// Bars on a terminal, plain lines elsewhere; always on stderr.
+    pub fn progress(&self) -> Terminal {
+        Terminal::new()
+    }
+
+    /// Prints the result: `json` as one document with `--json`, else `text`.
+    pub fn print(&self, json: &impl serde::Serialize, text: impl std::fmt::Display) -> anyhow::Result<()> {
+        let mut text = if self.json { serde_json::to_string_pretty(json)? } else { text.to_string() };
+        text.push('\n');
+        self.print_bytes(text.as_bytes())
+    }
+
+    /// Prints text as it is.
+    pub(super) fn print_bytes(&self, bytes: &[u8]) -> anyhow::Result<()> {
+        use std::io::Write;
+        let mut out = std::io::stdout().lock();
+        match out.write_all(bytes).and_then(|()| out.flush()) {
+            // As in `wbc report | head`.
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            other => Ok(other?),
+        }
+    }
+}
+
+/// The data sets that a command failed on, after it reported each error.
+pub(crate) struct Failed(Vec<String>);
+
+impl Failed {
+    /// An error that names them, where there are any.
+    pub(crate) fn into_result(self, done: &str) -> anyhow::Result<()> {
+        anyhow::ensure!(self.0.is_empty(), "not {done}: {}", self.0.join(", "));
+        Ok(())
+    }
+}
+
+/// Does `work` for the data set that the user or the pipeline names, else for every one of `present`. After a failure
+/// it continues with the next.
+pub(crate) fn each_dataset<T>(
+    globals: &Globals,
+    pipeline: &Pipeline,
+    present: &[String],
+    mut work: impl FnMut(&str) -> Result<T>,
+) -> anyhow::Result<(Vec<T>, Failed)> {
+    let chosen = match globals.dataset.as_deref().or(pipeline.dataset.as_deref()) {
+        Some(name) => vec![globals.workspace().choose(Some(name), present)?],
+        None => present.to_vec(),
+    };
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
+    for dataset in &chosen {
+        match work(dataset) {
+            Ok(summary) => done.push(summary),
+            Err(error) if chosen.len() == 1 || matches!(error, Error::Interrupted) => return Err(error.into()),
+            Err(error) => {
+                eprintln!("wbc: {}", advice::message(&error, &globals.workspace()));
+                failed.push(dataset.clone());
+            }
+        }
+    }
+    Ok((done, Failed(failed)))
+}
