@@ -6,6 +6,7 @@ mod common;
 mod compare;
 mod docs;
 mod doctor;
+mod examples;
 mod explain;
 mod export;
 mod features;

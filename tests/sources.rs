@@ -4,18 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Folders whose files still depend on each other in a circle.
-const KNOWN_CIRCLES: &[&str] = &[
-    "check",
-    "classical",
-    "compare",
-    "export",
-    "features",
-    "ingest",
-    "models",
-    "nn/kernel",
-    "preprocess",
-    "report",
-];
+const KNOWN_CIRCLES: &[&str] =
+    &["check", "classical", "compare", "export", "features", "ingest", "models", "nn/kernel", "preprocess", "report"];
 /// Rules, and the files or folders that still break them.
 const KNOWN_OFFENDERS: &[(&str, &str)] = &[
     ("Error::Setting", "src/batch.rs"),
