@@ -134,7 +134,7 @@ pub struct CellRow {
     pub confidence: f32,
     pub agreement: f32,
     pub distance: Option<f32>,
-    pub doubt: Option<String>,
+    pub flag: Option<String>,
     pub p_neutrophil: f32,
     pub p_eosinophil: f32,
     pub p_basophil: f32,

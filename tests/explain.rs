@@ -1,4 +1,4 @@
-//! `wbc explain`: where a run's networks look.
+//! `wbc explain`: which parts of a cell the networks of a run use.
 
 use crate::common::Workdir;
 use serde_json::Value;
@@ -35,7 +35,7 @@ fn file(w: &Workdir, row: &Value) -> Vec<u8> {
     std::fs::read(w.path(row["file"].as_str().unwrap())).unwrap()
 }
 
-/// What was explained, once every cell has its picture and numbers that can be.
+/// Runs `wbc explain` and checks every cell's image and numbers.
 fn explained(w: &Workdir, args: &[&str]) -> Value {
     let text = w.wbc(&[&["explain", "--json"], args].concat()).ok().stdout;
     let summary: Value = serde_json::from_str(&text).unwrap();
@@ -64,16 +64,19 @@ fn new_cells_and_the_gallery_are_explained() {
     let new = explained(&w, &["r", "list.txt"]);
     assert_eq!((&new["models"], cells(&new).len()), (&2.into(), 5));
     assert_eq!((&new["patch_px"], &new["stride_px"]), (&4.into(), &2.into()));
-    // What it is called, and how surely, is what `wbc predict` says.
+    // Class and probability are those of `wbc predict`.
     w.wbc(&["predict", "r", "list.txt", "--format", "json"]).ok();
     let predicted: Vec<Value> = serde_json::from_slice(&std::fs::read(w.path("cells.json")).unwrap()).unwrap();
     for (row, cell) in cells(&new).iter().zip(predicted) {
         assert_eq!((&row["path"], &row["class"]), (&cell["path"], &cell["class"]));
         assert_eq!(row["probability"], cell["confidence"]);
-        assert!(row["cell_share"].as_f64().is_some_and(|s| (0.05..0.9).contains(&s)), "drawn cells are found: {row}");
+        assert!(
+            row["cell_share"].as_f64().is_some_and(|s| (0.05..0.9).contains(&s)),
+            "synthetic cells are segmented: {row}"
+        );
     }
-    assert_eq!(new["within_cell"]["picture"]["cells"], 5);
-    // One thread makes the same bytes.
+    assert_eq!(new["within_cell"]["image"]["cells"], 5);
+    // The same bytes on one thread.
     let once = explained(&w, &["r", "list.txt", "--output", "again", "--threads", "1"]);
     for (a, b) in cells(&new).iter().zip(cells(&once)) {
         assert!(file(&w, a) == file(&w, b) && a["occlusion"] == b["occlusion"], "{a} and {b}");
@@ -90,16 +93,16 @@ fn new_cells_and_the_gallery_are_explained() {
     assert!(cells(&gallery).iter().filter(is_mistake).all(|c| c["truth"] != c["class"]), "{gallery}");
     assert_eq!(cells(&gallery).len() - cells(&gallery).iter().filter(is_mistake).count(), 40);
     let said = w.wbc(&["explain", "r:0", "--gallery=examples", "--patch", "16"]).ok().stdout;
-    assert!(said.contains("within the cell:") && said.contains("where a model looks, not why"), "{said}");
+    assert!(said.contains("within the cell:") && said.contains("show where, not why"), "{said}");
 }
 
 #[test]
-fn what_cannot_be_explained_is_said() {
+fn what_cannot_be_explained_is_refused_with_a_reason() {
     let w = trained();
     let some = std::fs::read_dir(w.path("data/raw/d/neutrophil")).unwrap().next().unwrap().unwrap().path();
     let image = some.to_str().unwrap();
     for (args, said) in [
-        (vec!["s", image], "There are: r"),
+        (vec!["s", image], "Runs: r"),
         (vec!["r:7", image], "expected 0 to 1, a fold of r"),
         (vec!["r:7", "--gallery"], "one of its folds, 0 to 1"),
         (vec!["r", image, "--class", "platelet"], "one of: neutrophil, eosinophil"),
@@ -112,18 +115,18 @@ fn what_cannot_be_explained_is_said() {
         let refused = w.wbc(&[&["explain"], &args[..]].concat()).exits(2).stderr;
         assert!(refused.contains(said), "{args:?}: {refused}");
     }
-    assert!(!w.path("explanations").exists(), "nothing is written before it is known to go");
+    assert!(!w.path("explanations").exists(), "a refused command writes nothing");
     w.wbc(&["train", "--dataset", "d", "--pipeline", "knn", "--run", "near", "--fold", "0"]).ok();
     for what in [image, "--gallery"] {
         let refused = w.wbc(&["explain", "near", what]).exits(2).stderr;
-        assert!(refused.contains("a run of a network, found near, of knn"), "{refused}");
+        assert!(refused.contains("a run of a network, found near, a run of knn"), "{refused}");
     }
-    // A torn file is said, and the rest goes on.
+    // A torn file is reported, and the other is explained.
     w.write("mixed/torn.jpg", &std::fs::read(&some).unwrap()[..900]);
     w.write("mixed/whole.jpg", std::fs::read(&some).unwrap());
     let mixed = w.wbc(&["explain", "r", "mixed"]).exits(1);
     assert!(mixed.stderr.contains("torn.jpg") && w.path("explanations/r/whole.png").is_file(), "{mixed:?}");
-    // Without the run's own pictures there is no gallery.
+    // Without the run's tensors there is no gallery.
     std::fs::remove_dir_all(w.path("data/d/tensors-32")).unwrap();
     assert!(w.wbc(&["explain", "r", "--gallery"]).exits(2).stderr.contains("wbc preprocess"));
 }

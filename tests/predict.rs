@@ -1,4 +1,4 @@
-//! `wbc predict`: new images through a run's networks.
+//! `wbc predict`: the cells of new images, classified by the networks of a run.
 
 use crate::common::Workdir;
 use wbc::rows::CellRow;
@@ -36,23 +36,23 @@ fn cells(w: &Workdir, file: &str) -> Vec<CellRow> {
 }
 
 #[test]
-fn new_images_are_classified_counted_and_doubted() {
+fn new_images_are_classified_counted_and_flagged() {
     let w = trained();
     let report = w.wbc(&["predict", "r", "data/raw/new"]).ok().stdout;
     assert!(report.contains("2 models") && report.contains("For research use"), "{report}");
     let rows = cells(&w, "cells.parquet");
     assert_eq!(rows.len(), 60);
-    let right = rows.iter().filter(|r| r.path.contains(&format!("/{}/", r.class))).count();
-    assert!(right >= 45, "{right} of 60 new drawn cells");
+    let correct = rows.iter().filter(|r| r.path.contains(&format!("/{}/", r.class))).count();
+    assert!(correct >= 45, "{correct} of 60 new synthetic cells");
     for row in &rows {
         let p = [row.p_neutrophil, row.p_eosinophil, row.p_basophil, row.p_lymphocyte, row.p_monocyte];
         assert!((p.iter().sum::<f32>() - 1.0).abs() < 1e-5 && p[row.class.index()] == row.confidence, "{row:?}");
         assert!([0.0, 0.5, 1.0].contains(&row.agreement) && row.distance.is_some() && row.x_px.is_none(), "{row:?}");
-        let doubts = [("unsure", row.confidence < 0.9), ("far", row.distance.unwrap() > 1.0)];
-        let said = row.doubt.clone().unwrap_or_default();
-        assert!(doubts.iter().all(|(why, holds)| said.contains(why) == *holds), "{row:?}");
+        let flags = [("low confidence", row.confidence < 0.9), ("unlike training", row.distance.unwrap() > 1.0)];
+        let flag = row.flag.clone().unwrap_or_default();
+        assert!(flags.iter().all(|(name, holds)| flag.contains(name) == *holds), "{row:?}");
     }
-    // The same rows in every format, from a folder or from a list, on any number of threads.
+    // The same rows in every format, from a folder or a list, on any number of threads.
     let images: Vec<&str> = rows.iter().map(|r| r.path.as_str()).collect();
     w.write("list.csv", "n,path\n".to_string() + &images.iter().map(|p| format!("1,{p}\n")).collect::<String>());
     w.write("list.txt", "# all\n".to_string() + &images.join("\n"));
@@ -62,14 +62,14 @@ fn new_images_are_classified_counted_and_doubted() {
     assert_eq!(json, rows);
     w.wbc(&["predict", "r", "list.txt", "--output", "out/rows.csv"]).ok();
     let refused = w.wbc(&["predict", "r", "list.txt", "--output", "rows.csv", "--format", "json"]).exits(2).stderr;
-    assert!(refused.contains("expected csv, as rows.csv ends, found json"), "{refused}");
+    assert!(refused.contains("expected csv, the extension of rows.csv, found json"), "{refused}");
     let csv: Vec<CellRow> =
         csv::Reader::from_path(w.path("out/rows.csv")).unwrap().deserialize().map(|r| r.unwrap()).collect();
     assert_eq!(csv, rows);
-    // One fold's model alone; without the pictures there is no distance, and that is said.
+    // One fold's model alone; without the tensors there is no distance, and the output says so.
     std::fs::remove_dir_all(w.path("data/d/tensors-32")).unwrap();
-    let one = w.wbc(&["predict", "r:1", "data/raw/new"]).ok().stdout;
-    assert!(one.contains("1 model:") && one.contains("distances"), "{one}");
+    let report = w.wbc(&["predict", "r:1", "data/raw/new"]).ok().stdout;
+    assert!(report.contains("1 model:") && report.contains("distances"), "{report}");
     assert!(cells(&w, "cells.parquet").iter().all(|r| r.agreement == 1.0 && r.distance.is_none()));
 }
 
@@ -85,13 +85,13 @@ fn frames_are_cut_into_their_cells() {
         let inside = |at: Option<u32>, length: Option<u32>, of: u32| at.unwrap() + length.unwrap() <= of;
         assert!(inside(row.x_px, row.width_px, 720) && inside(row.y_px, row.height_px, 576), "{row:?}");
     }
-    let found: Vec<u64> =
+    let counted: Vec<u64> =
         summary["differentials"].as_array().unwrap().iter().map(|d| d["counted"].as_u64().unwrap()).collect();
-    assert_eq!(found.iter().sum::<u64>(), rows.iter().filter(|r| r.doubt.is_none()).count() as u64);
+    assert_eq!(counted.iter().sum::<u64>(), rows.iter().filter(|r| r.flag.is_none()).count() as u64);
 }
 
 #[test]
-fn what_cannot_be_read_is_said_and_the_rest_goes_on() {
+fn unreadable_files_are_reported_and_the_others_predicted() {
     let w = trained();
     std::fs::create_dir(w.path("empty")).unwrap();
     let some = std::fs::read_dir(w.path("data/raw/new/neutrophil")).unwrap().next().unwrap().unwrap().path();
@@ -101,13 +101,13 @@ fn what_cannot_be_read_is_said_and_the_rest_goes_on() {
     assert!(mixed.stderr.contains("torn.jpg") && mixed.stdout.contains("1 cell in 1 image;"), "{mixed:?}");
     let before = std::fs::read(w.path("cells.parquet")).unwrap();
     w.write("bad.csv", "file\nx.jpg\n");
-    for (path, said) in
+    for (path, message) in
         [("empty", "empty"), ("nowhere", "nowhere"), ("mixed/torn.jpg", "torn.jpg"), ("bad.csv", "columns file")]
     {
         let refused = w.wbc(&["predict", "r", path]).exits(2).stderr;
-        assert!(refused.contains(said), "{refused}");
+        assert!(refused.contains(message), "{refused}");
     }
     let refused = w.wbc(&["predict", "s", "mixed"]).exits(2).stderr;
-    assert!(refused.contains("There are: r"), "{refused}");
-    assert!(before == std::fs::read(w.path("cells.parquet")).unwrap(), "what was there stays");
+    assert!(refused.contains("Runs: r"), "{refused}");
+    assert!(before == std::fs::read(w.path("cells.parquet")).unwrap(), "the earlier file stays");
 }

@@ -1,4 +1,4 @@
-//! `wbc validate`: a run's networks on another data set.
+//! `wbc validate`: the networks of a run, evaluated on another data set.
 
 use crate::common::Workdir;
 use wbc::class::Class;
@@ -31,7 +31,7 @@ fn value(rows: &[MetricRow], fold: Option<u32>, metric: Metric, class: Option<Cl
 }
 
 #[test]
-fn another_data_set_is_asked_about_and_shown_on_the_runs_page() {
+fn a_run_is_validated_on_another_data_set_and_its_page_shows_it() {
     let w = Workdir::new("validate");
     w.write("tiny.toml", TINY);
     w.wbc(&["synth", "--images", "150", "--name", "d"]).ok();
@@ -39,47 +39,50 @@ fn another_data_set_is_asked_about_and_shown_on_the_runs_page() {
     w.wbc(&["ingest"]);
     w.wbc(&["split", "--stratified", "--dataset", "d", "--pipeline", "tiny.toml"]).ok();
     w.wbc(&["train", "--dataset", "d", "--pipeline", "tiny.toml", "--run", "r"]).ok();
-    let said = w.wbc(&["validate", "r", "--dataset", "other"]).ok().stdout;
-    assert!(said.contains("run r on other: 2 models together, 60 images"), "{said}");
-    let found = external::of_run(&w.workspace(), "r").unwrap().remove(0);
-    assert_eq!((found.about.dataset.as_str(), found.cells.len(), found.predictions.len()), ("other", 60, 60));
-    // What the tables say is what the predictions give, counted here.
+    let output = w.wbc(&["validate", "r", "--dataset", "other"]).ok().stdout;
+    assert!(output.contains("run r on other: 2 models averaged, 60 images"), "{output}");
+    let validation = external::list(&w.workspace(), "r").unwrap().remove(0);
+    assert_eq!(
+        (validation.about.dataset.as_str(), validation.cells.len(), validation.predictions.len()),
+        ("other", 60, 60)
+    );
+    // The tables agree with the predictions, counted here.
     let share = |class: Option<Class>| {
-        let of: Vec<_> = found.predictions.iter().filter(|p| class.is_none_or(|c| p.truth == c)).collect();
+        let of: Vec<_> = validation.predictions.iter().filter(|p| class.is_none_or(|c| p.truth == c)).collect();
         of.iter().filter(|p| p.predicted() == p.truth).count() as f64 / of.len() as f64
     };
     let recalls = Class::ALL.map(|c| share(Some(c)));
     for class in Class::ALL {
-        assert_eq!(value(&found.metrics, None, Metric::Recall, Some(class)), recalls[class.index()]);
+        assert_eq!(value(&validation.metrics, None, Metric::Recall, Some(class)), recalls[class.index()]);
     }
     let balanced = recalls.iter().sum::<f64>() / 5.0;
-    assert!((value(&found.metrics, None, Metric::BalancedAccuracy, None) - balanced).abs() < 1e-12);
-    assert!(said.contains(&format!("balanced accuracy {:.2} %", 100.0 * balanced)), "{said}");
-    assert!(balanced > 0.5, "drawn cells are like drawn cells: {balanced}");
-    let interval = found.intervals.iter().find(|r| r.metric == Metric::BalancedAccuracy).unwrap();
+    assert!((value(&validation.metrics, None, Metric::BalancedAccuracy, None) - balanced).abs() < 1e-12);
+    assert!(output.contains(&format!("balanced accuracy {:.2} %", 100.0 * balanced)), "{output}");
+    assert!(balanced > 0.5, "two synthetic data sets look alike: {balanced}");
+    let interval = validation.intervals.iter().find(|r| r.metric == Metric::BalancedAccuracy).unwrap();
     assert!(interval.low <= balanced && balanced <= interval.high && interval.units == 60);
     // Each model alone, under its fold.
     for fold in [0, 1] {
-        assert!((0.0..=1.0).contains(&value(&found.metrics, Some(fold), Metric::BalancedAccuracy, None)));
+        assert!((0.0..=1.0).contains(&value(&validation.metrics, Some(fold), Metric::BalancedAccuracy, None)));
     }
-    // The same again, on one thread, to the byte; one model alone is another answer.
+    // On one thread, the same bytes; one model alone gives other predictions.
     let path = w.path("data/runs/r/external/other/predictions.parquet");
     let before = std::fs::read(&path).unwrap();
     w.wbc(&["validate", "r", "--dataset", "other", "--threads", "1"]).ok();
     assert!(before == std::fs::read(&path).unwrap());
-    // The page says it, and says it is less.
+    // The page shows it.
     w.wbc(&["report", "--html", "--run", "r"]).ok();
     let page = std::fs::read_to_string(w.path("reports/r.html")).unwrap();
     assert!(page.contains("External validation") && page.contains("<h3>other</h3>"), "external validation on the page");
     assert!(page.contains(&format!("{:.1} %", 100.0 * balanced)));
     let alone = w.wbc(&["validate", "r:1", "--dataset", "other"]).ok().stdout;
-    assert!(alone.contains("1 model together"), "{alone}");
-    assert!(before == std::fs::read(&path).unwrap(), "and takes nothing away from that of all");
-    assert_eq!(external::of_run(&w.workspace(), "r").unwrap().len(), 2);
+    assert!(alone.contains("1 model averaged"), "{alone}");
+    assert!(before == std::fs::read(&path).unwrap(), "the validation of all models stays");
+    assert_eq!(external::list(&w.workspace(), "r").unwrap().len(), 2);
 }
 
 #[test]
-fn images_that_were_trained_on_validate_nothing() {
+fn training_images_are_refused() {
     let w = Workdir::new("validate-refused");
     w.write("tiny.toml", TINY);
     w.wbc(&["synth", "--images", "60", "--name", "d"]).ok();
@@ -95,11 +98,11 @@ fn images_that_were_trained_on_validate_nothing() {
     let refused = w.wbc(&["validate", "r", "--dataset", "other"]).exits(2).stderr;
     assert!(refused.contains("again.jpg") && refused.contains("trained on"), "{refused}");
     let own = w.wbc(&["validate", "r", "--dataset", "d"]).exits(2).stderr;
-    assert!(own.contains("another data set"), "{own}");
+    assert!(own.contains("a data set other than the run's own"), "{own}");
     let unknown = w.wbc(&["validate", "r", "--dataset", "nobody"]).exits(2).stderr;
     assert!(unknown.contains("one of: d, other"), "{unknown}");
-    assert!(!w.path("data/runs/r/external").exists(), "what is refused writes nothing");
-    // What the weights started from counts, too.
+    assert!(!w.path("data/runs/r/external").exists(), "a refused validation writes nothing");
+    // So are training images of the weights that the run started from.
     w.wbc(&["synth", "--images", "40", "--name", "third", "--seed", "9"]).ok();
     w.wbc(&["ingest", "--dataset", "third"]);
     w.wbc(&["split", "--stratified", "--dataset", "third", "--pipeline", "tiny.toml"]).ok();
@@ -107,13 +110,13 @@ fn images_that_were_trained_on_validate_nothing() {
     w.wbc(&[&further[..], &["--run", "s"]].concat()).ok();
     let refused = w.wbc(&["validate", "s", "--dataset", "d"]).exits(2).stderr;
     assert!(refused.contains("among the training images of r"), "{refused}");
-    // Where it cannot be known any more, that is said.
+    // Where they are not known any more, a note says so.
     std::fs::remove_dir_all(w.path("data/runs/r")).unwrap();
     std::fs::remove_file(w.path("data/raw/other/neutrophil/again.jpg")).unwrap();
     w.wbc(&["ingest", "--dataset", "other"]);
-    let said = w.wbc(&["validate", "s", "--dataset", "other"]).ok().stdout;
-    assert!(said.contains("s started from r, of which nothing here says"), "{said}");
+    let output = w.wbc(&["validate", "s", "--dataset", "other"]).ok().stdout;
+    assert!(output.contains("s started from r, whose training images are not known"), "{output}");
     let page = w.wbc(&["report", "--html", "--run", "s"]).ok();
     assert_eq!(page.stderr, "");
-    assert!(std::fs::read_to_string(w.path("reports/s.html")).unwrap().contains("is yours to know"));
+    assert!(std::fs::read_to_string(w.path("reports/s.html")).unwrap().contains("whose training images are not known"));
 }

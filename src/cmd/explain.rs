@@ -1,68 +1,86 @@
-//! `wbc explain`: where a run's networks look.
+//! `wbc explain`: shows which parts of a cell the networks of a run use.
 
+use super::predict::Shows;
 use super::{Globals, Outcome};
 use crate::class::Class;
 use crate::error::Error;
-use crate::explain::{self, Cells, Settings, Which};
-use crate::predict::{self, Shows};
+use crate::explain::{self, Cells, Settings};
+use crate::predict;
 use crate::run::ModelRef;
 use std::path::PathBuf;
 
-/// Shows where in a cell a run's networks find what they call it by: a picture a cell with the cell as the model sees
-/// it, its Grad-CAM and its occlusion map, and how much of each lies within the segmented cell. New images go through
-/// all folds' models, averaged; the gallery's cells are those of the run's page, each through the model that never saw
-/// it.
+/// Shows which parts of a cell the networks of a run use to classify it.
+///
+/// Writes one PNG per cell: the cell as the model sees it, its Grad-CAM map and its occlusion map, and the share of each
+/// map that lies within the segmented cell. New images are explained by the mean over the models of all folds; the cells
+/// of the gallery are those of the run's page, each explained by the model that was not trained on it.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The run, or one of its models: RUN:0 for that of fold 0, RUN:all for that of all images
+    /// The run, or one of its models: RUN:0 is that of fold 0, RUN:all that of all images
     #[arg(value_name = "RUN[:MODEL]")]
     run: ModelRef,
-    /// Images, folders of images, or lists of them (.txt: a path a line; .csv: a column path)
+    /// Images, folders of images, or lists of images (.txt: one path per line; .csv: a column path)
     #[arg(value_name = "PATH", required_unless_present = "gallery")]
     paths: Vec<PathBuf>,
-    /// The run's own test cells instead: the mistakes it was most sure of, examples of each class, or all of them
+    /// Explain test cells of the run instead of new images
     #[arg(long, value_enum, value_name = "WHICH", num_args = 0..=1, require_equals = true, conflicts_with = "paths",
         default_missing_value = "mistakes")]
-    gallery: Option<Which>,
-    /// Explain this class [default: what each cell is called]
+    gallery: Option<Gallery>,
+    /// Explain this class [default: the predicted class of each cell]
     #[arg(long, value_name = "NAME")]
     class: Option<String>,
-    /// What an image shows
-    #[arg(long, value_enum, default_value = "auto")]
+    /// What the images show
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "auto")]
     shows: Shows,
-    /// Side of the square that covers the picture for the occlusion map, px of the model's picture [default: an eighth
-    /// of its side]
+    /// Side of the square that covers a part of the tensor for the occlusion map, px [default: an eighth of its side]
     #[arg(long, value_name = "PX")]
     patch: Option<u32>,
-    /// From one such square to the next, px [default: half a square]
+    /// Step from one such square to the next, px [default: half the square]
     #[arg(long, value_name = "PX")]
     stride: Option<u32>,
-    /// Folder for the pictures [default: explanations/<RUN>]
+    /// Output folder [default: explanations/<RUN>]
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 }
 
+/// Test cells of a run.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Gallery {
+    /// The wrong predictions with the highest confidence
+    Mistakes,
+    /// Test cells of each class
+    Examples,
+    /// Both
+    All,
+}
+
+impl From<Gallery> for explain::Which {
+    fn from(gallery: Gallery) -> Self {
+        match gallery {
+            Gallery::Mistakes => Self::Mistakes,
+            Gallery::Examples => Self::Examples,
+            Gallery::All => Self::All,
+        }
+    }
+}
+
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let ws = globals.workspace();
-    let ModelRef { run, model } = args.run;
     let cells = match args.gallery {
-        Some(which) => Cells::Gallery(which),
-        None => Cells::New(predict::find(&args.paths)?, args.shows),
+        Some(which) => Cells::Gallery(which.into()),
+        None => Cells::New(predict::find(&args.paths)?, args.shows.into()),
     };
     let class = args.class.as_deref().map(class).transpose()?;
     let settings = Settings { class, patch_px: args.patch, stride_px: args.stride };
-    let output = args.output.unwrap_or_else(|| PathBuf::from("explanations").join(&run));
+    let output = args.output.unwrap_or_else(|| PathBuf::from("explanations").join(&args.run.run));
     let progress = globals.progress();
     let ctx = globals.context(0, &progress);
-    let summary = explain::run(&ws, &run, model, &cells, &settings, &output, globals.device, &ctx)?;
+    let summary = explain::run(&ws, &args.run, &cells, &settings, &output, globals.device, &ctx)?;
     globals.print(&summary, &summary)?;
     Ok(if summary.unreadable.is_empty() { Outcome::Done } else { Outcome::Findings })
 }
 
 fn class(name: &str) -> Result<Class, Error> {
-    Class::from_name(&name.to_lowercase()).ok_or_else(|| Error::Setting {
-        key: "class".into(),
-        expected: format!("one of: {}", Class::ALL.map(Class::name).join(", ")),
-        got: name.into(),
-    })
+    let expected = || format!("one of: {}", Class::ALL.map(Class::name).join(", "));
+    Class::from_name(&name.to_lowercase()).ok_or_else(|| Error::setting("class", expected(), name))
 }

@@ -1,73 +1,112 @@
-//! `wbc predict`: new images through a run's networks.
+//! `wbc predict`: classifies the cells of new images with the networks of a run.
 
 use super::{Globals, Outcome};
 use crate::error::Error;
-use crate::predict::{self, Format, Shows};
+use crate::predict::{self, Format, ImageKind};
 use crate::run::ModelRef;
-use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
 Examples:
   wbc predict pbc-wnet-quick new              # a folder of images: cells.parquet
-  wbc predict pbc-wnet-quick:0 a.jpg b.jpg    # by the model of fold 0 alone
+  wbc predict pbc-wnet-quick:0 a.jpg b.jpg    # with the model of fold 0 alone
   wbc predict pbc-wnet-quick smears --shows frame --format csv --output smears.csv";
 
-/// Classifies the cells of new images with a run's networks (all its folds' models, averaged), and counts them: a
-/// differential a folder. Probabilities are calibrated on the run's own test images; cells that the models are not sure of,
-/// or that are unlike those of the training, are marked and not counted. Large images are frames, whose cells are found by
-/// their nuclei's stain.
+/// Classifies the cells of new images with the networks of a run, and prints a differential count for each folder.
+///
+/// The probabilities are the mean over the models of all folds, calibrated on the run's own test images. A cell with low
+/// confidence, or unlike the training cells, is flagged and not counted. Large images are taken as frames, whose cells
+/// are found by the stain of their nuclei.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// The run, or one of its models: RUN:0 for that of fold 0, RUN:all for that of all images
+    /// The run, or one of its models: RUN:0 is that of fold 0, RUN:all that of all images
     #[arg(value_name = "RUN[:MODEL]")]
     run: ModelRef,
-    /// Images, folders of images, or lists of them (.txt: a path a line; .csv: a column path)
+    /// Images, folders of images, or lists of images (.txt: one path per line; .csv: a column path)
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
-    /// What an image shows
-    #[arg(long, value_enum, default_value = "auto")]
+    /// What the images show
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "auto")]
     shows: Shows,
-    /// How the rows are written [default: as FILE ends, else parquet]
+    /// Format of the output [default: by the extension of FILE, else parquet]
     #[arg(long, value_enum)]
-    format: Option<Format>,
-    /// File for the rows, one a cell [default: cells.<FORMAT>]
+    format: Option<OutputFormat>,
+    /// Output file, with one row per cell [default: cells.<FORMAT>]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
+/// What an image shows.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Shows {
+    /// Large images are frames, small ones a single cell
+    Auto,
+    /// One cell, in the middle
+    Cell,
+    /// A frame with many cells, found by the stain of their nuclei
+    Frame,
+}
+
+impl From<Shows> for ImageKind {
+    fn from(shows: Shows) -> Self {
+        match shows {
+            Shows::Auto => Self::Auto,
+            Shows::Cell => Self::Cell,
+            Shows::Frame => Self::Frame,
+        }
+    }
+}
+
+/// Formats of the output.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum OutputFormat {
+    Parquet,
+    Csv,
+    Json,
+}
+
+impl From<OutputFormat> for Format {
+    fn from(format: OutputFormat) -> Self {
+        match format {
+            OutputFormat::Parquet => Self::Parquet,
+            OutputFormat::Csv => Self::Csv,
+            OutputFormat::Json => Self::Json,
+        }
+    }
+}
+
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let ws = globals.workspace();
-    let ModelRef { run, model } = args.run;
     let images = predict::find(&args.paths)?;
     let progress = globals.progress();
     let ctx = globals.context(0, &progress);
+    let format = args.format.map(Format::from);
     let (output, format) = match args.output {
         Some(output) => {
-            let format = format_of(&output, args.format)?;
+            let format = output_format(&output, format)?;
             (output, format)
         }
         None => {
-            let format = args.format.unwrap_or_default();
+            let format = format.unwrap_or_default();
             (PathBuf::from(format!("cells.{}", format.extension())), format)
         }
     };
-    let summary = predict::run(&ws, &run, model, &images, args.shows, (&output, format), globals.device, &ctx)?;
+    let kind = args.shows.into();
+    let summary = predict::run(&ws, &args.run, &images, kind, (&output, format), globals.device, &ctx)?;
     globals.print(&summary, &summary)?;
     Ok(if summary.unreadable.is_empty() { Outcome::Done } else { Outcome::Findings })
 }
 
-/// The format that a file's name and `--format` ask for.
-fn format_of(output: &Path, asked: Option<Format>) -> Result<Format, Error> {
+/// The format by the output file's extension and `--format`, which must agree.
+fn output_format(output: &Path, requested: Option<Format>) -> Result<Format, Error> {
     let extension = output.extension().map(|e| e.to_string_lossy().to_lowercase());
-    let named = Format::value_variants().iter().copied().find(|f| extension.as_deref() == Some(f.extension()));
-    match (named, asked) {
-        (Some(named), Some(asked)) if named != asked => Err(Error::Setting {
-            key: "format".into(),
-            expected: format!("{}, as {} ends", named.extension(), output.display()),
-            got: asked.extension().into(),
-        }),
-        (named, asked) => Ok(asked.or(named).unwrap_or_default()),
+    let by_name = Format::ALL.into_iter().find(|f| extension.as_deref() == Some(f.extension()));
+    match (by_name, requested) {
+        (Some(by_name), Some(requested)) if by_name != requested => {
+            let expected = format!("{}, the extension of {}", by_name.extension(), output.display());
+            Err(Error::setting("format", expected, requested.extension()))
+        }
+        (by_name, requested) => Ok(requested.or(by_name).unwrap_or_default()),
     }
 }

@@ -1,5 +1,5 @@
-//! Occlusion (Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks"): a square of the
-//! picture's mean colour covers one place after the other, and the map says what the class's probability falls by.
+//! Occlusion (Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks"): a square of the image's
+//! mean colour covers one place after another, and the map has the fall of the class's probability.
 
 use crate::batch::Tensors;
 use crate::class::Class;
@@ -7,40 +7,36 @@ use crate::error::{Error, Result};
 use crate::figure::heat::Heat;
 use crate::run::TrainedModel;
 
-/// A fall of the probability by less than a point is none: noise would fill the map.
+/// A smaller fall of the probability counts as none, or noise would fill the map.
 pub const LEAST: f32 = 0.01;
-/// Tensors that are asked about at once.
+/// Covered images that are classified at a time.
 const BATCH: usize = 64;
 
-/// What covers the picture.
+/// The covering square.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patch {
-    /// Side of the square, px of the model's picture.
+    /// Side of the square, px of the tensor.
     pub side_px: usize,
-    /// From one place to the next, px.
+    /// Step from one place to the next, px.
     pub stride_px: usize,
 }
 
 impl Patch {
-    /// By default an eighth of the picture's side, at steps of half of that.
+    /// By default an eighth of the tensor's side, at steps of half of that.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a square larger than the picture, or steps larger than the square.
+    /// [`Error::Setting`] for a square larger than the tensor, or steps larger than the square.
     pub fn new(side_px: Option<u32>, stride_px: Option<u32>, size_px: usize) -> Result<Self> {
-        let check = |key: &str, value: usize, most: usize, of: &str| match (1..=most).contains(&value) {
+        let check = |key: &str, value: usize, most: usize, whose: &str| match (1..=most).contains(&value) {
             true => Ok(value),
-            false => Err(Error::Setting {
-                key: key.into(),
-                expected: format!("1 to {most} px, the side of the {of}"),
-                got: value.to_string(),
-            }),
+            false => Err(Error::setting(key, format!("1 to {most} px, the side of the {whose}"), value)),
         };
-        let side = check("patch", side_px.map_or((size_px / 8).max(2), |s| s as usize), size_px, "model's picture")?;
+        let side = check("patch", side_px.map_or((size_px / 8).max(2), |s| s as usize), size_px, "tensor")?;
         let stride = check("stride", stride_px.map_or((side / 2).max(1), |s| s as usize), side, "patch")?;
         Ok(Self { side_px: side, stride_px: stride })
     }
 
-    /// Left (or top) edges along a side of `size` px; the last square ends with the picture.
+    /// Left (or top) edges along a side of `size` px; the last square ends at the edge of the tensor.
     fn places(self, size: usize) -> Vec<usize> {
         let last = size - self.side_px;
         let mut places: Vec<usize> = (0..last).step_by(self.stride_px).collect();
@@ -49,19 +45,19 @@ impl Patch {
     }
 }
 
-/// What the models' mean probability of `class` falls by where each pixel of `picture` is covered: the mean over the
-/// squares that cover it. Where it rises the map is 0. No views are turned: a place is a place.
+/// The fall of the models' mean probability of `class` where a pixel of the image (`[size, size, 3]`) is covered: the mean
+/// over the squares that cover the pixel, and 0 where the probability rises. Only the unturned view is used.
 ///
 /// # Errors
-/// [`Error::Compute`] where a device has no room.
-pub fn heat(models: &[TrainedModel], picture: &[u8], size: usize, class: Class, patch: Patch) -> Result<Heat> {
+/// [`Error::Compute`] where the device is out of memory.
+pub fn map(models: &[TrainedModel], pixels: &[u8], size: usize, class: Class, patch: Patch) -> Result<Heat> {
     let places = patch.places(size);
     let corners = places.iter().flat_map(|y| places.iter().map(move |x| (*x, *y)));
-    // The whole picture comes first.
-    let asked: Vec<Option<(usize, usize)>> = std::iter::once(None).chain(corners.map(Some)).collect();
-    let mean = mean_colour(picture);
-    let cover = |corner: &Option<(usize, usize)>| {
-        let mut covered = picture.to_vec();
+    // The uncovered image comes first.
+    let covers: Vec<Option<(usize, usize)>> = std::iter::once(None).chain(corners.map(Some)).collect();
+    let mean = mean_colour(pixels);
+    let covered = |corner: &Option<(usize, usize)>| {
+        let mut covered = pixels.to_vec();
         if let Some((x, y)) = *corner {
             for row in covered.chunks_exact_mut(size * 3).skip(y).take(patch.side_px) {
                 row[x * 3..(x + patch.side_px) * 3].as_chunks_mut::<3>().0.fill(mean);
@@ -69,19 +65,19 @@ pub fn heat(models: &[TrainedModel], picture: &[u8], size: usize, class: Class, 
         }
         covered
     };
-    let mut probabilities = Vec::with_capacity(asked.len());
-    for asked in asked.chunks(BATCH) {
-        let tensors = Tensors::of(size, asked.iter().flat_map(cover).collect());
-        let rows: Vec<usize> = (0..asked.len()).collect();
-        let mut means = vec![0f32; asked.len()];
+    let mut probabilities = Vec::with_capacity(covers.len());
+    for covers in covers.chunks(BATCH) {
+        let tensors = Tensors::of(size, covers.iter().flat_map(covered).collect());
+        let rows: Vec<usize> = (0..covers.len()).collect();
+        let mut means = vec![0f32; covers.len()];
         for model in models {
-            let found = model.infer_once(&tensors, &rows)?.probabilities;
-            means.iter_mut().zip(found).for_each(|(mean, p)| *mean += p[class.index()] / models.len() as f32);
+            let by_model = model.infer_once(&tensors, &rows)?.probabilities;
+            means.iter_mut().zip(by_model).for_each(|(mean, p)| *mean += p[class.index()] / models.len() as f32);
         }
         probabilities.extend(means);
     }
     let (mut sums, mut counts) = (vec![0f32; size * size], vec![0u32; size * size]);
-    for (corner, p) in asked.iter().zip(&probabilities) {
+    for (corner, p) in covers.iter().zip(&probabilities) {
         let Some((x, y)) = *corner else { continue };
         for i in (y..y + patch.side_px).flat_map(|y| (x..x + patch.side_px).map(move |x| y * size + x)) {
             sums[i] += probabilities[0] - p;
@@ -92,9 +88,9 @@ pub fn heat(models: &[TrainedModel], picture: &[u8], size: usize, class: Class, 
     Ok(Heat { side: size, values })
 }
 
-/// Each channel's mean, to the nearest grey level.
-fn mean_colour(picture: &[u8]) -> [u8; 3] {
-    let pixels = picture.as_chunks::<3>().0;
+/// The mean of each channel, rounded to the nearest grey level.
+fn mean_colour(pixels: &[u8]) -> [u8; 3] {
+    let pixels = pixels.as_chunks::<3>().0;
     std::array::from_fn(|c| {
         let sum: usize = pixels.iter().map(|p| usize::from(p[c])).sum();
         ((sum + pixels.len() / 2) / pixels.len().max(1)) as u8
@@ -106,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_pixel_is_covered_and_squares_end_with_the_picture() {
+    fn every_pixel_is_covered_and_no_square_crosses_the_edge() {
         for (side, stride, size) in [(16, 8, 128), (28, 14, 224), (5, 3, 32), (32, 1, 32), (7, 7, 32)] {
             let patch = Patch::new(Some(side), Some(stride), size).unwrap();
             let places = patch.places(size);

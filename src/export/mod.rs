@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::models::{self, onnx, pytorch};
 use crate::nn::device::Device;
 use crate::preprocess;
-use crate::run::{self, ModelId, Record, Results, TrainedModel};
+use crate::run::{self, ModelRef, Record, Results, TrainedModel};
 use crate::workspace::Workspace;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 mod card;
 
 /// What to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Arrays with PyTorch's names and order
@@ -79,21 +79,15 @@ impl std::fmt::Display for Summary {
     }
 }
 
-/// Writes the finished models of `run`, or `model` alone, into `folder`.
+/// Writes the finished models of a run, or one of them, into `folder`, with a model card and an example.
 ///
 /// # Errors
 /// [`Error::Missing`] where the run has no such finished model, [`Error::Setting`] where it is not a network.
-pub fn run(
-    ws: &Workspace,
-    run: &str,
-    model: Option<ModelId>,
-    format: Format,
-    folder: &Path,
-    ctx: &Context,
-) -> Result<Summary> {
+pub fn run(ws: &Workspace, source: &ModelRef, format: Format, folder: &Path, ctx: &Context) -> Result<Summary> {
+    let run = &source.run;
     let record = Record::read(ws, run)?;
     let preprocess = record.network_preprocess(run)?;
-    let ids = match model {
+    let ids = match source.model {
         Some(id) => vec![id],
         None => run::finished(ws, run)?,
     };

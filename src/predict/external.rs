@@ -1,7 +1,10 @@
-//! External validation: a run's models on the labelled cells of another data set, none of which they were trained on. What a
-//! model reaches at home says little about another laboratory's stain, light and camera; this says it.
+//! External validation: the models of a run on the labelled cells of another data set, on none of which they were trained.
+//! Accuracy on the run's own data says little about another laboratory's stain, light and camera.
 
-use super::{BATCH, Found, Panel, number};
+use super::BATCH;
+use super::ensemble::Ensemble;
+use super::images::CellImage;
+use super::plural::plural;
 use crate::atomic;
 use crate::class::Class;
 use crate::context::Context;
@@ -11,7 +14,7 @@ use crate::evaluate;
 use crate::nn::device::Device;
 use crate::preprocess;
 use crate::rows::{CellRow, IntervalRow, ManifestRow, MetricRow, PredictionRow};
-use crate::run::{ModelId, Record, Results, RunDir, leak};
+use crate::run::{ModelId, ModelRef, Record, Results, RunDir, leak};
 use crate::schema::{CELLS, INTERVALS, METRICS, PREDICTIONS};
 use crate::scores::{Method, Metric};
 use crate::statistics;
@@ -22,70 +25,75 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What an external validation came out as.
+/// The result of an external validation.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
+    /// Name of the run.
     pub run: String,
     /// The data set that the models were validated on.
     pub dataset: String,
     /// The run's own data set.
-    pub home_dataset: String,
+    pub own_dataset: String,
     /// How many models were averaged.
     pub models: usize,
+    /// Images classified.
     pub images: u64,
     /// Rows without a class, or with an issue of severity error.
     pub left_out: u64,
-    /// Of the models together, 0 to 1.
+    /// Balanced accuracy of the averaged models, 0 to 1.
     pub balanced_accuracy: Option<f64>,
+    /// Accuracy of the averaged models, 0 to 1.
     pub accuracy: Option<f64>,
     /// 95 % interval of the balanced accuracy over images.
     pub interval: Option<[f64; 2]>,
-    /// Balanced accuracy of the same models, each alone, on the test images of its own fold: their mean.
-    pub home: Option<f64>,
-    /// Balanced accuracy of a model alone: lowest, mean, highest.
-    pub alone: Option<[f64; 3]>,
+    /// Balanced accuracy of the same models, each alone on its own test images: the mean over models.
+    pub own_balanced_accuracy: Option<f64>,
+    /// Balanced accuracy of single models on this data set: lowest, mean, highest.
+    pub single_models: Option<[f64; 3]>,
     /// Recall of each class.
     pub recalls: Vec<Option<f64>>,
-    /// Cells that are marked as in doubt, and the accuracy on the others.
-    pub doubtful: u64,
-    pub accuracy_without_doubtful: Option<f64>,
-    /// What is to be known of whether the models saw an image.
+    /// Flagged cells.
+    pub flagged: u64,
+    /// Accuracy on the cells without a flag.
+    pub accuracy_without_flagged: Option<f64>,
+    /// What is not known about the models' training images.
     pub note: Option<String>,
+    /// The folder with the tables.
     pub folder: PathBuf,
 }
 
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let percent = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
-        let (models, images) = (number(self.models as u64, "model"), number(self.images, "image"));
-        writeln!(f, "run {} on {}: {models} together, {images}", self.run, self.dataset)?;
+        let (models, images) = (plural(self.models as u64, "model"), plural(self.images, "image"));
+        writeln!(f, "run {} on {}: {models} averaged, {images}", self.run, self.dataset)?;
         write!(f, "balanced accuracy {}", percent(self.balanced_accuracy))?;
         if let Some([low, high]) = self.interval {
-            write!(f, " (95 % over images {:.1} to {:.1})", 100.0 * low, 100.0 * high)?;
+            write!(f, " (95 % interval over images {:.1} to {:.1})", 100.0 * low, 100.0 * high)?;
         }
         writeln!(f, ", accuracy {}", percent(self.accuracy))?;
         let recalls = Class::ALL.iter().zip(&self.recalls).map(|(class, v)| format!("{class} {}", percent(*v)));
         writeln!(f, "recall: {}", recalls.collect::<Vec<_>>().join(", "))?;
-        if let Some([low, mean, high]) = self.alone {
-            write!(
-                f,
-                "a model alone: balanced accuracy {} ({:.1} to {:.1} %)",
-                percent(Some(mean)),
-                100.0 * low,
-                100.0 * high
-            )?;
-            if let Some(home) = self.home {
-                let points = 100.0 * (mean - home);
-                write!(f, ", on test images of {} {}: {points:+.1} points", self.home_dataset, percent(Some(home)))?;
+        if let Some([low, mean, high]) = self.single_models {
+            write!(f, "single models: mean balanced accuracy {}", percent(Some(mean)))?;
+            write!(f, " ({:.1} to {:.1} %)", 100.0 * low, 100.0 * high)?;
+            if let Some(own) = self.own_balanced_accuracy {
+                let points = 100.0 * (mean - own);
+                write!(
+                    f,
+                    "; on their test images of {} {}: {points:+.1} points",
+                    self.own_dataset,
+                    percent(Some(own))
+                )?;
             }
             writeln!(f)?;
         }
         writeln!(
             f,
-            "in doubt: {} of {}; accuracy on the others {}",
-            self.doubtful,
+            "flagged: {} of {}; accuracy on the others {}",
+            self.flagged,
             self.images,
-            percent(self.accuracy_without_doubtful)
+            percent(self.accuracy_without_flagged)
         )?;
         if let Some(note) = &self.note {
             writeln!(f, "{note}")?;
@@ -94,89 +102,76 @@ impl std::fmt::Display for Summary {
     }
 }
 
-/// Asks all models of `run` (or that of `fold` alone) about every usable image of `dataset`, cut as the run's own were, and
-/// writes cells, predictions (calibrated, of the models together), metrics (`fold` null: of the models together; a fold's
-/// number: of its model alone) and intervals to `runs/<run>/external/<dataset>/` (of one fold's model: `<dataset>-fold-<n>/`).
+/// Classifies every usable image of `dataset`, preprocessed like the run's own, with all models of a run (or with one of
+/// them), and writes cells, predictions (calibrated, of the averaged models), metrics (`fold` null: of the averaged
+/// models; a fold's number: of its model alone) and intervals to the folder [`RunDir::external_dataset`].
 ///
 /// # Errors
-/// [`Error::Setting`] where `dataset` is the run's own or holds an image that the models were trained on;
-/// [`Error::Missing`] where the run has no finished model or `dataset` no manifest; [`Error::Image`] or [`Error::Stale`] of
-/// an image that is not as it was ingested.
-pub fn run(
-    ws: &Workspace,
-    run: &str,
-    model: Option<ModelId>,
-    dataset: &str,
-    device: Device,
-    ctx: &Context,
-) -> Result<Summary> {
+/// [`Error::Setting`] where `dataset` is the run's own or has an image that the models were trained on;
+/// [`Error::Missing`] where the run has no finished model or `dataset` no manifest; [`Error::Image`] or [`Error::Stale`]
+/// for an image that cannot be read or has changed since it was ingested.
+pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx: &Context) -> Result<Summary> {
+    let ModelRef { run, model } = source;
     let record = Record::read(ws, run)?;
     if record.dataset == dataset {
-        return Err(Error::Setting {
-            key: "dataset".into(),
-            expected: "another data set than the run's own, whose test images wbc train reports on".into(),
-            got: dataset.into(),
-        });
+        let expected = "a data set other than the run's own, on whose test images wbc train reports";
+        return Err(Error::setting("dataset", expected, dataset));
     }
     let settings = record.network_preprocess(run)?.clone();
     let Usable { cells: rows, left_out, inputs } = Usable::read(ws, dataset)?;
     let manifest = inputs[Input::Manifest.name()].clone();
-    let weights = leak::Weights { key: "run", from: run, record: &record, model };
+    let weights = leak::Weights { key: "run", from: run, record: &record, model: *model };
     let note = leak::check(ws, weights, &rows, dataset)?;
-    let panel = Panel::open(ws, run, model, device, ctx)?;
+    let ensemble = Ensemble::open(ws, source, device, ctx)?;
     let raw = ws.raw_dataset(dataset);
-    let (mut cells, mut together, mut alone) = (Vec::new(), Vec::new(), Vec::new());
-    ctx.progress.begin("validate", Some(rows.len() as u64), "images");
-    let asked = (|| {
-        for rows in rows.chunks(BATCH) {
-            let read = |row: &ManifestRow| {
-                ctx.check_stop()?;
-                let picture = preprocess::one(&raw, row, &settings)?;
-                let (row, cut) = (row.clone(), settings.clone());
-                Ok(Found { path: row.path.clone().into(), cell: 0, cell_box: None, picture, row, cut })
-            };
-            let found: Vec<Found> = rows.par_iter().map(read).collect::<Result<_>>()?;
-            for (row, told) in rows.iter().zip(panel.classify(&found)?) {
-                let truth = row.class.expect("usable rows have one");
-                let prediction = |fold, p| PredictionRow::new(row.image_id.clone(), fold, truth, p);
-                together.push(prediction(0, told.row.probabilities()));
-                let by_model = panel.ids().zip(told.by_model);
-                alone.extend(by_model.filter_map(|(id, p)| Some(prediction(id.fold()?, p))));
-                cells.push(told.row);
-            }
-            ctx.progress.advance(rows.len() as u64);
+    let (mut cells, mut averaged, mut single) = (Vec::new(), Vec::new(), Vec::new());
+    let task = ctx.progress.task("validate", Some(rows.len() as u64), "images");
+    for rows in rows.chunks(BATCH) {
+        let read = |row: &ManifestRow| {
+            ctx.check_stop()?;
+            let pixels = preprocess::one(&raw, row, &settings)?;
+            let (row, cut) = (row.clone(), settings.clone());
+            Ok(CellImage { path: row.path.clone().into(), cell: 0, rect: None, pixels, row, cut })
+        };
+        let images: Vec<CellImage> = rows.par_iter().map(read).collect::<Result<_>>()?;
+        for (row, cell) in rows.iter().zip(ensemble.classify(&images)?) {
+            let truth = row.class.expect("usable rows have a class");
+            let prediction = |fold, p| PredictionRow::new(row.image_id.clone(), fold, truth, p);
+            averaged.push(prediction(0, cell.row.probabilities()));
+            let by_model = ensemble.ids().zip(cell.by_model);
+            single.extend(by_model.filter_map(|(id, p)| Some(prediction(id.fold()?, p))));
+            cells.push(cell.row);
         }
-        Ok(())
-    })();
-    ctx.progress.end();
-    asked?;
-    let (metrics, intervals) = evaluate::panel(&together, &alone, record.seed)?;
-    let about = About { dataset: dataset.into(), models: panel.ids().collect(), note: note.clone(), manifest };
-    let found = Validation { about, cells, predictions: together, metrics, intervals };
-    let folder = RunDir::new(ws, run).external_dataset(dataset, model);
-    found.write(&folder, &panel.provenance(run))?;
-    let interval = found.interval(Metric::BalancedAccuracy, Method::Bootstrap);
+        task.advance(rows.len() as u64);
+    }
+    drop(task);
+    let (metrics, intervals) = evaluate::panel(&averaged, &single, record.seed)?;
+    let about = About { dataset: dataset.into(), models: ensemble.ids().collect(), note: note.clone(), manifest };
+    let validation = Validation { about, cells, predictions: averaged, metrics, intervals };
+    let folder = RunDir::new(ws, run).external_dataset(dataset, *model);
+    validation.write(&folder, &ensemble.provenance(run))?;
+    let interval = validation.interval(Metric::BalancedAccuracy, Method::Bootstrap);
     Ok(Summary {
         run: run.into(),
         dataset: dataset.into(),
-        home_dataset: record.dataset.clone(),
-        models: panel.models.len(),
+        own_dataset: record.dataset.clone(),
+        models: ensemble.models.len(),
         images: rows.len() as u64,
         left_out,
-        balanced_accuracy: found.value(Metric::BalancedAccuracy, None),
-        accuracy: found.value(Metric::Accuracy, None),
+        balanced_accuracy: validation.value(Metric::BalancedAccuracy, None),
+        accuracy: validation.value(Metric::Accuracy, None),
         interval: interval.map(|r| [r.low, r.high]),
-        home: own_balanced_accuracy(ws, run, &found.about.models)?,
-        alone: found.alone(),
-        recalls: Class::ALL.map(|class| found.value(Metric::Recall, Some(class))).into(),
-        doubtful: found.cells.iter().filter(|c| c.doubt.is_some()).count() as u64,
-        accuracy_without_doubtful: found.accuracy_without_doubtful(),
+        own_balanced_accuracy: own_balanced_accuracy(ws, run, &validation.about.models)?,
+        single_models: validation.single_models(),
+        recalls: Class::ALL.map(|class| validation.value(Metric::Recall, Some(class))).into(),
+        flagged: validation.flagged(),
+        accuracy_without_flagged: validation.accuracy_without_flagged(),
         note,
         folder,
     })
 }
 
-/// Mean balanced accuracy of `models` on the run's own test images, 0 to 1; none where they are not evaluated.
+/// Mean balanced accuracy of `models` on their own test images, 0 to 1; none where they are not evaluated.
 fn own_balanced_accuracy(ws: &Workspace, run: &str, models: &[ModelId]) -> Result<Option<f64>> {
     let folds: Vec<u32> = models.iter().filter_map(|id| id.fold()).collect();
     match Results::load(ws, run) {
@@ -185,96 +180,102 @@ fn own_balanced_accuracy(ws: &Workspace, run: &str, models: &[ModelId]) -> Resul
     }
 }
 
-/// What was asked about, and of whom.
+/// What was validated, and on what: `about.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct About {
+    /// The data set.
     pub dataset: String,
     /// The models that were averaged.
     pub models: Vec<ModelId>,
-    /// What is to be known of whether the models saw an image.
+    /// What is not known about the models' training images.
     pub note: Option<String>,
     /// Hash of the data set's manifest.
     pub manifest: String,
 }
 
-/// An external validation that was done.
+/// A finished external validation.
 pub struct Validation {
+    /// What was validated, and on what.
     pub about: About,
+    /// One row per image: see `schemas/cells.toml`.
     pub cells: Vec<CellRow>,
+    /// Calibrated predictions of the averaged models, in the order of `cells`.
     pub predictions: Vec<PredictionRow>,
+    /// Metrics of the averaged models (`fold` null) and of single models.
     pub metrics: Vec<MetricRow>,
+    /// Intervals of the averaged models' metrics.
     pub intervals: Vec<IntervalRow>,
 }
 
 impl Validation {
-    /// All of it or nothing: the tables are read together.
-    fn write(&self, folder: &Path, made: &Provenance) -> Result<()> {
+    /// Writes all tables or none, because they are read together.
+    fn write(&self, folder: &Path, provenance: &Provenance) -> Result<()> {
         atomic::write_dir(folder, |folder| {
-            table::write_rows(&folder.join("cells.parquet"), &CELLS, made, &self.cells)?;
+            table::write_rows(&folder.join("cells.parquet"), &CELLS, provenance, &self.cells)?;
             let path = folder.join("predictions.parquet");
-            table::write_rows(&path, &PREDICTIONS, made, &self.predictions)?;
-            let inputs = BTreeMap::from([("predictions".into(), table::file_hash(&path)?)]);
-            let made = Provenance { stage: "evaluate".into(), inputs, ..made.clone() };
-            table::write_rows(&folder.join("metrics.parquet"), &METRICS, &made, &self.metrics)?;
-            table::write_rows(&folder.join("intervals.parquet"), &INTERVALS, &made, &self.intervals)?;
+            table::write_rows(&path, &PREDICTIONS, provenance, &self.predictions)?;
+            let inputs = BTreeMap::from([(Input::Predictions.name().into(), table::file_hash(&path)?)]);
+            let evaluated = Provenance { stage: "evaluate".into(), inputs, ..provenance.clone() };
+            table::write_rows(&folder.join("metrics.parquet"), &METRICS, &evaluated, &self.metrics)?;
+            table::write_rows(&folder.join("intervals.parquet"), &INTERVALS, &evaluated, &self.intervals)?;
             let about = serde_json::to_vec_pretty(&self.about).expect("plain data");
             atomic::write_bytes(&folder.join("about.json"), &about)
         })
     }
 
-    /// Balanced accuracy of a model alone, 0 to 1: lowest, mean, highest.
-    pub fn alone(&self) -> Option<[f64; 3]> {
-        let of = self.metrics.iter().filter(|r| r.fold.is_some() && r.metric == Metric::BalancedAccuracy);
-        let mut of: Vec<f64> = of.filter_map(|r| r.value).collect();
-        if self.about.models == [ModelId::All] {
-            of.extend(self.value(Metric::BalancedAccuracy, None));
-        }
-        let mean = statistics::mean(&of)?;
-        Some([of.iter().copied().fold(1.0, f64::min), mean, of.iter().copied().fold(0.0, f64::max)])
-    }
-
-    /// A metric of the models together, 0 to 1.
-    pub fn value(&self, metric: Metric, class: Option<Class>) -> Option<f64> {
-        self.metrics.iter().find(|r| r.fold.is_none() && r.metric == metric && r.class == class)?.value
-    }
-
-    /// An interval of a metric over all classes, of the models together.
-    pub fn interval(&self, metric: Metric, method: Method) -> Option<&IntervalRow> {
-        self.intervals.iter().find(|r| r.metric == metric && r.class.is_none() && r.method == method)
-    }
-
-    /// Share that is classified right of the cells that are not in doubt.
-    pub fn accuracy_without_doubtful(&self) -> Option<f64> {
-        let sure = self.cells.iter().zip(&self.predictions).filter(|(cell, _)| cell.doubt.is_none());
-        let right: Vec<f64> = sure.map(|(cell, p)| f64::from(cell.class == p.truth)).collect();
-        statistics::mean(&right)
-    }
-}
-
-/// Those of a run, by their folders' names.
-///
-/// # Errors
-/// [`Error::Format`] where a table is not what the schema says.
-pub fn of_run(ws: &Workspace, run: &str) -> Result<Vec<Validation>> {
-    let entries = std::fs::read_dir(RunDir::new(ws, run).external()).into_iter().flatten().flatten();
-    let mut folders: Vec<PathBuf> = entries.map(|e| e.path()).filter(|p| p.join("about.json").is_file()).collect();
-    folders.sort();
-    let read = |folder: PathBuf| {
+    fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("about.json");
         let text = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
-        let about = serde_json::from_slice(&text).map_err(|e| Error::Format {
-            path,
-            item: "validation".into(),
-            expected: "what wbc validate wrote".into(),
-            got: e.to_string(),
-        })?;
-        Ok(Validation {
+        let about = serde_json::from_slice(&text)
+            .map_err(|e| Error::format(&path, "validation", "the result of wbc validate", e))?;
+        Ok(Self {
             about,
             cells: table::read_rows(&folder.join("cells.parquet"), &CELLS)?.0,
             predictions: table::read_rows(&folder.join("predictions.parquet"), &PREDICTIONS)?.0,
             metrics: table::read_rows(&folder.join("metrics.parquet"), &METRICS)?.0,
             intervals: table::read_rows(&folder.join("intervals.parquet"), &INTERVALS)?.0,
         })
-    };
-    folders.into_iter().map(read).collect()
+    }
+
+    /// Balanced accuracy of single models, 0 to 1: lowest, mean, highest.
+    pub fn single_models(&self) -> Option<[f64; 3]> {
+        let single = |row: &&MetricRow| row.fold.is_some() || self.about.models == [ModelId::All];
+        let rows = self.metrics.iter().filter(|row| row.metric == Metric::BalancedAccuracy).filter(single);
+        let values: Vec<f64> = rows.filter_map(|row| row.value).collect();
+        let mean = statistics::mean(&values)?;
+        Some([values.iter().copied().fold(1.0, f64::min), mean, values.iter().copied().fold(0.0, f64::max)])
+    }
+
+    /// A metric of the averaged models, 0 to 1.
+    pub fn value(&self, metric: Metric, class: Option<Class>) -> Option<f64> {
+        self.metrics.iter().find(|r| r.fold.is_none() && r.metric == metric && r.class == class)?.value
+    }
+
+    /// The interval of a metric of all classes, of the averaged models.
+    pub fn interval(&self, metric: Metric, method: Method) -> Option<&IntervalRow> {
+        self.intervals.iter().find(|r| r.metric == metric && r.class.is_none() && r.method == method)
+    }
+
+    /// Number of flagged cells.
+    pub fn flagged(&self) -> u64 {
+        self.cells.iter().filter(|cell| cell.flag.is_some()).count() as u64
+    }
+
+    /// Accuracy on the cells without a flag, 0 to 1.
+    pub fn accuracy_without_flagged(&self) -> Option<f64> {
+        let cells = self.cells.iter().zip(&self.predictions).filter(|(cell, _)| cell.flag.is_none());
+        let correct: Vec<f64> = cells.map(|(cell, p)| f64::from(cell.class == p.truth)).collect();
+        statistics::mean(&correct)
+    }
+}
+
+/// The external validations of a run, sorted by folder.
+///
+/// # Errors
+/// [`Error::Format`] where a table does not match its schema.
+pub fn list(ws: &Workspace, run: &str) -> Result<Vec<Validation>> {
+    let entries = std::fs::read_dir(RunDir::new(ws, run).external()).into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> = entries.map(|e| e.path()).filter(|p| p.join("about.json").is_file()).collect();
+    folders.sort();
+    folders.iter().map(|folder| Validation::read(folder)).collect()
 }

@@ -96,6 +96,11 @@ impl Record {
         self.preprocess.as_ref().ok_or_else(|| self.no_network(run))
     }
 
+    /// Hash of an input, where the run has it.
+    pub fn input(&self, input: Input) -> Option<&str> {
+        self.inputs.get(input.name()).map(String::as_str)
+    }
+
     /// Side of the tensors, px; a classical classifier has none.
     pub fn size_px(&self) -> Option<u32> {
         self.preprocess.as_ref().map(|settings| settings.size_px)

@@ -24,14 +24,13 @@ pub(super) fn section(ws: &Workspace, run: &Results, validation: &Validation) ->
     // Compares single models on both data sets: the models together are better than each alone.
     let folds: Vec<u32> = about.models.iter().filter_map(|id| id.fold()).collect();
     let on_own = run.mean(Metric::BalancedAccuracy, &folds);
-    let on_external = validation.alone().map(|[_, mean, _]| mean);
+    let on_external = validation.single_models().map(|[_, mean, _]| mean);
     let change = match (on_external, on_own) {
         (Some(external), Some(own)) => format!("{:+.1} points", 100.0 * (external - own)),
         _ => "-".into(),
     };
     let single = format!("{} on {}, {} on {own}", percent(on_external), about.dataset, percent(on_own));
-    let doubtful = validation.cells.iter().filter(|c| c.doubt.is_some()).count();
-    let without_doubtful = format!("accuracy without them: {}", percent(validation.accuracy_without_doubtful()));
+    let without_flagged = format!("accuracy without them: {}", percent(validation.accuracy_without_flagged()));
     let recall = |class: Class| {
         let of_class: Vec<_> = validation.predictions.iter().filter(|p| p.truth == class).cloned().collect();
         let value = validation.value(Metric::Recall, Some(class));
@@ -61,7 +60,7 @@ pub(super) fn section(ws: &Workspace, run: &Results, validation: &Validation) ->
                 percent(validation.value(Metric::Accuracy, None)),
                 format!("{} images", images(&validation.predictions)),
             ),
-            parts::item("Doubtful cells", thousands(doubtful as u64), without_doubtful),
+            parts::item("Flagged cells", thousands(validation.flagged()), without_flagged),
         ],
         sheet => parts::sheet(&Sheet::plain(
             "external",

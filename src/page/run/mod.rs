@@ -8,7 +8,7 @@ use crate::error::{Input, Result};
 use crate::evaluate::curves;
 use crate::figure::{gallery, png, run_plots, svg::Figure};
 use crate::page::{card, parts};
-use crate::predict::external::of_run as validations;
+use crate::predict::external::list as validations;
 use crate::report::{Sheet, notes, thousands};
 use crate::rows::{EpochRow, PredictionRow};
 use crate::run::{self, Recipe, Record, Results, RunDir, model_title};

@@ -1,0 +1,189 @@
+//! The cells to explain: of new images, or of a run's gallery.
+
+use super::Which;
+use crate::batch::Tensors;
+use crate::class::Class;
+use crate::context::Context;
+use crate::error::{Error, Input, Result};
+use crate::features;
+use crate::figure::gallery;
+use crate::predict::{BATCH, Ensemble, ImageKind, Reader};
+use crate::preprocess::{self, Cut, Square};
+use crate::rect::Rect;
+use crate::rows::{ManifestRow, PredictionRow};
+use crate::run::{self, ModelId, ModelRef, Record};
+use crate::schema::MANIFEST;
+use crate::segment;
+use crate::table;
+use crate::workspace::Workspace;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+/// A cell to explain.
+pub struct Cell {
+    /// Name of its file, without extension.
+    pub name: String,
+    /// The image's path, or its `image_id`.
+    pub path: String,
+    /// Number of the cell in its image, from 0.
+    pub number: u32,
+    /// Where it is in a frame.
+    pub rect: Option<Rect>,
+    /// The fold that tested it.
+    pub fold: Option<u32>,
+    /// The labelled class.
+    pub truth: Option<Class>,
+    /// The predicted class.
+    pub class: Class,
+    /// Probability of each class.
+    pub probabilities: [f32; Class::COUNT],
+    /// `[size, size, 3]`, as the model sees it.
+    pub pixels: Vec<u8>,
+    /// None where the image is gone or no nucleus was found in it.
+    pub segmented: Option<Segmented>,
+}
+
+/// A segmented cell, and the square of its image that the model sees.
+pub struct Segmented {
+    window: features::Window,
+    cell: segment::Cell,
+    square: Square,
+}
+
+impl Segmented {
+    /// Segments the cell of a row. The window is as much larger than what `cut` keeps as it is for features by default.
+    fn new(raw: &Path, row: &ManifestRow, cut: &preprocess::Settings) -> Option<Self> {
+        let (usual, wider) = (preprocess::Settings::default(), features::Settings::default());
+        let wider = match cut.cut {
+            Cut::Cell => wider,
+            kind => features::Settings {
+                cut: kind,
+                centre_px: cut.centre_px * wider.centre_px / usual.centre_px,
+                margin: cut.margin + wider.margin - usual.margin,
+            },
+        };
+        let square = preprocess::shown(raw, row, cut).ok()?;
+        let window = features::Window::read(raw, row, &wider).ok()?;
+        let cell = segment::cell(&window.picture)?;
+        Some(Self { window, cell, square })
+    }
+
+    /// Which pixels belong to the cell, where the square has `size x size` pixels, row by row.
+    pub fn mask(&self, size: usize) -> Vec<bool> {
+        let Square { x, y, side } = self.square;
+        let place = |start: i64, i: usize| start as f64 + (i as f64 + 0.5) * side as f64 / size as f64;
+        let at = |i: usize| self.window.at(place(x, i % size), place(y, i / size));
+        (0..size * size).map(|i| at(i).is_some_and(|at| self.cell.whole.on[at])).collect()
+    }
+}
+
+/// File names given so far.
+#[derive(Default)]
+struct Names(HashSet<String>);
+
+impl Names {
+    /// `name`, with a number appended where it was given before.
+    fn unique(&mut self, name: String) -> String {
+        let numbered = (2..).map(|n| format!("{name}-{n}"));
+        let free = std::iter::once(name.clone()).chain(numbered).find(|name| self.0.insert(name.clone()));
+        free.expect("there is always another number")
+    }
+}
+
+/// The cells of new images, classified as [`crate::predict`] does.
+///
+/// # Errors
+/// [`Error::Data`] where no image could be read.
+pub fn of_images(
+    ensemble: &Ensemble,
+    images: &[PathBuf],
+    kind: ImageKind,
+    cut: &preprocess::Settings,
+    reader: &mut Reader,
+    ctx: &Context,
+) -> Result<Vec<Cell>> {
+    let (mut names, mut cells) = (Names::default(), Vec::new());
+    for images in images.chunks(BATCH) {
+        ctx.check_stop()?;
+        let read = reader.read(images, kind, cut, ctx);
+        for read in read.chunks(BATCH) {
+            for (image, classified) in read.iter().zip(ensemble.classify(read)?) {
+                let row = classified.row;
+                let stem = image.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                cells.push(Cell {
+                    name: names.unique(match image.rect {
+                        Some(_) => format!("{stem}-cell-{}", image.cell),
+                        None => stem,
+                    }),
+                    path: row.path.clone(),
+                    number: image.cell,
+                    rect: image.rect,
+                    fold: None,
+                    truth: None,
+                    class: row.class,
+                    probabilities: row.probabilities(),
+                    pixels: image.pixels.clone(),
+                    segmented: Segmented::new(Path::new(""), &image.row, &image.cut),
+                });
+            }
+        }
+    }
+    reader.require_any()?;
+    Ok(cells)
+}
+
+/// Test cells of a run, or of one of its folds.
+///
+/// # Errors
+/// [`Error::Setting`] where `source` is the model of all images, [`Error::Data`] where the run's tensors have changed.
+pub fn of_gallery(ws: &Workspace, source: &ModelRef, which: Which) -> Result<Vec<Cell>> {
+    let run = &source.run;
+    let record = Record::read(ws, run)?;
+    let cut = record.network_preprocess(run)?;
+    let finished = run::finished(ws, run)?;
+    if let Some(id) = source.model.filter(|id| id.fold().is_none_or(|fold| fold >= record.folds)) {
+        let expected = format!("a run or one of its folds, 0 to {}, because it has test cells", record.folds - 1);
+        return Err(Error::setting("gallery", expected, format!("the model of {}", id.title())));
+    }
+    let tensors = Tensors::load(ws, &record.dataset, cut)?;
+    if record.input(Input::Tensors) != Some(&tensors.hash) {
+        return Err(Error::data(&record.dataset, format!("the tensors that {run} was trained on"), "others")
+            .with_hint("Give images instead of --gallery"));
+    }
+    let mut predictions = run::predictions(ws, run)?;
+    predictions.retain(|row| {
+        let id = ModelId::Fold(row.fold);
+        source.model.map_or(finished.contains(&id), |model| model == id)
+    });
+    let (manifest, _) = table::read_rows::<ManifestRow>(&ws.manifest(&record.dataset), &MANIFEST)?;
+    let manifest: HashMap<&str, &ManifestRow> = manifest.iter().map(|r| (r.image_id.as_str(), r)).collect();
+    let mut chosen: Vec<(String, &PredictionRow)> = Vec::new();
+    if which != Which::Examples {
+        let mistakes = gallery::mistakes(&predictions).into_iter().enumerate();
+        chosen.extend(mistakes.map(|(i, row)| (format!("mistake-{:02}", i + 1), row)));
+    }
+    if which != Which::Mistakes {
+        for class in Class::ALL {
+            let examples = gallery::examples(&predictions, class).into_iter().enumerate();
+            chosen.extend(examples.map(|(i, row)| (format!("{class}-{}", i + 1), row)));
+        }
+    }
+    let raw = ws.raw_dataset(&record.dataset);
+    let cell = |(kind, row): (String, &PredictionRow)| {
+        let pixels = tensors.picture(tensors.row(&row.image_id)?).to_vec();
+        let stem = Path::new(&row.image_id).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Some(Cell {
+            name: format!("{kind}-{stem}"),
+            path: row.image_id.clone(),
+            number: 0,
+            rect: None,
+            fold: Some(row.fold),
+            truth: Some(row.truth),
+            class: row.predicted(),
+            probabilities: row.probabilities(),
+            pixels,
+            segmented: manifest.get(row.image_id.as_str()).and_then(|row| Segmented::new(&raw, row, cut)),
+        })
+    };
+    Ok(chosen.into_iter().filter_map(cell).collect())
+}
