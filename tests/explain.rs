@@ -4,26 +4,12 @@ use crate::common::Workdir;
 use serde_json::Value;
 use wbc::class::Class;
 
-const TINY: &str = r#"
-name = "tiny"
-[split]
-folds = 2
-[preprocess]
-size_px = 32
-[train]
-epochs = 6
-batch = 16
-learning_rate = 2e-3
-"#;
-
 fn trained() -> Workdir {
     let w = Workdir::new("explain");
-    w.write("tiny.toml", TINY);
-    w.wbc(&["synth", "--images", "150", "--name", "d"]).ok();
+    w.tiny(2, 6, "", "learning_rate = 2e-3");
+    w.split("d", "150", 0);
     w.wbc(&["synth", "--layout", "lisc", "--images", "5", "--name", "frames", "--seed", "6"]).ok();
-    w.wbc(&["ingest", "--dataset", "d"]);
-    w.wbc(&["split", "--stratified", "--dataset", "d", "--pipeline", "tiny.toml"]).ok();
-    w.wbc(&["train", "--dataset", "d", "--pipeline", "tiny.toml", "--run", "r"]).ok();
+    w.train("d", "r");
     w
 }
 

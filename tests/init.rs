@@ -4,17 +4,6 @@ use crate::common::{Run, Workdir, shared};
 use wbc::nn::device::Device;
 use wbc::run::{ModelId, Record, checkpoint};
 
-const TINY: &str = r#"
-name = "tiny"
-[split]
-folds = 3
-[preprocess]
-size_px = 32
-[train]
-epochs = 2
-batch = 16
-"#;
-
 const RESNET: &str = r#"
 name = "tiny-resnet"
 [split]
@@ -34,12 +23,10 @@ kind = "sgd"
 /// Two data sets of different cells: `a`, and `b` with another seed.
 fn drawn(name: &str) -> Workdir {
     let w = Workdir::new(name);
-    w.write("tiny.toml", TINY);
+    w.tiny(3, 2, "", "");
     w.write("resnet.toml", RESNET);
-    for (data, seed) in [("a", "1"), ("b", "2")] {
-        w.wbc(&["synth", "--images", "8,8,8,8,8", "--name", data, "--seed", seed]).ok();
-        w.wbc(&["ingest", "--dataset", data]);
-        w.wbc(&["split", "--stratified", "--dataset", data, "--pipeline", "tiny.toml"]).ok();
+    for (data, seed) in [("a", 1), ("b", 2)] {
+        w.split(data, "8,8,8,8,8", seed);
     }
     w
 }
@@ -155,7 +142,8 @@ fn resnet50_is_trained_stopped_and_resumed_to_the_same_bytes() {
     w.write("wrong.toml", RESNET.replace("dropout = 0.0", "dropout = 0.4"));
     let refused = w.wbc(&["train", "--pipeline", "wrong.toml", "--dataset", "a", "--run", "x"]).exits(2).stderr;
     assert!(refused.contains("train.dropout"), "{refused}");
-    w.write("wrong.toml", TINY.to_string() + "[train.optimiser]\nkind = \"sgd\"\n");
+    let tiny = std::fs::read_to_string(w.path("tiny.toml")).unwrap();
+    w.write("wrong.toml", tiny + "[train.optimiser]\nkind = \"sgd\"\n");
     let refused = w.wbc(&["train", "--pipeline", "wrong.toml", "--dataset", "a", "--run", "x"]).exits(2).stderr;
     assert!(refused.contains("train.optimiser"), "{refused}");
 }

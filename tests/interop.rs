@@ -12,22 +12,11 @@ use wbc::schema::{self, EPOCHS, ISSUES, Kind, MANIFEST, METRICS, PREDICTIONS};
 use wbc::scores::Metric;
 use wbc::table;
 
-const TINY: &str = r#"
-name = "tiny"
-[split]
-folds = 3
-[preprocess]
-size_px = 32
-[train]
-epochs = 2
-batch = 16
-"#;
-
 /// A workspace with every table: a hundred cells, a run of a network with its curves and one of a classifier, and what
 /// the network says of its own images.
 fn full(name: &str) -> Workdir {
     let w = Workdir::new(name);
-    w.write("tiny.toml", TINY);
+    w.tiny(3, 2, "", "");
     w.cells("d", 20);
     w.wbc(&["ingest"]);
     w.wbc(&["split", "--stratified", "--pipeline", "tiny.toml"]).ok();
@@ -358,7 +347,7 @@ fn learning_curves_go_to_tensorboard_and_to_csv() {
 #[test]
 fn every_commands_json_is_one_document() {
     let w = Workdir::new("json");
-    w.write("tiny.toml", TINY);
+    w.tiny(3, 2, "", "");
     // Minutes; the help; a script for a shell; what tests/fetch.rs and tests/doctor.rs ask.
     let mut seen = BTreeSet::from(["bench", "help", "completions", "fetch", "doctor"].map(String::from));
     let mut json = |line: &str, status: i32| -> serde_json::Value {

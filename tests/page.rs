@@ -2,20 +2,9 @@
 
 use crate::common::{Workdir, in_chromium};
 
-const TINY: &str = r#"
-name = "tiny"
-[split]
-folds = 2
-[preprocess]
-size_px = 32
-[train]
-epochs = 4
-batch = 16
-"#;
-
 fn trained() -> Workdir {
     let w = Workdir::new("page");
-    w.write("tiny.toml", TINY);
+    w.tiny(2, 4, "", "");
     w.wbc(&["synth", "--images", "60", "--name", "d"]).ok();
     w.wbc(&["run", "tiny.toml", "--dataset", "d"]);
     w

@@ -5,29 +5,13 @@ use wbc::rows::CellRow;
 use wbc::schema::CELLS;
 use wbc::table;
 
-const TINY: &str = r#"
-name = "tiny"
-[split]
-folds = 2
-[preprocess]
-size_px = 32
-[train]
-epochs = 20
-batch = 16
-learning_rate = 2e-3
-[train.augment]
-flips = true
-"#;
-
 fn trained() -> Workdir {
     let w = Workdir::new("predict");
-    w.write("tiny.toml", TINY);
-    w.wbc(&["synth", "--images", "150", "--name", "d"]).ok();
+    w.tiny(2, 20, "", "learning_rate = 2e-3\n[train.augment]\nflips = true");
+    w.split("d", "150", 0);
+    w.train("d", "r");
     w.wbc(&["synth", "--images", "60", "--name", "new", "--seed", "5"]).ok();
     w.wbc(&["synth", "--layout", "lisc", "--images", "10", "--name", "frames", "--seed", "6"]).ok();
-    w.wbc(&["ingest", "--dataset", "d"]);
-    w.wbc(&["split", "--stratified", "--dataset", "d", "--pipeline", "tiny.toml"]).ok();
-    w.wbc(&["train", "--dataset", "d", "--pipeline", "tiny.toml", "--run", "r"]).ok();
     w
 }
 

@@ -9,28 +9,15 @@ use wbc::schema::{EPOCHS, METRICS, PREDICTIONS};
 use wbc::scores::Metric;
 use wbc::table;
 
-/// W-Net on small pictures: seconds instead of minutes, the same code.
-const TINY: &str = r#"
-name = "tiny"
-[split]
-folds = 3
-[preprocess]
-size_px = 32
-[train]
-epochs = 3
-batch = 16
-[train.augment]
-flips = true
-quarter_turns = true
-brightness = 0.1
-"#;
+/// W-Net with augmentation.
+fn tiny(w: &Workdir) {
+    w.tiny(3, 3, "", "[train.augment]\nflips = true\nquarter_turns = true\nbrightness = 0.1");
+}
 
 fn drawn(name: &str, images: &str) -> Workdir {
     let w = Workdir::new(name);
-    w.write("tiny.toml", TINY);
-    w.wbc(&["synth", "--images", images, "--name", "d"]).ok();
-    w.wbc(&["ingest"]);
-    w.wbc(&["split", "--stratified", "--pipeline", "tiny.toml"]).ok();
+    tiny(&w);
+    w.split("d", images, 0);
     w
 }
 
@@ -258,7 +245,7 @@ fn a_model_that_learns_beats_one_that_does_not() {
 #[test]
 fn a_whole_pipeline_runs_in_one_and_skips_what_is_done() {
     let w = Workdir::new("whole");
-    w.write("tiny.toml", TINY);
+    tiny(&w);
     w.wbc(&["synth", "--images", "50", "--name", "d"]).ok();
     let first = w.wbc(&["run", "tiny.toml"]).ok();
     assert!(first.stdout.contains("Table 3") && !first.stderr.contains("skipped"), "{}", first.stderr);
@@ -274,7 +261,8 @@ fn a_whole_pipeline_runs_in_one_and_skips_what_is_done() {
     let third = w.wbc(&["run", "data/runs/d-wnet-tiny/pipeline.toml"]).ok();
     assert!(third.stderr.contains("train: up to date, skipped"), "{}", third.stderr);
 
-    w.write("wrong.toml", TINY.replace("epochs", "epoch"));
+    let tiny = std::fs::read_to_string(w.path("tiny.toml")).unwrap();
+    w.write("wrong.toml", tiny.replace("epochs", "epoch"));
     let run = w.wbc(&["run", "wrong.toml"]).exits(2);
     assert!(run.stderr.contains("wrong.toml") && run.stderr.contains("unknown field `epoch`"), "{}", run.stderr);
     assert!(w.wbc(&["run", "none.toml"]).exits(2).stderr.contains("quick, paper"));

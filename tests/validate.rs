@@ -6,25 +6,8 @@ use wbc::predict::external;
 use wbc::rows::MetricRow;
 use wbc::scores::Metric;
 
-const TINY: &str = r#"
-name = "tiny"
-[split]
-folds = 2
-[preprocess]
-size_px = 32
-cut = "cell"
-stain = "nucleus"
-around = "white"
-[train]
-epochs = 12
-batch = 16
-learning_rate = 2e-3
-[train.augment]
-flips = true
-zoom = 0.1
-stain = 0.1
-coarse = 0.5
-"#;
+const PREPROCESS: &str = "cut = \"cell\"\nstain = \"nucleus\"\naround = \"white\"";
+const TRAIN: &str = "learning_rate = 2e-3\n[train.augment]\nflips = true\nzoom = 0.1\nstain = 0.1\ncoarse = 0.5";
 
 fn value(rows: &[MetricRow], fold: Option<u32>, metric: Metric, class: Option<Class>) -> f64 {
     rows.iter().find(|r| r.fold == fold && r.metric == metric && r.class == class).unwrap().value.unwrap()
@@ -33,7 +16,7 @@ fn value(rows: &[MetricRow], fold: Option<u32>, metric: Metric, class: Option<Cl
 #[test]
 fn a_run_is_validated_on_another_data_set_and_its_page_shows_it() {
     let w = Workdir::new("validate");
-    w.write("tiny.toml", TINY);
+    w.tiny(2, 12, PREPROCESS, TRAIN);
     w.wbc(&["synth", "--images", "150", "--name", "d"]).ok();
     w.wbc(&["synth", "--images", "60", "--name", "other", "--seed", "5"]).ok();
     w.wbc(&["ingest"]);
@@ -84,7 +67,7 @@ fn a_run_is_validated_on_another_data_set_and_its_page_shows_it() {
 #[test]
 fn training_images_are_refused() {
     let w = Workdir::new("validate-refused");
-    w.write("tiny.toml", TINY);
+    w.tiny(2, 12, PREPROCESS, TRAIN);
     w.wbc(&["synth", "--images", "60", "--name", "d"]).ok();
     w.wbc(&["synth", "--images", "20", "--name", "other", "--seed", "5"]).ok();
     let seen = std::fs::read_dir(w.path("data/raw/d/neutrophil")).unwrap().next().unwrap().unwrap().path();

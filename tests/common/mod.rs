@@ -84,6 +84,30 @@ impl Workdir {
         }
     }
 
+    /// Writes `tiny.toml`: W-Net on tensors of 32 x 32 px, which trains in seconds. `preprocess` and `train` are further
+    /// lines of those sections.
+    pub fn tiny(&self, folds: u32, epochs: u32, preprocess: &str, train: &str) {
+        let text = format!(
+            "name = \"tiny\"\n[split]\nfolds = {folds}\n[preprocess]\nsize_px = 32\n{preprocess}\n\
+             [train]\nepochs = {epochs}\nbatch = 16\n{train}\n"
+        );
+        self.write("tiny.toml", text);
+    }
+
+    /// A data set of synthetic cells, ingested, checked and split by `tiny.toml`. `images` as in `wbc synth --images`.
+    pub fn split(&self, dataset: &str, images: &str, seed: u64) {
+        self.wbc(&["synth", "--images", images, "--name", dataset, "--seed", &seed.to_string()]).ok();
+        // Synthetic cells may be found to look alike, which exits with 1.
+        let run = self.wbc(&["ingest", "--dataset", dataset]);
+        assert!(run.status < 2, "{}", run.stderr);
+        self.wbc(&["split", "--stratified", "--dataset", dataset, "--pipeline", "tiny.toml"]).ok();
+    }
+
+    /// Trains `tiny.toml` on every fold of a data set.
+    pub fn train(&self, dataset: &str, run: &str) -> Run {
+        self.wbc(&["train", "--dataset", dataset, "--pipeline", "tiny.toml", "--run", run]).ok()
+    }
+
     /// The workspace that `wbc` uses here.
     pub fn workspace(&self) -> Workspace {
         Workspace::new(self.path("data"))
