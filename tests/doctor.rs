@@ -31,12 +31,12 @@ fn doctor_reports_the_machine_and_the_workspace() {
     w.write("data/runs/no-run/other.json", "{}");
     let place = &report_of(&["--threads", "1"])["workspace"];
     let expected = serde_json::json!([
-        {"name": "drawn", "has": ["raw", "ingested", "split"]},
         {"name": "new", "has": ["raw"]},
+        {"name": "synthetic", "has": ["raw", "ingested", "split"]},
     ]);
     assert_eq!((&place["datasets"], &place["runs"]), (&expected, &serde_json::json!(["some-run"])));
     let text = w.wbc(&["doctor"]).stdout;
-    for expected in ["vectors", "memory", "GPU", "drawn: raw, ingested, split", "runs: some-run"] {
+    for expected in ["vectors", "memory", "GPU", "synthetic: raw, ingested, split", "runs: some-run"] {
         assert!(text.contains(expected), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! `wbc bench`: what to expect of this machine.
+//! `wbc bench`: how fast this machine is.
 
 use super::{Globals, Outcome};
 use crate::bench::{Drawn, Format, Trainee, median, timed};
@@ -10,19 +10,19 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use std::time::Duration;
 
-/// Times training, inference and the data path on drawn cells (in a temporary folder), and says how long the recipes
-/// would take. Takes a minute or two. Other programs' work shows in the figures: run it on a machine at rest.
+/// Measures training, inference and the data path on synthetic cells, in a temporary folder, and estimates how long the
+/// built-in recipes would take. It takes a minute or two. Close other programs first: they slow it down.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Images of the data set that the recipes' times are for [default: those of the paper's CUK]
+    /// Number of images to estimate the recipes for [default: those of the paper's CUK]
     #[arg(long, value_name = "N", default_value = "6562")]
     images: u64,
-    /// Seconds for each figure
+    /// Seconds per measurement
     #[arg(long, value_name = "S", default_value = "3")]
     seconds: u64,
 }
 
-/// The figures; scripts may rely on the names.
+/// The measurements. Scripts rely on the names.
 #[derive(Serialize)]
 struct Figures {
     wnet_step_b5_ms: f64,
@@ -36,12 +36,12 @@ struct Figures {
     check_images_per_s: f64,
     threads: usize,
     vector: &'static str,
-    /// Images that the recipes' times are for.
+    /// Number of images that the recipes are estimated for.
     images: u64,
     recipes: Vec<Recipe>,
 }
 
-/// How long a recipe's training would take.
+/// The estimated time of a recipe.
 #[derive(Serialize)]
 struct Recipe {
     name: String,
@@ -56,49 +56,49 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let progress = globals.progress();
     let silent = Silent;
     let quiet: &Context = &globals.context(globals.seed.unwrap_or(0), &silent);
-    let said = |what: &str| crate::progress::Progress::log(&progress, what);
+    let log = |what: &str| crate::progress::Progress::log(&progress, what);
     let budget = Duration::from_secs(args.seconds);
     let dir = tempfile::tempdir()?;
-    said("drawing cells");
-    let drawn = Drawn::new(dir.path(), 1000, 60, quiet)?;
-    let rate = |format: Format, time: Duration| drawn.files(format) as f64 / time.as_secs_f64();
+    log("generating synthetic cells");
+    let synthetic = Drawn::new(dir.path(), 1000, 60, quiet)?;
+    let rate = |format: Format, time: Duration| synthetic.files(format) as f64 / time.as_secs_f64();
 
-    said("ingest");
-    let ingest = median(3, budget, || timed(|| drawn.ingest(Format::Jpeg, quiet)))?;
-    said("check");
+    log("ingest");
+    let ingest = median(3, budget, || timed(|| synthetic.ingest(Format::Jpeg, quiet)))?;
+    log("check");
     let check = median(3, budget, || {
-        drawn.ingest(Format::Jpeg, quiet)?;
-        timed(|| drawn.check(Format::Jpeg, quiet))
+        synthetic.ingest(Format::Jpeg, quiet)?;
+        timed(|| synthetic.check(Format::Jpeg, quiet))
     })?;
-    said("JPEG to shards");
-    let jpeg = median(3, budget, || timed(|| drawn.preprocess(Format::Jpeg, 128, quiet)))?;
-    said("BMP to shards");
-    let bmp = median(3, budget, || timed(|| drawn.preprocess(Format::Bmp, 128, quiet)))?;
+    log("JPEG to tensors");
+    let jpeg = median(3, budget, || timed(|| synthetic.preprocess(Format::Jpeg, 128, quiet)))?;
+    log("BMP to tensors");
+    let bmp = median(3, budget, || timed(|| synthetic.preprocess(Format::Bmp, 128, quiet)))?;
 
     let mut wnet = Trainee::new("wnet", Vector::detect())?;
     let mut step = |n: usize| -> anyhow::Result<Duration> {
-        said(&format!("W-Net, batch {n}"));
-        let examples = drawn.batch(n, 128)?;
+        log(&format!("W-Net, batch {n}"));
+        let examples = synthetic.batch(n, 128)?;
         Ok(median(5, budget, || {
             quiet.check_stop()?;
             wnet.step(&examples)
         })?)
     };
     let (b5, b32) = (step(5)?, step(32)?);
-    said("W-Net, inference");
-    let examples = drawn.batch(64, 128)?;
+    log("W-Net, inference");
+    let examples = synthetic.batch(64, 128)?;
     let infer = 64.0 / median(5, budget, || wnet.predict(&examples))?.as_secs_f64();
     drop(wnet);
 
-    said("ResNet50, batch 32");
-    drawn.preprocess(Format::Jpeg, 224, quiet)?;
-    let examples = drawn.batch(32, 224)?;
+    log("ResNet50, batch 32");
+    synthetic.preprocess(Format::Jpeg, 224, quiet)?;
+    let examples = synthetic.batch(32, 224)?;
     let mut resnet = Trainee::new("resnet50", Vector::detect())?;
     let resnet_step = median(3, budget, || {
         quiet.check_stop()?;
         resnet.step(&examples)
     })?;
-    said("ResNet50, inference");
+    log("ResNet50, inference");
     let resnet_infer = 32.0 / median(3, budget, || resnet.predict(&examples))?.as_secs_f64();
 
     let timed = [("wnet", 5, b5, infer), ("wnet", 32, b32, infer), ("resnet50", 32, resnet_step, resnet_infer)];
@@ -121,7 +121,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The built-in recipes whose model and batch were timed: model, images a step, its time, images a second in prediction.
+/// Estimates the built-in recipes whose model and batch were timed. `timed` has model, images per step, time per step
+/// and images per second in prediction.
 fn recipes(images: u64, timed: &[(&str, usize, Duration, f64)]) -> anyhow::Result<Vec<Recipe>> {
     let mut recipes = Vec::new();
     for (name, _) in BUILT_IN {
@@ -146,17 +147,17 @@ fn recipes(images: u64, timed: &[(&str, usize, Duration, f64)]) -> anyhow::Resul
 impl std::fmt::Display for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["What", "Here", "Unit"]);
+        table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["Measurement", "Value", "Unit"]);
         let rows = [
             ("W-Net, a training step of 5 images", self.wnet_step_b5_ms, "ms"),
             ("W-Net, a training step of 32 images", self.wnet_step_b32_ms, "ms"),
             ("W-Net, inference in batches of 64", self.wnet_infer_b64_images_per_s, "images/s"),
             ("ResNet50, a training step of 32 images", self.resnet50_step_b32_s, "s"),
             ("ResNet50, inference in batches of 32", self.resnet50_infer_b32_images_per_s, "images/s"),
-            ("JPEG 360 x 361 to shards of 128 x 128", self.jpeg_images_per_s, "images/s"),
-            ("BMP 720 x 576 to shards of 128 x 128", self.bmp_images_per_s, "images/s"),
-            ("ingest, JPEG files to manifest", self.ingest_images_per_s, "images/s"),
-            ("check, JPEG files to issues", self.check_images_per_s, "images/s"),
+            ("JPEG 360 x 361 to tensors of 128 x 128", self.jpeg_images_per_s, "images/s"),
+            ("BMP 720 x 576 to tensors of 128 x 128", self.bmp_images_per_s, "images/s"),
+            ("ingest of JPEG files", self.ingest_images_per_s, "images/s"),
+            ("check of JPEG files", self.check_images_per_s, "images/s"),
         ];
         for (what, value, unit) in rows {
             let value = if value < 10.0 {
@@ -172,7 +173,7 @@ impl std::fmt::Display for Figures {
             column.set_cell_alignment(CellAlignment::Right);
         }
         writeln!(f, "{table}")?;
-        write!(f, "{} threads, {} vectors; drawn cells, from the page cache, medians", self.threads, self.vector)?;
+        write!(f, "{} threads, {} vectors; medians, on synthetic cells in the page cache", self.threads, self.vector)?;
         for r in &self.recipes {
             write!(
                 f,

@@ -1,4 +1,4 @@
-//! `wbc run`: a whole pipeline file on one data set, from raw images to tables. What is up to date is skipped.
+//! `wbc run`: the full pipeline on one data set, from images to tables. Stages that are up to date are skipped.
 
 use super::train::{LogFormat, train_and_evaluate};
 use super::{Globals, Outcome, report};
@@ -14,29 +14,30 @@ use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
 Examples:
-  wbc run quick                               # the only data set, from images to tables
-  wbc run mine.toml --dataset pbc --log csv   # settings of a file; curves.csv too";
+  wbc run quick                               # with the default settings
+  wbc run mine.toml --dataset pbc --log csv   # with a pipeline file; writes curves.csv";
 
-/// Runs ingest, check, split, preprocess (features for a classical model), train and report on one data set, with the settings of a pipeline file.
-/// Steps whose results are up to date are skipped, and the output says so; what check finds does not stop it.
+/// Runs ingest, check, split, preprocess (for a classical model: features), train and report on one data set, with the
+/// settings of a pipeline file. Stages that are up to date are skipped, with a message; problems that check finds do
+/// not stop the run.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// A pipeline file, or the name of a built-in pipeline [default: what --pipeline says]
+    /// A pipeline file, or the name of a built-in pipeline [default: that of --pipeline]
     #[arg(value_name = "PIPELINE")]
     file: Option<String>,
-    /// Throw away an earlier run of the same name that had other settings or data
+    /// Delete an earlier run of the same name with other settings or data
     #[arg(long)]
     restart: bool,
-    /// Also write learning curves, after every epoch, for another program (may be given several times)
+    /// Also write learning curves after every epoch, in this format (repeatable)
     #[arg(long, value_enum, value_name = "FORMAT", value_delimiter = ',', env = "WBC_LOG")]
     log: Vec<LogFormat>,
-    /// Where the tables are written
+    /// Folder for the tables and pages
     #[arg(long, value_name = "DIR", default_value = "reports", env = "WBC_REPORTS")]
     reports: PathBuf,
 }
 
-/// What was done with one stage.
+/// The result of one stage.
 #[derive(Serialize)]
 pub(super) struct Stage {
     stage: &'static str,
@@ -45,18 +46,18 @@ pub(super) struct Stage {
     summary: serde_json::Value,
 }
 
-/// The whole line's result.
+/// The result of the full pipeline.
 #[derive(Serialize)]
-pub(super) struct Line {
+pub(super) struct Report {
     pub dataset: String,
     pub run: String,
     stages: Vec<Stage>,
     tables: Vec<report::Written>,
-    /// The run's page.
+    /// The HTML page of the run.
     page: PathBuf,
 }
 
-impl std::fmt::Display for Line {
+impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let tables: Vec<String> = self.tables.iter().map(ToString::to_string).collect();
         write!(f, "{}\n\npage: {}", tables.join("\n\n"), self.page.display())
@@ -69,20 +70,20 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let pipeline = globals.pipeline()?;
     let ws = globals.workspace();
     let dataset = ws.choose(globals.dataset.as_deref().or(pipeline.dataset.as_deref()), &ws.raw_datasets()?)?;
-    let line = whole_line(&globals, &pipeline, &dataset, args.log, args.restart, &args.reports)?;
-    globals.print(&line, &line)?;
+    let report = full_pipeline(&globals, &pipeline, &dataset, args.log, args.restart, &args.reports)?;
+    globals.print(&report, &report)?;
     Ok(Outcome::Done)
 }
 
-/// Every stage on one data set, one after the other; each says on stderr what it did.
-pub(super) fn whole_line(
+/// Runs every stage on one data set. Prints the summary of each on stderr.
+pub(super) fn full_pipeline(
     globals: &Globals,
     pipeline: &Pipeline,
     dataset: &str,
     logs: Vec<LogFormat>,
     restart: bool,
     reports: &Path,
-) -> anyhow::Result<Line> {
+) -> anyhow::Result<Report> {
     pipeline.validate()?;
     let ws = &globals.workspace();
     let progress = globals.progress();
@@ -106,8 +107,8 @@ pub(super) fn whole_line(
         let summary = check::run(ws, dataset, &pipeline.check, ctx)?;
         Ok((summary.up_to_date, summary))
     })?;
-    let made = split::provenance(ws, dataset, &pipeline.split, pipeline.seed)?;
-    if table::is_current(&ws.splits(dataset), &SPLITS, &made) {
+    let provenance = split::provenance(ws, dataset, &pipeline.split, pipeline.seed)?;
+    if table::is_current(&ws.splits(dataset), &SPLITS, &provenance) {
         stages.skip("split", ws.splits(dataset));
     } else {
         stages.run("split", || Ok((false, split::run(ws, dataset, &pipeline.split, ctx)?)))?;
@@ -128,7 +129,7 @@ pub(super) fn whole_line(
     })?;
     let wanted =
         Wanted { dataset: Some(dataset.into()), run: Some(run.clone()), pipeline: pipeline.name.clone(), own: true };
-    // The tables of this data set and this run; a model without one stands in Table 1, among the studies.
+    // The tables of this data set and this run. A model without a table of its own appears in Table 1, with the studies.
     let (studies, others): (Vec<_>, Vec<_>) = TABLES.into_iter().partition(|table| table.number() == 1);
     let make = |tables| report::make_all(tables, globals, &wanted, reports);
     let mut tables: Vec<_> = make(others)?.into_iter().filter_map(report::Entry::written).collect();
@@ -137,13 +138,13 @@ pub(super) fn whole_line(
     }
     let sheets: Vec<_> = tables.iter().map(|table| table.sheet.clone()).collect();
     let page = report::page_of(globals, &run, &sheets, reports)?;
-    Ok(Line { dataset: dataset.into(), run, stages: stages.0, tables, page })
+    Ok(Report { dataset: dataset.into(), run, stages: stages.0, tables, page })
 }
 
 struct Stages(Vec<Stage>);
 
 impl Stages {
-    /// Runs one stage, which returns whether all was up to date, and a summary.
+    /// Runs one stage, which returns whether it was up to date, and its summary.
     fn run<S: Serialize + std::fmt::Display>(
         &mut self,
         stage: &'static str,
@@ -162,9 +163,9 @@ impl Stages {
         Ok(())
     }
 
-    fn skip(&mut self, stage: &'static str, made: PathBuf) {
+    fn skip(&mut self, stage: &'static str, file: PathBuf) {
         eprintln!("{stage}: up to date, skipped");
-        let summary = serde_json::json!({ "file": made });
+        let summary = serde_json::json!({ "file": file });
         self.0.push(Stage { stage, up_to_date: true, elapsed_s: 0.0, summary });
     }
 }
