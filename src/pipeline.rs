@@ -1,40 +1,47 @@
-//! `pipelines/*.toml`: every stage's settings in one file, no code. The built-in ones are compiled in.
+//! A pipeline: the settings of every stage in one file (`pipelines/*.toml`). Some are built in.
+#![warn(missing_docs)]
 
 use crate::error::{Error, Input, Result};
 use crate::run::Recipe;
 use crate::{check, features, ingest, preprocess, split};
 use serde::{Deserialize, Serialize};
 
-/// One experiment. Every key is optional; an unknown one is an error that names it.
+/// The settings of one experiment. Every key but the name is optional; an unknown key is an error.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pipeline {
     /// Short name: part of the run's name.
     pub name: String,
-    /// What it is for and where its numbers come from.
+    /// What it is for.
     #[serde(default)]
     pub doc: String,
-    /// Data set, where the file fixes one.
+    /// The data set, where the file names one.
     #[serde(default)]
     pub dataset: Option<String>,
     /// Seed of every random choice.
     #[serde(default)]
     pub seed: u64,
+    /// How images are read into manifests.
     #[serde(default)]
     pub ingest: ingest::Settings,
+    /// How images are checked.
     #[serde(default)]
     pub check: check::Settings,
+    /// How images are assigned to folds.
     #[serde(default)]
     pub split: split::Settings,
+    /// How images become tensors, for networks.
     #[serde(default)]
     pub preprocess: preprocess::Settings,
+    /// How cells are measured, for classical classifiers.
     #[serde(default)]
     pub features: features::Settings,
+    /// The model and how it is trained.
     #[serde(default)]
     pub train: Recipe,
 }
 
-/// The pipelines that are compiled in.
+/// Names and texts of the built-in pipelines.
 pub const BUILT_IN: [(&str, &str); 13] = [
     ("quick", include_str!("../pipelines/quick.toml")),
     ("paper", include_str!("../pipelines/paper.toml")),
@@ -55,7 +62,7 @@ impl Pipeline {
     /// A built-in pipeline by name, or the file at the path `name`.
     ///
     /// # Errors
-    /// [`Error::Missing`] where there is neither, [`Error::Format`] with line and key where the file is wrong.
+    /// [`Error::Missing`] where there is neither, [`Error::Format`] with line and key where the file is invalid.
     pub fn load(name: &str) -> Result<Pipeline> {
         if let Some((_, text)) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
             return Self::parse(name, text);
@@ -74,17 +81,16 @@ impl Pipeline {
     /// All settings as a pipeline file.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a seed that TOML cannot hold.
+    /// [`Error::Setting`] for a seed that TOML cannot represent.
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(self).map_err(|e| Error::Setting {
-            key: "seed".into(),
-            expected: format!("0 to {}", i64::MAX),
-            got: format!("{} ({e})", self.seed),
-        })
+        let wrong = |e| Error::setting("seed", format!("0 to {}", i64::MAX), format!("{} ({e})", self.seed));
+        toml::to_string(self).map_err(wrong)
     }
 
+    /// Checks the settings of every stage.
+    ///
     /// # Errors
-    /// [`Error::Setting`] of the first stage whose settings cannot be.
+    /// [`Error::Setting`] for the first value that is not allowed.
     pub fn validate(&self) -> Result<()> {
         self.ingest.validate()?;
         self.check.validate()?;
@@ -99,11 +105,9 @@ impl Pipeline {
     }
 
     fn parse(origin: &str, text: &str) -> Result<Pipeline> {
-        toml::from_str(text).map_err(|e| Error::Format {
-            path: origin.into(),
-            item: "pipeline".into(),
-            expected: "the keys that pipelines/quick.toml shows".into(),
-            got: e.to_string().trim_end().to_string(),
-        })
+        let wrong = |e: toml::de::Error| {
+            Error::format(origin, "pipeline", "keys as in pipelines/quick.toml", e.to_string().trim_end())
+        };
+        toml::from_str(text).map_err(wrong)
     }
 }

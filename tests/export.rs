@@ -1,4 +1,4 @@
-//! `wbc export`: other programs load what it writes and give our probabilities.
+//! `wbc export`: other programs load its files and return the same probabilities.
 
 use crate::common::{Workdir, python};
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ fn recipe(model: &str) -> String {
     RECIPE.replace("MODEL", model).replace("NORMALISE", normalise).replace("OPTIMISER", optimiser)
 }
 
-/// 100 cells of the five classes, real ones where they are there, and a run of each network.
+/// 100 cells of the five classes, real ones where they are available, and a run of each network.
 fn trained(name: &str) -> Workdir {
     let w = Workdir::new(name);
     w.cells("d", 20);
@@ -45,7 +45,7 @@ fn trained(name: &str) -> Workdir {
     w
 }
 
-/// The pictures of fold 0's test images in `pictures.bin`, and the probabilities of `run`.
+/// Writes the tensors of fold 0's test images to `tensors.bin`; returns the probabilities of `run`.
 fn tested(w: &Workdir, run: &str) -> Vec<[f32; 5]> {
     let rows =
         table::read_rows::<PredictionRow>(&w.workspace().run(run).join("fold-00/predictions.parquet"), &PREDICTIONS);
@@ -58,11 +58,11 @@ fn tested(w: &Workdir, run: &str) -> Vec<[f32; 5]> {
     rows.iter().map(|r| r.probabilities()).collect()
 }
 
-/// Runs `code` in `python` beside the exported files, and holds what it prints (numbers, one a line) against ours.
+/// Runs `code` in `python` beside the exported files, and compares the `found` probabilities with `expected`.
 fn assert_probabilities(w: &Workdir, python: &Path, folder: &str, code: &str, expected: &[[f32; 5]]) {
     let code = format!(
         "import sys; sys.path.insert(0, '{folder}')\nimport numpy as np\n\
-         pictures = np.fromfile('tensors.bin', np.uint8).reshape(-1, 32, 32, 3)\n{code}\n\
+         images = np.fromfile('tensors.bin', np.uint8).reshape(-1, 32, 32, 3)\n{code}\n\
          for p in found.ravel(): print(repr(float(p)))\n"
     );
     let output = Command::new(python).args(["-c", &code]).current_dir(w.path(".")).output().unwrap();
@@ -74,10 +74,10 @@ fn assert_probabilities(w: &Workdir, python: &Path, folder: &str, code: &str, ex
 }
 
 #[test]
-fn onnx_runtime_and_pytorch_give_our_probabilities() {
+fn onnx_runtime_and_pytorch_return_the_same_probabilities() {
     let w = trained("export");
     let onnx = python("onnx", &["onnxruntime", "numpy", "PIL"], &["onnxruntime", "numpy", "pillow"]);
-    // PyTorch is gigabytes: used where it is there (WBC_TEST_TORCH names a Python that has it), not fetched.
+    // PyTorch is too large to install for a test: it is used where WBC_TEST_TORCH or python3 has it.
     let torch = std::env::var_os("WBC_TEST_TORCH").map(PathBuf::from).unwrap_or("python3".into());
     let import = "import torch, torchvision, safetensors, numpy, PIL";
     let has_torch = Command::new(&torch).args(["-c", import]).output().is_ok_and(|o| o.status.success());
@@ -86,24 +86,24 @@ fn onnx_runtime_and_pytorch_give_our_probabilities() {
     }
     for run in ["wnet", "resnet50"] {
         let expected = tested(&w, run);
-        let said = w.wbc(&["export", run, "--to", "onnx", "--output", "onnx"]).ok().stdout;
-        assert!(said.contains("fold-00.onnx") && said.contains("fold-01.onnx"), "{said}");
+        let output = w.wbc(&["export", run, "--to", "onnx", "--output", "onnx"]).ok().stdout;
+        assert!(output.contains("fold-00.onnx") && output.contains("fold-01.onnx"), "{output}");
         w.wbc(&["export", &format!("{run}:0"), "--to", "safetensors", "--output", "pt"]).ok();
         let card = std::fs::read_to_string(w.path("onnx/README.md")).unwrap();
-        for said in ["neutrophil, eosinophil, basophil", "For research use", "all folds but 1", "%"] {
-            assert!(card.contains(said), "{said} not in {card}");
+        for text in ["neutrophil, eosinophil, basophil", "For research use", "all folds but 1", "%"] {
+            assert!(card.contains(text), "{text} not in {card}");
         }
         if let Some(python) = &onnx {
             let code = "import onnx_example as e\nsession, config = e.load('onnx/fold-00.onnx')\n\
-                        found = e.probabilities(session, pictures)\nassert config['fold'] == 0";
+                        found = e.probabilities(session, images)\nassert config['fold'] == 0";
             assert_probabilities(&w, python, "onnx", code, &expected);
         }
         if has_torch {
             let code = "import pytorch_example as e\nmodel, config = e.load('pt/fold-00.safetensors')\n\
-                        found = e.probabilities(model, config, pictures)";
+                        found = e.probabilities(model, config, images)";
             assert_probabilities(&w, &torch, "pt", code, &expected);
         }
-        // What is exported for PyTorch comes back as it was: a training that moves nothing.
+        // Files for PyTorch can be trained further: with a learning rate near 0 the weights stay the same.
         w.write("tiny.toml", recipe(run));
         let from = ["train", "--pipeline", "tiny.toml", "--init", "pt/fold-00.safetensors", "--fold", "0"];
         w.wbc(&[&from[..], &["--learning-rate", "1e-30", "--epochs", "1", "--run", "again"]].concat()).ok();
@@ -116,9 +116,9 @@ fn onnx_runtime_and_pytorch_give_our_probabilities() {
         assert!(weights(run) == weights("again"), "{run}");
         std::fs::remove_dir_all(w.workspace().run("again")).unwrap();
     }
-    for (asked, said) in [("nobody", "nobody"), ("wnet:7", "0 to 1, a fold of wnet"), ("wnet:x", "RUN:FOLD")] {
-        let refused = w.wbc(&["export", asked, "--to", "onnx"]).exits(2).stderr;
-        assert!(refused.contains(said), "{refused}");
+    for (models, message) in [("nobody", "nobody"), ("wnet:7", "0 to 1, a fold of wnet"), ("wnet:x", "RUN:FOLD")] {
+        let refused = w.wbc(&["export", models, "--to", "onnx"]).exits(2).stderr;
+        assert!(refused.contains(message), "{refused}");
     }
-    assert!(!w.path("exports").exists(), "what is refused writes nothing");
+    assert!(!w.path("exports").exists(), "a refused export writes nothing");
 }

@@ -350,7 +350,7 @@ fn a_run_has_a_name_and_no_path() {
     // What the split was dealt by is what the run says, whatever the pipeline file says.
     w.write("three.toml", "name = \"three\"\n[split]\nfolds = 3\n[train]\nmodel = \"lda\"\n");
     let said = w.wbc(&["train", "--pipeline", "three.toml", "--run", "three"]).ok().stderr;
-    assert!(said.contains("the split has 10 folds, the pipeline says 3"), "{said}");
+    assert!(said.contains("the split has 10 folds, the pipeline 3"), "{said}");
     let kept = std::fs::read_to_string(w.path("data/runs/three/pipeline.toml")).unwrap();
     assert!(kept.contains("folds = 10"), "{kept}");
     // One at a time.

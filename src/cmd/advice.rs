@@ -1,7 +1,7 @@
 //! The command that helps after an error: which one writes a missing input, or resumes interrupted work.
 
 use crate::error::{Error, Input};
-use crate::run::{self, Record};
+use crate::run::{ModelId, Record, RunDir};
 use crate::workspace::Workspace;
 use std::path::{Component, Path};
 
@@ -44,9 +44,31 @@ fn command(error: &Error, ws: &Workspace) -> Option<String> {
             if input == Input::Validation {
                 return Some(format!("wbc validate {name} --dataset NAME"));
             }
-            let all = if path.components().any(|part| part.as_os_str() == "all") { " --all" } else { "" };
-            Some(run::again(ws, name, &record) + all)
+            Some(resume(ws, name, &record) + &model_option(path))
         }
+    }
+}
+
+/// The command that resumes a run.
+fn resume(ws: &Workspace, run: &str, record: &Record) -> String {
+    let mut command = format!("wbc train --dataset {} --run {run}", record.dataset);
+    let settings = RunDir::new(ws, run).pipeline();
+    if settings.is_file() {
+        command += &format!(" --pipeline {}", settings.display());
+    }
+    if let Some(init) = &record.init {
+        command += &format!(" --init {}", init.source());
+    }
+    command
+}
+
+/// The option that trains the model whose folder `path` lies in.
+fn model_option(path: &Path) -> String {
+    let name = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    match ModelId::from_folder_name(&name) {
+        Some(ModelId::Fold(fold)) => format!(" --fold {fold}"),
+        Some(ModelId::All) => " --all".into(),
+        None => String::new(),
     }
 }
 

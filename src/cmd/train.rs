@@ -1,4 +1,5 @@
-//! `wbc train`: preprocesses or measures where that is needed, trains every fold, predicts its test images, evaluates.
+//! `wbc train`: preprocesses images or measures features where needed, trains every fold, predicts its test images, and
+//! evaluates.
 
 use super::{Globals, Outcome};
 use crate::context::Context;
@@ -11,47 +12,50 @@ use serde::Serialize;
 
 const EXAMPLES: &str = "\
 Examples:
-  wbc train                                   # the recipe quick, every fold
+  wbc train                                   # the recipe quick on every fold
   wbc train --dataset pbc --pipeline svm      # a classifier on measured features
-  wbc train --fold 0 --epochs 2 --run look    # a first look, under a name of its own
-  wbc train --log tensorboard                 # tensorboard --logdir data/runs shows it
-  wbc train --dataset pbc --all               # one model of all images, and from it:
+  wbc train --fold 0 --epochs 2 --run try     # a short trial under a name of its own
+  wbc train --log tensorboard                 # to view: tensorboard --logdir data/runs
+  wbc train --dataset pbc --all               # one model of all images; to start from it:
   wbc train --dataset lisc-cells --pipeline lisc --init pbc-wnet-quick";
 
-/// Trains the pipeline's model on every fold of a data set and predicts the fold's test images; preprocesses first
-/// where that is needed (for a classical model: measures features). Writes data/runs/<RUN>/. Ctrl-C stops after the
-/// step in hand; the same command goes on after the last whole epoch (for a classical model: the last whole fold), to
-/// the same bytes.
+/// Trains a model on every fold of a data set, predicts the fold's test images and evaluates the predictions.
+///
+/// The pipeline (--pipeline) sets the model and the recipe. Networks are trained on preprocessed images, classical
+/// classifiers are fitted on measured features; both are computed first where needed. Everything is written to
+/// data/runs/<RUN>/.
+///
+/// Ctrl-C stops after the current step. The same command resumes after the last finished epoch (for a classical
+/// classifier: after the last finished fold) and gives the same results as without the interruption.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// Train only this fold, from 0 (may be given several times)
+    /// Train only this fold, from 0 (can be repeated)
     #[arg(long, value_name = "N")]
     fold: Vec<u32>,
-    /// Train one model on all images instead: to start other trainings from (--init), or to predict new images with
+    /// Train one model on all images, to start other trainings from (--init) or to predict new images with
     #[arg(long, conflicts_with = "fold")]
     all: bool,
-    /// Start from the weights of a run's model of all images, of one of its folds, or of a safetensors file (PyTorch's
-    /// and timm's ResNet50 too); refused where a run was trained on an image that is tested here
+    /// Start from the weights of another run (its model of all images), of one of its folds (RUN:0), or of a safetensors
+    /// file (also PyTorch's and timm's ResNet50); refused if they were trained on an image that is tested here
     #[arg(long, value_name = "RUN[:MODEL]|FILE", env = "WBC_INIT")]
     init: Option<InitSource>,
-    /// Name of the run [default: <DATASET>-<MODEL>-<PIPELINE>, -s<SEED> where --seed differs, -from-<RUN> with --init]
+    /// Name of the run [default: <DATASET>-<MODEL>-<PIPELINE>, then -s<SEED> if --seed differs, -from-<RUN> with --init]
     #[arg(long, value_name = "NAME", env = "WBC_RUN")]
     run: Option<String>,
-    /// Also write learning curves, after every epoch, for another program (may be given several times); on a run that
-    /// is up to date: writes its curves
+    /// Also write learning curves after every epoch (can be repeated; works on a finished run too)
     #[arg(long, value_enum, value_name = "FORMAT", value_delimiter = ',', env = "WBC_LOG")]
     log: Vec<LogFormat>,
-    /// Throw away a run of that name that had other settings or data
+    /// Delete an existing run of the same name that has other settings or data
     #[arg(long)]
     restart: bool,
-    /// Times every training image is seen [default: the pipeline's]
+    /// Passes over the training images [default: from the pipeline]
     #[arg(long, value_name = "N", env = "WBC_EPOCHS")]
     epochs: Option<u32>,
-    /// Images a step [default: the pipeline's]
+    /// Images per step [default: from the pipeline]
     #[arg(long, value_name = "N", env = "WBC_BATCH")]
     batch: Option<usize>,
-    /// Learning rate, the peak where the schedule has one [default: the pipeline's]
+    /// Learning rate, the peak where the schedule has one [default: from the pipeline]
     #[arg(long, value_name = "RATE", env = "WBC_LEARNING_RATE")]
     learning_rate: Option<f64>,
 }
@@ -74,11 +78,11 @@ impl From<LogFormat> for Log {
     }
 }
 
-/// What was trained, and what it came out as.
+/// What was trained, and its results.
 #[derive(Serialize)]
 pub(super) struct Report {
     pub train: train::Summary,
-    /// None for a model of all images: nothing was tested.
+    /// None for a model of all images, which has no test images.
     evaluate: Option<evaluate::Summary>,
 }
 
@@ -99,8 +103,16 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let dataset = globals.one_dataset(&pipeline)?;
     let progress = globals.progress();
     let ctx = globals.context(pipeline.seed, &progress);
-    // A split that is missing or stale is the user's to make: say so before any work. What it was dealt by is what the run is.
-    let asked = std::mem::replace(&mut pipeline.split.folds, split::read(&ws, &dataset)?.folds);
+    // Read the split first: if it is missing or stale, the user must make it before anything is computed. The run records
+    // the folds that the split has, whatever the pipeline says.
+    let folds = split::read(&ws, &dataset)?.folds;
+    if folds != pipeline.split.folds {
+        eprintln!(
+            "wbc: the split has {folds} folds, the pipeline {}: the split is used as it is (wbc split makes a new one)",
+            pipeline.split.folds
+        );
+        pipeline.split.folds = folds;
+    }
     let plan = train::Plan {
         run: match args.run {
             Some(name) => name,
@@ -120,11 +132,6 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         pipeline_file: Some(pipeline.to_toml()?),
     };
     plan.suits(&pipeline.train)?;
-    let dealt = pipeline.split.folds;
-    if dealt != asked {
-        let what = format!("the split has {dealt} folds, the pipeline says {asked}");
-        eprintln!("wbc: {what}: trained as it was dealt (to deal again: wbc split)");
-    }
     match &pipeline.train {
         Recipe::Network(_) => {
             let tensors = preprocess::run(&ws, &dataset, &pipeline.preprocess, &ctx)?;
@@ -133,9 +140,9 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
             }
         }
         Recipe::Classical(_) => {
-            let measured = features::run(&ws, &dataset, &pipeline.features, &ctx)?;
-            if !measured.up_to_date {
-                eprintln!("{measured}");
+            let features = features::run(&ws, &dataset, &pipeline.features, &ctx)?;
+            if !features.up_to_date {
+                eprintln!("{features}");
             }
         }
     }
@@ -144,7 +151,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// What `--init` adds to a run's name.
+/// The end of a run's name with `--init`.
 fn init_suffix(init: Option<&InitSource>) -> String {
     match init {
         None => String::new(),
@@ -160,7 +167,7 @@ impl std::fmt::Display for Report {
     }
 }
 
-/// Trains, and evaluates the folds that are finished, after each of them and also when the user stops the training.
+/// Trains, and evaluates the finished folds: after each of them, at the end, and also when the user stops the training.
 pub(super) fn train_and_evaluate(
     ws: &Workspace,
     dataset: &str,
@@ -170,12 +177,12 @@ pub(super) fn train_and_evaluate(
 ) -> Result<Report> {
     let so_far = || match evaluate::run(ws, &plan.run) {
         Ok(summary) => ctx.progress.log(&format!("so far: {summary}")),
-        // What is trained can be evaluated later; the other folds need not wait for it.
-        Err(error) => ctx.progress.log(&format!("not evaluated yet: {error}")),
+        // Training goes on: the finished folds can be evaluated later.
+        Err(error) => ctx.progress.log(&format!("could not evaluate the finished folds: {error}")),
     };
     match train::run_with(ws, dataset, recipe, plan, ctx, &so_far) {
         Err(error @ Error::Interrupted) => {
-            // Without a finished fold there is nothing to evaluate; the stop is what matters.
+            // Fails where no fold is finished, but then there is nothing to evaluate.
             let _ = evaluate::run(ws, &plan.run);
             Err(error)
         }

@@ -1,5 +1,6 @@
-//! Trained networks as other programs load them: PyTorch's arrays in safetensors, or an ONNX graph that takes pictures as
-//! they are and gives probabilities. Beside them a model card, and a Python example that loads each.
+//! Writes trained networks for other programs: arrays for PyTorch as safetensors, or an ONNX graph that takes images and
+//! returns probabilities; with a model card and a Python example.
+#![warn(missing_docs)]
 
 use crate::atomic;
 use crate::class::Class;
@@ -17,13 +18,13 @@ use std::path::{Path, PathBuf};
 
 mod card;
 
-/// What to write.
+/// A format of exported networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// Arrays with PyTorch's names and order
+    /// Arrays with PyTorch's names, order and shapes.
     Safetensors,
-    /// A graph with its weights
+    /// A graph with its weights.
     Onnx,
 }
 
@@ -35,7 +36,7 @@ impl Format {
         }
     }
 
-    /// The example that loads it: name and text.
+    /// Name and text of the Python example that loads it.
     fn example(self) -> (&'static str, &'static str) {
         match self {
             Format::Safetensors => ("pytorch_example.py", include_str!("pytorch_example.py")),
@@ -44,20 +45,22 @@ impl Format {
     }
 }
 
-/// What a file says of itself, as JSON under the key `config`.
+/// The metadata of an exported file: JSON under the key `config`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Config {
     /// Name of the architecture: `wnet`, `resnet50`.
     pub model: String,
+    /// Name of the run.
     pub run: String,
+    /// The data set that it was trained on.
     pub dataset: String,
-    /// The fold that was kept for testing; none: trained on all images.
+    /// The fold that was kept for testing; none for the model of all images.
     pub fold: Option<u32>,
     /// Classes, in the order of the outputs.
     pub classes: [&'static str; Class::COUNT],
-    /// How a picture is cut out of an image and made smaller.
+    /// How a cell is cut out of an image and resized.
     pub preprocess: preprocess::Settings,
-    /// What is taken off each channel of a picture (0 to 255) and what it is divided by; `image`: its own mean and deviation.
+    /// The mean and deviation of each channel, grey levels of 0 to 255; for the kind `image` those of each image are used.
     pub normalise: crate::batch::Normalise,
     /// Version of wbc.
     pub version: &'static str,
@@ -66,8 +69,11 @@ pub struct Config {
 /// What was written.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
+    /// Name of the run.
     pub run: String,
+    /// The output folder.
     pub folder: PathBuf,
+    /// The files written.
     pub files: Vec<PathBuf>,
 }
 

@@ -1,4 +1,4 @@
-"""Classifies pictures of single white blood cells in PyTorch with files that `wbc export` wrote; several files are averaged.
+"""Classifies images of single white blood cells in PyTorch with files written by `wbc export`; averages several files.
 
     pip install torch torchvision safetensors numpy pillow
     python pytorch_example.py fold-*.safetensors -- cell.jpg ...
@@ -15,7 +15,7 @@ from torch import nn
 
 
 class WNet(nn.Module):
-    """W-Net (Jung et al. 2019), without the dropout that only training has."""
+    """W-Net (Jung et al. 2019), without dropout, which is only used in training."""
 
     def __init__(self, size):
         super().__init__()
@@ -32,7 +32,7 @@ class WNet(nn.Module):
 
 
 def load(path):
-    """The model, ready to predict, and what the file says of itself."""
+    """The model, ready to predict, and the metadata of its file."""
     with safe_open(path, framework="pt") as file:
         config = json.loads(file.metadata()["config"])
         state = {name: file.get_tensor(name) for name in file.keys()}
@@ -46,8 +46,8 @@ def load(path):
     return model.eval(), config
 
 
-def picture(path, config):
-    """The central square of an image, made smaller: uint8 [size, size, 3], red green blue."""
+def read(path, config):
+    """The central square of an image, resized: uint8 [size, size, 3], RGB."""
     image = Image.open(path).convert("RGB")
     settings, side = config["preprocess"], min(image.size)
     if settings["cut"] != "whole":
@@ -58,9 +58,9 @@ def picture(path, config):
 
 
 @torch.inference_mode()
-def probabilities(model, config, pictures):
+def probabilities(model, config, images):
     """uint8 [n, size, size, 3] to float32 [n, 5]."""
-    x = torch.from_numpy(pictures.astype(np.float32)).permute(0, 3, 1, 2)
+    x = torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2)
     normalise = config["normalise"]
     if normalise["kind"] == "image":
         mean = x.mean((1, 2, 3), keepdim=True)
@@ -74,7 +74,7 @@ if __name__ == "__main__":
     cut = sys.argv.index("--")
     models = [load(path) for path in sys.argv[1:cut]]
     config = models[0][1]
-    pictures = np.stack([picture(path, config) for path in sys.argv[cut + 1 :]])
-    mean = np.mean([probabilities(model, own, pictures) for model, own in models], axis=0)
+    images = np.stack([read(path, config) for path in sys.argv[cut + 1 :]])
+    mean = np.mean([probabilities(model, own, images) for model, own in models], axis=0)
     for path, row in zip(sys.argv[cut + 1 :], mean):
         print(path, config["classes"][row.argmax()], f"{row.max():.3f}")

@@ -280,7 +280,7 @@ pub fn encode(
     properties: &[(&str, String)],
 ) -> Vec<u8> {
     let mut graph = Graph { arrays, nodes: Vec::new(), initializers: Vec::new() };
-    let x = graph.picture("pictures", normalise);
+    let x = graph.picture("images", normalise);
     let logits = layers(&mut graph, &x);
     let unused: Vec<&String> = graph.arrays.keys().collect();
     assert!(unused.is_empty(), "arrays that no layer used: {unused:?}");
@@ -298,7 +298,7 @@ pub fn encode(
             node: graph.nodes,
             name: name.into(),
             initializer: graph.initializers,
-            input: vec![value("pictures", UINT8, &[size_px, size_px, 3])],
+            input: vec![value("images", UINT8, &[size_px, size_px, 3])],
             output: ["logits", "probabilities"].map(|name| value(name, FLOAT, &[Class::COUNT])).into(),
         }),
         opset_import: vec![OperatorSet { domain: String::new(), version: 17 }],

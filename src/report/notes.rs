@@ -3,7 +3,7 @@
 use super::thousands;
 use crate::class::Class;
 use crate::rows::IntervalRow;
-use crate::run::{ModelId, Recipe, Record, Results, again};
+use crate::run::{ModelId, Recipe, Record, Results};
 use crate::scores::{Method, Metric};
 use crate::statistics::RESAMPLES;
 use crate::synth;
@@ -55,7 +55,7 @@ pub fn range(interval: &IntervalRow) -> String {
 pub fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Vec<String> {
     let record = &run.record;
     let mut notes = data(run).to_vec();
-    notes.extend(intervals(ws, run));
+    notes.extend(intervals(run));
     notes.push(
         "A cell is the share of the class's test images that were classified right (recall), which the paper calls \
          accuracy; the last row is the mean over classes (balanced accuracy), the last column the mean over folds"
@@ -74,7 +74,7 @@ pub fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Vec<String> {
             untested.join(", ")
         ));
     }
-    notes.extend(incomplete(ws, run));
+    notes.extend(incomplete(run));
     notes.extend(init(record));
     if is_synthetic(ws, &record.dataset) {
         notes.push(SYNTHETIC.into());
@@ -143,11 +143,10 @@ fn data(run: &Results) -> [String; 2] {
 }
 
 /// The 95 % intervals, and what they are not.
-fn intervals(ws: &Workspace, run: &Results) -> Vec<String> {
+fn intervals(run: &Results) -> Vec<String> {
     let of = |metric: Metric| run.interval(metric, None, Method::Bootstrap);
     let (Some(balanced), Some(plain)) = (of(Metric::BalancedAccuracy), of(Metric::Accuracy)) else {
-        let again = again(ws, &run.name, &run.record);
-        return vec![format!("No intervals: an earlier version evaluated this run. To add them: {again}")];
+        return Vec::new();
     };
     let mut notes = vec![format!(
         "95 % intervals over images: balanced accuracy {} %, accuracy {} % (percentile bootstrap, {} resamples of the test \
@@ -211,13 +210,8 @@ pub fn init(record: &Record) -> Option<String> {
 }
 
 /// Which folds a run still lacks.
-pub fn incomplete(ws: &Workspace, run: &Results) -> Option<String> {
+pub fn incomplete(run: &Results) -> Option<String> {
     let missing: Vec<String> = run.missing().iter().map(u32::to_string).collect();
-    (!missing.is_empty()).then(|| {
-        format!(
-            "INCOMPLETE: fold {} not trained yet; means are over the others. Run: {}",
-            missing.join(", "),
-            again(ws, &run.name, &run.record)
-        )
-    })
+    (!missing.is_empty())
+        .then(|| format!("INCOMPLETE: fold {} not trained yet; means are over the others", missing.join(", ")))
 }

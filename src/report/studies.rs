@@ -32,7 +32,7 @@ impl Table for Studies {
             }
             match Results::load(ws, &name) {
                 Ok(run) => {
-                    below.extend(notes::incomplete(ws, &run).map(|note| format!("{name}: {note}")));
+                    below.extend(notes::incomplete(&run).map(|note| format!("{name}: {note}")));
                     rows.push(ours(ws, &run));
                 }
                 Err(Error::Missing { .. }) => left_out.push(format!("{name} (no fold is finished)")),

@@ -17,5 +17,5 @@ pub(crate) use model::infer;
 pub use model::{TrainedModel, finished, open};
 pub use model_id::{ModelId, ModelRef};
 pub use recipe::{NetworkSettings, Recipe, model_title};
-pub use record::{Init, Record, again, list};
+pub use record::{Init, Record, list};
 pub use results::{Results, epochs, predictions};

@@ -34,6 +34,15 @@ impl ModelId {
         }
     }
 
+    /// The model whose folder has that name.
+    pub fn from_folder_name(name: &str) -> Option<Self> {
+        let id = match name.strip_prefix("fold-") {
+            Some(fold) => Self::Fold(fold.parse().ok()?),
+            None => Self::All,
+        };
+        (id.folder_name() == name).then_some(id)
+    }
+
     /// "fold 3" or "all images", for messages.
     pub fn title(self) -> String {
         match self {
@@ -145,6 +154,7 @@ mod tests {
     fn models_are_written_as_they_are_read() {
         for (text, id, json) in [("3", ModelId::Fold(3), "3"), ("all", ModelId::All, "\"all\"")] {
             assert_eq!((text.parse::<ModelId>().unwrap(), id.to_string()), (id, text.to_string()));
+            assert_eq!(ModelId::from_folder_name(&id.folder_name()), Some(id));
             assert_eq!(serde_json::to_string(&id).unwrap(), json);
             assert_eq!(serde_json::from_str::<ModelId>(json).unwrap(), id);
             let reference: ModelRef = format!("pbc:{text}").parse().unwrap();
@@ -152,6 +162,9 @@ mod tests {
             assert_eq!(reference.to_string(), format!("pbc:{text}"));
         }
         assert_eq!("pbc".parse::<ModelRef>().unwrap(), ModelRef { run: "pbc".into(), model: None });
+        for name in ["fold-3", "fold-x", "external"] {
+            assert_eq!(ModelId::from_folder_name(name), None);
+        }
         for wrong in ["pbc:", "pbc:x", "pbc:-1"] {
             assert!(wrong.parse::<ModelRef>().is_err(), "{wrong}");
         }

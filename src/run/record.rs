@@ -129,13 +129,6 @@ pub fn list(ws: &Workspace) -> Vec<(String, Record)> {
     names(ws).into_iter().filter_map(|name| Some((name.clone(), Record::read(ws, &name).ok()?))).collect()
 }
 
-/// The command that resumes a run: its settings lie beside it.
-pub fn again(ws: &Workspace, name: &str, record: &Record) -> String {
-    let settings = RunDir::new(ws, name).pipeline();
-    let init = record.init.as_ref().map_or(String::new(), |init| format!(" --init {}", init.source()));
-    format!("wbc train --dataset {} --run {name} --pipeline {}{init}", record.dataset, settings.display())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
