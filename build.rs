@@ -1,4 +1,4 @@
-//! What `wbc doctor` says of its own making: the compiler, and the versions of the two libraries that figures hang on.
+//! For `wbc doctor`: the compiler, and the versions of the two libraries that results depend on.
 
 use std::process::Command;
 

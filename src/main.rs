@@ -1,6 +1,6 @@
-//! The `wbc` program: everything is in [`wbc::cmd`].
+//! The `wbc` program: see [`wbc::cmd`].
 
-/// Training asks for the same large blocks again and again: an allocator that keeps them saves the page faults.
+/// Training allocates the same large blocks in every step; mimalloc keeps them, which saves page faults.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

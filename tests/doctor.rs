@@ -2,7 +2,6 @@
 
 use crate::common::Workdir;
 use serde_json::Value;
-use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
 #[test]
@@ -69,24 +68,10 @@ fn doctor_reports_problems() {
     }
 }
 
-/// The subcommands, as the help lists them.
-fn commands(w: &Workdir) -> BTreeSet<String> {
-    let help = w.wbc(&["--help"]).ok().stdout;
-    let list = help.split("Data:\n").nth(1).unwrap();
-    let names: BTreeSet<String> = list
-        .lines()
-        .filter(|l| l.starts_with("  ") && !l.starts_with("   "))
-        .filter_map(|l| l.split_whitespace().next())
-        .map(str::to_string)
-        .collect();
-    assert!(names.len() > 15 && names.contains("doctor"), "{names:?}");
-    names
-}
-
 #[test]
 fn completions_include_every_command() {
     let w = Workdir::new("completions");
-    let commands = commands(&w);
+    let commands = w.commands();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = w.wbc(&["completions", shell]).ok().stdout;
         for command in &commands {
@@ -113,7 +98,7 @@ fn every_command_has_a_manual_page() {
     let w = Workdir::new("man");
     let top = w.wbc(&["man"]).ok().stdout;
     let written: Value = serde_json::from_str(&w.wbc(&["man", "pages", "--json"]).ok().stdout).unwrap();
-    let commands = commands(&w);
+    let commands = w.commands();
     assert_eq!(written["files"].as_array().unwrap().len(), commands.len() + 1);
     assert_eq!(std::fs::read_to_string(w.path("pages/wbc.1")).unwrap(), top);
     for command in &commands {

@@ -1,4 +1,4 @@
-//! All integration tests, one binary: a module a subject.
+//! All integration tests in one binary, to link only once. One module per subject.
 
 mod check;
 mod classical;

@@ -1,5 +1,6 @@
-//! A folder of its own for each test, and the real binary run in it.
+//! A temporary folder for each test, in which it runs the program.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -15,7 +16,7 @@ pub struct Workdir {
     dir: tempfile::TempDir,
 }
 
-/// How a run of the binary ended.
+/// Output of the program.
 #[derive(Debug)]
 pub struct Run {
     pub status: i32,
@@ -33,7 +34,7 @@ impl Workdir {
         self.dir.path().join(relative)
     }
 
-    /// `wbc` here, with no `WBC_*` variable set.
+    /// `wbc` in this folder, without `WBC_*` variables.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wbc"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WBC_")) {
@@ -43,7 +44,7 @@ impl Workdir {
         command
     }
 
-    /// Runs `wbc` here.
+    /// Runs `wbc` in this folder.
     pub fn wbc(&self, args: &[&str]) -> Run {
         let output = self.command(args).output().unwrap();
         Run {
@@ -56,7 +57,7 @@ impl Workdir {
 }
 
 impl Workdir {
-    /// Writes a file, and the folders above it.
+    /// Writes a file and creates its folders.
     pub fn write(&self, relative: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(relative);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -64,20 +65,20 @@ impl Workdir {
         path
     }
 
-    /// A data set of cells of every class, so many of each: real ones of PBC where they are there, else drawn ones.
-    pub fn cells(&self, dataset: &str, of_each: usize) {
+    /// A data set with `per_class` cells of every class: real ones of PBC if available, else synthetic ones.
+    pub fn cells(&self, dataset: &str, per_class: usize) {
         let Some(pbc) = shared("pbc") else {
-            let images = [of_each.to_string().as_str(); Class::COUNT].join(",");
+            let images = [per_class.to_string().as_str(); Class::COUNT].join(",");
             self.wbc(&["synth", "--images", &images, "--name", dataset]).ok();
             return;
         };
         for class in Class::ALL {
             let entries = std::fs::read_dir(pbc.join(class.name())).unwrap();
             let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-            // One hidden file of PBC is no image.
+            // PBC has a hidden file that is not an image.
             names.retain(|name| !name.starts_with('.'));
             names.sort();
-            for name in &names[..of_each] {
+            for name in &names[..per_class] {
                 let image = std::fs::read(pbc.join(class.name()).join(name)).unwrap();
                 self.write(format!("data/raw/{dataset}/{class}/{name}"), image);
             }
@@ -108,6 +109,16 @@ impl Workdir {
         self.wbc(&["train", "--dataset", dataset, "--pipeline", "tiny.toml", "--run", run]).ok()
     }
 
+    /// The names of the commands that `wbc --help` lists.
+    pub fn commands(&self) -> BTreeSet<String> {
+        let help = self.wbc(&["--help"]).ok().stdout;
+        let list = help.split("Data:\n").nth(1).unwrap().lines();
+        let lines = list.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+        let names: BTreeSet<String> = lines.map(|line| line.split_whitespace().next().unwrap().into()).collect();
+        assert!(names.len() > 15 && names.contains("doctor"), "{names:?}");
+        names
+    }
+
     /// The workspace that `wbc` uses here.
     pub fn workspace(&self) -> Workspace {
         Workspace::new(self.path("data"))
@@ -128,14 +139,14 @@ impl Workdir {
 }
 
 impl Workdir {
-    /// A run that nobody trained: in each of 4 folds, 6 images of each class of the data set `d`. `right` says of an image
-    /// (fold, class, number) whether it is classified right, and nothing of one that is not there; `change` changes the
-    /// run's record.
+    /// A run that was not trained: in each of 4 folds, 6 images of each class of the data set `d`. `correct` returns for
+    /// an image (fold, class, number) whether it is classified correctly, or `None` to leave it out; `change` changes the
+    /// record of the run.
     pub fn untrained_run(
         &self,
         run: &str,
         change: impl FnOnce(&mut Record),
-        right: impl Fn(u32, Class, u32) -> Option<bool>,
+        correct: impl Fn(u32, Class, u32) -> Option<bool>,
     ) {
         let mut record: Record = serde_json::from_value(serde_json::json!({
             "dataset": "d", "model": "wnet", "pipeline": "quick", "seed": 0, "folds": 4,
@@ -146,9 +157,9 @@ impl Workdir {
         let mut rows = Vec::new();
         for fold in 0..record.folds {
             for (class, i) in Class::ALL.into_iter().flat_map(|class| (0..6).map(move |i| (class, i))) {
-                let Some(right) = right(fold, class, i) else { continue };
-                let called = (class.index() + usize::from(!right)) % Class::COUNT;
-                let p = std::array::from_fn(|c| if c == called { 0.6 } else { 0.1 });
+                let Some(correct) = correct(fold, class, i) else { continue };
+                let predicted = (class.index() + usize::from(!correct)) % Class::COUNT;
+                let p = std::array::from_fn(|c| if c == predicted { 0.6 } else { 0.1 });
                 rows.push(PredictionRow::new(format!("{}/{class}/{fold}-{i}", record.dataset), fold, class, p));
             }
         }
@@ -160,18 +171,18 @@ impl Workdir {
     }
 }
 
-/// A Python that can import `modules`, in a folder that lasts as long as the build's; says why there is none.
+/// A Python that can import `modules`, in an environment that later test runs reuse. Prints a message if there is none.
 pub fn python(name: &str, modules: &[&str], packages: &[&str]) -> Option<PathBuf> {
-    // Tests of the same packages make one folder, one after the other.
-    static MADE: Mutex<()> = Mutex::new(());
-    let _made = MADE.lock().unwrap_or_else(|e| e.into_inner());
+    // Tests with the same packages share an environment, which only one of them may create.
+    static CREATING: Mutex<()> = Mutex::new(());
+    let _creating = CREATING.lock().unwrap_or_else(|e| e.into_inner());
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let python = folder.join("bin/python");
     let works = |python: &Path| {
         let import = format!("import {}", modules.join(", "));
         Command::new(python).args(["-c", &import]).output().is_ok_and(|o| o.status.success())
     };
-    // What the machine has will do.
+    // The system's Python may have the modules.
     if works(Path::new("python3")) {
         return Some("python3".into());
     }
@@ -187,7 +198,7 @@ pub fn python(name: &str, modules: &[&str], packages: &[&str]) -> Option<PathBuf
     None
 }
 
-/// A picture that is unlike every other of another `seed`, encoded by the extension of `name`.
+/// An image that differs from those with another `seed`, in the format of the extension of `name`.
 pub fn picture(name: &str, seed: u32, width: u32, height: u32) -> Vec<u8> {
     let phase = f64::from(seed) * 1.7;
     let wave = |x: f64, y: f64, k: f64| {
@@ -202,7 +213,8 @@ pub fn picture(name: &str, seed: u32, width: u32, height: u32) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// What Chromium makes of a page in a window of that width: (width of the content, width of the window, ground's colour).
+/// A page in Chromium, in a window of that width: (width of the content, width of the window, colour of the
+/// background).
 pub fn in_chromium(w: &Workdir, page: &Path, width: u32, dark: bool) -> Option<(u32, u32, String)> {
     let script = "<script>document.title = [document.documentElement.scrollWidth, innerWidth, \
                   getComputedStyle(document.body).backgroundColor].join('|')</script></body>";
@@ -226,7 +238,7 @@ pub fn in_chromium(w: &Workdir, page: &Path, width: u32, dark: bool) -> Option<(
     Some((parts[0].parse().ok()?, parts[1].parse().ok()?, parts[2].into()))
 }
 
-/// A real data set of `../shared/data`; says that the test is skipped where it is not there.
+/// A real data set in `../shared/data`. Prints a message if there is none, and the test is skipped.
 pub fn shared(dataset: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(dataset);
     if path.is_dir() {
