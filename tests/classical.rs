@@ -14,14 +14,15 @@ use wbc::table;
 
 const MODELS: [&str; 5] = ["knn", "svm", "lda", "bayes", "forest"];
 
-/// A recipe of three folds.
-fn recipe(w: &Workdir, model: &str, more: &str) -> String {
+/// Writes a pipeline of three folds whose recipe has the lines `settings`, and returns its file name.
+fn recipe(w: &Workdir, model: &str, settings: &str) -> String {
     let name = format!("{model}-3.toml");
-    w.write(&name, format!("name = \"three\"\n[split]\nfolds = 3\n[train]\nmodel = \"{model}\"\n{more}\n"));
+    w.write(&name, format!("name = \"three\"\n[split]\nfolds = 3\n[train]\nmodel = \"{model}\"\n{settings}\n"));
     name
 }
 
-fn drawn(name: &str, images: &str) -> Workdir {
+/// A workspace with an ingested and split data set `d` of synthetic cells.
+fn dataset(name: &str, images: &str) -> Workdir {
     let w = Workdir::new(name);
     w.wbc(&["synth", "--images", images, "--name", "d"]).ok();
     w.wbc(&["ingest"]);
@@ -34,15 +35,15 @@ fn json(w: &Workdir, path: impl AsRef<std::path::Path>) -> serde_json::Value {
 }
 
 #[test]
-fn every_classifier_learns_and_leaves_what_a_network_leaves() {
-    let w = drawn("classical", "24,20,16,20,20");
+fn every_classifier_learns_and_writes_a_complete_run() {
+    let w = dataset("classical", "24,20,16,20,20");
     for model in MODELS {
         let pipeline = recipe(&w, model, "");
         let run = w.wbc(&["train", "--pipeline", &pipeline, "--json"]).ok();
-        let said: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
-        let balanced = said["evaluate"]["balanced_accuracy"].as_f64().unwrap();
+        let summary: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        let balanced = summary["evaluate"]["balanced_accuracy"].as_f64().unwrap();
         assert!(balanced > 0.8, "{model}: {balanced}; chance is 0.2");
-        assert!(said["train"]["parameters"].is_null());
+        assert!(summary["train"]["parameters"].is_null());
         assert!(run.stderr.contains(&format!("{model}: 3 of 3 folds")), "{}", run.stderr);
 
         let dir = w.path(format!("data/runs/d-{model}-three"));
@@ -51,13 +52,13 @@ fn every_classifier_learns_and_leaves_what_a_network_leaves() {
         assert_eq!((rows.len(), ids.len()), (100, 100), "{model}");
         let splits = wbc::split::read(&w.workspace(), "d").unwrap();
         for row in &rows {
-            assert_eq!(splits.fold_of[&row.image_id], row.fold, "predicted by the fold that tests it");
+            assert_eq!(splits.fold_of[&row.image_id], row.fold, "predicted in the fold whose test image it is");
             assert!((row.probabilities().iter().sum::<f32>() - 1.0).abs() < 1e-5, "{model}: {row:?}");
             assert!(row.probabilities().iter().all(|p| (0.0..=1.0).contains(p)), "{model}: {row:?}");
         }
         let (epochs, _) = table::read_rows::<EpochRow>(&dir.join("epochs.parquet"), &EPOCHS).unwrap();
         assert_eq!(epochs.len(), 0);
-        // What a network needs is not recorded as if it applied.
+        // Settings of networks are not recorded.
         let record = json(&w, dir.join("run.json"));
         assert_eq!((record["model"].as_str(), record["settings"]["model"].as_str()), (Some(model), Some(model)));
         for key in ["epochs", "batch", "learning_rate", "dropout", "test_views"] {
@@ -71,12 +72,12 @@ fn every_classifier_learns_and_leaves_what_a_network_leaves() {
 
         let again = w.wbc(&["train", "--pipeline", &pipeline]).ok();
         assert!(again.stdout.contains("up to date: fold 0, 1, 2"), "{}", again.stdout);
-        // The settings that a run leaves behind run it again.
+        // The run can be repeated with the pipeline file in its folder.
         let file = dir.join("pipeline.toml").display().to_string();
         let again = w.wbc(&["train", "--pipeline", &file]).ok();
         assert!(again.stdout.contains("up to date: fold 0, 1, 2"), "{}", again.stdout);
     }
-    // They stand in Table 1, and beside each other.
+    // The runs are in Table 1 and can be compared.
     let studies = w.wbc(&["report", "--table", "1"]).ok().stdout;
     for text in ["wbc: d-svm-three", "support vector machine, three, seed 0", "random forest", "naive Bayes"] {
         assert!(studies.contains(text), "{text} not in\n{studies}");
@@ -86,13 +87,13 @@ fn every_classifier_learns_and_leaves_what_a_network_leaves() {
 }
 
 #[test]
-fn threads_parts_and_interruptions_change_no_byte() {
-    let w = drawn("classical-bytes", "12,12,12,12,12");
+fn results_do_not_depend_on_threads_partial_runs_or_interruptions() {
+    let w = dataset("classical-bytes", "12,12,12,12,12");
     for model in MODELS {
         let pipeline = recipe(&w, model, "");
         let train = |run: &str, more: &[&str]| {
-            let line = [&["train", "--pipeline", &pipeline, "--run", run], more].concat();
-            w.wbc(&line).ok()
+            let args = [&["train", "--pipeline", &pipeline, "--run", run], more].concat();
+            w.wbc(&args).ok()
         };
         train("one", &["--threads", "1"]);
         train("two", &["--threads", "2"]);
@@ -100,44 +101,44 @@ fn threads_parts_and_interruptions_change_no_byte() {
         let part = train("parts", &["--fold", "2"]);
         assert!(part.stdout.contains("still to train: fold 0, 1"), "{}", part.stdout);
         train("parts", &[]);
-        same(&results(&w, "one"), &results(&w, "parts"), &format!("{model}: at once and in parts"));
+        same(&results(&w, "one"), &results(&w, "parts"), &format!("{model}: together and one by one"));
         for run in ["one", "two", "parts"] {
             std::fs::remove_dir_all(w.path("data/runs").join(run)).unwrap();
         }
     }
-    // Ctrl-C after the first fold; the same command goes on with the second.
+    // After Ctrl-C in the first fold, the same command resumes with the second.
     let pipeline = recipe(&w, "forest", "trees = [3000]");
-    let line = ["train", "--pipeline", &pipeline, "--run", "broken"];
-    let mut child = w.command(&line).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let mut said = String::new();
+    let args = ["train", "--pipeline", &pipeline, "--run", "interrupted"];
+    let mut child = w.command(&args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut log = String::new();
     for text in BufReader::new(child.stderr.take().unwrap()).lines() {
         let text = text.unwrap();
         if text.starts_with("fold 0 of 3:") {
             std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
         }
-        said += &(text + "\n");
+        log += &(text + "\n");
     }
-    assert_eq!(child.wait().unwrap().code(), Some(2), "{said}");
-    assert!(said.contains("Go on with") && !said.contains("fold 2 of 3:"), "{said}");
-    let on = w.wbc(&line).ok();
-    assert!(on.stdout.contains("up to date: fold 0"), "{}", on.stdout);
-    w.wbc(&["train", "--pipeline", &pipeline, "--run", "whole"]).ok();
-    same(&results(&w, "whole"), &results(&w, "broken"), "interrupted and not");
+    assert_eq!(child.wait().unwrap().code(), Some(2), "{log}");
+    assert!(log.contains("Resume with") && !log.contains("fold 2 of 3:"), "{log}");
+    let resumed = w.wbc(&args).ok();
+    assert!(resumed.stdout.contains("up to date: fold 0"), "{}", resumed.stdout);
+    w.wbc(&["train", "--pipeline", &pipeline, "--run", "uninterrupted"]).ok();
+    same(&results(&w, "uninterrupted"), &results(&w, "interrupted"), "with and without an interruption");
 }
 
-/// Test cells' features are made nonsense: nothing that is fitted or chosen in that fold may change.
+/// Replaces the features of test cells by arbitrary numbers. What is fitted and chosen in that fold must not change.
 #[test]
-fn what_is_fitted_and_chosen_does_not_see_the_test_cells() {
-    let w = drawn("classical-leak", "12,12,12,12,12");
+fn training_does_not_depend_on_the_test_cells() {
+    let w = dataset("classical-leak", "12,12,12,12,12");
     let pipeline = recipe(&w, "svm", "");
     let train = |run: &str| w.wbc(&["train", "--pipeline", &pipeline, "--run", run, "--fold", "0"]).ok();
     train("before");
     let path = w.path("data/d/features.parquet");
     let tested: BTreeSet<String> = wbc::split::read(&w.workspace(), "d").unwrap().test(0).map(String::from).collect();
     let mut batches = Vec::new();
-    let made = table::read_batches(&path, &FEATURES, |batch| {
+    let provenance = table::read_batches(&path, &FEATURES, |batch| {
         let ids = batch.column(0).as_string::<i32>();
-        let spoilt = |column: &ArrayRef| -> ArrayRef {
+        let replaced = |column: &ArrayRef| -> ArrayRef {
             let values = column.as_primitive::<Float64Type>();
             let value = |i: usize| {
                 if tested.contains(ids.value(i)) {
@@ -148,22 +149,22 @@ fn what_is_fitted_and_chosen_does_not_see_the_test_cells() {
             };
             Arc::new((0..values.len()).map(value).collect::<Float64Array>())
         };
-        let columns = std::iter::once(batch.column(0).clone()).chain(batch.columns()[1..].iter().map(spoilt));
+        let columns = std::iter::once(batch.column(0).clone()).chain(batch.columns()[1..].iter().map(replaced));
         batches.push(RecordBatch::try_new(FEATURES.arrow(), columns.collect()).unwrap());
         Ok(())
     })
     .unwrap();
-    table::write_stream(&path, &FEATURES, &made, |put| batches.iter().try_for_each(put)).unwrap();
+    table::write_stream(&path, &FEATURES, &provenance, |put| batches.iter().try_for_each(put)).unwrap();
     train("after");
     let [before, after] = ["before", "after"].map(|run| json(&w, format!("data/runs/{run}/fold-00/fit.json")));
-    assert_ne!(before["run"], after["run"], "other inputs, another run");
+    assert_ne!(before["run"], after["run"], "different inputs make a different run");
     for key in ["chosen", "tried", "features", "images"] {
         assert_eq!(before[key], after[key], "{key}");
     }
 }
 
 #[test]
-fn a_whole_pipeline_of_a_classifier_runs_in_one() {
+fn wbc_run_runs_the_full_pipeline_of_a_classifier() {
     let w = Workdir::new("classical-whole");
     w.wbc(&["synth", "--images", "50", "--name", "d"]).ok();
     let first = w.wbc(&["run", "lda"]).ok();
@@ -179,21 +180,21 @@ fn a_whole_pipeline_of_a_classifier_runs_in_one() {
 }
 
 #[test]
-fn what_does_not_apply_or_has_changed_is_an_error_that_says_so() {
-    let w = drawn("classical-errors", "10,10,10,10,10");
+fn settings_that_do_not_apply_and_changed_inputs_are_errors() {
+    let w = dataset("classical-errors", "10,10,10,10,10");
     let pipeline = recipe(&w, "svm", "c = [1]\ngamma = [1]");
     for (key, flags) in [("epochs", &["--epochs", "3"][..]), ("all", &["--all"]), ("init", &["--init", "some-run"])] {
         let run = w.wbc(&[&["train", "--pipeline", &pipeline], flags].concat()).exits(2);
         assert!(run.stderr.contains(&format!("setting `{key}`")) && run.stderr.contains("found svm"), "{}", run.stderr);
-        assert!(!w.path("data/d/features.parquet").exists(), "said before the work");
+        assert!(!w.path("data/d/features.parquet").exists(), "reported before features are measured");
     }
-    for (more, wanted) in [
+    for (settings, wanted) in [
         ("batch = 5", "unknown field `batch`"),
         ("c = [0]", "setting `train.c`: expected above 0, found 0"),
         ("c = []", "expected at least one value"),
     ] {
-        let wrong = recipe(&w, "svm", more);
-        let run = w.wbc(&["train", "--pipeline", &wrong]).exits(2);
+        let invalid = recipe(&w, "svm", settings);
+        let run = w.wbc(&["train", "--pipeline", &invalid]).exits(2);
         assert!(run.stderr.contains(wanted), "{wanted} not in {}", run.stderr);
     }
     w.write("none.toml", "name = \"none\"\n[train]\nmodel = \"tree\"");
@@ -202,12 +203,12 @@ fn what_does_not_apply_or_has_changed_is_an_error_that_says_so() {
 
     let pipeline = recipe(&w, "svm", "c = [1]\ngamma = [1]");
     w.wbc(&["train", "--pipeline", &pipeline]).ok();
-    // Other settings of the features are other features, and another run.
+    // With different settings of the features, the run has different inputs.
     let wide = format!("{}[features]\ncentre_px = 240\n", std::fs::read_to_string(w.path(&pipeline)).unwrap());
     w.write("wide.toml", wide);
     let run = w.wbc(&["train", "--pipeline", "wide.toml"]).exits(2);
     assert!(run.stderr.contains("other data") && run.stderr.contains("--restart"), "{}", run.stderr);
-    // New images: the split is stale, and says how to make it again.
+    // After images are added, the split is out of date.
     w.write("data/raw/d/neutrophil/new.png", crate::common::picture("a.png", 1, 360, 361));
     w.wbc(&["ingest"]);
     let run = w.wbc(&["train", "--pipeline", &pipeline]).exits(2);

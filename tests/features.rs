@@ -1,4 +1,4 @@
-//! `wbc features`: what is measured, when it is measured again, and how well the segmentation does on real cells.
+//! `wbc features`: the measured values, when they are measured again, and the quality of the segmentation.
 
 use crate::common::{Workdir, picture, shared};
 use wbc::decode::{self, Rgb};
@@ -7,7 +7,8 @@ use wbc::schema::FEATURES;
 use wbc::segment::{self, Mask};
 use wbc::table;
 
-fn drawn(name: &str, images: &str) -> Workdir {
+/// A workspace with an ingested data set `d` of synthetic cells.
+fn dataset(name: &str, images: &str) -> Workdir {
     let w = Workdir::new(name);
     w.wbc(&["synth", "--images", images, "--name", "d"]).ok();
     w.wbc(&["ingest"]);
@@ -19,15 +20,15 @@ fn read(w: &Workdir) -> Features {
 }
 
 #[test]
-fn every_cell_is_measured_once_and_what_can_be_checked_is_so() {
-    let w = drawn("measured", "6,5,4,6,5");
+fn every_cell_is_measured_once_with_plausible_values() {
+    let w = dataset("measured", "6,5,4,6,5");
     let run = w.wbc(&["features", "--contact-sheet", "sheet.png"]).ok();
     assert!(run.stdout.contains("100 features of 26 cells"), "{}", run.stdout);
     assert!(run.stderr.contains("26 of the cells: sheet.png"), "{}", run.stderr);
     assert_eq!(image::image_dimensions(w.path("sheet.png")).unwrap(), (10 * 264 + 4, 5 * 264 + 4));
     let features = read(&w);
     let ids: Vec<String> = w.manifest("d").into_iter().map(|row| row.image_id).collect();
-    assert_eq!(features.image_ids, ids, "in manifest order");
+    assert_eq!(features.image_ids, ids, "manifest order");
     let column = |name: &str| features.names.iter().position(|n| n == name).unwrap();
     for (id, row) in ids.iter().zip(&features.values) {
         assert!(row.iter().flatten().all(|v| v.is_finite()), "{id}");
@@ -39,26 +40,26 @@ fn every_cell_is_measured_once_and_what_can_be_checked_is_so() {
         let patterns: f64 = (0..10).map(|k| value(&format!("nucleus_lbp_{k}"))).sum();
         assert!((patterns - 1.0).abs() < 1e-9, "{id}");
     }
-    // Lymphocytes are small and all nucleus; segmented nuclei are less solid than round ones.
+    // Lymphocytes are small and mostly nucleus; segmented nuclei are less solid than round ones.
     let mean = |class: &str, name: &str| {
-        let of: Vec<f64> = ids
+        let values: Vec<f64> = ids
             .iter()
             .zip(&features.values)
             .filter(|(id, _)| id.contains(&format!("/{class}/")))
             .filter_map(|(_, row)| row[column(name)])
             .collect();
-        of.iter().sum::<f64>() / of.len() as f64
+        self::mean(&values)
     };
     assert!(mean("lymphocyte", "cell_area") < 0.8 * mean("monocyte", "cell_area"));
     assert!(mean("lymphocyte", "nucleus_share") > mean("neutrophil", "nucleus_share") + 0.1);
     assert!(mean("lymphocyte", "nucleus_solidity") > mean("neutrophil", "nucleus_solidity") + 0.05);
-    // Eosin holds back blue and green and lets red through.
+    // Eosin absorbs blue and green but not red.
     assert!(mean("eosinophil", "cytoplasm_density_green_mean") > mean("neutrophil", "cytoplasm_density_green_mean"));
 }
 
 #[test]
-fn features_are_kept_until_something_changes_and_threads_change_nothing() {
-    let w = drawn("features-kept", "20");
+fn features_are_kept_until_a_setting_changes_and_do_not_depend_on_threads() {
+    let w = dataset("features-kept", "20");
     w.wbc(&["features", "--threads", "1"]).ok();
     let path = w.path("data/d/features.parquet");
     let first = std::fs::read(&path).unwrap();
@@ -69,29 +70,29 @@ fn features_are_kept_until_something_changes_and_threads_change_nothing() {
     assert!(!run.stdout.contains("up to date"), "{}", run.stdout);
     assert!(std::fs::read(&path).unwrap() != first);
     w.wbc(&["features", "--threads", "2"]).ok();
-    assert!(std::fs::read(&path).unwrap() == first, "threads or history change the bytes");
+    assert!(std::fs::read(&path).unwrap() == first, "the bytes depend on threads or earlier runs");
     w.write("wrong.toml", "name = \"wrong\"\n[features]\ncentre_px = 3\n");
     let run = w.wbc(&["features", "--pipeline", "wrong.toml"]).exits(2);
     assert!(run.stderr.contains("features.centre_px") && run.stderr.contains("found 3"), "{}", run.stderr);
 }
 
 #[test]
-fn an_unreadable_image_is_reported_and_the_rest_goes_on() {
-    let w = drawn("features-damaged", "10");
+fn an_unreadable_image_is_reported_and_all_others_are_measured() {
+    let w = dataset("features-damaged", "10");
     let jpeg = picture("a.jpg", 5, 360, 361);
     w.write("data/raw/d/neutrophil/cut.jpg", &jpeg[..jpeg.len() / 2]);
     w.wbc(&["ingest", "--no-check"]).ok();
     for _ in 0..2 {
-        // Both times: a table with gaps is not up to date.
+        // Also the second time, because an incomplete table is not up to date.
         let run = w.wbc(&["features"]).exits(1);
         assert!(run.stdout.contains("of 10 cells, 1 unreadable"), "{}", run.stdout);
         assert!(run.stderr.contains("cut.jpg") && run.stderr.contains("wbc check"), "{}", run.stderr);
     }
     assert_eq!(read(&w).image_ids.len(), 10);
-    // Found by check, it is left out, and all is well.
+    // After check has found the image, it is left out without an error.
     w.wbc(&["check"]).exits(1);
     assert!(w.wbc(&["features"]).ok().stdout.contains("of 10 cells, 1 left out"));
-    // Another file than the one that was ingested is another matter.
+    // A file that has changed since it was ingested is an error.
     let row = w.manifest("d").swap_remove(0);
     w.write(format!("data/raw/d/{}", row.path), picture("a.jpg", 9, 360, 361));
     std::fs::remove_file(w.path("data/d/features.parquet")).unwrap();
@@ -105,11 +106,11 @@ fn an_unreadable_image_is_reported_and_the_rest_goes_on() {
 }
 
 #[test]
-fn a_picture_without_a_cell_has_a_row_of_nulls() {
-    let w = drawn("features-empty", "10");
-    let red =
+fn an_image_without_a_cell_has_a_row_of_nulls() {
+    let w = dataset("features-empty", "10");
+    let red_cells =
         image::RgbImage::from_fn(360, 361, |x, _| image::Rgb(if x % 90 < 40 { [215, 160, 165] } else { [220; 3] }));
-    red.save(w.path("data/raw/d/neutrophil/empty.png")).unwrap();
+    red_cells.save(w.path("data/raw/d/neutrophil/empty.png")).unwrap();
     w.wbc(&["ingest", "--no-check"]).ok();
     let run = w.wbc(&["features"]).ok();
     assert!(run.stdout.contains("of 11 cells, 1 without a nucleus"), "{}", run.stdout);
@@ -133,19 +134,18 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// The experts' masks of JTSC: nucleus white, cytoplasm grey. Measured 0.959 and 0.973; LISC's masks are not among the
-/// images here.
+/// In the experts' masks of JTSC, the nucleus is white and the cytoplasm grey. Measured: 0.959 and 0.973.
 #[test]
-fn real_cells_are_segmented_as_experts_do() {
+fn segmentation_of_real_cells_agrees_with_experts() {
     let Some(source) = shared("jtsc") else { return };
     let (mut nuclei, mut cells) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(source.join("images")).unwrap() {
         let image = entry.unwrap().path();
-        let picture = decoded(&image);
+        let pixels = decoded(&image);
         let mask = decoded(&source.join("masks").join(image.file_name().unwrap()).with_extension("png"));
         let truth =
             |above: u8| Mask::new(mask.width_px as usize, mask.height_px as usize, |i| mask.pixels[i * 3] > above);
-        let cell = segment::cell(&picture).unwrap_or_else(|| panic!("no cell in {}", image.display()));
+        let cell = segment::cell(&pixels).unwrap_or_else(|| panic!("no cell in {}", image.display()));
         nuclei.push(dice(&cell.nucleus, &truth(200)));
         cells.push(dice(&cell.whole, &truth(64)));
     }
@@ -155,15 +155,15 @@ fn real_cells_are_segmented_as_experts_do() {
     assert!(good(&nuclei) > 0.95 && good(&cells) > 0.98, "{} {}", good(&nuclei), good(&cells));
 }
 
-/// LISC's masks are of whole cells; ours are of drawn ones, in frames of many cells.
+/// In the layout of LISC, images can contain several cells, and masks are of whole cells.
 #[test]
-fn drawn_frames_are_segmented_as_their_masks_say() {
+fn segmentation_of_synthetic_cells_agrees_with_their_masks() {
     let w = Workdir::new("features-lisc");
     w.wbc(&["synth", "--layout", "lisc", "--images", "12", "--name", "d"]).ok();
     w.wbc(&["ingest"]);
     let raw = w.path("data/raw/d");
     let settings = features::Settings::default();
-    let mut found = Vec::new();
+    let mut scores = Vec::new();
     for row in w.manifest("d").iter().filter(|row| row.class.is_some() && row.mask_path.is_some()) {
         let window = features::Window::read(&raw, row, &settings).unwrap();
         let cut =
@@ -172,15 +172,15 @@ fn drawn_frames_are_segmented_as_their_masks_say() {
         (square.x, square.y) = (square.x.max(0), square.y.max(0));
         let mask = decoded(&raw.join(row.mask_path.as_ref().unwrap()));
         let cell_box = row.cell_box().unwrap();
-        // The mask holds every cell of the frame: this one's is in its box.
-        let truth = Mask::new(window.picture.width_px as usize, window.picture.height_px as usize, |i| {
-            let u = square.x as usize + i % window.picture.width_px as usize;
-            let v = square.y as usize + i / window.picture.width_px as usize;
+        // The mask contains all cells of the image, so it is limited to the box of this cell.
+        let (width, height) = (window.image.width_px as usize, window.image.height_px as usize);
+        let truth = Mask::new(width, height, |i| {
+            let (u, v) = (square.x as usize + i % width, square.y as usize + i / width);
             let inside = cell_box.contains(wbc::rect::Rect { x: u as u32, y: v as u32, width: 1, height: 1 });
             inside && mask.pixels[(v * mask.width_px as usize + u) * 3] > 64
         });
-        found.push(segment::cell(&window.picture).map_or(0.0, |cell| dice(&cell.whole, &truth)));
+        scores.push(segment::cell(&window.image).map_or(0.0, |cell| dice(&cell.whole, &truth)));
     }
-    eprintln!("Dice over {} drawn cells: {:.4}", found.len(), mean(&found));
-    assert!(found.len() >= 12 && mean(&found) > 0.93, "{found:?}");
+    eprintln!("Dice over {} synthetic cells: {:.4}", scores.len(), mean(&scores));
+    assert!(scores.len() >= 12 && mean(&scores) > 0.93, "{scores:?}");
 }

@@ -64,7 +64,7 @@ impl Segmented {
         };
         let square = preprocess::shown(raw, row, cut).ok()?;
         let window = features::Window::read(raw, row, &wider).ok()?;
-        let cell = segment::cell(&window.picture)?;
+        let cell = segment::cell(&window.image)?;
         Some(Self { window, cell, square })
     }
 
@@ -72,7 +72,7 @@ impl Segmented {
     pub fn mask(&self, size: usize) -> Vec<bool> {
         let Square { x, y, side } = self.square;
         let place = |start: i64, i: usize| start as f64 + (i as f64 + 0.5) * side as f64 / size as f64;
-        let at = |i: usize| self.window.at(place(x, i % size), place(y, i / size));
+        let at = |i: usize| self.window.pixel_at(place(x, i % size), place(y, i / size));
         (0..size * size).map(|i| at(i).is_some_and(|at| self.cell.whole.on[at])).collect()
     }
 }

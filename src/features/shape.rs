@@ -1,13 +1,14 @@
-//! Shapes of masks: size, roundness, moments.
+//! Shape of nucleus and cell: size, roundness, moments.
 
-use super::Values;
+use super::values::Values;
 use crate::segment::{Cell, Mask};
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-/// The shape of nucleus and cell; lengths are multiplied by `scale` (px of the image a px of the mask).
+/// Measures the shapes of nucleus and cell. Lengths are multiplied by `scale`, the side of a mask pixel in image
+/// pixels.
 pub fn measure(cell: &Cell, scale: f64, values: &mut Values) {
-    let nucleus = Shape::of(&cell.nucleus);
-    let whole = Shape::of(&cell.whole);
+    let nucleus = Shape::new(&cell.nucleus);
+    let whole = Shape::new(&cell.whole);
     for (part, shape) in [("nucleus", &nucleus), ("cell", &whole)] {
         values.put(part, "area", Some(shape.area * scale * scale));
         values.put(part, "perimeter", Some(shape.perimeter * scale));
@@ -32,21 +33,21 @@ struct Shape {
     extent: f64,
     /// Centroid, px.
     centre: (f64, f64),
-    /// Central second moments by area: variances along x and y, and covariance, px².
+    /// Variances along x and y, and covariance, px².
     variance: (f64, f64, f64),
 }
 
 impl Shape {
-    /// Of a mask that is not empty.
-    fn of(mask: &Mask) -> Self {
+    /// The mask must not be empty.
+    fn new(mask: &Mask) -> Self {
         let area = mask.area() as f64;
-        // Whole numbers: the order of the pixels does not matter.
-        let sum = |of: &dyn Fn(i64, i64) -> i64| {
-            let place = |i: usize| ((i % mask.width_px) as i64, (i / mask.width_px) as i64);
-            mask.pixels().map(place).map(|(x, y)| of(x, y)).sum::<i64>() as f64
+        // Integer sums do not depend on the order of pixels.
+        let sum = |value: &dyn Fn(i64, i64) -> i64| {
+            let position = |i: usize| ((i % mask.width_px) as i64, (i / mask.width_px) as i64);
+            mask.pixels().map(position).map(|(x, y)| value(x, y)).sum::<i64>() as f64
         };
         let centre = (sum(&|x, _| x) / area, sum(&|_, y| y) / area);
-        let moment = |of: &dyn Fn(i64, i64) -> i64, mean: f64| sum(of) / area - mean;
+        let moment = |value: &dyn Fn(i64, i64) -> i64, mean: f64| sum(value) / area - mean;
         let bounds = mask.bounds().map_or(0, |rect| u64::from(rect.width) * u64::from(rect.height));
         Self {
             area,
@@ -62,7 +63,7 @@ impl Shape {
         }
     }
 
-    /// Of the ellipse with the same second moments; a pixel is a square, which adds a twelfth.
+    /// Eccentricity of the ellipse with the same second moments. The variance of a square pixel, 1/12, is added.
     fn eccentricity(&self) -> f64 {
         let (xx, yy, xy) = self.variance;
         let half = ((xx - yy) / 2.0).hypot(xy);
@@ -70,22 +71,24 @@ impl Shape {
         (1.0 - (mean - half) / (mean + half)).max(0.0).sqrt()
     }
 
+    /// Hu's first moment invariant.
     fn hu1(&self) -> f64 {
         (self.variance.0 + self.variance.1) / self.area
     }
 
+    /// Hu's second moment invariant.
     fn hu2(&self) -> f64 {
         let (xx, yy, xy) = self.variance;
         ((xx - yy).powi(2) + 4.0 * xy * xy) / self.area.powi(2)
     }
 }
 
-/// Length of the border, px, from how often lines in four directions enter the mask (Cauchy and Crofton's formula;
-/// Legland, Kiêu and Devaux, Image Anal. Stereol. 26:83-92, 2007). Counting steps along the border would be a twentieth
+/// Length of the border, px, by Crofton's formula: from the number of times that lines in four directions enter the
+/// mask (Legland, Kiêu and Devaux, Image Anal. Stereol. 26:83-92, 2007). Counting steps along the border would give 5 %
 /// too much for a disc.
 fn perimeter(mask: &Mask) -> f64 {
     let (width, height) = (mask.width_px as i64, mask.height_px as i64);
-    let entered = |across: i64, down: i64| {
+    let entries = |across: i64, down: i64| {
         let enters = |i: &usize| {
             let (x, y) = (*i as i64 % width - across, *i as i64 / width - down);
             let before = (0..width).contains(&x) && (0..height).contains(&y) && mask.on[(y * width + x) as usize];
@@ -93,11 +96,11 @@ fn perimeter(mask: &Mask) -> f64 {
         };
         mask.pixels().filter(enters).count() as f64
     };
-    // Diagonal lines lie closer together.
-    PI / 4.0 * (entered(1, 0) + entered(0, 1) + (entered(1, 1) + entered(-1, 1)) * FRAC_1_SQRT_2)
+    // The distance of diagonal lines is smaller by sqrt(2).
+    PI / 4.0 * (entries(1, 0) + entries(0, 1) + (entries(1, 1) + entries(-1, 1)) * FRAC_1_SQRT_2)
 }
 
-/// Parts that are left where all that is less than half as deep as the deepest place is taken away.
+/// Number of regions after removing pixels with less than half of the largest depth.
 fn lobes(nucleus: &Mask) -> usize {
     let depth = nucleus.depth();
     let deepest = depth.iter().copied().filter(|d| d.is_finite()).fold(0.0, f32::max);
@@ -116,10 +119,12 @@ mod tests {
     }
 
     #[test]
-    fn an_ellipses_shape_is_that_of_the_formulas() {
+    fn the_shape_of_an_ellipse_follows_its_formulas() {
         let (a, b) = (60.0, 36.0);
-        let shape = Shape::of(&ellipse(a, b));
-        let near = |got: f64, wanted: f64, by: f64| assert!((got - wanted).abs() < by * wanted, "{got}, not {wanted}");
+        let shape = Shape::new(&ellipse(a, b));
+        let near = |got: f64, wanted: f64, tolerance: f64| {
+            assert!((got - wanted).abs() < tolerance * wanted, "{got}, not {wanted}");
+        };
         near(shape.area, PI * a * b, 0.01);
         near(shape.eccentricity(), (1.0 - (b / a).powi(2)).sqrt(), 0.01);
         // Ramanujan's approximation; and scikit-image 0.26.0, `perimeter_crofton` of this mask.
@@ -130,19 +135,19 @@ mod tests {
         // Variances of an ellipse: a²/4 and b²/4.
         near(shape.hu1(), (a * a + b * b) / 4.0 / (PI * a * b), 0.01);
         near(shape.hu2(), ((a * a - b * b) / 4.0 / (PI * a * b)).powi(2), 0.02);
-        assert!(Shape::of(&ellipse(50.0, 50.0)).eccentricity() < 0.05);
+        assert!(Shape::new(&ellipse(50.0, 50.0)).eccentricity() < 0.05);
     }
 
     #[test]
-    fn a_squares_perimeter_is_by_hand() {
-        // 5 x 5: five lines enter it each way, and nine each diagonal way.
+    fn the_perimeter_of_a_square_matches_hand_calculation() {
+        // 5 x 5: five lines enter it along each axis, and nine along each diagonal.
         let square = Mask::new(9, 9, |i| (2..7).contains(&(i % 9)) && (2..7).contains(&(i / 9)));
         assert!((perimeter(&square) - PI / 4.0 * (10.0 + 18.0 / 2f64.sqrt())).abs() < 1e-12);
-        assert_eq!(Shape::of(&square).extent, 1.0);
+        assert_eq!(Shape::new(&square).extent, 1.0);
     }
 
     #[test]
-    fn lobes_on_thin_bridges_are_counted() {
+    fn lobes_connected_by_thin_bridges_are_counted() {
         let discs = [(25.0, 40.0), (60.0, 40.0), (95.0, 40.0)];
         let nucleus = Mask::new(120, 80, |i| {
             let (x, y) = ((i % 120) as f64, (i / 120) as f64);

@@ -1,16 +1,17 @@
-//! Texture of a part of the cell, in green, which stains hold back most: grey-level co-occurrence and local binary
-//! patterns.
+//! Texture of the nucleus or the cytoplasm: grey-level co-occurrence and local binary patterns of the green channel,
+//! which stains absorb most.
 
-use super::Values;
+use super::values::Values;
 use crate::decode::Rgb;
 use crate::segment::Mask;
 
-/// Grey levels of the co-occurrence matrix: 256 in steps of 8.
+/// Number of grey levels of the co-occurrence matrix.
 const LEVELS: usize = 32;
+/// Width of a level: 256 / [`LEVELS`].
 const STEP: u8 = 8;
-/// The four directions of Haralick et al.: 0, 45, 90 and 135 degrees, a pixel away.
+/// Steps (right, down) of one pixel in the four directions of Haralick et al.: 0, 45, 90 and 135 degrees.
 const DIRECTIONS: [(isize, isize); 4] = [(1, 0), (1, -1), (0, -1), (-1, -1)];
-/// Their features 1 to 13, in their order. The 14th, the maximal correlation coefficient, is left out: it asks for
+/// Haralick's features 1 to 13. The 14th, the maximal correlation coefficient, is left out, because it needs
 /// eigenvalues of matrices that may have none.
 const HARALICK: [&str; 13] = [
     "energy",
@@ -27,16 +28,17 @@ const HARALICK: [&str; 13] = [
     "information_1",
     "information_2",
 ];
-/// Neighbours on the circle of the local binary patterns.
+/// Number of neighbours of the local binary patterns.
 const NEIGHBOURS: usize = 8;
 
-/// The texture of `part`'s pixels.
-pub fn measure(picture: &Rgb, part: &Mask, name: &str, values: &mut Values) {
-    let green: Vec<u8> = picture.pixels.as_chunks::<3>().0.iter().map(|p| p[1]).collect();
-    let of_directions = DIRECTIONS.map(|direction| haralick(&co_occurrence(&green, part, direction)));
+/// Measures the pixels of `part`.
+pub fn measure(image: &Rgb, part: &Mask, name: &str, values: &mut Values) {
+    let green: Vec<u8> = image.pixels.as_chunks::<3>().0.iter().map(|p| p[1]).collect();
+    let by_direction = DIRECTIONS.map(|direction| haralick(&co_occurrence(&green, part, direction)));
     for (k, feature) in HARALICK.iter().enumerate() {
-        // Averaged over the directions in which it is defined, smallest first: a turned picture has the same sum.
-        let mut defined: Vec<f64> = of_directions.iter().filter_map(|f| f[k]).collect();
+        // The mean over the directions in which the feature is defined. Sorting makes it independent of the
+        // orientation.
+        let mut defined: Vec<f64> = by_direction.iter().filter_map(|f| f[k]).collect();
         defined.sort_by(f64::total_cmp);
         let mean = (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64);
         values.put(name, &format!("glcm_{feature}"), mean);
@@ -48,8 +50,8 @@ pub fn measure(picture: &Rgb, part: &Mask, name: &str, values: &mut Values) {
     }
 }
 
-/// How often two levels lie side by side in one direction, both pixels in the mask, either way round: a symmetric
-/// matrix that sums to 1, or `None` where no two pixels do.
+/// The symmetric co-occurrence matrix of adjacent pixels in one direction, both inside the mask: `[LEVELS, LEVELS]`,
+/// summing to 1. `None` if there are no such pixels.
 fn co_occurrence(green: &[u8], part: &Mask, (across, down): (isize, isize)) -> Option<Vec<f64>> {
     let mut counts = vec![0u64; LEVELS * LEVELS];
     for i in part.pixels() {
@@ -66,9 +68,9 @@ fn co_occurrence(green: &[u8], part: &Mask, (across, down): (isize, isize)) -> O
     (all > 0).then(|| counts.iter().map(|n| *n as f64 / all as f64).collect())
 }
 
-/// Haralick, Shanmugam and Dinstein, IEEE Trans. SMC 3:610-621, 1973, appendix: features 1 to 13 of a co-occurrence
-/// matrix, levels counted from 1, natural logarithms. Not defined are the correlation and the first measure of
-/// information where there is one level only.
+/// Features 1 to 13 of a co-occurrence matrix (Haralick, Shanmugam and Dinstein, IEEE Trans. SMC 3:610-621, 1973,
+/// appendix) with levels from 1 and natural logarithms. Correlation and the first measure of information are undefined
+/// if there is only one level.
 fn haralick(matrix: &Option<Vec<f64>>) -> [Option<f64>; 13] {
     let Some(p) = matrix else { return [None; 13] };
     let mut marginal = [0.0; LEVELS];
@@ -88,8 +90,8 @@ fn haralick(matrix: &Option<Vec<f64>>) -> [Option<f64>; 13] {
     let variance_of = |shares: &[f64], mean: f64, from: f64| {
         shares.iter().enumerate().map(|(k, v)| (k as f64 + from - mean).powi(2) * v).sum::<f64>()
     };
-    let over = |of: &dyn Fn(f64, f64, f64) -> f64| {
-        let term = |k: usize| of((k / LEVELS) as f64 + 1.0, (k % LEVELS) as f64 + 1.0, p[k]);
+    let total = |value: &dyn Fn(f64, f64, f64) -> f64| {
+        let term = |k: usize| value((k / LEVELS) as f64 + 1.0, (k % LEVELS) as f64 + 1.0, p[k]);
         (0..p.len()).filter(|k| p[*k] > 0.0).map(term).sum::<f64>()
     };
     let mean = mean_of(&marginal, 1.0);
@@ -98,14 +100,14 @@ fn haralick(matrix: &Option<Vec<f64>>) -> [Option<f64>; 13] {
     let sum_average = mean_of(&sums, 2.0);
     let difference_mean = mean_of(&differences, 0.0);
     let (hx, hxy) = (entropy(&marginal), entropy(p));
-    // Of independent levels, -sum p log(px py) and -sum px py log(px py) are both the sum of the marginals' entropies.
+    // The terms -sum p log(px py) and -sum px py log(px py) both equal the sum of the marginals' entropies.
     let hxy1 = 2.0 * hx;
     [
-        Some(over(&|_, _, v| v * v)),
-        Some(over(&|i, j, v| (i - j).powi(2) * v)),
-        several.then(|| over(&|i, j, v| (i - mean) * (j - mean) * v) / variance),
+        Some(total(&|_, _, v| v * v)),
+        Some(total(&|i, j, v| (i - j).powi(2) * v)),
+        several.then(|| total(&|i, j, v| (i - mean) * (j - mean) * v) / variance),
         Some(variance),
-        Some(over(&|i, j, v| v / (1.0 + (i - j).powi(2)))),
+        Some(total(&|i, j, v| v / (1.0 + (i - j).powi(2)))),
         Some(sum_average),
         Some(variance_of(&sums, sum_average, 2.0)),
         Some(entropy(&sums)),
@@ -117,11 +119,11 @@ fn haralick(matrix: &Option<Vec<f64>>) -> [Option<f64>; 13] {
     ]
 }
 
-/// Rotation-invariant uniform local binary patterns of eight neighbours a pixel away (Ojala, Pietikäinen and Mäenpää,
-/// IEEE Trans. PAMI 24:971-987, 2002, LBP-riu2 8,1): how many pixels have 0 to 8 neighbours that are at least as bright
-/// in one run, and, last, how many have several runs. The border's pixels are left out.
+/// Rotation-invariant uniform local binary patterns of eight neighbours at a distance of one pixel (LBP-riu2 8,1:
+/// Ojala, Pietikäinen and Mäenpää, IEEE Trans. PAMI 24:971-987, 2002). Counts pixels whose neighbours that are at least
+/// as bright form one run of 0 to 8, and last those with several runs. Pixels at the image's border are skipped.
 fn patterns(green: &[u8], part: &Mask) -> [u64; NEIGHBOURS + 2] {
-    // A diagonal neighbour lies at 1/sqrt(2) each way; interpolated in whole numbers, which sum to UNIT².
+    // Diagonal neighbours are at (1, 1) / sqrt(2) and are interpolated with integer weights that sum to UNIT².
     const UNIT: i64 = 1 << 12;
     const NEAR: i64 = 2896; // UNIT / sqrt(2)
     let width = part.width_px;
@@ -161,9 +163,9 @@ mod tests {
         co_occurrence(green, &part, direction).unwrap()
     }
 
-    /// The 4 x 4 picture of Haralick et al. 1973, figure 3: its matrices are printed there.
+    /// The 4 x 4 image and its matrices in figure 3 of Haralick et al. 1973.
     #[test]
-    fn co_occurrence_is_that_of_haralicks_example() {
+    fn co_occurrence_matches_haralicks_example() {
         let levels = [0, 0, 1, 1, 0, 0, 1, 1, 0, 2, 2, 2, 2, 2, 3, 3];
         let green: Vec<u8> = levels.iter().map(|v| v * STEP).collect();
         let counts = |direction, all: f64| -> Vec<Vec<u32>> {
@@ -176,9 +178,9 @@ mod tests {
         assert_eq!(counts((1, -1), 18.0), [[4, 1, 0, 0], [1, 2, 2, 0], [0, 2, 4, 1], [0, 0, 1, 0]]);
     }
 
-    /// By hand, from the first of those matrices (by 24).
+    /// For the first of those matrices, divided by 24.
     #[test]
-    fn haralicks_features_are_by_hand() {
+    fn haralick_features_match_hand_calculation() {
         let levels = [0, 0, 1, 1, 0, 0, 1, 1, 0, 2, 2, 2, 2, 2, 3, 3];
         let green: Vec<u8> = levels.iter().map(|v| v * STEP).collect();
         let got = haralick(&Some(matrix(&green, 4, (1, 0)))).map(Option::unwrap);
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn one_level_has_no_correlation_and_no_pair_has_nothing() {
+    fn features_are_undefined_for_a_single_level_or_a_single_pixel() {
         let flat = haralick(&Some(matrix(&[9; 16], 4, (1, 0))));
         assert_eq!((flat[0], flat[1], flat[2], flat[11], flat[12]), (Some(1.0), Some(0.0), None, None, Some(0.0)));
         let single = Mask::new(4, 4, |i| i == 5);
@@ -218,12 +220,12 @@ mod tests {
     }
 
     #[test]
-    fn patterns_tell_flat_from_edge_from_spot() {
+    fn patterns_distinguish_flat_areas_edges_and_spots() {
         let count = |green: [u8; 9]| patterns(&green, &Mask::new(3, 3, |_| true));
         let only = |k: usize| std::array::from_fn(|i| u64::from(i == k));
-        assert_eq!(count([7; 9]), only(8), "flat: all at least as bright");
+        assert_eq!(count([7; 9]), only(8), "a flat area: all neighbours at least as bright");
         assert_eq!(count([1, 1, 1, 1, 9, 1, 1, 1, 1]), only(0), "a bright spot");
-        assert_eq!(count([9, 9, 9, 5, 5, 5, 1, 1, 1]), only(5), "an edge: three above and two beside");
+        assert_eq!(count([9, 9, 9, 5, 5, 5, 1, 1, 1]), only(5), "an edge: three neighbours above and two beside");
         assert_eq!(count([1, 9, 1, 1, 5, 1, 1, 9, 1]), only(9), "two runs");
     }
 }
