@@ -3,7 +3,8 @@
 //! classifiers.
 //!
 //! Each stage is a function `run` that reads tables of the [`workspace`] and writes tables; a [`context::Context`]
-//! carries the seed, the progress and the stop signal. Stages never call each other. The `wbc` program is one such caller.
+//! carries the seed, the progress and the stop signal. Stages never call each other; the `wbc` program calls them in
+//! turn.
 //!
 //! ```
 //! use wbc::context::Context;

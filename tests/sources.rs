@@ -4,55 +4,113 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Folders whose files still depend on each other in a circle.
-const KNOWN_CIRCLES: &[&str] =
-    &["check", "classical", "compare", "export", "features", "ingest", "models", "nn/kernel", "preprocess", "report"];
+const KNOWN_CIRCLES: &[&str] = &[
+    "check",
+    "classical",
+    "compare",
+    "explain",
+    "export",
+    "features",
+    "ingest",
+    "models",
+    "nn/kernel",
+    "preprocess",
+    "report",
+];
 /// Rules, and the files or folders that still break them.
 const KNOWN_OFFENDERS: &[(&str, &str)] = &[
     ("Error::Setting", "src/batch.rs"),
-    ("Error::Setting", "src/check"),
-    ("Error::Setting", "src/cmd"),
-    ("Error::Setting", "src/compare"),
-    ("Error::Setting", "src/explain"),
-    ("Error::Setting", "src/features"),
-    ("Error::Setting", "src/fetch"),
-    ("Error::Setting", "src/ingest"),
-    ("Error::Setting", "src/models"),
-    ("Error::Setting", "src/pipeline.rs"),
-    ("Error::Setting", "src/predict"),
-    ("Error::Setting", "src/preprocess"),
-    ("Error::Setting", "src/report"),
+    ("Error::Setting", "src/check/mod.rs"),
+    ("Error::Setting", "src/cmd/datasets.rs"),
+    ("Error::Setting", "src/cmd/fetch.rs"),
+    ("Error::Setting", "src/compare/mod.rs"),
+    ("Error::Setting", "src/features/mod.rs"),
+    ("Error::Setting", "src/fetch/mod.rs"),
+    ("Error::Setting", "src/ingest/mod.rs"),
+    ("Error::Setting", "src/models/composed.rs"),
+    ("Error::Setting", "src/models/mod.rs"),
+    ("Error::Setting", "src/models/resnet50.rs"),
+    ("Error::Setting", "src/models/wnet.rs"),
+    ("Error::Setting", "src/preprocess/mod.rs"),
+    ("Error::Setting", "src/report/mod.rs"),
+    ("Error::Setting", "src/report/runs.rs"),
     ("Error::Setting", "src/split.rs"),
     ("Error::Setting", "src/workspace.rs"),
-    ("Run: wbc", "src/check"),
-    ("Run: wbc", "src/features"),
-    ("Run: wbc", "src/page"),
-    ("Run: wbc", "src/report"),
-    ("clap", "src/explain"),
-    ("clap", "src/export"),
-    ("clap", "src/predict"),
+    ("Run: wbc", "src/check/mod.rs"),
+    ("Run: wbc", "src/features/mod.rs"),
+    ("Run: wbc", "src/page/dataset/tables.rs"),
+    ("Run: wbc", "src/report/runs.rs"),
+    ("Run: wbc", "src/report/studies.rs"),
     ("long lines", "benches/resnet50.rs"),
     ("long lines", "src/batch.rs"),
-    ("long lines", "src/check"),
-    ("long lines", "src/cmd"),
-    ("long lines", "src/compare"),
-    ("long lines", "src/evaluate"),
-    ("long lines", "src/explain"),
-    ("long lines", "src/export"),
-    ("long lines", "src/fetch"),
-    ("long lines", "src/figure"),
-    ("long lines", "src/ingest"),
-    ("long lines", "src/models"),
-    ("long lines", "src/nn"),
-    ("long lines", "src/page"),
-    ("long lines", "src/predict"),
-    ("long lines", "src/preprocess"),
-    ("long lines", "src/report"),
-    ("long lines", "src/run"),
+    ("long lines", "src/check/copies.rs"),
+    ("long lines", "src/check/mod.rs"),
+    ("long lines", "src/cmd/datasets.rs"),
+    ("long lines", "src/cmd/explain.rs"),
+    ("long lines", "src/cmd/fetch.rs"),
+    ("long lines", "src/cmd/predict.rs"),
+    ("long lines", "src/cmd/report.rs"),
+    ("long lines", "src/cmd/train.rs"),
+    ("long lines", "src/cmd/validate.rs"),
+    ("long lines", "src/compare/mod.rs"),
+    ("long lines", "src/compare/words.rs"),
+    ("long lines", "src/dataset.rs"),
+    ("long lines", "src/evaluate/mod.rs"),
+    ("long lines", "src/explain/mod.rs"),
+    ("long lines", "src/explain/occlusion.rs"),
+    ("long lines", "src/export/card.rs"),
+    ("long lines", "src/export/mod.rs"),
+    ("long lines", "src/fetch/download.rs"),
+    ("long lines", "src/fetch/mod.rs"),
+    ("long lines", "src/fetch/unpack.rs"),
+    ("long lines", "src/figure/heat.rs"),
+    ("long lines", "src/figure/mod.rs"),
+    ("long lines", "src/ingest/mod.rs"),
+    ("long lines", "src/models/composed.rs"),
+    ("long lines", "src/models/pytorch.rs"),
+    ("long lines", "src/models/resnet50.rs"),
+    ("long lines", "src/nn/kernel/conv.rs"),
+    ("long lines", "src/nn/kernel/convolution.rs"),
+    ("long lines", "src/nn/kernel/norm.rs"),
+    ("long lines", "src/nn/kernel/winograd.rs"),
+    ("long lines", "src/nn/mod.rs"),
+    ("long lines", "src/nn/optim.rs"),
+    ("long lines", "src/page/dataset/backgrounds.rs"),
+    ("long lines", "src/page/dataset/summary.rs"),
+    ("long lines", "src/page/mod.rs"),
+    ("long lines", "src/page/run/maps.rs"),
+    ("long lines", "src/predict/differential.rs"),
+    ("long lines", "src/predict/distance.rs"),
+    ("long lines", "src/predict/ensemble.rs"),
+    ("long lines", "src/predict/external.rs"),
+    ("long lines", "src/predict/images.rs"),
+    ("long lines", "src/preprocess/close.rs"),
+    ("long lines", "src/preprocess/mod.rs"),
+    ("long lines", "src/report/mod.rs"),
+    ("long lines", "src/report/notes.rs"),
+    ("long lines", "src/report/recall.rs"),
+    ("long lines", "src/report/studies.rs"),
+    ("long lines", "src/run/model.rs"),
+    ("long lines", "src/run/recipe.rs"),
+    ("long lines", "src/run/results.rs"),
     ("long lines", "src/scores.rs"),
-    ("long lines", "src/train"),
+    ("long lines", "src/train/curves.rs"),
+    ("long lines", "src/train/folder.rs"),
+    ("long lines", "src/train/init.rs"),
+    ("long lines", "src/train/mod.rs"),
     ("long lines", "src/workspace.rs"),
-    ("long lines", "tests/common"),
-    ("long lines", "tests/house.rs"),
+    ("progress", "src/check/copies.rs"),
+    ("progress", "src/features/mod.rs"),
+    ("progress", "src/fetch/checksum.rs"),
+    ("progress", "src/fetch/download.rs"),
+    ("progress", "src/fetch/unpack.rs"),
+    ("progress", "src/ingest/jtsc.rs"),
+    ("progress", "src/ingest/lisc.rs"),
+    ("progress", "src/ingest/mod.rs"),
+    ("progress", "src/preprocess/mod.rs"),
+    ("progress", "src/split.rs"),
+    ("progress", "src/train/classical.rs"),
+    ("progress", "src/train/network.rs"),
 ];
 
 fn root() -> &'static Path {
@@ -361,8 +419,8 @@ fn lines_have_at_most_120_columns() {
 }
 
 #[test]
-fn only_the_command_line_knows_clap_and_commands() {
-    let mut offences = [Vec::new(), Vec::new(), Vec::new()];
+fn errors_progress_and_commands_are_left_to_their_modules() {
+    let mut offences = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
     for (file, text) in sources("src") {
         let name = format!("src/{}", file.display());
         let code = code(&text);
@@ -374,6 +432,9 @@ fn only_the_command_line_knows_clap_and_commands() {
                 offences[1].push((name.clone(), "which command helps is for cmd to say".into()));
             }
         }
+        if name != "src/progress.rs" && (code.contains("progress.begin(") || code.contains("progress.end(")) {
+            offences[3].push((name.clone(), "call progress.task, which always ends".into()));
+        }
         if name != "src/error.rs" {
             for (at, _) in code.match_indices("Error::Setting {") {
                 // A pattern may leave fields out.
@@ -383,7 +444,7 @@ fn only_the_command_line_knows_clap_and_commands() {
             }
         }
     }
-    for (rule, offences) in ["clap", "Run: wbc", "Error::Setting"].into_iter().zip(offences) {
+    for (rule, offences) in ["clap", "Run: wbc", "Error::Setting", "progress"].into_iter().zip(offences) {
         assert_none(rule, offences);
     }
 }

@@ -129,7 +129,7 @@ pub(super) fn full_pipeline(
     })?;
     let wanted =
         Wanted { dataset: Some(dataset.into()), run: Some(run.clone()), pipeline: pipeline.name.clone(), own: true };
-    // The tables of this data set and this run. A model without a table of its own appears in Table 1, with the studies.
+    // The tables of this data set and this run. A model without a table of its own appears in Table 1.
     let (studies, others): (Vec<_>, Vec<_>) = TABLES.into_iter().partition(|table| table.number() == 1);
     let make = |tables| report::make_all(tables, globals, &wanted, reports);
     let mut tables: Vec<_> = make(others)?.into_iter().filter_map(report::Entry::written).collect();

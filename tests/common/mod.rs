@@ -85,8 +85,8 @@ impl Workdir {
         }
     }
 
-    /// Writes `tiny.toml`: W-Net on tensors of 32 x 32 px, which trains in seconds. `preprocess` and `train` are further
-    /// lines of those sections.
+    /// Writes `tiny.toml`: W-Net on tensors of 32 x 32 px, which trains in seconds. `preprocess` and `train` are
+    /// further lines of those sections.
     pub fn tiny(&self, folds: u32, epochs: u32, preprocess: &str, train: &str) {
         let text = format!(
             "name = \"tiny\"\n[split]\nfolds = {folds}\n[preprocess]\nsize_px = 32\n{preprocess}\n\
@@ -139,9 +139,9 @@ impl Workdir {
 }
 
 impl Workdir {
-    /// A run that was not trained: in each of 4 folds, 6 images of each class of the data set `d`. `correct` returns for
-    /// an image (fold, class, number) whether it is classified correctly, or `None` to leave it out; `change` changes the
-    /// record of the run.
+    /// A run that was not trained: in each of 4 folds, 6 images of each class of the data set `d`. `correct` returns
+    /// for an image (fold, class, number) whether it is classified correctly, or `None` to leave it out; `change`
+    /// changes the record of the run.
     pub fn untrained_run(
         &self,
         run: &str,
