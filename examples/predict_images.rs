@@ -9,7 +9,6 @@ use wbc::context::Context;
 use wbc::error::Result;
 use wbc::nn::device::Device;
 use wbc::predict::{self, Format, ImageKind, Summary};
-use wbc::run::ModelRef;
 use wbc::workspace::Workspace;
 
 fn main() -> Result<()> {
@@ -26,6 +25,5 @@ fn main() -> Result<()> {
 /// Predicts with the mean of the models of all folds.
 pub fn predict(ws: &Workspace, run: &str, paths: &[PathBuf], output: &Path) -> Result<Summary> {
     let (images, ctx) = (predict::find(paths)?, Context::silent(0));
-    let models = ModelRef { run: run.into(), model: None };
-    predict::run(ws, &models, &images, ImageKind::Auto, (output, Format::Csv), Device::Cpu, &ctx)
+    predict::run(ws, &run.parse()?, &images, ImageKind::Auto, (output, Format::Csv), Device::Cpu, &ctx)
 }

@@ -78,8 +78,8 @@ fn new_cells_and_the_gallery_are_explained() {
     let is_mistake = |c: &&Value| c["file"].as_str().unwrap().contains("mistake-");
     assert!(cells(&gallery).iter().filter(is_mistake).all(|c| c["truth"] != c["class"]), "{gallery}");
     assert_eq!(cells(&gallery).len() - cells(&gallery).iter().filter(is_mistake).count(), 40);
-    let said = w.wbc(&["explain", "r:0", "--gallery=examples", "--patch", "16"]).ok().stdout;
-    assert!(said.contains("within the cell:") && said.contains("show where, not why"), "{said}");
+    let output = w.wbc(&["explain", "r:0", "--gallery=examples", "--patch", "16"]).ok().stdout;
+    assert!(output.contains("within the cell:") && output.contains("show where, not why"), "{output}");
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn what_cannot_be_explained_is_refused_with_a_reason() {
     let w = trained();
     let some = std::fs::read_dir(w.path("data/raw/d/neutrophil")).unwrap().next().unwrap().unwrap().path();
     let image = some.to_str().unwrap();
-    for (args, said) in [
+    for (args, message) in [
         (vec!["s", image], "Runs: r"),
         (vec!["r:7", image], "expected 0 to 1, a fold of r"),
         (vec!["r:7", "--gallery"], "one of its folds, 0 to 1"),
@@ -99,7 +99,7 @@ fn what_cannot_be_explained_is_refused_with_a_reason() {
         (vec!["r", image, "--gallery"], "cannot be used with"),
     ] {
         let refused = w.wbc(&[&["explain"], &args[..]].concat()).exits(2).stderr;
-        assert!(refused.contains(said), "{args:?}: {refused}");
+        assert!(refused.contains(message), "{args:?}: {refused}");
     }
     assert!(!w.path("explanations").exists(), "a refused command writes nothing");
     w.wbc(&["train", "--dataset", "d", "--pipeline", "knn", "--run", "near", "--fold", "0"]).ok();

@@ -21,7 +21,7 @@ kind = "sgd"
 "#;
 
 /// Two data sets of different cells: `a`, and `b` with another seed.
-fn drawn(name: &str) -> Workdir {
+fn synthetic(name: &str) -> Workdir {
     let w = Workdir::new(name);
     w.tiny(3, 2, "", "");
     w.write("resnet.toml", RESNET);
@@ -37,7 +37,7 @@ fn train(w: &Workdir, arguments: &[&str]) -> Run {
 
 #[test]
 fn a_run_starts_from_a_model_of_all_images() {
-    let w = drawn("init");
+    let w = synthetic("init");
     let refused = train(&w, &["--dataset", "b", "--init", "a-wnet-tiny"]).exits(2).stderr;
     assert!(refused.contains("a-wnet-tiny"), "{refused}");
     let all = train(&w, &["--dataset", "a", "--all"]).ok();
@@ -50,7 +50,7 @@ fn a_run_starts_from_a_model_of_all_images() {
     let whole = w.path("data/runs/a-wnet-tiny/all/checkpoint.safetensors");
     let meta = checkpoint::meta(&whole).unwrap().unwrap();
     assert!(meta.finished && meta.id == ModelId::All && meta.epochs[0].images == 40, "{meta:?}");
-    // The folds of that run are trained beside it, and take nothing from it.
+    // The run has no model of a fold yet.
     let refused = train(&w, &["--dataset", "b", "--init", "a-wnet-tiny:1"]).exits(2).stderr;
     assert!(refused.contains("--fold 1"), "{refused}");
 
@@ -64,7 +64,7 @@ fn a_run_starts_from_a_model_of_all_images() {
     );
     let table = w.wbc(&["report", "--table", "6", "--dataset", "b"]).ok().stdout;
     assert!(table.contains("a-wnet-tiny"), "{table}");
-    // From the same weights as a file, the result is the same; from drawn ones it is another.
+    // The same weights from a file give the same result; random ones another.
     train(&w, &["--dataset", "b", "--init", whole.to_str().unwrap(), "--run", "file"]).ok();
     train(&w, &["--dataset", "b", "--run", "fresh"]).ok();
     let predictions = |run: &str| {
@@ -73,18 +73,18 @@ fn a_run_starts_from_a_model_of_all_images() {
     };
     assert_eq!(predictions(run), predictions("file"));
     assert_ne!(predictions(run), predictions("fresh"));
-    // Other weights under the same name are another experiment.
+    // A run of the same name with other weights is another experiment.
     let refused = train(&w, &["--dataset", "b", "--run", "fresh", "--init", "a-wnet-tiny"]).exits(2).stderr;
     assert!(refused.contains("other settings") || refused.contains("--restart"), "{refused}");
 }
 
 #[test]
 fn weights_that_saw_a_test_image_are_refused() {
-    let w = drawn("leak");
+    let w = synthetic("leak");
     train(&w, &["--dataset", "a", "--all"]).ok();
     let refused = train(&w, &["--dataset", "a", "--run", "again", "--init", "a-wnet-tiny"]).exits(2).stderr;
     assert!(refused.contains("40 of them among the training images of a-wnet-tiny"), "{refused}");
-    // One copied picture among others suffices.
+    // One copied image suffices.
     let copied = walkdir::WalkDir::new(w.path("data/raw/a")).sort_by_file_name().into_iter().map(Result::unwrap);
     let copied = copied.filter(|e| e.file_type().is_file()).last().unwrap();
     let class = copied.path().parent().unwrap().file_name().unwrap();
@@ -95,10 +95,10 @@ fn weights_that_saw_a_test_image_are_refused() {
     assert!(refused.contains("1 of them among") && refused.contains("copied.jpg"), "{refused}");
 }
 
-/// A resumed fold of ResNet50, running means and momentum and all, ends at the same bytes.
+/// A resumed fold of ResNet50, with its running means and momentum, ends with the same bytes.
 #[test]
 fn resnet50_is_trained_stopped_and_resumed_to_the_same_bytes() {
-    let w = drawn("resnet");
+    let w = synthetic("resnet");
     let run = |name: &str, epochs: &str| {
         w.wbc(&[
             "train",
@@ -138,7 +138,7 @@ fn resnet50_is_trained_stopped_and_resumed_to_the_same_bytes() {
     for file in ["checkpoint.safetensors", "predictions.parquet"] {
         assert!(bytes("straight", file) == bytes("stopped", file), "{file} differs");
     }
-    // A model that has no dropout, and an optimiser that a model has not, are refused by name.
+    // Dropout and optimisers that a model does not have are refused by name.
     w.write("wrong.toml", RESNET.replace("dropout = 0.0", "dropout = 0.4"));
     let refused = w.wbc(&["train", "--pipeline", "wrong.toml", "--dataset", "a", "--run", "x"]).exits(2).stderr;
     assert!(refused.contains("train.dropout"), "{refused}");
@@ -160,7 +160,7 @@ fn a_hundred_steps_of_resnet50_on_real_images_drive_the_loss_down() {
             w.write(name, std::fs::read(image).unwrap());
         }
     }
-    // 200 images in batches of 20: 10 steps an epoch.
+    // 200 images in batches of 20: 10 steps per epoch.
     let recipe = RESNET.replace("size_px = 32", "size_px = 64").replace("epochs = 2", "epochs = 10");
     w.write("resnet.toml", recipe.replace("batch = 8", "batch = 20\nzero_init_residual = true"));
     w.wbc(&["ingest"]);
@@ -176,7 +176,7 @@ fn a_hundred_steps_of_resnet50_on_real_images_drive_the_loss_down() {
 #[test]
 fn resnet50_starts_from_pytorchs_weights() {
     use safetensors::tensor::{Dtype, TensorView};
-    let w = drawn("pytorch");
+    let w = synthetic("pytorch");
     let spec = wbc::models::Spec {
         size_px: 32,
         seed: 9,
@@ -210,10 +210,10 @@ fn resnet50_starts_from_pytorchs_weights() {
     safetensors::serialize_to_file(views, None, &path).unwrap();
     let init = ["train", "--pipeline", "resnet.toml", "--dataset", "a", "--fold", "0", "--init", "timm.safetensors"];
     let log = w.wbc(&[&init[..], &["--learning-rate", "1e-30", "--epochs", "1", "--run", "timm"]].concat()).ok().stderr;
-    for said in ["1000 classes, not 5", "no biases", "yours to know"] {
-        assert!(log.contains(said), "{said} not in {log}");
+    for text in ["1000 classes, not 5", "no biases", "training images are not known"] {
+        assert!(log.contains(text), "{text} not in {log}");
     }
-    // With next to no learning rate the weights are still the file's.
+    // With a learning rate near 0 the weights stay those of the file.
     let bytes = std::fs::read(w.path("data/runs/timm/fold-00/checkpoint.safetensors")).unwrap();
     let found = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     for array in model.state(false) {
@@ -221,7 +221,7 @@ fn resnet50_starts_from_pytorchs_weights() {
             assert!(found.tensor(&array.name).unwrap().data() == (array.bytes)(), "{}", array.name);
         }
     }
-    // A file that lacks what it must have is named, with the array.
+    // A broken file is named.
     std::fs::write(w.path("broken.safetensors"), b"no tensors").unwrap();
     let broken = w.wbc(&["train", "--pipeline", "resnet.toml", "--dataset", "a", "--init", "broken.safetensors"]);
     assert!(broken.exits(2).stderr.contains("broken.safetensors"));

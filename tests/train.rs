@@ -1,4 +1,4 @@
-//! `wbc train`, `wbc report` and `wbc run`: the end of the line.
+//! `wbc train`, `wbc report` and `wbc run`: from a split data set to tables.
 
 use crate::common::Workdir;
 use std::collections::BTreeSet;
@@ -14,14 +14,14 @@ fn tiny(w: &Workdir) {
     w.tiny(3, 3, "", "[train.augment]\nflips = true\nquarter_turns = true\nbrightness = 0.1");
 }
 
-fn drawn(name: &str, images: &str) -> Workdir {
+fn synthetic(name: &str, images: &str) -> Workdir {
     let w = Workdir::new(name);
     tiny(&w);
     w.split("d", images, 0);
     w
 }
 
-/// Everything of a run that must not depend on threads or interruptions.
+/// All files of a run but its timings: they must not depend on threads or interruptions.
 pub fn results(w: &Workdir, run: &str) -> Vec<(String, Vec<u8>)> {
     let dir = w.path("data/runs").join(run);
     let mut files: Vec<_> = walkdir::WalkDir::new(&dir)
@@ -45,7 +45,7 @@ pub fn same(a: &[(String, Vec<u8>)], b: &[(String, Vec<u8>)], what: &str) {
 
 #[test]
 fn every_image_is_tested_once_and_the_tables_agree() {
-    let w = drawn("once", "20,18,15,16,17");
+    let w = synthetic("once", "20,18,15,16,17");
     let run = w.wbc(&["train", "--pipeline", "tiny.toml"]).ok();
     assert!(run.stdout.contains("balanced accuracy") && run.stderr.contains("3 of 3 folds"), "{}", run.stderr);
     let dir = w.path("data/runs/d-wnet-tiny");
@@ -61,7 +61,7 @@ fn every_image_is_tested_once_and_the_tables_agree() {
     let (epochs, _) = table::read_rows::<EpochRow>(&dir.join("epochs.parquet"), &EPOCHS).unwrap();
     assert_eq!(epochs.iter().map(|e| (e.fold, e.epoch)).collect::<Vec<_>>().len(), 9);
     let (metrics, _) = table::read_rows::<MetricRow>(&dir.join("metrics.parquet"), &METRICS).unwrap();
-    let right = rows.iter().filter(|r| {
+    let correct = rows.iter().filter(|r| {
         let p = r.probabilities();
         (0..5).all(|c| p[c] <= p[r.truth.index()])
     });
@@ -70,7 +70,7 @@ fn every_image_is_tested_once_and_the_tables_agree() {
         .filter(|m| m.metric == Metric::Confusion && m.fold.is_none() && m.class == m.predicted)
         .map(|m| m.value.unwrap())
         .sum();
-    assert_eq!(right.count() as f64, diagonal);
+    assert_eq!(correct.count() as f64, diagonal);
 
     let table3 = w.wbc(&["report", "--table", "3"]).ok().stdout;
     for text in ["Neutrophil", "Fold-2", "Aver. Accuracy", "paper", "drawn, not photographed", "86 test images"] {
@@ -93,7 +93,7 @@ fn every_image_is_tested_once_and_the_tables_agree() {
 
 #[test]
 fn threads_and_interruptions_change_no_byte() {
-    let w = drawn("resume", "30,30,30,30,30");
+    let w = synthetic("resume", "30,30,30,30,30");
     let train = |run: &str, threads: &str| {
         w.command(&[
             "train",
@@ -115,22 +115,22 @@ fn threads_and_interruptions_change_no_byte() {
     assert!(train("two", "2").output().unwrap().status.success());
     same(&results(&w, "one"), &results(&w, "two"), "1 and 2 threads");
 
-    // Power cut after the first epochs; then Ctrl-C; then to the end.
+    // Killed after the first epochs, then stopped with Ctrl-C, then trained to the end.
     for (signal, after) in [("-KILL", "epoch   2"), ("-INT", "epoch   4")] {
         let mut child = train("broken", "2").stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        let mut said = String::new();
+        let mut log = String::new();
         for line in BufReader::new(child.stderr.take().unwrap()).lines() {
             let line = line.unwrap();
-            said += &(line.clone() + "\n");
+            log += &(line.clone() + "\n");
             if line.contains(after) {
                 std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
             }
         }
         let status = child.wait().unwrap();
-        assert!(!status.success(), "stopped before it was done\n{said}");
+        assert!(!status.success(), "it ended before it was stopped\n{log}");
         if signal == "-INT" {
             assert_eq!(status.code(), Some(2));
-            assert!(said.contains("resuming after epoch 2") && said.contains("Resume with: "), "{said}");
+            assert!(log.contains("resuming after epoch 2") && log.contains("Resume with: "), "{log}");
         }
     }
     assert!(train("broken", "2").output().unwrap().status.success());
@@ -139,27 +139,27 @@ fn threads_and_interruptions_change_no_byte() {
 
 #[test]
 fn a_fold_at_a_time_gives_the_same_and_says_what_is_missing() {
-    let w = drawn("folds", "12,12,12,12,12");
+    let w = synthetic("folds", "12,12,12,12,12");
     w.wbc(&["train", "--pipeline", "tiny.toml", "--run", "all"]).ok();
     let run = w.wbc(&["train", "--pipeline", "tiny.toml", "--run", "parts", "--fold", "2"]).ok();
     assert!(run.stdout.contains("still to train: fold 0, 1"), "{}", run.stdout);
     let partial = w.wbc(&["report", "--table", "3", "--run", "parts"]).ok().stdout;
     assert!(partial.contains("INCOMPLETE: fold 0, 1 not trained yet"), "{partial}");
-    let said = w.wbc(&["train", "--pipeline", "tiny.toml", "--run", "parts"]).ok().stderr;
-    assert_eq!(said.matches("so far: test: balanced accuracy").count(), 1, "after fold 0, not after fold 1\n{said}");
+    let log = w.wbc(&["train", "--pipeline", "tiny.toml", "--run", "parts"]).ok().stderr;
+    assert_eq!(log.matches("so far: test: balanced accuracy").count(), 1, "after fold 0, not after fold 1\n{log}");
     same(&results(&w, "all"), &results(&w, "parts"), "all at once and in parts");
     let again = w.wbc(&["train", "--pipeline", "tiny.toml", "--run", "all"]).ok();
     assert!(again.stdout.contains("up to date: fold 0, 1, 2"), "{}", again.stdout);
     let run = w.wbc(&["train", "--pipeline", "tiny.toml", "--fold", "3"]).exits(2);
     assert!(run.stderr.contains("expected 0 to 2, found 3"), "{}", run.stderr);
-    // Several runs and no choice: the names are listed.
+    // Several runs and none named: the message lists them.
     let run = w.wbc(&["report", "--table", "3"]).exits(2);
     assert!(run.stderr.contains("all, parts"), "{}", run.stderr);
 }
 
 #[test]
-fn a_finished_fold_is_reported_whatever_becomes_of_the_next() {
-    let w = drawn("sofar", "12,12,12,12,12");
+fn finished_folds_are_reported_when_training_is_killed() {
+    let w = synthetic("sofar", "12,12,12,12,12");
     let command = ["train", "--pipeline", "tiny.toml", "--run", "cut", "--epochs", "30"];
     let mut child = w.command(&command).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     for line in BufReader::new(child.stderr.take().unwrap()).lines() {
@@ -174,7 +174,7 @@ fn a_finished_fold_is_reported_whatever_becomes_of_the_next() {
 
 #[test]
 fn another_experiment_does_not_overwrite_a_run() {
-    let w = drawn("names", "10,10,10,10,10");
+    let w = synthetic("names", "10,10,10,10,10");
     let first = ["train", "--pipeline", "tiny.toml", "--fold", "0", "--epochs", "1"];
     w.wbc(&first).ok();
     let before = results(&w, "d-wnet-tiny");
@@ -189,7 +189,7 @@ fn another_experiment_does_not_overwrite_a_run() {
     let mut restart = first.to_vec();
     restart.push("--restart");
     w.wbc(&restart).ok();
-    // New images: the split is stale, and says how to make it again.
+    // New images: the split is stale, and the message has the command that makes it again.
     w.write("data/raw/d/neutrophil/new.png", crate::common::picture("a.png", 1, 360, 361));
     w.wbc(&["ingest"]);
     let run = w.wbc(&first).exits(2);
@@ -197,8 +197,8 @@ fn another_experiment_does_not_overwrite_a_run() {
 }
 
 #[test]
-fn a_picture_that_the_model_cannot_take_is_refused_before_pictures_are_cut() {
-    let w = drawn("size", "40");
+fn an_image_size_that_the_model_cannot_take_is_refused_before_preprocessing() {
+    let w = synthetic("size", "40");
     let text = |model: &str, size: u32| format!("name = \"odd\"\n[preprocess]\nsize_px = {size}\n[train]\n{model}\n");
     let resnet = "model = \"resnet50\"\ndropout = 0.0\n[train.optimiser]\nkind = \"sgd\"";
     for (model, size, expected) in [("model = \"wnet\"", 100, "a multiple of 8"), (resnet, 72, "a multiple of 32")] {
@@ -213,8 +213,8 @@ fn a_picture_that_the_model_cannot_take_is_refused_before_pictures_are_cut() {
 
 #[cfg(not(feature = "cuda"))]
 #[test]
-fn a_device_that_is_not_there_is_refused_and_claims_no_run() {
-    let w = drawn("device", "40");
+fn a_missing_device_is_refused_and_creates_no_run() {
+    let w = synthetic("device", "40");
     let train =
         |device: &str, pipeline: &str| w.wbc(&["train", "--pipeline", pipeline, "--device", device, "--fold", "0"]);
     let refused = train("cuda:0", "tiny.toml");
@@ -230,7 +230,7 @@ fn a_device_that_is_not_there_is_refused_and_claims_no_run() {
 
 #[test]
 fn a_model_that_learns_beats_one_that_does_not() {
-    let w = drawn("learns", "60,60,60,60,60");
+    let w = synthetic("learns", "60,60,60,60,60");
     let balanced = |run: &str, epochs: &str| -> f64 {
         let run = w
             .wbc(&["train", "--pipeline", "tiny.toml", "--run", run, "--fold", "0", "--epochs", epochs, "--json"])
@@ -243,7 +243,7 @@ fn a_model_that_learns_beats_one_that_does_not() {
 }
 
 #[test]
-fn a_whole_pipeline_runs_in_one_and_skips_what_is_done() {
+fn the_full_pipeline_runs_and_skips_what_is_up_to_date() {
     let w = Workdir::new("whole");
     tiny(&w);
     w.wbc(&["synth", "--images", "50", "--name", "d"]).ok();
@@ -257,7 +257,7 @@ fn a_whole_pipeline_runs_in_one_and_skips_what_is_done() {
     let json: serde_json::Value = serde_json::from_str(&w.wbc(&["run", "tiny.toml", "--json"]).ok().stdout).unwrap();
     assert_eq!(json["stages"].as_array().unwrap().len(), 5);
 
-    // The settings that a run leaves behind run it again.
+    // The settings in the run's folder run it again.
     let third = w.wbc(&["run", "data/runs/d-wnet-tiny/pipeline.toml"]).ok();
     assert!(third.stderr.contains("train: up to date, skipped"), "{}", third.stderr);
 
@@ -269,8 +269,8 @@ fn a_whole_pipeline_runs_in_one_and_skips_what_is_done() {
 }
 
 #[test]
-fn the_four_lines_as_typed() {
-    // The default pipeline trains for minutes: its settings come from the environment, as a user's may.
+fn the_four_commands_of_the_readme() {
+    // The default pipeline trains for minutes: environment variables shorten it.
     let w = Workdir::new("lines");
     w.wbc(&["synth", "--images", "10,10,10,10,10", "--name", "mine"]).ok();
     for line in ["ingest", "split --stratified", "train", "report --table 3"] {
@@ -286,7 +286,7 @@ fn the_four_lines_as_typed() {
 }
 
 #[test]
-fn the_demo_ends_in_table_3_and_does_its_work_once() {
+fn the_demo_prints_table_3_and_skips_finished_work() {
     let w = Workdir::new("demo");
     let first = w.wbc(&["demo", "--images", "30"]).ok();
     assert!(first.stdout.contains("Table 3: 10-fold cross-validation of W-Net on synthetic"), "{}", first.stdout);
@@ -306,7 +306,7 @@ fn a_workspace_that_cannot_be_written_is_a_clear_error() {
     std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o555)).unwrap();
     let writable = std::fs::write(data.join("probe"), "").is_ok(); // as root
     if writable {
-        // A file where the folder should be does the same to any user.
+        // Root may write everywhere: a file in place of the folder fails for any user.
         std::fs::remove_file(data.join("probe")).unwrap();
         w.write("data/d", "in the way");
     }
@@ -316,8 +316,8 @@ fn a_workspace_that_cannot_be_written_is_a_clear_error() {
 }
 
 #[test]
-fn a_table_of_another_version_is_refused_with_what_to_do() {
-    let w = drawn("version", "10,10,10,10,10");
+fn a_table_of_another_version_is_refused_with_advice() {
+    let w = synthetic("version", "10,10,10,10,10");
     let path = w.workspace().manifest("d");
     let mut bytes = std::fs::read(&path).unwrap();
     let at = bytes.windows(10).position(|b| b == b"manifest/1").expect("the footer has the tag");
@@ -330,7 +330,7 @@ fn a_table_of_another_version_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn a_run_has_a_name_and_no_path() {
+fn a_runs_name_is_not_a_path() {
     let w = Workdir::new("names");
     w.wbc(&["synth", "--images", "30", "--name", "d"]).ok();
     w.wbc(&["ingest"]);
@@ -347,17 +347,17 @@ fn a_run_has_a_name_and_no_path() {
         assert!(refused.contains("run"), "{refused}");
     }
     assert!(w.path("data/raw/d/neutrophil").is_dir() && !w.path("data/runs").exists() && !w.path("there").exists());
-    // What the split was dealt by is what the run says, whatever the pipeline file says.
+    // The run records the folds of the split, whatever the pipeline file says.
     w.write("three.toml", "name = \"three\"\n[split]\nfolds = 3\n[train]\nmodel = \"lda\"\n");
-    let said = w.wbc(&["train", "--pipeline", "three.toml", "--run", "three"]).ok().stderr;
-    assert!(said.contains("the split has 10 folds, the pipeline 3"), "{said}");
+    let log = w.wbc(&["train", "--pipeline", "three.toml", "--run", "three"]).ok().stderr;
+    assert!(log.contains("the split has 10 folds, the pipeline 3"), "{log}");
     let kept = std::fs::read_to_string(w.path("data/runs/three/pipeline.toml")).unwrap();
     assert!(kept.contains("folds = 10"), "{kept}");
-    // One at a time.
+    // Two processes cannot train one run at the same time.
     let lock = std::fs::File::create(w.path("data/runs/.three.lock")).unwrap();
     lock.lock().unwrap();
     let refused = w.wbc(&["train", "--pipeline", "three.toml", "--run", "three"]).exits(2).stderr;
-    assert!(refused.contains("no other wbc train at work"), "{refused}");
+    assert!(refused.contains("no other process training"), "{refused}");
     drop(lock);
     w.wbc(&["train", "--pipeline", "three.toml", "--run", "three"]).ok();
 }

@@ -11,9 +11,9 @@ use std::path::PathBuf;
 
 /// Shows which parts of a cell the networks of a run use to classify it.
 ///
-/// Writes one PNG per cell: the cell as the model sees it, its Grad-CAM map and its occlusion map, and the share of each
-/// map that lies within the segmented cell. New images are explained by the mean over the models of all folds; the cells
-/// of the gallery are those of the run's page, each explained by the model that was not trained on it.
+/// Writes one PNG per cell: the cell as the model sees it, its Grad-CAM map and its occlusion map, and the share of
+/// each map that lies within the segmented cell. New images are explained by the mean over the models of all folds; the
+/// cells of the gallery are those of the run's page, each explained by the model that was not trained on it.
 #[derive(clap::Args)]
 pub struct Args {
     /// The run, or one of its models: RUN:0 is that of fold 0, RUN:all that of all images

@@ -14,9 +14,9 @@ Examples:
 
 /// Classifies the cells of new images with the networks of a run, and prints a differential count for each folder.
 ///
-/// The probabilities are the mean over the models of all folds, calibrated on the run's own test images. A cell with low
-/// confidence, or unlike the training cells, is flagged and not counted. Large images are taken as frames, whose cells
-/// are found by the stain of their nuclei.
+/// The probabilities are the mean over the models of all folds, calibrated on the run's own test images. A cell with
+/// low confidence, or unlike the training cells, is flagged and not counted. Large images are taken as frames, whose
+/// cells are found by the stain of their nuclei.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {

@@ -36,11 +36,13 @@ pub struct Args {
     /// Train one model on all images, to start other trainings from (--init) or to predict new images with
     #[arg(long, conflicts_with = "fold")]
     all: bool,
-    /// Start from the weights of another run (its model of all images), of one of its folds (RUN:0), or of a safetensors
-    /// file (also PyTorch's and timm's ResNet50); refused if they were trained on an image that is tested here
+    /// Start from the weights of another run (its model of all images), of one of its folds (RUN:0), or of a
+    /// safetensors file (also PyTorch's and timm's ResNet50); refused if they were trained on an image that is tested
+    /// here
     #[arg(long, value_name = "RUN[:MODEL]|FILE", env = "WBC_INIT")]
     init: Option<InitSource>,
-    /// Name of the run [default: <DATASET>-<MODEL>-<PIPELINE>, then -s<SEED> if --seed differs, -from-<RUN> with --init]
+    /// Name of the run [default: <DATASET>-<MODEL>-<PIPELINE>, then -s<SEED> if --seed differs, -from-<RUN> with
+    /// --init]
     #[arg(long, value_name = "NAME", env = "WBC_RUN")]
     run: Option<String>,
     /// Also write learning curves after every epoch (can be repeated; works on a finished run too)
@@ -103,8 +105,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let dataset = globals.one_dataset(&pipeline)?;
     let progress = globals.progress();
     let ctx = globals.context(pipeline.seed, &progress);
-    // Read the split first: if it is missing or stale, the user must make it before anything is computed. The run records
-    // the folds that the split has, whatever the pipeline says.
+    // Read the split first: if it is missing or stale, the user must make it before anything is computed. The run
+    // records the folds that the split has, whatever the pipeline says.
     let folds = split::read(&ws, &dataset)?.folds;
     if folds != pipeline.split.folds {
         eprintln!(

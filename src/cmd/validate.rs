@@ -7,8 +7,8 @@ use crate::run::ModelRef;
 /// Evaluates the networks of a run on the labelled cells of another data set (--dataset), preprocessed like the run's
 /// own, and compares the result with the run's own test images.
 ///
-/// Refused where the models were trained on one of the images. Writes data/runs/<RUN>/external/<DATASET>/; the run's page
-/// (wbc report --html) shows it.
+/// Refused where the models were trained on one of the images. Writes data/runs/<RUN>/external/<DATASET>/; the run's
+/// page (wbc report --html) shows it.
 #[derive(clap::Args)]
 pub struct Args {
     /// The run, or one of its models: RUN:0 is that of fold 0, RUN:all that of all images

@@ -1,9 +1,9 @@
 //! Explain: which parts of a cell's image the networks of a run use. Two independent maps per cell: Grad-CAM, from the
 //! gradients of the last convolutional layer, and occlusion, from the effect of covering a part of the image.
 //!
-//! The maps show where, not why. The share of a map within the segmented cell tells whether a model uses the cell or its
-//! surroundings. Where the two maps differ, occlusion is what the model does: Grad-CAM averages over places, as ResNet50
-//! itself does, whereas W-Net's hidden layer has separate weights for each place.
+//! The maps show where, not why. The share of a map within the segmented cell tells whether a model uses the cell or
+//! its surroundings. Where the two maps differ, occlusion is what the model does: Grad-CAM averages over places, as
+//! ResNet50 itself does, whereas W-Net's hidden layer has separate weights for each place.
 #![warn(missing_docs)]
 
 use crate::batch::Tensors;
@@ -67,8 +67,8 @@ pub enum Cells {
 /// Explains `cells` by the models of a run (or by one of them), and writes one PNG per cell into `folder`.
 ///
 /// # Errors
-/// [`Error::Missing`] where the run has no such finished model, [`Error::Setting`] where it is not a network or a setting
-/// is out of range, [`Error::Data`] where no image could be read or the run's tensors have changed,
+/// [`Error::Missing`] where the run has no such finished model, [`Error::Setting`] where it is not a network or a
+/// setting is out of range, [`Error::Data`] where no image could be read or the run's tensors have changed,
 /// [`Error::Interrupted`].
 pub fn run(
     ws: &Workspace,
@@ -165,8 +165,8 @@ mod tests {
 
     const SIZE: usize = 32;
 
-    /// A W-Net that predicts basophil for images that are bright at those places (of 4 x 4, row by row) where `reads` is
-    /// true.
+    /// A W-Net that predicts basophil for images that are bright at those places (of 4 x 4, row by row) where `reads`
+    /// is true.
     fn bright(reads: impl Fn(usize) -> bool) -> TrainedModel {
         let mut model = WNet::new(&Spec {
             size_px: SIZE,
@@ -195,7 +195,8 @@ mod tests {
             Ok(values)
         };
         model.load(false, &mut weights).unwrap();
-        let record = serde_json::json!({"version": Record::VERSION, "dataset": "d", "model": "wnet", "pipeline": "quick",
+        let record = serde_json::json!({"version": Record::VERSION, "dataset": "d", "model": "wnet",
+            "pipeline": "quick",
             "seed": 0, "folds": 2, "recipe": {}, "inputs": {}});
         let normalise =
             serde_json::json!({"kind": "unit", "mean": [0.0, 0.0, 0.0], "deviation": [255.0, 255.0, 255.0]});

@@ -45,8 +45,8 @@ impl Patch {
     }
 }
 
-/// The fall of the models' mean probability of `class` where a pixel of the image (`[size, size, 3]`) is covered: the mean
-/// over the squares that cover the pixel, and 0 where the probability rises. Only the unturned view is used.
+/// The fall of the models' mean probability of `class` where a pixel of the image (`[size, size, 3]`) is covered: the
+/// mean over the squares that cover the pixel, and 0 where the probability rises. Only the unturned view is used.
 ///
 /// # Errors
 /// [`Error::Compute`] where the device is out of memory.

@@ -69,8 +69,8 @@ Five classes, in the order of the outputs: {classes}.
 - Run `{run}`, recipe `{pipeline}`, seed {seed}, {folds} folds, {training}; trained with wbc {version}. If you have the
   models of several folds, average their probabilities.
 - The probabilities are those of the network for the image as it is. `wbc predict` also calibrates them by a temperature
-  and averages over rotated and flipped views where the recipe says so, so its results differ. The figures above are over
-  {views} view{s}.
+  and averages over rotated and flipped views where the recipe says so, so its results differ. The figures above are
+  over {views} view{s}.
 - {input}
 - Images of {size_px} px; cut: `{cut}`. An image shows one cell, in the middle. `{example}` shows how to load the files.
 

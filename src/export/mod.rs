@@ -1,5 +1,5 @@
-//! Writes trained networks for other programs: arrays for PyTorch as safetensors, or an ONNX graph that takes images and
-//! returns probabilities; with a model card and a Python example.
+//! Writes trained networks for other programs: arrays for PyTorch as safetensors, or an ONNX graph that takes images
+//! and returns probabilities; with a model card and a Python example.
 #![warn(missing_docs)]
 
 use crate::atomic;
@@ -60,7 +60,8 @@ pub struct Config {
     pub classes: [&'static str; Class::COUNT],
     /// How a cell is cut out of an image and resized.
     pub preprocess: preprocess::Settings,
-    /// The mean and deviation of each channel, grey levels of 0 to 255; for the kind `image` those of each image are used.
+    /// The mean and deviation of each channel, grey levels of 0 to 255; for the kind `image` those of each image are
+    /// used.
     pub normalise: crate::batch::Normalise,
     /// Version of wbc.
     pub version: &'static str,

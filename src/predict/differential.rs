@@ -1,5 +1,5 @@
-//! The differential count of a folder: the share of each class among its cells, with an interval, beside the usual range
-//! in adults.
+//! The differential count of a folder: the share of each class among its cells, with an interval, beside the usual
+//! range in adults.
 
 use super::plural::plural;
 use crate::class::Class;

@@ -1,5 +1,6 @@
-//! How unlike its training cells a cell looks to a model: the distance to the k-th nearest training cell, in the features
-//! that the model's last layer reads (Sun et al. 2022, "Out-of-Distribution Detection with Deep Nearest Neighbors").
+//! How unlike its training cells a cell looks to a model: the distance to the k-th nearest training cell, in the
+//! features that the model's last layer reads (Sun et al. 2022, "Out-of-Distribution Detection with Deep Nearest
+//! Neighbors").
 
 use crate::batch::Tensors;
 use crate::class::Class;
@@ -56,7 +57,8 @@ impl Reference {
         let width = features.len() / rows.len().max(1);
         let mut reference = Self { width, features, unit: 1.0 };
         let unseen: Vec<usize> = id.test_images(splits).filter_map(|image| tensors.row(image)).collect();
-        // The model of all images has no test cells: its training cells take their place, each compared with the others.
+        // The model of all images has no test cells: its training cells take their place, each compared with the
+        // others.
         let own = unseen.is_empty();
         let unit_features = self::features(trained, tensors, if own { &rows } else { &unseen })?;
         let mut distances = reference.nearest(&unit_features, NEAREST + usize::from(own));

@@ -42,8 +42,8 @@ pub(crate) struct Classified {
 }
 
 impl Ensemble {
-    /// Opens the model that `source` names, or the models of all finished folds. Where no fold is finished, the model of
-    /// all images is opened. With distances from the training cells where the run's tensors still exist.
+    /// Opens the model that `source` names, or the models of all finished folds. Where no fold is finished, the model
+    /// of all images is opened. With distances from the training cells where the run's tensors still exist.
     ///
     /// # Errors
     /// [`Error::Missing`] where there is no such finished model, [`Error::Setting`] where the run is not of a network.

@@ -1,5 +1,5 @@
-//! External validation: the models of a run on the labelled cells of another data set, on none of which they were trained.
-//! Accuracy on the run's own data says little about another laboratory's stain, light and camera.
+//! External validation: the models of a run on the labelled cells of another data set, on none of which they were
+//! trained. Accuracy on the run's own data says little about another laboratory's stain, light and camera.
 
 use super::BATCH;
 use super::ensemble::Ensemble;
@@ -102,14 +102,14 @@ impl std::fmt::Display for Summary {
     }
 }
 
-/// Classifies every usable image of `dataset`, preprocessed like the run's own, with all models of a run (or with one of
-/// them), and writes cells, predictions (calibrated, of the averaged models), metrics (`fold` null: of the averaged
+/// Classifies every usable image of `dataset`, preprocessed like the run's own, with all models of a run (or with one
+/// of them), and writes cells, predictions (calibrated, of the averaged models), metrics (`fold` null: of the averaged
 /// models; a fold's number: of its model alone) and intervals to the folder [`RunDir::external_dataset`].
 ///
 /// # Errors
 /// [`Error::Setting`] where `dataset` is the run's own or has an image that the models were trained on;
-/// [`Error::Missing`] where the run has no finished model or `dataset` no manifest; [`Error::Image`] or [`Error::Stale`]
-/// for an image that cannot be read or has changed since it was ingested.
+/// [`Error::Missing`] where the run has no finished model or `dataset` no manifest; [`Error::Image`] or
+/// [`Error::Stale`] for an image that cannot be read or has changed since it was ingested.
 pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx: &Context) -> Result<Summary> {
     let ModelRef { run, model } = source;
     let record = Record::read(ws, run)?;

@@ -165,7 +165,8 @@ fn read_cells(path: &Path, kind: ImageKind, settings: &preprocess::Settings) -> 
     let cell = |cell: usize, rect: Option<Rect>| -> Result<CellImage> {
         let mut row = whole.clone();
         row.set_cell_box(rect);
-        // Whatever the training data were, a frame's cells are cut out by their boxes and a single cell from the middle.
+        // Whatever the training data were, a frame's cells are cut out by their boxes and a single cell from the
+        // middle.
         let cut = match (settings.cut, rect) {
             (Cut::Cell, _) => Cut::Cell,
             (_, Some(_)) => Cut::Box,

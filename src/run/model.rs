@@ -31,8 +31,8 @@ impl TrainedModel {
         self.meta.id
     }
 
-    /// Probabilities of the classes for the tensors at `rows`, as means over the views that the recipe averages, and the
-    /// features of the unturned tensors.
+    /// Probabilities of the classes for the tensors at `rows`, as means over the views that the recipe averages, and
+    /// the features of the unturned tensors.
     ///
     /// # Errors
     /// [`Error::Compute`] where the device is out of memory.
@@ -85,8 +85,8 @@ pub(crate) fn infer(
 /// The finished networks of a run: those of the folds, in order, then that of all images.
 ///
 /// # Errors
-/// [`Error::Missing`] where there is no such run or none of its models is finished, [`Error::Setting`] where it is a run
-/// of a classical classifier.
+/// [`Error::Missing`] where there is no such run or none of its models is finished, [`Error::Setting`] where it is a
+/// run of a classical classifier.
 pub fn finished(ws: &Workspace, run: &str) -> Result<Vec<ModelId>> {
     let record = Record::read(ws, run)?;
     record.network(run)?;

@@ -28,7 +28,8 @@ pub struct NetworkSettings {
     pub optimiser: Optimiser,
     /// Share of activations dropped, 0 to below 1. The paper's "p = 0.6" was the share that TensorFlow kept.
     pub dropout: f32,
-    /// ResNet50: the last scale of each block starts at 0, so that the block starts as the identity (Goyal et al. 2017).
+    /// ResNet50: the last scale of each block starts at 0, so that the block starts as the identity (Goyal et al.
+    /// 2017).
     pub zero_init_residual: bool,
     /// How pixel values are normalised.
     pub normalise: Normalisation,

@@ -51,8 +51,8 @@ impl Results {
     /// Reads the metrics and intervals of a run.
     ///
     /// # Errors
-    /// [`Error::Missing`] where there is no such run or no fold of it is finished, [`Error::Stale`] where the predictions
-    /// have changed since they were evaluated.
+    /// [`Error::Missing`] where there is no such run or no fold of it is finished, [`Error::Stale`] where the
+    /// predictions have changed since they were evaluated.
     pub fn load(ws: &Workspace, run: &str) -> Result<Self> {
         let record = Record::read(ws, run)?;
         let dir = RunDir::new(ws, run);

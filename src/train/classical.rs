@@ -35,7 +35,7 @@ pub(super) struct Data {
     hash: String,
 }
 
-/// A cell of a fold.
+/// A training or test cell.
 struct Cell<'a> {
     id: &'a str,
     features: &'a [Option<f64>],
@@ -43,25 +43,26 @@ struct Cell<'a> {
     group: &'a str,
 }
 
-/// What `fit.json` says.
+/// The content of `fit.json`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Report {
-    /// Hash of the run's settings and inputs.
+    /// Hash of the run's record.
     run: String,
     fold: u32,
     /// Training cells.
     images: u64,
-    /// Features that were used: those that are not the same everywhere.
+    /// Features used: those that are not constant.
     features: u64,
+    /// The chosen hyper-parameters.
     chosen: Choice,
-    /// What was tried, by cross-validation within the training cells; empty where there was nothing to choose.
+    /// The candidates, by cross-validation within the training cells; empty where there was nothing to choose.
     tried: Vec<Tried>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Tried {
     choice: Choice,
-    /// Mean recall of the classes, 0 to 1, over the inner folds' held-out cells together.
+    /// Balanced accuracy over the held-out cells of all inner folds, 0 to 1.
     balanced_accuracy: f64,
 }
 
@@ -151,47 +152,43 @@ impl Data {
         let what = format!("fold {fold} of {}", self.record.folds);
         let choices = self.settings.choices();
         let tries = if choices.len() > 1 { choices.len() as u64 * u64::from(inner_folds) } else { 0 };
-        ctx.progress.begin(&what, Some(tries + 1), "fits");
-        let ended = (|| {
-            let tried = if tries > 0 { self.try_all(&choices, &samples, ctx)? } else { Vec::new() };
-            // The first of equally good ones: grids go from plain to wild.
-            let best = (0..tried.len()).rev().max_by(|a, b| tried[*a].total_cmp(&tried[*b])).unwrap_or(0);
-            ctx.check_stop()?;
-            let fitted = self.settings.fit(&choices[best], &samples)?;
-            let predict = |cell: &Cell| {
-                let p = fitted.probabilities(&scale.apply(cell.features))?.map(|p| p as f32);
-                Ok(PredictionRow::new(cell.id.into(), fold, cell.class, p))
-            };
-            let rows: Vec<PredictionRow> = test.par_iter().map(predict).collect::<Result<_>>()?;
-            write_predictions(dir, &self.record, fold, &rows)?;
-            let report = Report {
-                run: self.hash.clone(),
-                fold,
-                images: train.len() as u64,
-                features: scale.width() as u64,
-                chosen: choices[best].clone(),
-                tried: choices
-                    .iter()
-                    .zip(&tried)
-                    .map(|(choice, balanced)| Tried { choice: choice.clone(), balanced_accuracy: *balanced })
-                    .collect(),
-            };
-            let text = serde_json::to_string_pretty(&report).expect("plain data") + "\n";
-            atomic::write_bytes(&dir.fit(id), text.as_bytes())?;
-            let elapsed = start.elapsed().as_secs_f64();
-            log_time(dir, id, 0, train.len(), elapsed, Device::Cpu)?;
-            let chose = match (describe(&choices[best]), tried.get(best)) {
-                (chosen, Some(balanced)) => {
-                    format!(", chose {chosen} (balanced accuracy {:.2} % within the training images)", 100.0 * balanced)
-                }
-                (given, None) if !given.is_empty() => format!(", {given}"),
-                _ => String::new(),
-            };
-            ctx.progress.log(&format!("{what}: {} images{chose}, {elapsed:.1} s", train.len()));
-            Ok(())
-        })();
-        ctx.progress.end();
-        ended
+        let _task = ctx.progress.task(&what, Some(tries + 1), "fits");
+        let tried = if tries > 0 { self.try_all(&choices, &samples, ctx)? } else { Vec::new() };
+        // The first of equally good choices: grids go from simple to complex models.
+        let best = (0..tried.len()).rev().max_by(|a, b| tried[*a].total_cmp(&tried[*b])).unwrap_or(0);
+        ctx.check_stop()?;
+        let fitted = self.settings.fit(&choices[best], &samples)?;
+        let predict = |cell: &Cell| {
+            let p = fitted.probabilities(&scale.apply(cell.features))?.map(|p| p as f32);
+            Ok(PredictionRow::new(cell.id.into(), fold, cell.class, p))
+        };
+        let rows: Vec<PredictionRow> = test.par_iter().map(predict).collect::<Result<_>>()?;
+        write_predictions(dir, &self.record, fold, &rows)?;
+        let report = Report {
+            run: self.hash.clone(),
+            fold,
+            images: train.len() as u64,
+            features: scale.width() as u64,
+            chosen: choices[best].clone(),
+            tried: choices
+                .iter()
+                .zip(&tried)
+                .map(|(choice, balanced)| Tried { choice: choice.clone(), balanced_accuracy: *balanced })
+                .collect(),
+        };
+        let text = serde_json::to_string_pretty(&report).expect("plain data") + "\n";
+        atomic::write_bytes(&dir.fit(id), text.as_bytes())?;
+        let elapsed = start.elapsed().as_secs_f64();
+        log_time(dir, id, 0, train.len(), elapsed, Device::Cpu)?;
+        let chose = match (describe(&choices[best]), tried.get(best)) {
+            (chosen, Some(balanced)) => {
+                format!(", chose {chosen} (balanced accuracy {:.2} % within the training images)", 100.0 * balanced)
+            }
+            (given, None) if !given.is_empty() => format!(", {given}"),
+            _ => String::new(),
+        };
+        ctx.progress.log(&format!("{what}: {} images{chose}, {elapsed:.1} s", train.len()));
+        Ok(())
     }
 
     /// Balanced accuracy of every choice over the inner folds.
@@ -207,14 +204,14 @@ impl Data {
             })
             .collect::<Result<_>>()?;
         let balanced = |counts: &[[[u64; 2]; Class::COUNT]]| {
-            let of = |class: usize, k: usize| counts.iter().map(|c| c[class][k]).sum::<u64>();
-            let scores = Scores::from_counts(std::array::from_fn(|class| (of(class, 0), of(class, 1))));
+            let sum = |class: usize, k: usize| counts.iter().map(|c| c[class][k]).sum::<u64>();
+            let scores = Scores::from_counts(std::array::from_fn(|class| (sum(class, 0), sum(class, 1))));
             scores.balanced_accuracy.unwrap_or(0.0)
         };
         Ok(counts.chunks(folds).map(balanced).collect())
     }
 
-    /// Held-out cells of each class that a choice gets right, and all of them.
+    /// For each class, the held-out cells that a choice predicts correctly, and all held-out cells.
     fn held_out(&self, choice: &Choice, samples: &Samples, fold: u32) -> Result<[[u64; 2]; Class::COUNT]> {
         let mut counts = [[0; 2]; Class::COUNT];
         let (out, kept): (Vec<usize>, Vec<usize>) = (0..samples.x.len()).partition(|i| samples.held_out_by[*i] == fold);
@@ -228,16 +225,16 @@ impl Data {
         let fitted = self.settings.fit(choice, &part)?;
         for i in out {
             let p = fitted.probabilities(samples.x[i])?;
-            let called = (0..Class::COUNT).rev().max_by(|a, b| p[*a].total_cmp(&p[*b])).unwrap_or(0);
+            let predicted = (0..Class::COUNT).rev().max_by(|a, b| p[*a].total_cmp(&p[*b])).unwrap_or(0);
             let own = samples.classes[i].index();
-            counts[own][0] += u64::from(called == own);
+            counts[own][0] += u64::from(predicted == own);
             counts[own][1] += 1;
         }
         Ok(counts)
     }
 
     /// # Errors
-    /// [`Error::Data`] where the split has an image without features: nothing is left out in silence.
+    /// [`Error::Data`] where the split has an image without features: none may be left out unnoticed.
     fn cells<'a>(&'a self, ids: impl Iterator<Item = &'a str>) -> Result<Vec<Cell<'a>>> {
         ids.map(|id| match self.cells.get(id) {
             Some((row, class, group)) => Ok(Cell { id, features: &self.features.values[*row], class: *class, group }),

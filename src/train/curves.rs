@@ -2,8 +2,8 @@
 //! `curves.csv`.
 //!
 //! They are written after every epoch from the epochs in the checkpoints, so a resumed run has no point twice and a
-//! finished run can be given curves later. Event files only ever grow, in place, because TensorBoard keeps them open; so
-//! does `curves.csv` while folds are trained in order. They hold no times: equal runs have equal curves.
+//! finished run can be given curves later. Event files only ever grow, in place, because TensorBoard keeps them open;
+//! so does `curves.csv` while folds are trained in order. They hold no times: equal runs have equal curves.
 
 use super::curve::Curve;
 use super::tensorboard;

@@ -1,4 +1,5 @@
-//! The run's folder while it is trained: claimed for one experiment, locked against a second process, filled fold by fold.
+//! The run's folder while it is trained: claimed for one experiment, locked against a second process, filled fold by
+//! fold.
 
 use super::plan::Plan;
 use crate::atomic;

@@ -138,8 +138,8 @@ impl Start {
         Ok(notes)
     }
 
-    /// Refuses weights that were trained on one of `images`, which the run will test; returns a note where that cannot be
-    /// known.
+    /// Refuses weights that were trained on one of `images`, which the run will test; returns a note where that cannot
+    /// be known.
     ///
     /// # Errors
     /// [`Error::Setting`] that names the first such image.

@@ -1,8 +1,8 @@
 //! Trains a model on every fold and predicts the fold's test images: a network on tensors (`network`), or a classical
 //! classifier on features (`classical`). [`crate::run::RunDir`] lists the files that it writes.
 //!
-//! An interrupted run resumes after the last finished epoch (a classical one after the last finished fold), with the same
-//! results to the last bit.
+//! An interrupted run resumes after the last finished epoch (a classical one after the last finished fold), with the
+//! same results to the last bit.
 //!
 //! No choice is made on a test fold: the number of epochs is fixed, and the weights of the last epoch are the result.
 #![warn(missing_docs)]

@@ -176,37 +176,34 @@ impl Data {
             ModelId::Fold(fold) => format!("fold {fold} of {}", record.folds),
             ModelId::All => "all images".into(),
         };
-        ctx.progress.begin(&what, Some(train.len() as u64 * u64::from(settings.epochs - meta.epoch)), "images");
-        let ended = (|| {
-            while meta.epoch < settings.epochs {
-                let start = Instant::now();
-                let epoch = self.train_epoch(model.as_mut(), &meta, &train, steps, total, ctx)?;
-                meta.epoch = epoch.epoch;
-                let line = format!(
-                    "{what}, epoch {:>3}: loss {:.4}, train accuracy {:.1} %",
-                    epoch.epoch,
-                    epoch.train_loss,
-                    100.0 * epoch.train_accuracy
-                );
-                ctx.progress.note(&format!("epoch {} loss {:.3}", epoch.epoch, epoch.train_loss));
-                meta.epochs.push(epoch);
-                if meta.epoch == settings.epochs {
-                    if let ModelId::Fold(fold) = id {
-                        let rows = self.predict(model.as_ref(), &meta.normalise, fold)?;
-                        write_predictions(dir, record, fold, &rows)?;
-                    }
-                    meta.finished = true;
+        let images = train.len() as u64 * u64::from(settings.epochs - meta.epoch);
+        let task = ctx.progress.task(&what, Some(images), "images");
+        while meta.epoch < settings.epochs {
+            let start = Instant::now();
+            let epoch = self.train_epoch(model.as_mut(), &meta, &train, steps, total, ctx)?;
+            meta.epoch = epoch.epoch;
+            let line = format!(
+                "{what}, epoch {:>3}: loss {:.4}, train accuracy {:.1} %",
+                epoch.epoch,
+                epoch.train_loss,
+                100.0 * epoch.train_accuracy
+            );
+            task.note(&format!("epoch {} loss {:.3}", epoch.epoch, epoch.train_loss));
+            meta.epochs.push(epoch);
+            if meta.epoch == settings.epochs {
+                if let ModelId::Fold(fold) = id {
+                    let rows = self.predict(model.as_ref(), &meta.normalise, fold)?;
+                    write_predictions(dir, record, fold, &rows)?;
                 }
-                checkpoint::save(&dir.checkpoint(id), model.as_ref(), &meta)?;
-                let elapsed = start.elapsed().as_secs_f64();
-                log_time(dir, id, meta.epoch, train.len(), elapsed, self.device)?;
-                curves::write(dir, record.folds, &[id], &self.hash, logs)?;
-                ctx.progress.log(&format!("{line}, {:.0} images/s", train.len() as f64 / elapsed));
+                meta.finished = true;
             }
-            Ok(())
-        })();
-        ctx.progress.end();
-        ended
+            checkpoint::save(&dir.checkpoint(id), model.as_ref(), &meta)?;
+            let elapsed = start.elapsed().as_secs_f64();
+            log_time(dir, id, meta.epoch, train.len(), elapsed, self.device)?;
+            curves::write(dir, record.folds, &[id], &self.hash, logs)?;
+            ctx.progress.log(&format!("{line}, {:.0} images/s", train.len() as f64 / elapsed));
+        }
+        Ok(())
     }
 
     /// Loads the checkpoint of an interrupted training into `model`, or the weights to start from.
