@@ -48,6 +48,7 @@ fn tables(w: &Workdir) -> Vec<(String, &'static schema::Schema)> {
     let tables = paths.filter(|path| path.ends_with(".parquet") && !path.contains("fold-"));
     let name = |path: &str| match path {
         path if path.contains("tensors-") => "tensors".to_string(),
+        path if path.ends_with("ingest_issues.parquet") => "issues".to_string(),
         path => Path::new(path).file_stem().unwrap().to_str().unwrap().into(),
     };
     let schema = |path: &str| schema::all().into_iter().find(|schema| schema.name == name(path)).unwrap();
