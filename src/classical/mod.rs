@@ -146,7 +146,7 @@ impl Classifier for Constant {
 }
 
 /// A choice of hyper-parameters as text: "c 10, gamma 0.25".
-pub fn describe(choice: &Choice) -> String {
+pub(crate) fn describe(choice: &Choice) -> String {
     let value = |v: f64| if v.abs() < 1e-3 { format!("{v:e}") } else { v.to_string() };
     choice.iter().map(|(name, v)| format!("{name} {}", value(*v))).collect::<Vec<_>>().join(", ")
 }

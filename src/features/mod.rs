@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 mod colour;
-pub mod contact_sheet;
+pub(crate) mod contact_sheet;
 mod measure;
 mod settings;
 mod shape;

@@ -41,7 +41,7 @@ impl Window {
     }
 
     /// The number (row by row) of the window's pixel at a position in the full image (px); `None` outside the window.
-    pub fn pixel_at(&self, x: f64, y: f64) -> Option<usize> {
+    pub(crate) fn pixel_at(&self, x: f64, y: f64) -> Option<usize> {
         let [x, y] = [(x - self.origin[0]) / self.scale, (y - self.origin[1]) / self.scale];
         let (width, height) = (self.image.width_px, self.image.height_px);
         let inside = x >= 0.0 && y >= 0.0 && x < width.into() && y < height.into();

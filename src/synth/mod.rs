@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 /// The file in a data set's folder that marks it as synthetic and contains the settings.
-pub const MARKER: &str = "SYNTHETIC.json";
+pub(crate) const MARKER: &str = "SYNTHETIC.json";
 
 /// The content of [`MARKER`].
 #[derive(Serialize, Deserialize)]
