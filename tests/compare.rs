@@ -111,7 +111,7 @@ fn runs_that_tested_other_images_are_refused_and_it_says_why() {
         ("halves", "as many folds, found 4 and 2"),
         ("resplit", "one split, found splits.parquet one and two"),
         ("fewer", "test images: expected 120"),
-        ("none", "There are: early"),
+        ("none", "Runs: early"),
     ] {
         let run = w.wbc(&["compare", "one", other]).exits(2);
         assert!(run.stderr.contains(why), "{why} not in {}", run.stderr);

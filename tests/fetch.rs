@@ -529,7 +529,7 @@ fn ctrl_c_keeps_what_has_come() {
     std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(2) && said.contains("Go on with: ") && said.contains(" fetch "), "{said}");
+    assert!(output.status.code() == Some(2) && said.contains("Resume with: ") && said.contains(" fetch "), "{said}");
     let have = std::fs::metadata(part(&w)).unwrap().len() as usize;
     assert!((10_000..zip.len()).contains(&have), "{have}");
     nothing_unpacked(&w);

@@ -91,5 +91,5 @@ fn figures_are_files_too() {
     assert_eq!(lines, 5, "five names");
     let said = w.wbc(&["plot", "d-wnet-tiny", "--format", "gif"]).exits(2).stderr;
     assert!(said.contains("svg") && said.contains("png"), "{said}");
-    assert!(w.wbc(&["plot", "nobody"]).exits(2).stderr.contains("There are: d-wnet-tiny"));
+    assert!(w.wbc(&["plot", "nobody"]).exits(2).stderr.contains("Runs: d-wnet-tiny"));
 }
