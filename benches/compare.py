@@ -1,8 +1,8 @@
-"""`wbc bench` beside what its users would run instead, in one sitting, as a table of ratios.
+"""Compares `wbc bench` with TensorFlow, PyTorch, OpenCV and pyarrow on the same machine; prints a table in Markdown.
 
     cargo build --release && python benches/compare.py
 
-Needs Python 3.10 or later and, the first time, a network: TensorFlow and PyTorch go into target/peers/.
+Needs Python 3.10 or later. The first time, it also needs a network: it installs the other programs in target/peers/.
 """
 
 import argparse
@@ -15,12 +15,13 @@ import venv
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PEERS = ROOT / "benches" / "peers"
-NEEDS = {
+PACKAGES = {
     "tensorflow": ["tensorflow-cpu"],
     "torch": ["torch", "torchvision", "numpy"],
     "data": ["numpy", "pillow", "opencv-python-headless", "pyarrow", "blake3", "simplejpeg"],
 }
 ROWS = [
+    # Key in the JSON output, description, whether more is better.
     ("wnet_step_b5_ms", "W-Net, training step of 5 images, ms", False),
     ("wnet_step_b32_ms", "W-Net, training step of 32 images, ms", False),
     ("wnet_infer_b64_images_per_s", "W-Net, inference in batches of 64, images/s", True),
@@ -29,31 +30,38 @@ ROWS = [
     ("jpeg_images_per_s", "JPEG 360 x 361: decode, cut, resize, images/s", True),
     ("bmp_images_per_s", "BMP 720 x 576: decode, cut, resize, images/s", True),
     ("ingest_images_per_s", "ingest to manifest, images/s", True),
-    ("check_images_per_s", "check (peer: decoding alone), images/s", True),
+    ("check_images_per_s", "check (others: decoding alone), images/s", True),
 ]
 
 
-def python_of(name, folder):
-    python = folder / name / "bin" / "python"
-    if not python.exists():
+def python(name, folder):
+    """The interpreter of a virtual environment with the packages of `name`, which is created if needed."""
+    interpreter = folder / name / "bin" / "python"
+    if not interpreter.exists():
         venv.create(folder / name, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *NEEDS[name]], check=True)
-    return python
+        subprocess.run([interpreter, "-m", "pip", "install", "--quiet", *PACKAGES[name]], check=True)
+    return interpreter
 
 
-def last_json(command):
+def run_json(command):
+    """Runs a command and returns the JSON that it prints last."""
     text = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     return json.loads(text if text.startswith("{\n") else text.splitlines()[-1])
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--threads", type=int, default=2)
-    arguments.add_argument("--rounds", type=int, default=1, help="times each program runs, one after the other")
-    arguments.add_argument("--venvs", type=pathlib.Path, default=ROOT / "target" / "peers")
+    arguments.add_argument("--threads", type=int, default=2, help="threads of each program [default: 2]")
+    arguments.add_argument("--rounds", type=int, default=1, help="how often each program runs [default: 1]")
+    arguments.add_argument(
+        "--venvs",
+        type=pathlib.Path,
+        default=ROOT / "target" / "peers",
+        help="folder of the virtual environments [default: target/peers]",
+    )
     options = arguments.parse_args()
     wbc, threads = str(ROOT / "target" / "release" / "wbc"), str(options.threads)
-    pythons = {name: python_of(name, options.venvs) for name in NEEDS}
+    pythons = {name: python(name, options.venvs) for name in PACKAGES}
     runs = {}
     with tempfile.TemporaryDirectory() as folder:
         for layout, images in (("cuk", "1000"), ("lisc", "60")):
@@ -62,30 +70,35 @@ def main():
         data = [f"{folder}/raw/cuk", f"{folder}/raw/lisc"]
         programs = {
             "wbc": [[wbc, "bench", "--json", "--threads", threads]],
-            "TensorFlow": [[pythons["tensorflow"], PEERS / p, threads, *data] for p in ("wnet_tf.py", "resnet_tf.py", "data_tf.py")],
-            "PyTorch": [[pythons["torch"], PEERS / p, threads] for p in ("wnet_torch.py", "resnet_torch.py")],
+            "TensorFlow": [
+                [pythons["tensorflow"], PEERS / script, threads, *data]
+                for script in ("wnet_tf.py", "resnet_tf.py", "data_tf.py")
+            ],
+            "PyTorch": [
+                [pythons["torch"], PEERS / script, threads] for script in ("wnet_torch.py", "resnet_torch.py")
+            ],
             "OpenCV, pyarrow": [[pythons["data"], PEERS / "data_cv.py", threads, *data]],
         }
         for round in range(options.rounds):
             for name, commands in programs.items():
                 print(f"round {round + 1}: {name}", file=sys.stderr)
                 for command in commands:
-                    for key, value in last_json([str(c) for c in command]).items():
+                    for key, value in run_json([str(c) for c in command]).items():
                         runs.setdefault((name, key), []).append(value)
 
-    def middle(name, key):
+    def median(name, key):
         values = [v for v in runs.get((name, key), []) if isinstance(v, (int, float))]
         return sorted(values)[len(values) // 2] if values else None
 
-    peers = [name for name in programs if name != "wbc"]
-    print("| | wbc | " + " | ".join(peers) + " | wbc is |")
-    print("| --- " * (len(peers) + 3) + "|")
-    for key, what, more_is_better in ROWS:
-        ours, theirs = middle("wbc", key), [middle(name, key) for name in peers]
+    others = [name for name in programs if name != "wbc"]
+    print("| | wbc | " + " | ".join(others) + " | wbc is faster by |")
+    print("| --- " * (len(others) + 3) + "|")
+    for key, description, more_is_better in ROWS:
+        ours, theirs = median("wbc", key), [median(name, key) for name in others]
         best = (max if more_is_better else min)(t for t in theirs if t)
         ratio = ours / best if more_is_better else best / ours
         show = lambda v: "" if v is None else f"{v:,.1f}" if v < 1000 else f"{v:,.0f}"
-        print(f"| {what} | {show(ours)} | " + " | ".join(map(show, theirs)) + f" | {ratio:.2f} x |")
+        print(f"| {description} | {show(ours)} | " + " | ".join(map(show, theirs)) + f" | {ratio:.2f} x |")
 
 
 if __name__ == "__main__":

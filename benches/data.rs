@@ -1,10 +1,11 @@
-//! The data path on drawn cells (JPEG 360 x 361, BMP 720 x 576) in the page cache.
+//! Ingest, check and preprocess on synthetic images (JPEG 360 x 361 px, BMP 720 x 576 px) in the page cache.
 
 mod common;
 
-use common::{context, drawn};
+use common::synthetic_data;
 use divan::counter::ItemsCount;
 use wbc::bench::Format;
+use wbc::context::Context;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -14,29 +15,26 @@ fn main() {
     divan::main();
 }
 
-/// Walk, header, BLAKE3, Parquet manifest.
+/// Finds the files, reads their headers, hashes them with BLAKE3 and writes the manifest.
 #[divan::bench(sample_count = 20)]
 fn ingest_jpeg(bencher: divan::Bencher) {
-    let drawn = drawn();
-    bencher
-        .counter(ItemsCount::new(drawn.files(Format::Jpeg)))
-        .bench(|| drawn.ingest(Format::Jpeg, &context()).unwrap());
+    let (data, ctx) = (synthetic_data(), Context::silent(0));
+    bencher.counter(ItemsCount::new(data.files(Format::Jpeg))).bench(|| data.ingest(Format::Jpeg, &ctx).unwrap());
 }
 
-/// Full decode, hashes, near copies, every check.
+/// Decodes the images, compares them with each other and makes every check.
 #[divan::bench(sample_count = 5)]
 fn check_jpeg(bencher: divan::Bencher) {
-    let drawn = drawn();
+    let (data, ctx) = (synthetic_data(), Context::silent(0));
     bencher
-        .counter(ItemsCount::new(drawn.files(Format::Jpeg)))
-        .with_inputs(|| drawn.ingest(Format::Jpeg, &context()).unwrap())
-        .bench_local_values(|()| drawn.check(Format::Jpeg, &context()).unwrap());
+        .counter(ItemsCount::new(data.files(Format::Jpeg)))
+        .with_inputs(|| data.ingest(Format::Jpeg, &ctx).unwrap())
+        .bench_local_values(|()| data.check(Format::Jpeg, &ctx).unwrap());
 }
 
-/// Read, verify, decode, cut 200 x 200, resize to 128 x 128, write shards.
+/// Reads, verifies and decodes the images, cuts 200 x 200 px, resizes them to 128 x 128 px and writes the shards.
 #[divan::bench(args = [Format::Jpeg, Format::Bmp], sample_count = 10)]
 fn preprocess(bencher: divan::Bencher, format: Format) {
-    let drawn = drawn();
-    let files = drawn.files(format);
-    bencher.counter(ItemsCount::new(files)).bench(|| drawn.preprocess(format, 128, &context()).unwrap());
+    let (data, ctx) = (synthetic_data(), Context::silent(0));
+    bencher.counter(ItemsCount::new(data.files(format))).bench(|| data.preprocess(format, 128, &ctx).unwrap());
 }

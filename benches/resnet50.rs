@@ -1,12 +1,12 @@
-//! ResNet50 on drawn cells of 224 x 224 px: a training step (forward, backward, SGD) and inference, in its paper's batches.
-//! All threads; `RAYON_NUM_THREADS=2` for two.
+//! ResNet50 on synthetic images of 224 x 224 px: a training step (forward and backward pass, SGD) and inference, with
+//! the paper's batch size. Uses all cores; set `RAYON_NUM_THREADS=2` for two threads.
 
 mod common;
 
-use common::drawn;
+use common::synthetic_data;
 use divan::counter::ItemsCount;
-use wbc::bench::Trainee;
-use wbc::nn::kernel::Vector;
+use wbc::bench::{Examples, TimedModel};
+use wbc::nn::Vector;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,16 +16,18 @@ fn main() {
     divan::main();
 }
 
+fn resnet50(batch: usize) -> (TimedModel, Examples) {
+    (TimedModel::new("resnet50", Vector::detect()).unwrap(), synthetic_data().batch(batch, 224).unwrap())
+}
+
 #[divan::bench(args = [32], sample_count = 5)]
 fn train_step(bencher: divan::Bencher, batch: usize) {
-    let examples = drawn().batch(batch, 224).unwrap();
-    let mut resnet = Trainee::new("resnet50", Vector::detect()).unwrap();
-    bencher.counter(ItemsCount::new(batch)).bench_local(|| resnet.step(&examples).unwrap());
+    let (mut model, examples) = resnet50(batch);
+    bencher.counter(ItemsCount::new(batch)).bench_local(|| model.step(&examples).unwrap());
 }
 
 #[divan::bench(args = [32], sample_count = 5)]
 fn infer(bencher: divan::Bencher, batch: usize) {
-    let examples = drawn().batch(batch, 224).unwrap();
-    let resnet = Trainee::new("resnet50", Vector::detect()).unwrap();
-    bencher.counter(ItemsCount::new(batch)).bench_local(|| resnet.predict(&examples).unwrap());
+    let (model, examples) = resnet50(batch);
+    bencher.counter(ItemsCount::new(batch)).bench_local(|| model.predict(&examples).unwrap());
 }

@@ -1,4 +1,4 @@
-//! How cost grows with rows, without images: manifest, split, evaluate, Table 3, comparison.
+//! How time grows with the number of images, without reading any: manifest, split, evaluate, Table 3, comparison.
 
 use divan::counter::ItemsCount;
 use rand::Rng;
@@ -25,13 +25,14 @@ fn context() -> Context<'static> {
     Context::silent(0)
 }
 
+/// Numbers of images.
 const COUNTS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 
-fn made(stage: &str) -> Provenance {
+fn provenance(stage: &str) -> Provenance {
     Provenance { stage: stage.into(), settings: serde_json::Value::Null, seed: None, inputs: BTreeMap::new() }
 }
 
-/// Classes in CUK's shares, one image in fifty a copy of the one before.
+/// Classes have the same shares as in CUK; every fiftieth image is a copy of the one before.
 fn manifest_rows(count: usize) -> Vec<ManifestRow> {
     let mut rng = seed::rng(0, "bench", 0, 0, count as u64);
     let shares = report::paper::CUK_IMAGES;
@@ -39,16 +40,16 @@ fn manifest_rows(count: usize) -> Vec<ManifestRow> {
     for i in 0..count {
         let mut at = rng.next_u64() % shares.iter().sum::<u64>();
         let class = Class::ALL.into_iter().zip(shares).find(|(_, share)| {
-            let here = at < *share;
+            let chosen = at < *share;
             at = at.saturating_sub(*share);
-            here
+            chosen
         });
-        let image_id = format!("drawn/{i:08}.jpg");
+        let image_id = format!("synthetic/{i:08}.jpg");
         let mut row = ManifestRow {
             content_hash: format!("{:064x}", u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())),
             path: format!("{i:08}.jpg"),
             image_id,
-            dataset: "drawn".into(),
+            dataset: "synthetic".into(),
             class: class.map(|(class, _)| class),
             layout: "class_folders".into(),
             format: "jpeg".into(),
@@ -68,44 +69,44 @@ fn manifest_rows(count: usize) -> Vec<ManifestRow> {
 
 fn predictions(rows: &[ManifestRow], run: u64) -> Vec<PredictionRow> {
     let mut rng = seed::rng(0, "bench", run, 0, rows.len() as u64);
-    let mut one = |(i, row): (usize, &ManifestRow)| {
-        let truth = row.class.expect("every drawn row has one");
+    let mut prediction = |(i, row): (usize, &ManifestRow)| {
+        let truth = row.class.expect("every row has a class");
         let mut p: [f32; Class::COUNT] = std::array::from_fn(|_| rng.next_u32() as f32 / u32::MAX as f32);
         p[truth.index()] += 2.0;
         let sum: f32 = p.iter().sum();
         PredictionRow::new(row.image_id.clone(), (i % 10) as u32, truth, p.map(|p| p / sum))
     };
-    rows.iter().enumerate().map(&mut one).collect()
+    rows.iter().enumerate().map(&mut prediction).collect()
 }
 
-/// A workspace with a manifest, its split, and the predictions of two runs; made once for each count.
+/// A workspace with a manifest, its split, and the predictions of two runs; written once for each count.
 fn workspace(count: usize) -> Workspace {
-    static MADE: OnceLock<Mutex<HashMap<usize, tempfile::TempDir>>> = OnceLock::new();
-    let mut dirs = MADE.get_or_init(Mutex::default).lock().unwrap();
+    static WORKSPACES: OnceLock<Mutex<HashMap<usize, tempfile::TempDir>>> = OnceLock::new();
+    let mut dirs = WORKSPACES.get_or_init(Mutex::default).lock().unwrap();
     let dir = dirs.entry(count).or_insert_with(|| {
         let dir = tempfile::tempdir().unwrap();
         let ws = Workspace::new(dir.path());
         let rows = manifest_rows(count);
-        table::write_rows(&ws.manifest("drawn"), &MANIFEST, &made("ingest"), &rows).unwrap();
-        let mut checked = made("check");
-        checked.inputs.insert("manifest".into(), table::file_hash(&ws.manifest("drawn")).unwrap());
-        table::write_rows(&ws.checks("drawn"), &CHECKS, &checked, &wbc::dataset::unchecked(&rows)).unwrap();
-        split::run(&ws, "drawn", &split::Settings::default(), &context()).unwrap();
+        table::write_rows(&ws.manifest("synthetic"), &MANIFEST, &provenance("ingest"), &rows).unwrap();
+        let mut checks = provenance("check");
+        checks.inputs.insert("manifest".into(), table::file_hash(&ws.manifest("synthetic")).unwrap());
+        table::write_rows(&ws.checks("synthetic"), &CHECKS, &checks, &wbc::dataset::unchecked(&rows)).unwrap();
+        split::run(&ws, "synthetic", &split::Settings::default(), &context()).unwrap();
         let record = run::Record {
             version: run::Record::VERSION,
-            dataset: "drawn".into(),
+            dataset: "synthetic".into(),
             model: "wnet".into(),
             pipeline: "quick".into(),
             seed: 0,
             folds: 10,
             preprocess: Some(Default::default()),
             recipe: run::Recipe::default(),
-            inputs: BTreeMap::from([("splits".into(), "drawn".into())]),
+            inputs: BTreeMap::from([("splits".into(), "synthetic".into())]),
             init: None,
         };
         for (i, run) in ["run", "other"].into_iter().enumerate() {
             let path = ws.run(run).join("predictions.parquet");
-            table::write_rows(&path, &PREDICTIONS, &made("train"), &predictions(&rows, 1 + i as u64)).unwrap();
+            table::write_rows(&path, &PREDICTIONS, &provenance("train"), &predictions(&rows, 1 + i as u64)).unwrap();
             std::fs::write(ws.run(run).join("run.json"), serde_json::to_string(&record).unwrap()).unwrap();
         }
         evaluate::run(&ws, "run").unwrap();
@@ -117,10 +118,10 @@ fn workspace(count: usize) -> Workspace {
 #[divan::bench(args = COUNTS, sample_count = 3, sample_size = 1)]
 fn manifest_write_and_read(bencher: divan::Bencher, rows: usize) {
     let ws = workspace(rows);
-    let (all, _) = table::read_rows::<ManifestRow>(&ws.manifest("drawn"), &MANIFEST).unwrap();
+    let (all, _) = table::read_rows::<ManifestRow>(&ws.manifest("synthetic"), &MANIFEST).unwrap();
     let path = ws.manifest("again");
     bencher.counter(ItemsCount::new(rows)).bench(|| {
-        table::write_rows(&path, &MANIFEST, &made("ingest"), &all).unwrap();
+        table::write_rows(&path, &MANIFEST, &provenance("ingest"), &all).unwrap();
         table::read_rows::<ManifestRow>(&path, &MANIFEST).unwrap().0.len()
     });
 }
@@ -130,7 +131,7 @@ fn split_stratified(bencher: divan::Bencher, rows: usize) {
     let ws = workspace(rows);
     bencher
         .counter(ItemsCount::new(rows))
-        .bench(|| split::run(&ws, "drawn", &split::Settings::default(), &context()).unwrap());
+        .bench(|| split::run(&ws, "synthetic", &split::Settings::default(), &context()).unwrap());
 }
 
 #[divan::bench(args = COUNTS, sample_count = 3, sample_size = 1)]

@@ -1,12 +1,12 @@
-//! W-Net on drawn cells of 128 x 128 px: a training step (forward, backward, Adam, dropout 0.4) and inference.
-//! All threads; `RAYON_NUM_THREADS=2` for two.
+//! W-Net on synthetic images of 128 x 128 px: a training step (forward and backward pass, Adam, dropout 0.4) and
+//! inference. Uses all cores; set `RAYON_NUM_THREADS=2` for two threads.
 
 mod common;
 
-use common::drawn;
+use common::synthetic_data;
 use divan::counter::ItemsCount;
-use wbc::bench::Trainee;
-use wbc::nn::kernel::Vector;
+use wbc::bench::TimedModel;
+use wbc::nn::Vector;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,25 +16,27 @@ fn main() {
     divan::main();
 }
 
-/// The recipes' batches: the paper's 5, quick's 32.
-#[divan::bench(args = [5, 32], sample_count = 40)]
-fn train_step(bencher: divan::Bencher, batch: usize) {
-    let examples = drawn().batch(batch, 128).unwrap();
-    let mut wnet = Trainee::new("wnet", Vector::detect()).unwrap();
+fn time_step(bencher: divan::Bencher, vector: Vector, batch: usize) {
+    let examples = synthetic_data().batch(batch, 128).unwrap();
+    let mut wnet = TimedModel::new("wnet", vector).unwrap();
     bencher.counter(ItemsCount::new(batch)).bench_local(|| wnet.step(&examples).unwrap());
 }
 
-/// The same in plain Rust: what the vector units bring.
+/// The batch sizes of the recipes `paper` and `quick`.
+#[divan::bench(args = [5, 32], sample_count = 40)]
+fn train_step(bencher: divan::Bencher, batch: usize) {
+    time_step(bencher, Vector::detect(), batch);
+}
+
+/// The same without vector instructions.
 #[divan::bench(args = [5], sample_count = 5)]
 fn train_step_portable(bencher: divan::Bencher, batch: usize) {
-    let examples = drawn().batch(batch, 128).unwrap();
-    let mut wnet = Trainee::new("wnet", Vector::Portable).unwrap();
-    bencher.counter(ItemsCount::new(batch)).bench_local(|| wnet.step(&examples).unwrap());
+    time_step(bencher, Vector::Portable, batch);
 }
 
 #[divan::bench(args = [64], sample_count = 40)]
 fn infer(bencher: divan::Bencher, batch: usize) {
-    let examples = drawn().batch(batch, 128).unwrap();
-    let wnet = Trainee::new("wnet", Vector::detect()).unwrap();
+    let examples = synthetic_data().batch(batch, 128).unwrap();
+    let wnet = TimedModel::new("wnet", Vector::detect()).unwrap();
     bencher.counter(ItemsCount::new(batch)).bench_local(|| wnet.predict(&examples).unwrap());
 }

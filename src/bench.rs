@@ -1,5 +1,7 @@
-//! Times the parts of the system on drawn cells that it makes itself: what `wbc bench` shows and `benches/` repeats.
-//! Medians over repeated passes; files are read from the page cache, as a second run would.
+//! Times training, inference and the data path on synthetic cells, for `wbc bench` and `benches/`. Times are medians
+//! over repeated passes; files are read from the page cache.
+
+#![warn(missing_docs)]
 
 use crate::batch::{Normalisation, Normalise, Tensors, View};
 use crate::check;
@@ -8,9 +10,8 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::ingest;
 use crate::models::{self, Batch, Model, Spec};
+use crate::nn::Vector;
 use crate::nn::device::Device;
-use crate::nn::kernel::{Dropout, Vector};
-use crate::nn::optim::{Optimiser, Sgd};
 use crate::preprocess;
 use crate::seed;
 use crate::synth::{self, Images, Layout};
@@ -18,10 +19,12 @@ use crate::workspace::Workspace;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Drawn pictures by format: CUK's layout and size (JPEG, 360 x 361) or LISC's (BMP, 720 x 576).
+/// Format of the synthetic images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
+    /// JPEG of 360 x 361 px in the layout of CUK.
     Jpeg,
+    /// BMP of 720 x 576 px in the layout of LISC.
     Bmp,
 }
 
@@ -34,33 +37,33 @@ impl Format {
     }
 }
 
-/// A workspace of drawn cells, ready to be timed; it goes with the folder that it lies in.
-pub struct Drawn {
+/// Two synthetic data sets in a workspace, one for each [`Format`].
+pub struct SyntheticData {
     ws: Workspace,
     seed: u64,
     bmp_files: u64,
     jpeg_files: u64,
 }
 
-impl Drawn {
-    /// Draws `jpegs` pictures and `bmps` frames into `dir`, and ingests them.
+impl SyntheticData {
+    /// Generates `jpegs` JPEG images and `bmps` BMP images in a workspace at `dir`, and ingests them.
     ///
     /// # Errors
-    /// Whatever drawing, ingesting and writing say.
+    /// [`Error::Io`] where a file cannot be written, and the errors of [`synth::run`] and [`ingest::run`].
     pub fn new(dir: &Path, jpegs: u32, bmps: u32, ctx: &Context) -> Result<Self> {
         let ws = Workspace::new(dir);
         for (format, layout, images) in [(Format::Jpeg, Layout::Cuk, jpegs), (Format::Bmp, Layout::Lisc, bmps)] {
             let settings = synth::Settings { layout, images: Images::Total(images) };
             synth::run(&ws, format.dataset(), &settings, ctx)?;
         }
-        let drawn = Self { ws, seed: ctx.seed, bmp_files: bmps.into(), jpeg_files: jpegs.into() };
+        let data = Self { ws, seed: ctx.seed, bmp_files: bmps.into(), jpeg_files: jpegs.into() };
         for format in [Format::Jpeg, Format::Bmp] {
-            drawn.ingest(format, ctx)?;
+            data.ingest(format, ctx)?;
         }
-        Ok(drawn)
+        Ok(data)
     }
 
-    /// Image files of a format.
+    /// Number of image files in a format.
     pub fn files(&self, format: Format) -> u64 {
         match format {
             Format::Jpeg => self.jpeg_files,
@@ -68,33 +71,43 @@ impl Drawn {
         }
     }
 
-    /// Folder to manifest: walk, headers, hashes, Parquet.
+    /// Ingests the images anew: finds the files, reads their headers, hashes them and writes the manifest.
+    ///
+    /// # Errors
+    /// Those of [`ingest::run`].
     pub fn ingest(&self, format: Format, ctx: &Context) -> Result<()> {
         let name = format.dataset();
-        // Without its tables the stage has all of its work to do.
+        // Without its tables, ingest is not up to date and does all of its work.
         for table in [self.ws.manifest(name), self.ws.ingest_issues(name)] {
-            remove(std::fs::remove_file(&table), &table)?;
+            ignore_missing(std::fs::remove_file(&table), &table)?;
         }
         ingest::run(&self.ws, name, &ingest::Settings::default(), ctx).map(|_| ())
     }
 
-    /// Full decode of every picture, and every check; has work to do after [`Drawn::ingest`].
+    /// Decodes and checks every image. Does nothing unless [`SyntheticData::ingest`] was called since the last check.
+    ///
+    /// # Errors
+    /// Those of [`check::run`].
     pub fn check(&self, format: Format, ctx: &Context) -> Result<()> {
         check::run(&self.ws, format.dataset(), &check::Settings::default(), ctx).map(|_| ())
     }
 
-    /// Files to shards: read, verify, decode, cut 200 x 200 from the middle, resize to `size_px`, write.
+    /// Preprocesses the images anew: reads and decodes each file, cuts the central 200 x 200 px, resizes them to
+    /// `size_px x size_px` and writes the shards.
+    ///
+    /// # Errors
+    /// Those of [`preprocess::run`].
     pub fn preprocess(&self, format: Format, size_px: u32, ctx: &Context) -> Result<()> {
         let settings = central(size_px);
         let dir = self.ws.tensors(format.dataset(), &settings.folder());
-        remove(std::fs::remove_dir_all(&dir), &dir)?;
+        ignore_missing(std::fs::remove_dir_all(&dir), &dir)?;
         preprocess::run(&self.ws, format.dataset(), &settings, ctx).map(|_| ())
     }
 
-    /// `n` preprocessed pictures as a model takes them, with their labels and dropout keys.
+    /// `n` preprocessed JPEG images of `size_px x size_px` px as a batch of a model.
     ///
     /// # Errors
-    /// [`Error::Missing`] before [`Drawn::preprocess`] of JPEGs to this size.
+    /// [`Error::Missing`] where [`SyntheticData::preprocess`] was not called with this size.
     pub fn batch(&self, n: usize, size_px: u32) -> Result<Examples> {
         let settings = central(size_px);
         let tensors = Tensors::load(&self.ws, Format::Jpeg.dataset(), &settings)?;
@@ -111,46 +124,47 @@ impl Drawn {
     }
 }
 
-/// The paper's cut of every picture.
+/// Settings that cut images as the paper does.
 fn central(size_px: u32) -> preprocess::Settings {
     preprocess::Settings { cut: preprocess::Cut::Centre, size_px, ..Default::default() }
 }
 
-fn remove(removed: std::io::Result<()>, path: &Path) -> Result<()> {
+/// The result of removing `path`, which need not exist.
+fn ignore_missing(removed: std::io::Result<()>, path: &Path) -> Result<()> {
     match removed {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "remove")(e)),
         _ => Ok(()),
     }
 }
 
-/// A batch of drawn cells.
+/// A batch of images with their classes.
 pub struct Examples {
-    /// `[n, size, size, 3]`, normalised.
-    pub x: Vec<f32>,
-    pub labels: Vec<usize>,
-    pub keys: Vec<u64>,
+    x: Vec<f32>,
+    labels: Vec<usize>,
+    keys: Vec<u64>,
 }
 
-/// A model with fresh weights and the steps it has taken.
-pub struct Trainee {
+/// A model that is timed.
+pub struct TimedModel {
     model: Box<dyn Model>,
     steps: u64,
 }
 
-impl Trainee {
-    /// `name` of [`models::MODELS`], at its paper's size; W-Net with Adam and dropout 0.4, ResNet50 with SGD.
+impl TimedModel {
+    /// A model of [`models::MODELS`] on the CPU, with new weights and its usual settings.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where there is no model of that name.
     pub fn new(name: &str, vector: Vector) -> Result<Self> {
         let entry = models::find(name)?;
-        let (optimiser, p) = match name {
-            "resnet50" => (Optimiser::Sgd(Sgd::default()), 0.0),
-            _ => (Optimiser::default(), 0.4),
-        };
-        let (size_px, dropout) = (entry.size_px, Dropout { p });
-        let spec = Spec { size_px, seed: 0, fold: 0, dropout, optimiser, zero_init_residual: false, vector };
+        let spec = Spec { vector, ..entry.default_spec() };
         Ok(Self { model: entry.build(&spec, Device::Cpu)?, steps: 0 })
     }
 
-    /// One step of training, forward, backward and update: how long it took.
+    /// The duration of one training step: forward pass, backward pass and update.
+    ///
+    /// # Errors
+    /// As [`Model::train`].
     pub fn step(&mut self, examples: &Examples) -> Result<Duration> {
         let batch = Batch { x: examples.x.clone(), labels: &examples.labels, keys: &examples.keys };
         self.steps += 1;
@@ -159,7 +173,10 @@ impl Trainee {
         Ok(start.elapsed())
     }
 
-    /// Probabilities of the batch: how long they took.
+    /// The duration of a prediction.
+    ///
+    /// # Errors
+    /// As [`Model::infer`].
     pub fn predict(&self, examples: &Examples) -> Result<Duration> {
         let start = Instant::now();
         self.model.predict(&examples.x, examples.labels.len())?;
@@ -167,10 +184,13 @@ impl Trainee {
     }
 }
 
-/// The median of `pass`'s times: at least `least` passes, and more until `budget` is spent.
+/// The median of the durations that `pass` returns, over at least `least` passes and at least `budget` of time. A first
+/// pass, which fills caches and buffers, is not counted.
+///
+/// # Errors
+/// The first error of `pass`.
 pub fn median(least: usize, budget: Duration, mut pass: impl FnMut() -> Result<Duration>) -> Result<Duration> {
     let start = Instant::now();
-    // The first pass fills caches and grows buffers.
     pass()?;
     let mut times = Vec::new();
     while times.len() < least || start.elapsed() < budget {
@@ -180,7 +200,10 @@ pub fn median(least: usize, budget: Duration, mut pass: impl FnMut() -> Result<D
     Ok(times[times.len() / 2])
 }
 
-/// How long `work` takes.
+/// The duration of `work`.
+///
+/// # Errors
+/// The error of `work`.
 pub fn timed(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
     let start = Instant::now();
     work()?;

@@ -14,7 +14,7 @@ fn doctor_reports_the_machine_and_the_workspace() {
     assert_eq!(report["build"]["wbc"], env!("CARGO_PKG_VERSION"));
     assert!(report["build"]["rustc"].as_str().unwrap().starts_with("rustc 1."), "{report}");
     assert!(report["build"]["dfdx"].as_str().unwrap().starts_with("0.13"), "{report}");
-    assert_eq!(report["machine"]["vectors"], wbc::nn::kernel::Vector::detect().name());
+    assert_eq!(report["machine"]["vectors"], wbc::nn::Vector::detect().name());
     let memory = &report["machine"];
     let (all, free) = (memory["memory_bytes"].as_u64().unwrap(), memory["memory_available_bytes"].as_u64().unwrap());
     assert!(all > 100_000_000 && free <= all, "{report}");

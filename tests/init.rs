@@ -177,16 +177,9 @@ fn a_hundred_steps_of_resnet50_on_real_images_drive_the_loss_down() {
 fn resnet50_starts_from_pytorchs_weights() {
     use safetensors::tensor::{Dtype, TensorView};
     let w = synthetic("pytorch");
-    let spec = wbc::models::Spec {
-        size_px: 32,
-        seed: 9,
-        fold: 0,
-        dropout: wbc::nn::kernel::Dropout { p: 0.0 },
-        optimiser: wbc::nn::optim::Optimiser::Sgd(Default::default()),
-        zero_init_residual: false,
-        vector: wbc::nn::kernel::Vector::detect(),
-    };
-    let model = wbc::models::find("resnet50").unwrap().build(&spec, Device::Cpu).unwrap();
+    let resnet50 = wbc::models::find("resnet50").unwrap();
+    let spec = wbc::models::Spec { size_px: 32, seed: 9, ..resnet50.default_spec() };
+    let model = resnet50.build(&spec, Device::Cpu).unwrap();
     let mut arrays: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     for array in model.state(false) {
         let bytes = (array.bytes)();

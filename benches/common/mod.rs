@@ -1,24 +1,20 @@
-//! Drawn cells, made once a process.
+//! The synthetic data of the benches.
 
 use std::sync::OnceLock;
-use wbc::bench::{Drawn, Format};
+use wbc::bench::{Format, SyntheticData};
 use wbc::context::Context;
 
-/// A context that nobody stops.
-pub fn context() -> Context<'static> {
-    Context::silent(0)
-}
-
-/// 400 JPEGs of 360 x 361 px and 40 BMPs of 720 x 576 px, ingested and preprocessed.
-pub fn drawn() -> &'static Drawn {
-    static DRAWN: OnceLock<(tempfile::TempDir, Drawn)> = OnceLock::new();
-    let (_, drawn) = DRAWN.get_or_init(|| {
-        let dir = tempfile::tempdir().unwrap();
-        let drawn = Drawn::new(dir.path(), 400, 40, &context()).unwrap();
+/// 400 JPEG images of 360 x 361 px and 40 BMP images of 720 x 576 px, ingested and preprocessed; generated once per
+/// process.
+pub fn synthetic_data() -> &'static SyntheticData {
+    static DATA: OnceLock<(tempfile::TempDir, SyntheticData)> = OnceLock::new();
+    let (_, data) = DATA.get_or_init(|| {
+        let (dir, ctx) = (tempfile::tempdir().unwrap(), Context::silent(0));
+        let data = SyntheticData::new(dir.path(), 400, 40, &ctx).unwrap();
         for size_px in [128, 224] {
-            drawn.preprocess(Format::Jpeg, size_px, &context()).unwrap();
+            data.preprocess(Format::Jpeg, size_px, &ctx).unwrap();
         }
-        (dir, drawn)
+        (dir, data)
     });
-    drawn
+    data
 }

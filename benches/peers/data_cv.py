@@ -1,5 +1,5 @@
-"""OpenCV with threads from files to one array of 128 x 128; Pillow's headers, BLAKE3 and pyarrow to a manifest; and
-libjpeg-turbo's decode alone: images/s as one JSON line. Arguments: threads, folder of JPEGs, of BMPs."""
+"""Times OpenCV from files to an array of 128 x 128 px; Pillow, BLAKE3 and pyarrow from files to a manifest; and
+decoding by libjpeg-turbo. Prints images/s as JSON. Arguments: number of threads, folder of JPEG images, folder of BMP images."""
 
 import glob
 import io
@@ -33,17 +33,17 @@ def rate(paths, work):
     return len(paths) / median(run)
 
 
-found = {}
+results = {}
 for name, paths in (("jpeg", jpegs), ("bmp", bmps)):
     out = np.empty((len(paths), 128, 128, 3), np.float32)
 
-    def one(i):
-        picture = cv2.imread(paths[i], cv2.IMREAD_COLOR)
-        top, left = (picture.shape[0] - 200) // 2, (picture.shape[1] - 200) // 2
-        small = cv2.resize(picture[top : top + 200, left : left + 200], (128, 128), interpolation=cv2.INTER_LINEAR)
+    def load(i):
+        image = cv2.imread(paths[i], cv2.IMREAD_COLOR)
+        top, left = (image.shape[0] - 200) // 2, (image.shape[1] - 200) // 2
+        small = cv2.resize(image[top : top + 200, left : left + 200], (128, 128), interpolation=cv2.INTER_LINEAR)
         np.multiply(cv2.cvtColor(small, cv2.COLOR_BGR2RGB) - np.float32(127.5), np.float32(1 / 127.5), out=out[i])
 
-    found[f"{name}_images_per_s"] = rate(paths, one)
+    results[f"{name}_images_per_s"] = rate(paths, load)
 
 
 def decode(i):
@@ -51,26 +51,26 @@ def decode(i):
         simplejpeg.decode_jpeg(file.read(), colorspace="RGB")
 
 
-# What `wbc check` cannot do without.
-found["check_images_per_s"] = rate(jpegs, decode)
+# The part of `wbc check` that other programs have as well.
+results["check_images_per_s"] = rate(jpegs, decode)
 
 
-def look(path):
+def describe(path):
     with open(path, "rb") as file:
         data = file.read()
-    with Image.open(io.BytesIO(data)) as picture:
-        width, height = picture.size
+    with Image.open(io.BytesIO(data)) as image:
+        width, height = image.size
     return path, os.path.basename(os.path.dirname(path)), width, height, len(data), blake3.blake3(data).hexdigest()
 
 
 def ingest():
     paths = sorted(os.path.join(folder, name) for folder, _, names in os.walk(sys.argv[2]) for name in names)
-    columns = zip(*[look(path) for path in paths if path.endswith(".jpg")])
+    columns = zip(*[describe(path) for path in paths if path.endswith(".jpg")])
     names = ["path", "class", "width", "height", "bytes", "hash"]
     with tempfile.TemporaryDirectory() as folder:
         pq.write_table(pa.table({n: list(c) for n, c in zip(names, columns)}), folder + "/manifest.parquet")
 
 
-# One thread: more of them are slower, for the interpreter's lock.
-found["ingest_images_per_s"] = len(jpegs) / median(ingest)
-print(json.dumps(found))
+# With one thread: more are slower, because of the interpreter's lock.
+results["ingest_images_per_s"] = len(jpegs) / median(ingest)
+print(json.dumps(results))

@@ -1,5 +1,5 @@
-"""ResNet50 in TensorFlow (Keras's own, whose convolutions have biases), as a compiled graph: medians as one JSON line.
-Arguments: threads."""
+"""Times Keras's ResNet50, whose convolutions have biases, in TensorFlow as a compiled graph, and prints the medians as
+JSON. Argument: number of threads."""
 
 import json
 import os
@@ -16,7 +16,7 @@ threads = int(sys.argv[1])
 tf.config.threading.set_intra_op_parallelism_threads(threads)
 model = tf.keras.applications.ResNet50(weights=None, classes=5, classifier_activation=None)
 assert sum(int(np.prod(w.shape)) for w in model.trainable_variables) == 23_544_837
-loss_of = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+cross_entropy = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 sgd = tf.keras.optimizers.SGD(1e-3, momentum=0.9, weight_decay=1e-4)
 sgd.build(model.trainable_variables)
 
@@ -24,7 +24,7 @@ sgd.build(model.trainable_variables)
 @tf.function
 def step(x, y):
     with tf.GradientTape() as tape:
-        loss = loss_of(y, model(x, training=True))
+        loss = cross_entropy(y, model(x, training=True))
     sgd.apply_gradients(zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables))
     return loss
 

@@ -1,4 +1,4 @@
-"""ResNet50 in PyTorch, channels last: medians as one JSON line. Arguments: threads."""
+"""Times ResNet50 in PyTorch, with channels last, and prints the medians as JSON. Argument: number of threads."""
 
 import json
 import resource

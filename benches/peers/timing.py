@@ -1,10 +1,11 @@
-"""The median of a function's times."""
+"""Timing of functions."""
 
 import statistics
 import time
 
 
 def median(work, least=5, seconds=3.0):
+    """The median duration of `work` over at least `least` calls and `seconds`; a first call is not counted."""
     work()
     start = time.perf_counter()
     times = []

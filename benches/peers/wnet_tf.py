@@ -1,4 +1,4 @@
-"""W-Net in TensorFlow, as a compiled graph: medians as one JSON line. Arguments: threads."""
+"""Times W-Net in TensorFlow, as a compiled graph, and prints the medians as JSON. Argument: number of threads."""
 
 import json
 import os
@@ -21,7 +21,7 @@ for filters in (16, 32, 64):
 for layer in (layers.Flatten(), layers.Dense(1024, activation="relu"), layers.Dropout(0.4), layers.Dense(5)):
     model.add(layer)
 assert model.count_params() == 16_806_949
-loss_of = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+cross_entropy = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 adam = tf.keras.optimizers.Adam(1e-4)
 adam.build(model.trainable_variables)
 
@@ -29,7 +29,7 @@ adam.build(model.trainable_variables)
 @tf.function
 def step(x, y):
     with tf.GradientTape() as tape:
-        loss = loss_of(y, model(x, training=True))
+        loss = cross_entropy(y, model(x, training=True))
     adam.apply_gradients(zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables))
     return loss
 
@@ -40,11 +40,11 @@ def infer(x):
 
 
 rng = np.random.default_rng(0)
-picture = lambda n: tf.constant(rng.normal(size=(n, 128, 128, 3)).astype(np.float32))
-found = {}
+images = lambda n: tf.constant(rng.normal(size=(n, 128, 128, 3)).astype(np.float32))
+results = {}
 for n in (5, 32):
-    x, y = picture(n), tf.constant(rng.integers(0, 5, n))
-    found[f"wnet_step_b{n}_ms"] = 1e3 * median(lambda: step(x, y).numpy())
-x = picture(64)
-found["wnet_infer_b64_images_per_s"] = 64 / median(lambda: infer(x).numpy())
-print(json.dumps(found))
+    x, y = images(n), tf.constant(rng.integers(0, 5, n))
+    results[f"wnet_step_b{n}_ms"] = 1e3 * median(lambda: step(x, y).numpy())
+x = images(64)
+results["wnet_infer_b64_images_per_s"] = 64 / median(lambda: infer(x).numpy())
+print(json.dumps(results))

@@ -1,5 +1,5 @@
-"""W-Net in PyTorch, the quicker of its usual ways on a CPU (channels last, fused Adam): medians as one JSON line.
-Arguments: threads."""
+"""Times W-Net in PyTorch with channels first and channels last, fused Adam, and prints the better medians as JSON.
+Argument: number of threads."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ def block(c_in, c_out):
     return [nn.Conv2d(c_in, c_out, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2, 2), nn.Dropout(0.4)]
 
 
-found = {}
+results = {}
 for channels_last in (False, True):
     head = [nn.Flatten(), nn.Linear(16384, 1024), nn.ReLU(), nn.Dropout(0.4), nn.Linear(1024, 5)]
     model = nn.Sequential(*block(3, 16), *block(16, 32), *block(32, 64), *head)
@@ -32,16 +32,16 @@ for channels_last in (False, True):
         F.cross_entropy(model(x), y).backward()
         adam.step()
 
-    def keep(name, value, better):
-        found[name] = better(found.get(name, value), value)
+    def record(name, value, better):
+        results[name] = better(results.get(name, value), value)
 
     model.train()
     for n in (5, 32):
         x = torch.randn(n, 3, 128, 128).contiguous(memory_format=layout)
         y = torch.randint(0, 5, (n,))
-        keep(f"wnet_step_b{n}_ms", 1e3 * median(lambda: step(x, y)), min)
+        record(f"wnet_step_b{n}_ms", 1e3 * median(lambda: step(x, y)), min)
     model.eval()
     x = torch.randn(64, 3, 128, 128).contiguous(memory_format=layout)
     with torch.inference_mode():
-        keep("wnet_infer_b64_images_per_s", 64 / median(lambda: F.softmax(model(x), 1)), max)
-print(json.dumps(found))
+        record("wnet_infer_b64_images_per_s", 64 / median(lambda: F.softmax(model(x), 1)), max)
+print(json.dumps(results))

@@ -1,9 +1,9 @@
 //! `wbc bench`: how fast this machine is.
 
 use super::{Globals, Outcome};
-use crate::bench::{Drawn, Format, Trainee, median, timed};
+use crate::bench::{Format, SyntheticData, TimedModel, median, timed};
 use crate::context::Context;
-use crate::nn::kernel::Vector;
+use crate::nn::Vector;
 use crate::pipeline::{BUILT_IN, Pipeline};
 use crate::progress::Silent;
 use comfy_table::{CellAlignment, Table, presets};
@@ -60,7 +60,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let budget = Duration::from_secs(args.seconds);
     let dir = tempfile::tempdir()?;
     log("generating synthetic cells");
-    let synthetic = Drawn::new(dir.path(), 1000, 60, quiet)?;
+    let synthetic = SyntheticData::new(dir.path(), 1000, 60, quiet)?;
     let rate = |format: Format, time: Duration| synthetic.files(format) as f64 / time.as_secs_f64();
 
     log("ingest");
@@ -75,7 +75,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     log("BMP to tensors");
     let bmp = median(3, budget, || timed(|| synthetic.preprocess(Format::Bmp, 128, quiet)))?;
 
-    let mut wnet = Trainee::new("wnet", Vector::detect())?;
+    let mut wnet = TimedModel::new("wnet", Vector::detect())?;
     let mut step = |n: usize| -> anyhow::Result<Duration> {
         log(&format!("W-Net, batch {n}"));
         let examples = synthetic.batch(n, 128)?;
@@ -93,7 +93,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     log("ResNet50, batch 32");
     synthetic.preprocess(Format::Jpeg, 224, quiet)?;
     let examples = synthetic.batch(32, 224)?;
-    let mut resnet = Trainee::new("resnet50", Vector::detect())?;
+    let mut resnet = TimedModel::new("resnet50", Vector::detect())?;
     let resnet_step = median(3, budget, || {
         quiet.check_stop()?;
         resnet.step(&examples)

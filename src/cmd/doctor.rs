@@ -2,7 +2,7 @@
 
 use super::{Globals, Outcome};
 use crate::fetch::bytes_text;
-use crate::nn::kernel::Vector;
+use crate::nn::Vector;
 use crate::workspace::Workspace;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};

@@ -158,8 +158,7 @@ pub fn overlays(
 mod tests {
     use super::*;
     use crate::figure::heat::Measured;
-    use crate::models::{Model, Spec, wnet::WNet};
-    use crate::nn::kernel::{Dropout, Vector};
+    use crate::models::{self, Spec};
     use crate::run::checkpoint::Meta;
     use crate::run::{NetworkSettings, TrainedModel};
 
@@ -168,16 +167,9 @@ mod tests {
     /// A W-Net that predicts basophil for images that are bright at those places (of 4 x 4, row by row) where `reads`
     /// is true.
     fn bright(reads: impl Fn(usize) -> bool) -> TrainedModel {
-        let mut model = WNet::new(&Spec {
-            size_px: SIZE,
-            seed: 0,
-            fold: 0,
-            dropout: Dropout { p: 0.0 },
-            optimiser: Default::default(),
-            zero_init_residual: false,
-            vector: Vector::detect(),
-        })
-        .unwrap();
+        let wnet = models::find("wnet").unwrap();
+        let spec = Spec { size_px: SIZE, dropout: 0.0, ..wnet.default_spec() };
+        let mut model = wnet.build(&spec, Device::Cpu).unwrap();
         let mut weights = |name: &str, shape: &[usize]| {
             let mut values = vec![0.0; shape.iter().product()];
             match *shape {
@@ -206,7 +198,7 @@ mod tests {
             record: serde_json::from_value(record).unwrap(),
             settings: NetworkSettings::default(),
             meta: serde_json::from_value::<Meta>(meta).unwrap(),
-            model: Box::new(model),
+            model,
         }
     }
 

@@ -1,8 +1,8 @@
-//! A network as an ONNX graph (operator set 17), for programs that know nothing of ours.
+//! Networks as ONNX graphs (operator set 17), for other programs.
 //!
-//! The messages are the part of onnx.proto (version 8 of the format) that our graphs need.
+//! The messages are those parts of onnx.proto (version 8 of the format) that the graphs need.
 
-use super::pytorch::Array;
+use super::model::Array;
 use crate::batch::{Normalisation, Normalise};
 use crate::class::Class;
 use prost::Message;
@@ -162,9 +162,9 @@ fn value(name: &str, elem_type: i32, rest: &[usize]) -> ValueInfo {
     ValueInfo { name: name.into(), kind: Some(TypeProto { tensor: Some(tensor) }) }
 }
 
-/// A graph in the making: every method adds a node and returns the name of its result. Arrays are PyTorch's, by name;
+/// Builds a graph: every method adds a node and returns the name of its result. Arrays are PyTorch's, by name;
 /// activations are `[n, c, h, w]`.
-pub struct Graph {
+pub(crate) struct Graph {
     arrays: BTreeMap<String, Array>,
     nodes: Vec<NodeProto>,
     initializers: Vec<TensorProto>,
@@ -195,7 +195,7 @@ impl Graph {
         self.constant(name, &shape, &values)
     }
 
-    /// A convolution, zero-padded by half its kernel, with a bias where there is one.
+    /// A convolution, padded by half its kernel with zeros; with a bias, if there is an array for it.
     pub fn convolution(&mut self, x: &str, name: &str, stride: usize) -> String {
         let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
         let kernel = self.arrays[&weight].0[2];
@@ -210,7 +210,7 @@ impl Graph {
         self.node("Conv", &inputs, attributes)
     }
 
-    /// A batch normalisation by its running mean and variance.
+    /// A batch normalisation by the running mean and variance.
     pub fn batch_norm(&mut self, x: &str, name: &str, epsilon: f32) -> String {
         let arrays =
             ["weight", "bias", "running_mean", "running_var"].map(|what| self.array(&format!("{name}.{what}")));
@@ -232,7 +232,7 @@ impl Graph {
         self.node("MaxPool", &[x], attributes)
     }
 
-    /// Mean over a picture's pixels.
+    /// The mean over the pixels of each image.
     pub fn mean_pool(&mut self, x: &str) -> String {
         self.node("GlobalAveragePool", &[x], Vec::new())
     }
@@ -247,8 +247,8 @@ impl Graph {
         self.node("Gemm", &[x, &weight, &bias], vec![int("transB", 1)])
     }
 
-    /// `[n, h, w, 3]`, 0 to 255 → normalised, `[n, 3, h, w]`.
-    fn picture(&mut self, input: &str, normalise: &Normalise) -> String {
+    /// Images `[n, h, w, 3]` from 0 to 255 → normalised images `[n, 3, h, w]`.
+    fn images(&mut self, input: &str, normalise: &Normalise) -> String {
         let x = self.node("Cast", &[input], vec![int("to", FLOAT.into())]);
         let x = self.node("Transpose", &[&x], vec![ints("perm", &[0, 3, 1, 2])]);
         if normalise.kind != Normalisation::Image {
@@ -262,16 +262,17 @@ impl Graph {
         let centred = self.node("Sub", &[&x, &mean], Vec::new());
         let square = self.node("Mul", &[&centred, &centred], Vec::new());
         let variance = self.node("ReduceMean", &[&square], axes());
-        let one = self.constant("normalise.least", &[1], &[1.0]);
-        let variance = self.node("Max", &[&variance, &one], Vec::new());
+        let least = self.constant("normalise.least", &[1], &[1.0]);
+        let variance = self.node("Max", &[&variance, &least], Vec::new());
         let deviation = self.node("Sqrt", &[&variance], Vec::new());
         self.node("Div", &[&centred, &deviation], Vec::new())
     }
 }
 
-/// The whole file: pictures `[n, size, size, 3]`, u8, RGB → `logits` and `probabilities`, `[n, 5]`. `layers` adds the
-/// network between normalised pictures and logits; `properties` say what it is.
-pub fn encode(
+/// The bytes of an ONNX file. Its input `images` is RGB, u8, `[n, size_px, size_px, 3]`; its outputs `logits` and
+/// `probabilities` are `[n, 5]`. `layers` adds the network from normalised images to logits; `properties` become
+/// metadata.
+pub(crate) fn encode(
     arrays: BTreeMap<String, Array>,
     size_px: usize,
     normalise: &Normalise,
@@ -280,10 +281,10 @@ pub fn encode(
     properties: &[(&str, String)],
 ) -> Vec<u8> {
     let mut graph = Graph { arrays, nodes: Vec::new(), initializers: Vec::new() };
-    let x = graph.picture("images", normalise);
+    let x = graph.images("images", normalise);
     let logits = layers(&mut graph, &x);
     let unused: Vec<&String> = graph.arrays.keys().collect();
-    assert!(unused.is_empty(), "arrays that no layer used: {unused:?}");
+    assert!(unused.is_empty(), "no layer uses the arrays {unused:?}");
     let probabilities = graph.node("Softmax", &[&logits], vec![int("axis", 1)]);
     for (node, name) in [(logits, "logits"), (probabilities, "probabilities")] {
         let names = graph.nodes.iter_mut().flat_map(|n| n.input.iter_mut().chain(&mut n.output));

@@ -1,37 +1,41 @@
 //! W-Net (Jung et al. 2019, "W-Net: A CNN-based Architecture for White Blood Cells Image Classification").
 //!
-//! Three times convolution 3x3, ReLU, max-pool 2x2, dropout with 16, 32 and 64 filters; a linear layer of 1,024 with
-//! ReLU and dropout; a linear layer of 5. 16,806,949 parameters at 128 x 128. Xavier's initialisation (uniform, as
-//! TensorFlow's), zero biases. Activations are `[n, h, w, c]`, filters `[3, 3, c_in, c_out]`, as in TensorFlow.
+//! Three blocks of convolution 3x3, ReLU, max-pool 2x2 and dropout with 16, 32 and 64 filters; a linear layer of 1,024
+//! with ReLU and dropout; a linear layer of 5. 16,806,949 parameters at 128 x 128. Initial weights are Xavier's
+//! (uniform, as in TensorFlow), biases are zero. Activations are `[n, h, w, c]`, filters `[3, 3, c_in, c_out]`, as in
+//! TensorFlow.
 
-use super::composed::{Forward, Pass, Weights, on_cuda};
+use super::composed::{Forward, Pass, Weights, build_cuda};
+use super::entry::Entry;
 use super::grad_cam::GradCam;
-use super::{Batch, Entry, Inferred, Model, Spec, StateArray, Step, one_hot, softmax, step_of};
+use super::model::{Batch, Inference, Model, StateArray, Step};
+use super::output::{Loss, cross_entropy, logits, softmax, step};
+use super::spec::Spec;
 use crate::class::Class;
 use crate::error::{Error, Result};
-use crate::nn::fused::{Drop, SharedWeight, conv_block, linear_block, values};
-use crate::nn::kernel::{self, Block, ConvShape, Dropout, Tiled, Vector};
+use crate::nn::fused::{self, SharedWeight, values};
+use crate::nn::kernel::{self, BatchDropout, Block, BlockShape, Dropout, TiledWeight};
 use crate::nn::optim::{Adam, Optimiser, Parameter};
-use crate::nn::{Shape4, composed};
+use crate::nn::{Nhwc, Vector, composed};
 use crate::seed;
-use dfdx::losses::cross_entropy_with_logits_loss;
-use dfdx::prelude::{Axis, Cpu, Device, Gradients, HasShape, OwnedTape, SplitTape, Tape, Tensor, TensorFromVec};
+use dfdx::prelude::{Axis, Cpu, Device, HasShape, OwnedTape, Tape, Tensor, TensorFromVec};
 use dfdx::tensor_ops::*;
 use rand::Rng;
-use rayon::prelude::*;
 
 /// W-Net's registration.
 pub const ENTRY: Entry = Entry {
     name: "wnet",
     title: "W-Net",
     size_px: 128,
-    suits: |spec| adam(spec).map(drop),
-    on_cpu: |spec| Ok(Box::new(WNet::new(spec)?)),
-    on_cuda: |spec, ordinal| on_cuda(ordinal, spec, &WNet::new(spec)?, Layers::new(spec)),
-    grad_cam: |model| GradCam::of(model, Layers { dropout: Dropout { p: 0.0 } }),
+    dropout: 0.4,
+    optimiser: || Optimiser::Adam(Adam::default()),
+    validate: |spec| adam(spec).map(drop),
+    build_cpu: |spec| Ok(Box::new(WNet::new(spec)?)),
+    build_cuda: |spec, ordinal| build_cuda(ordinal, spec, &WNet::new(spec)?, Layers::new(spec)),
+    grad_cam: |model| GradCam::boxed(model, Layers { dropout: Dropout { p: 0.0 } }),
     flattened: Some(("fc1.weight", FILTERS[2])),
-    onnx: |graph, x| {
-        let mut x = x.to_string();
+    onnx: |graph, images| {
+        let mut x = images.to_string();
         for i in 1..=FILTERS.len() {
             x = graph.convolution(&x, &format!("conv{i}"), 1);
             x = graph.relu(&x);
@@ -45,9 +49,9 @@ pub const ENTRY: Entry = Entry {
 };
 
 /// Filters of the three convolutions.
-pub const FILTERS: [usize; 3] = [16, 32, 64];
+const FILTERS: [usize; 3] = [16, 32, 64];
 /// Width of the hidden linear layer.
-pub const HIDDEN: usize = 1024;
+const HIDDEN: usize = 1024;
 
 /// W-Net on the CPU.
 pub struct WNet {
@@ -64,30 +68,23 @@ pub struct WNet {
     output_bias: Parameter,
 }
 
-/// The settings of its optimiser, where `spec` suits it.
+/// Checks `spec` and returns the settings of its optimiser.
 fn adam(spec: &Spec) -> Result<Adam> {
     if spec.size_px < 8 || !spec.size_px.is_multiple_of(8) {
-        return Err(Error::Setting {
-            key: "preprocess.size_px".into(),
-            expected: "a multiple of 8 for W-Net's three pools".into(),
-            got: spec.size_px.to_string(),
-        });
+        let expected = "a multiple of 8 for W-Net, which halves the image three times";
+        return Err(Error::setting("preprocess.size_px", expected, spec.size_px));
     }
     match spec.optimiser {
         Optimiser::Adam(adam) => Ok(adam),
-        other => Err(Error::Setting {
-            key: "train.optimiser".into(),
-            expected: "adam: W-Net's update is a part of its backward pass".into(),
-            got: other.name().into(),
-        }),
+        other => Err(Error::setting("train.optimiser", "adam for W-Net", other.name())),
     }
 }
 
 impl WNet {
-    /// Fresh weights, drawn from (seed, fold).
+    /// W-Net with new weights.
     ///
     /// # Errors
-    /// [`Error::Setting`] where the size is no multiple of 8, at least 8, or the optimiser is not Adam.
+    /// [`Error::Setting`] where the size is not a multiple of 8 or the optimiser is not Adam.
     pub fn new(spec: &Spec) -> Result<Self> {
         let Spec { size_px: size, seed, fold, dropout, vector, .. } = *spec;
         let adam = adam(spec)?;
@@ -108,16 +105,16 @@ impl WNet {
             )
         });
         let inputs = (size / 8) * (size / 8) * FILTERS[2];
-        let mut tiled = Tiled::zeros(inputs, HIDDEN);
-        Tiled::set_rows(HIDDEN, &mut tiled.value, &xavier(3, inputs, HIDDEN, inputs * HIDDEN));
+        let mut hidden = TiledWeight::zeros(inputs, HIDDEN);
+        TiledWeight::set_rows(HIDDEN, &mut hidden.value, &xavier(3, inputs, HIDDEN, inputs * HIDDEN));
         let output = xavier(4, HIDDEN, Class::COUNT, HIDDEN * Class::COUNT);
         Ok(Self {
             size,
-            dropout,
+            dropout: Dropout { p: dropout },
             adam,
             vector,
             convolutions,
-            hidden: SharedWeight::new(tiled),
+            hidden: SharedWeight::new(hidden),
             hidden_bias: parameter("fc1.bias", vec![HIDDEN], vec![0.0; HIDDEN]),
             output: parameter("fc2.weight", vec![HIDDEN, Class::COUNT], output),
             output_bias: parameter("fc2.bias", vec![Class::COUNT], vec![0.0; Class::COUNT]),
@@ -125,7 +122,7 @@ impl WNet {
         })
     }
 
-    /// `[n, size, size, 3]` → logits `[n, 5]`, on a tape, with dropout by `keys` (one an image).
+    /// `[n, size, size, 3]` → logits `[n, 5]`, on a tape, with dropout by `keys` (one per image).
     fn logits(
         &self,
         x: Vec<f32>,
@@ -133,21 +130,17 @@ impl WNet {
     ) -> std::result::Result<Tensor<(usize, usize), f32, Cpu, OwnedTape<f32, Cpu>>, dfdx::tensor::CpuError> {
         let (s, n) = (self.size, keys.len());
         let keys = layer_keys(keys);
-        let drop = |layer: usize| (self.dropout.p > 0.0).then(|| Drop { dropout: self.dropout, keys: &keys[layer] });
+        let drop = |layer: usize| batch_dropout(self.dropout, &keys, layer);
         let mut x = self.dev.try_tensor_from_vec(x, (n, s, s, 3))?.retaped::<OwnedTape<f32, Cpu>>();
         for (i, (weight, bias)) in self.convolutions.iter().enumerate() {
             // [n, s, s, 3] → [n, s/2, s/2, 16] → [n, s/4, s/4, 32] → [n, s/8, s/8, 64]
-            x = conv_block(self.vector, x, &weight.value, &bias.value, drop(i), i > 0)?;
+            x = fused::conv3x3_block(self.vector, x, &weight.value, &bias.value, drop(i), i > 0)?;
         }
         let x = x.try_reshape_like(&(n, self.inputs()))?; // [n, 16384]
-        let h = linear_block(self.vector, x, &self.hidden, &self.hidden_bias.value, drop(3))?; // [n, 1024]
+        let h = fused::linear_block(self.vector, x, &self.hidden, &self.hidden_bias.value, drop(3))?; // [n, 1024]
         let weight = self.output.value.retaped::<OwnedTape<f32, Cpu>>().try_reshape_like(&(HIDDEN, Class::COUNT))?;
-        let bias = self
-            .output_bias
-            .value
-            .retaped::<OwnedTape<f32, Cpu>>()
-            .try_broadcast_like::<_, Axis<0>>(&(n, Class::COUNT))?;
-        h.try_matmul(weight)?.try_add(bias) // [n, 5]
+        let bias = self.output_bias.value.retaped::<OwnedTape<f32, Cpu>>();
+        h.try_matmul(weight)?.try_add(bias.try_broadcast_like::<_, Axis<0>>(&(n, Class::COUNT))?) // [n, 5]
     }
 
     /// Inputs of the hidden linear layer.
@@ -155,6 +148,7 @@ impl WNet {
         (self.size / 8) * (self.size / 8) * FILTERS[2]
     }
 
+    /// All parameters but the hidden layer's weight.
     fn small(&self) -> impl Iterator<Item = &Parameter> {
         self.convolutions.iter().flat_map(|(w, b)| [w, b]).chain([&self.hidden_bias, &self.output, &self.output_bias])
     }
@@ -167,20 +161,9 @@ impl WNet {
         ])
     }
 
-    /// Loss, logits and gradients of a batch; where `hidden.step` is armed, FC1 has been updated.
-    fn backward(
-        &self,
-        batch: Batch,
-    ) -> std::result::Result<(f32, Vec<f32>, Gradients<f32, Cpu>), dfdx::tensor::CpuError> {
-        let n = batch.labels.len();
-        let targets = self.dev.try_tensor_from_vec(one_hot(batch.labels), (n, Class::COUNT))?;
-        let logits = self.logits(batch.x, batch.keys)?;
-        let (plain, tape) = logits.split_tape();
-        let values = plain.as_vec();
-        let logits = dfdx::prelude::PutTape::put_tape(plain, tape);
-        let loss = cross_entropy_with_logits_loss(logits, targets);
-        let value = loss.as_vec()[0];
-        Ok((value, values, loss.try_backward()?))
+    /// Loss, logits and gradients of a batch. Where `hidden.step` is set, the hidden layer's weight is updated.
+    pub(super) fn backward(&self, batch: Batch) -> std::result::Result<Loss<Cpu>, dfdx::tensor::CpuError> {
+        cross_entropy(self.logits(batch.x, batch.keys)?, batch.labels)
     }
 }
 
@@ -191,73 +174,56 @@ impl Model for WNet {
 
     fn train(&mut self, batch: Batch, t: u64, learning_rate: f64) -> Result<Step> {
         let labels = batch.labels;
-        let step = self.adam.step(t, learning_rate);
-        self.hidden.step = Some(step);
-        let (loss, logits, mut gradients) = self.backward(batch).map_err(compute)?;
-        let told = step_of("W-Net", t, learning_rate, loss, &logits, labels)?;
+        let adam = self.adam.step(t, learning_rate);
+        self.hidden.step = Some(adam);
+        let mut loss = self.backward(batch).map_err(compute)?;
+        let step = step("W-Net", t, learning_rate, loss.value, &loss.logits, labels)?;
         for parameter in self.small_mut() {
-            parameter.update(step, &mut gradients).map_err(compute)?;
+            parameter.update(adam, &mut loss.gradients).map_err(compute)?;
         }
-        Ok(told)
+        Ok(step)
     }
 
-    fn infer(&self, x: &[f32], n: usize) -> Result<Inferred> {
-        // Without a gradient there is nothing for a tape: the kernels alone.
+    fn infer(&self, x: &[f32], n: usize) -> Result<Inference> {
+        // Without gradients no tape is needed: this calls the kernels alone.
         let parameters: Vec<[Vec<f32>; 2]> =
             self.convolutions.iter().map(|(weight, bias)| [values(&weight.value), values(&bias.value)]).collect();
-        let blocks: Vec<Block> = parameters
-            .iter()
-            .enumerate()
-            .map(|(i, [weight, bias])| {
-                let side = self.size >> i;
-                let shape = ConvShape { h: side, w: side, c_in: weight.len() / 9 / bias.len(), c_out: bias.len() };
-                Block::new(self.vector, shape, weight, bias)
-            })
-            .collect();
-        let features = kernel::blocks_forward(self.vector, &blocks, x); // [n, 16384]
-        let xt = kernel::transpose(n, self.inputs(), n.next_multiple_of(kernel::LANES), &features);
+        let mut blocks: Vec<Block> = Vec::new();
+        for (i, [weight, bias]) in parameters.iter().enumerate() {
+            let side = self.size >> i;
+            let shape = BlockShape { h: side, w: side, c_in: weight.len() / 9 / bias.len(), c_out: bias.len() };
+            blocks.push(Block::new(self.vector, shape, weight, bias));
+        }
+        let features = kernel::conv3x3_blocks(self.vector, &blocks, x); // [n, 16384]
+        let xt = kernel::transpose(n, self.inputs(), n.next_multiple_of(kernel::IMAGES), &features);
         let mut hidden = vec![0.0; n * HIDDEN];
-        kernel::linear_forward(
-            self.vector,
-            &self.hidden.lock(),
-            &xt,
-            n,
-            &values(&self.hidden_bias.value),
-            None,
-            &mut hidden,
-        );
-        let (weight, bias) = (values(&self.output.value), values(&self.output_bias.value));
-        let probabilities = |h: &[f32]| {
-            let mut logits: [f32; Class::COUNT] = std::array::from_fn(|class| bias[class]);
-            for (h, w) in h.iter().zip(weight.as_chunks::<{ Class::COUNT }>().0) {
-                logits.iter_mut().zip(w).for_each(|(logit, w)| *logit += h * w);
-            }
-            softmax(&logits)
-        };
-        let probabilities = hidden.par_chunks(HIDDEN).map(probabilities).collect();
-        Ok(Inferred { probabilities, features: hidden, width: HIDDEN })
+        let bias = values(&self.hidden_bias.value);
+        kernel::linear(self.vector, &self.hidden.lock(), &xt, n, &bias, None, &mut hidden);
+        let logits = logits(&hidden, HIDDEN, &values(&self.output.value), &values(&self.output_bias.value));
+        let probabilities = logits.iter().map(|l| softmax(l)).collect();
+        Ok(Inference { probabilities, features: hidden, width: HIDDEN })
     }
 
     fn state(&self, moments: bool) -> Vec<StateArray<'_>> {
         let mut arrays = Vec::new();
         let (inputs, outputs) = self.hidden.shape();
-        let kinds: &[&str] = if moments { &["", "adam.m.", "adam.v."] } else { &[""] };
-        for (which, kind) in kinds.iter().enumerate() {
+        let prefixes: &[&str] = if moments { &["", "adam.m.", "adam.v."] } else { &[""] };
+        for (which, prefix) in prefixes.iter().enumerate() {
             let bytes = move || {
-                let tiled = self.hidden.lock();
-                tiled.row_bytes([&tiled.value, &tiled.m, &tiled.v][which])
+                let hidden = self.hidden.lock();
+                hidden.row_bytes([&hidden.value, &hidden.m, &hidden.v][which])
             };
-            let name = format!("{kind}fc1.weight");
+            let name = format!("{prefix}fc1.weight");
             arrays.push(StateArray { name, shape: vec![inputs, outputs], bytes: Box::new(bytes) });
         }
         for p in self.small() {
-            for (which, kind) in kinds.iter().enumerate() {
+            for (which, prefix) in prefixes.iter().enumerate() {
                 let bytes = move || match which {
                     0 => bytemuck::cast_slice(&p.value.as_vec()).to_vec(),
                     1 => bytemuck::cast_slice(&p.m).to_vec(),
                     _ => bytemuck::cast_slice(&p.v).to_vec(),
                 };
-                let name = format!("{kind}{}", p.name);
+                let name = format!("{prefix}{}", p.name);
                 arrays.push(StateArray { name, shape: p.shape.clone(), bytes: Box::new(bytes) });
             }
         }
@@ -268,11 +234,11 @@ impl Model for WNet {
         {
             let (inputs, outputs) = self.hidden.shape();
             let shape = [inputs, outputs];
-            let mut tiled = self.hidden.lock();
-            Tiled::set_rows(outputs, &mut tiled.value, &take("fc1.weight", &shape)?);
+            let mut hidden = self.hidden.lock();
+            TiledWeight::set_rows(outputs, &mut hidden.value, &take("fc1.weight", &shape)?);
             if moments {
-                Tiled::set_rows(outputs, &mut tiled.m, &take("adam.m.fc1.weight", &shape)?);
-                Tiled::set_rows(outputs, &mut tiled.v, &take("adam.v.fc1.weight", &shape)?);
+                TiledWeight::set_rows(outputs, &mut hidden.m, &take("adam.m.fc1.weight", &shape)?);
+                TiledWeight::set_rows(outputs, &mut hidden.v, &take("adam.v.fc1.weight", &shape)?);
             }
         }
         for p in self.small_mut() {
@@ -291,12 +257,17 @@ impl Model for WNet {
     }
 }
 
-/// Dropout's keys a layer: the image's, turned.
+/// Dropout keys of each layer, derived from the images' keys.
 fn layer_keys(keys: &[u64]) -> [Vec<u64>; 4] {
     std::array::from_fn(|layer| {
-        let turn = (layer as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        keys.iter().map(|k| (k ^ turn).rotate_left(16 * layer as u32)).collect()
+        let mask = (layer as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        keys.iter().map(|k| (k ^ mask).rotate_left(16 * layer as u32)).collect()
     })
+}
+
+/// Dropout of a layer, unless no value is dropped.
+fn batch_dropout(dropout: Dropout, keys: &[Vec<u64>; 4], layer: usize) -> Option<BatchDropout<'_>> {
+    (dropout.p > 0.0).then(|| BatchDropout { dropout, keys: &keys[layer] })
 }
 
 /// W-Net in dfdx's operations.
@@ -305,20 +276,21 @@ pub struct Layers {
 }
 
 impl Layers {
+    /// The layers, with the dropout of `spec`.
     pub fn new(spec: &Spec) -> Self {
-        Self { dropout: spec.dropout }
+        Self { dropout: Dropout { p: spec.dropout } }
     }
 
-    /// Keys of a training pass's dropout, a layer.
+    /// The dropout keys of each layer in a training pass.
     fn keys(&self, pass: &Pass) -> Option<[Vec<u64>; 4]> {
         match pass {
-            Pass::Train { keys, .. } if self.dropout.p > 0.0 => Some(layer_keys(keys)),
-            _ => None,
+            Pass::Train { keys, .. } => Some(layer_keys(keys)),
+            Pass::Predict { .. } => None,
         }
     }
 
-    fn drop<'a>(&self, keys: &'a Option<[Vec<u64>; 4]>, layer: usize) -> Option<Drop<'a>> {
-        keys.as_ref().map(|keys| Drop { dropout: self.dropout, keys: &keys[layer] })
+    fn drop<'a>(&self, keys: &'a Option<[Vec<u64>; 4]>, layer: usize) -> Option<BatchDropout<'a>> {
+        batch_dropout(self.dropout, keys.as_ref()?, layer)
     }
 }
 
@@ -328,31 +300,31 @@ impl Forward for Layers {
     fn maps<D: Device<f32>, T: Tape<f32, D>>(
         &self,
         weights: &Weights<D>,
-        mut x: Tensor<Shape4, f32, D, T>,
+        mut x: Tensor<Nhwc, f32, D, T>,
         pass: &mut Pass,
-    ) -> std::result::Result<Tensor<Shape4, f32, D, T>, D::Err> {
+    ) -> std::result::Result<Tensor<Nhwc, f32, D, T>, D::Err> {
         let keys = self.keys(pass);
-        let parameters = |i: usize| ["weight", "bias"].map(|what| weights.get(&format!("conv{}.{what}", i + 1)));
+        let parameters = |i: usize| ["weight", "bias"].map(|name| weights.get(&format!("conv{}.{name}", i + 1)));
         let last = FILTERS.len() - 1;
         for i in 0..last {
             let [weight, bias] = parameters(i);
-            x = composed::conv_block(x, weight, bias, self.drop(&keys, i))?;
+            x = composed::conv3x3_block(x, weight, bias, self.drop(&keys, i))?;
         }
         let [weight, bias] = parameters(last);
-        composed::conv_relu(x, weight, bias) // [n, 32, 32, 64]
+        composed::conv3x3_relu(x, weight, bias) // [n, 32, 32, 64]
     }
 
-    fn pooled<D: Device<f32>, T: Tape<f32, D>>(
+    fn pool<D: Device<f32>, T: Tape<f32, D>>(
         &self,
-        maps: Tensor<Shape4, f32, D, T>,
-    ) -> std::result::Result<Tensor<Shape4, f32, D, T>, D::Err> {
-        composed::halve(maps) // [n, 16, 16, 64]
+        maps: Tensor<Nhwc, f32, D, T>,
+    ) -> std::result::Result<Tensor<Nhwc, f32, D, T>, D::Err> {
+        composed::max_pool_2x2(maps) // [n, 16, 16, 64]
     }
 
     fn head<D: Device<f32>, T: Tape<f32, D>>(
         &self,
         weights: &Weights<D>,
-        pooled: Tensor<Shape4, f32, D, T>,
+        pooled: Tensor<Nhwc, f32, D, T>,
         pass: &mut Pass,
     ) -> std::result::Result<Tensor<(usize, usize), f32, D, T>, D::Err> {
         let keys = self.keys(pass);
@@ -361,46 +333,11 @@ impl Forward for Layers {
         let x = x.try_reshape_like(&(n, h * w * c))?; // [n, 16384]
         let drop = self.drop(&keys, 3);
         let x = composed::linear_block(x, weights.matrix("fc1.weight")?, weights.get("fc1.bias"), drop)?;
-        pass.keep(&x);
+        pass.set_features(&x);
         composed::linear(x, weights.matrix("fc2.weight")?, weights.get("fc2.bias")) // [n, 5]
     }
 }
 
 fn compute(e: dfdx::tensor::CpuError) -> Error {
-    Error::Compute { what: "W-Net".into(), message: e.to_string() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Prediction takes other kernels than training: without dropout the two are the same function.
-    #[test]
-    fn prediction_is_the_forward_pass_of_training() {
-        for vector in Vector::every() {
-            for (size, n) in [(32, 33), (40, 3), (224, 1)] {
-                let model = WNet::new(&Spec {
-                    size_px: size,
-                    seed: 3,
-                    fold: 0,
-                    dropout: Dropout { p: 0.0 },
-                    optimiser: Optimiser::default(),
-                    zero_init_residual: false,
-                    vector,
-                })
-                .unwrap();
-                let mut rng = seed::rng(1, "test", 0, 0, 0);
-                let draw = |_| rng.next_u32() as f32 / u32::MAX as f32 * 4.0 - 2.0;
-                let x: Vec<f32> = (0..n * size * size * 3).map(draw).collect();
-                let found = model.predict(&x, n).unwrap();
-                let (labels, keys) = (vec![0; n], vec![0; n]);
-                let (_, logits, _) = model.backward(Batch { x, labels: &labels, keys: &keys }).unwrap();
-                for (found, logits) in found.iter().zip(logits.chunks_exact(Class::COUNT)) {
-                    for (f, e) in found.iter().zip(softmax(logits)) {
-                        assert!((f - e).abs() < 1e-5, "{size} px, {vector:?}: {found:?} and {:?}", softmax(logits));
-                    }
-                }
-            }
-        }
-    }
+    Error::compute("W-Net", e)
 }

@@ -1,118 +1,118 @@
-//! Layers from dfdx's public operations alone: for any device (the CUDA path), and the oracle that the CPU kernels are
-//! held against. Activations are `[n, h, w, c]`, filters the flattened `[kernel, kernel, c_in, c_out]`.
+//! Layers from dfdx's public operations alone, for any device. CUDA devices use them, and tests compare the CPU kernels
+//! with them. Activations are `[n, h, w, c]`; filters are `[kernel, kernel, c_in, c_out]`, flattened.
 
-use super::Shape4;
-use super::fused::Drop;
+use super::kernel::BatchDropout;
+use super::shape::Nhwc;
 use dfdx::prelude::*;
 
-type Flat = (usize, usize);
+type Matrix = (usize, usize);
 
-/// See [`super::fused::conv_block`].
-pub fn conv_block<D: Device<f32>, T: Tape<f32, D>>(
-    x: Tensor<Shape4, f32, D, T>,
+/// See [`super::fused::conv3x3_block`].
+pub fn conv3x3_block<D: Device<f32>, T: Tape<f32, D>>(
+    x: Tensor<Nhwc, f32, D, T>,
     weight: Tensor<(usize,), f32, D, T>,
     bias: Tensor<(usize,), f32, D, T>,
-    drop: Option<Drop>,
-) -> Result<Tensor<Shape4, f32, D, T>, D::Err> {
-    dropout(halve(conv_relu(x, weight, bias)?)?, drop)
+    drop: Option<BatchDropout>,
+) -> Result<Tensor<Nhwc, f32, D, T>, D::Err> {
+    dropout(max_pool_2x2(conv3x3_relu(x, weight, bias)?)?, drop)
 }
 
-/// `relu(conv_3x3(x) + bias)`, zero-padded, stride 1.
-pub fn conv_relu<D: Device<f32>, T: Tape<f32, D>>(
-    x: Tensor<Shape4, f32, D, T>,
+/// `relu(conv_3x3(x) + bias)`, padded with zeros, stride 1.
+pub fn conv3x3_relu<D: Device<f32>, T: Tape<f32, D>>(
+    x: Tensor<Nhwc, f32, D, T>,
     weight: Tensor<(usize,), f32, D, T>,
     bias: Tensor<(usize,), f32, D, T>,
-) -> Result<Tensor<Shape4, f32, D, T>, D::Err> {
+) -> Result<Tensor<Nhwc, f32, D, T>, D::Err> {
     let (n, h, w, _) = *x.shape();
     let c_out = bias.shape().0;
-    let z = convolution(x, weight, 3, 1, c_out)?;
-    let bias: Tensor<Shape4, f32, D, T> = bias.try_broadcast_like::<_, Axes3<0, 1, 2>>(&(n, h, w, c_out))?;
+    let z = conv2d(x, weight, 3, 1, c_out)?;
+    let bias: Tensor<Nhwc, f32, D, T> = bias.try_broadcast_like::<_, Axes3<0, 1, 2>>(&(n, h, w, c_out))?;
     z.try_add(bias)?.try_relu()
 }
 
-/// The largest of 2x2 windows; an odd last row or column stands in none.
-pub fn halve<D: Device<f32>, T: Tape<f32, D>>(
-    z: Tensor<Shape4, f32, D, T>,
-) -> Result<Tensor<Shape4, f32, D, T>, D::Err> {
+/// The largest value of each 2 x 2 window; an odd last row or column is left out.
+pub fn max_pool_2x2<D: Device<f32>, T: Tape<f32, D>>(
+    z: Tensor<Nhwc, f32, D, T>,
+) -> Result<Tensor<Nhwc, f32, D, T>, D::Err> {
     let (n, h, w, c) = *z.shape();
     let (oh, ow) = (h / 2, w / 2);
     let z = z.try_slice((0..n, 0..2 * oh, 0..2 * ow, 0..c))?;
     let z: Tensor<(usize, usize, usize, usize, usize, usize), f32, D, T> = z.try_reshape_like(&(n, oh, 2, ow, 2, c))?;
-    z.try_max::<Shape4, Axes2<2, 4>>()
+    z.try_max::<Nhwc, Axes2<2, 4>>()
 }
 
-/// Dropout of a batch, where there is one; the first of `S`'s axes counts the images.
+/// Dropout, unless `drop` is `None`; the first axis of `x` is the images.
 pub fn dropout<S: Shape, D: Device<f32>, T: Tape<f32, D>>(
     x: Tensor<S, f32, D, T>,
-    drop: Option<Drop>,
+    drop: Option<BatchDropout>,
 ) -> Result<Tensor<S, f32, D, T>, D::Err> {
     let Some(drop) = drop else { return Ok(x) };
     let (dev, shape) = (x.device().clone(), *x.shape());
-    let mask = mask(drop, shape.num_elements() / drop.keys.len());
+    let mask = dropout_mask(drop, shape.num_elements() / drop.keys.len());
     x.try_mul(dev.try_tensor_from_vec(mask, shape)?.retaped::<T>())
 }
 
 /// See [`super::fused::linear_block`]; `weight` is `[inputs, outputs]`.
 pub fn linear_block<D: Device<f32>, T: Tape<f32, D>>(
-    x: Tensor<Flat, f32, D, T>,
-    weight: Tensor<Flat, f32, D, T>,
+    x: Tensor<Matrix, f32, D, T>,
+    weight: Tensor<Matrix, f32, D, T>,
     bias: Tensor<(usize,), f32, D, T>,
-    drop: Option<Drop>,
-) -> Result<Tensor<Flat, f32, D, T>, D::Err> {
+    drop: Option<BatchDropout>,
+) -> Result<Tensor<Matrix, f32, D, T>, D::Err> {
     dropout(linear(x, weight, bias)?.try_relu()?, drop)
 }
 
 /// `x W + bias`.
 pub fn linear<D: Device<f32>, T: Tape<f32, D>>(
-    x: Tensor<Flat, f32, D, T>,
-    weight: Tensor<Flat, f32, D, T>,
+    x: Tensor<Matrix, f32, D, T>,
+    weight: Tensor<Matrix, f32, D, T>,
     bias: Tensor<(usize,), f32, D, T>,
-) -> Result<Tensor<Flat, f32, D, T>, D::Err> {
+) -> Result<Tensor<Matrix, f32, D, T>, D::Err> {
     let shape = (x.shape().0, bias.shape().0);
     x.try_matmul(weight)?.try_add(bias.try_broadcast_like::<_, Axis<0>>(&shape)?)
 }
 
-/// Convolution without a bias, zero-padded by half the kernel: `[n, h, w, c_in]` → `[n, oh, ow, c_out]`.
-pub fn convolution<D: Device<f32>, T: Tape<f32, D>>(
-    x: Tensor<Shape4, f32, D, T>,
+/// Convolution without bias, padded by half the kernel with zeros: `[n, h, w, c_in]` → `[n, oh, ow, c_out]`.
+pub fn conv2d<D: Device<f32>, T: Tape<f32, D>>(
+    x: Tensor<Nhwc, f32, D, T>,
     weight: Tensor<(usize,), f32, D, T>,
     kernel: usize,
     stride: usize,
     c_out: usize,
-) -> Result<Tensor<Shape4, f32, D, T>, D::Err> {
+) -> Result<Tensor<Nhwc, f32, D, T>, D::Err> {
     let (n, _, _, c_in) = *x.shape();
     let (columns, oh, ow) = windows(x, kernel, stride)?;
     let depth = kernel * kernel * c_in;
-    let columns: Tensor<Flat, f32, D, T> = columns.try_reshape_like(&(n * oh * ow, depth))?;
-    let weight: Tensor<Flat, f32, D, T> = weight.try_reshape_like(&(depth, c_out))?;
+    let columns: Tensor<Matrix, f32, D, T> = columns.try_reshape_like(&(n * oh * ow, depth))?;
+    let weight: Tensor<Matrix, f32, D, T> = weight.try_reshape_like(&(depth, c_out))?;
     columns.try_matmul(weight)?.try_reshape_like(&(n, oh, ow, c_out))
 }
 
-/// `max_pool_3x3` of stride 2, padded by 1, of what is nowhere below 0.
-pub fn max_pool<D: Device<f32>, T: Tape<f32, D>>(
-    x: Tensor<Shape4, f32, D, T>,
-) -> Result<Tensor<Shape4, f32, D, T>, D::Err> {
+/// The largest value of each 3 x 3 window, with stride 2 and padding 1; no value of `x` may be below 0.
+pub fn max_pool_3x3<D: Device<f32>, T: Tape<f32, D>>(
+    x: Tensor<Nhwc, f32, D, T>,
+) -> Result<Tensor<Nhwc, f32, D, T>, D::Err> {
     let (n, _, _, c) = *x.shape();
     let (columns, oh, ow) = windows(x, 3, 2)?;
     let columns: Tensor<(usize, usize, usize, usize, usize), f32, D, T> =
         columns.try_reshape_like(&(n, oh, ow, 9, c))?;
-    columns.try_max::<Shape4, Axis<3>>()
+    columns.try_max::<Nhwc, Axis<3>>()
 }
 
-/// Mean over a picture's pixels: `[n, h, w, c]` → `[n, c]`.
+/// Mean over the pixels of each image: `[n, h, w, c]` → `[n, c]`.
 pub fn mean_pool<D: Device<f32>, T: Tape<f32, D>>(
-    x: Tensor<Shape4, f32, D, T>,
-) -> Result<Tensor<Flat, f32, D, T>, D::Err> {
-    x.try_mean::<Flat, Axes2<1, 2>>()
+    x: Tensor<Nhwc, f32, D, T>,
+) -> Result<Tensor<Matrix, f32, D, T>, D::Err> {
+    x.try_mean::<Matrix, Axes2<1, 2>>()
 }
 
-/// Batch normalisation by the batch's own mean and (biased) variance, which come back with it.
+/// Batch normalisation by the mean and (biased) variance of the batch, which are returned as well.
 pub fn batch_norm<D: Device<f32>, T: Tape<f32, D>>(
-    z: Tensor<Shape4, f32, D, T>,
+    z: Tensor<Nhwc, f32, D, T>,
     gamma: Tensor<(usize,), f32, D, T>,
     beta: Tensor<(usize,), f32, D, T>,
     epsilon: f32,
-) -> Result<(Tensor<Shape4, f32, D, T>, [Vec<f32>; 2]), D::Err> {
+) -> Result<(Tensor<Nhwc, f32, D, T>, [Vec<f32>; 2]), D::Err> {
     let shape = *z.shape();
     let (z, tape) = z.split_tape();
     let mean = z.retaped::<T>().try_mean::<(usize,), Axes3<0, 1, 2>>()?;
@@ -126,24 +126,24 @@ pub fn batch_norm<D: Device<f32>, T: Tape<f32, D>>(
     Ok((scaled.try_add(beta.try_broadcast_like::<_, Axes3<0, 1, 2>>(&shape)?)?, [means, variances]))
 }
 
-/// `scale * z + shift`, a number a channel.
+/// `scale * z + shift`, with one scale and one shift per channel.
 pub fn scale_shift<D: Device<f32>, T: Tape<f32, D>>(
-    z: Tensor<Shape4, f32, D, T>,
+    z: Tensor<Nhwc, f32, D, T>,
     scale: Vec<f32>,
     shift: Vec<f32>,
-) -> Result<Tensor<Shape4, f32, D, T>, D::Err> {
+) -> Result<Tensor<Nhwc, f32, D, T>, D::Err> {
     let (dev, shape) = (z.device().clone(), *z.shape());
-    let wide = |values: Vec<f32>| {
+    let broadcast = |values: Vec<f32>| {
         let c = values.len();
         dev.try_tensor_from_vec(values, (c,))?.retaped::<T>().try_broadcast_like::<_, Axes3<0, 1, 2>>(&shape)
     };
-    z.try_mul(wide(scale)?)?.try_add(wide(shift)?)
+    z.try_mul(broadcast(scale)?)?.try_add(broadcast(shift)?)
 }
 
-/// The `kernel x kernel` inputs of every output pixel, zero-padded by half the kernel: `[n, h, w, c]` →
-/// `[n, oh * ow * kernel * kernel, c]`, and `oh` and `ow`.
+/// The `kernel x kernel` window of every output pixel, padded by half the kernel with zeros: `[n, h, w, c]` →
+/// `[n, oh * ow * kernel * kernel, c]`. Also returns `oh` and `ow`.
 fn windows<D: Device<f32>, T: Tape<f32, D>>(
-    x: Tensor<Shape4, f32, D, T>,
+    x: Tensor<Nhwc, f32, D, T>,
     kernel: usize,
     stride: usize,
 ) -> Result<(Tensor<(usize, usize, usize), f32, D, T>, usize, usize), D::Err> {
@@ -155,24 +155,24 @@ fn windows<D: Device<f32>, T: Tape<f32, D>>(
     if (kernel, stride) == (1, 1) {
         return Ok((x, oh, ow));
     }
-    // One pixel more, of zeros, stands for all that lie outside.
+    // One more pixel, of zeros, takes the place of all pixels outside the image.
     let zero = dev.try_zeros_like(&(n, 1, c))?.retaped::<T>();
     let x = (x, zero).try_concat_along(Axis::<1>)?;
-    let mut places = Vec::with_capacity(n * oh * ow * kernel * kernel);
+    let mut positions = Vec::with_capacity(n * oh * ow * kernel * kernel);
     for (y, x) in (0..oh).flat_map(|y| (0..ow).map(move |x| (y * stride, x * stride))) {
         for (y, x) in (0..kernel).flat_map(|ky| (0..kernel).map(move |kx| (y + ky, x + kx))) {
             let inside = (pad..pad + h).contains(&y) && (pad..pad + w).contains(&x);
-            places.push(if inside { (y - pad) * w + x - pad } else { h * w });
+            positions.push(if inside { (y - pad) * w + x - pad } else { h * w });
         }
     }
-    let count = places.len();
-    let places: Tensor<Flat, usize, D> = dev.try_tensor_from_vec(places.repeat(n), (n, count))?;
-    Ok((x.try_gather(places)?, oh, ow))
+    let count = positions.len();
+    let positions: Tensor<Matrix, usize, D> = dev.try_tensor_from_vec(positions.repeat(n), (n, count))?;
+    Ok((x.try_gather(positions)?, oh, ow))
 }
 
-/// What each value of a batch is multiplied by: 0, or dropout's scale.
-fn mask(drop: Drop, len: usize) -> Vec<f32> {
-    let Drop { dropout, keys } = drop;
-    let one = |key: u64, i: usize| if dropout.keeps(key, i) { dropout.scale() } else { 0.0 };
-    keys.iter().flat_map(|key| (0..len).map(move |i| one(*key, i))).collect()
+/// The factor of each value of a batch: 0, or the scale of dropout.
+fn dropout_mask(drop: BatchDropout, len: usize) -> Vec<f32> {
+    let BatchDropout { dropout, keys } = drop;
+    let factor = |key: u64, i: usize| if dropout.keeps(key, i) { dropout.scale() } else { 0.0 };
+    keys.iter().flat_map(|key| (0..len).map(move |i| factor(*key, i))).collect()
 }

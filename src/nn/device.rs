@@ -1,13 +1,15 @@
-//! Where a network computes.
+//! The devices that a network can run on.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The CPU, by our own kernels, or a CUDA device by its number, by dfdx's.
+/// The device that a network is trained and used on. As text: `cpu`, `cuda:N`, or `cuda` for `cuda:0`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Device {
+    /// The CPU, with our own kernels.
     #[default]
     Cpu,
+    /// The CUDA device of this number, from 0, with dfdx's kernels; needs the `cuda` feature.
     Cuda(usize),
 }
 
@@ -20,7 +22,7 @@ impl FromStr for Device {
             "cuda" => Some(0),
             _ => text.strip_prefix("cuda:").and_then(|n| n.parse().ok()),
         };
-        number.map(Self::Cuda).ok_or_else(|| format!("expected cpu, or cuda:N with N from 0, found {text:?}"))
+        number.map(Self::Cuda).ok_or_else(|| format!("expected cpu, cuda or cuda:N, got {text:?}"))
     }
 }
 

@@ -1,12 +1,15 @@
-//! fused = composed, forward and backward, on every code path that this machine has.
+//! `fused` and `composed` give the same outputs and gradients, with every instruction set that this machine has.
 
-use super::fused::{Drop, SharedWeight};
-use super::kernel::{Dropout, Tiled, Vector};
-use super::{Shape4, composed, drawn, fused};
+use super::fused::SharedWeight;
+use super::kernel::{BatchDropout, Dropout, TiledWeight};
+use super::shape::Nhwc;
+use super::testing::random;
+use super::vector::Vector;
+use super::{composed, fused, optim};
 use crate::seed;
 use dfdx::prelude::*;
 
-type Flat = (usize, usize);
+type Matrix = (usize, usize);
 
 fn assert_close(what: &str, a: &[f32], b: &[f32]) {
     assert_eq!(a.len(), b.len(), "{what}");
@@ -14,15 +17,40 @@ fn assert_close(what: &str, a: &[f32], b: &[f32]) {
     for (i, (a, b)) in a.iter().zip(b).enumerate() {
         assert!((a - b).abs() <= 3e-5 * scale, "{what}[{i}]: {a} and {b} (scale {scale})");
     }
-    assert!(a.iter().any(|v| *v != 0.0), "{what}: all zero proves nothing");
+    assert!(a.iter().any(|v| *v != 0.0), "{what}: all values are 0");
 }
 
-/// Output, and the gradients of x, weight and bias under a loss that weighs every output differently.
-type Found = [Vec<f32>; 4];
+/// The output, and the gradients of x, weight and bias, for a loss that weights every output differently.
+type Pass = [Vec<f32>; 4];
+
+fn assert_same(case: &str, expected: &Pass, actual: &Pass) {
+    for (name, (e, a)) in ["y", "dx", "dw", "db"].iter().zip(expected.iter().zip(actual)) {
+        assert_close(&format!("{name}, {case}"), e, a);
+    }
+}
+
+/// Dropout keys of `n` images.
+fn keys(n: usize, seed: u64) -> Vec<u64> {
+    (0..n as u64).map(|i| seed::key(seed, "keys", 0, 0, i)).collect()
+}
+
+fn dropout(p: f32, keys: &[u64]) -> Option<BatchDropout<'_>> {
+    (p > 0.0).then_some(BatchDropout { dropout: Dropout { p }, keys })
+}
+
+/// The values of `y`, and the gradients of the sum of `y` weighted by `loss_weights`.
+fn backward<S: Shape>(
+    dev: &Cpu,
+    y: Tensor<S, f32, Cpu, OwnedTape<f32, Cpu>>,
+    loss_weights: &[f32],
+) -> (Vec<f32>, Gradients<f32, Cpu>) {
+    let (values, shape) = (y.as_vec(), *y.shape());
+    (values, (y * dev.tensor_from_vec(loss_weights.to_vec(), shape)).sum().backward())
+}
 
 #[test]
-fn the_convolution_block_equals_its_composition() {
-    // n, h, w, c_in, c_out, dropped; odd sizes, odd batches, W-Net's channel counts, pictures of 32 to 224 px.
+fn fused_conv3x3_block_equals_composed() {
+    // n, h, w, c_in, c_out, share dropped: odd sizes, odd batches, W-Net's channels, images of 32 to 224 px.
     let cases = [
         (1, 8, 8, 3, 16, 0.0),
         (33, 32, 32, 3, 16, 0.4),
@@ -36,167 +64,156 @@ fn the_convolution_block_equals_its_composition() {
     ];
     for (n, h, w, c_in, c_out, p) in cases {
         let dev = Cpu::seed_from_u64(1);
-        let (xs, ws, bs) = (drawn(n * h * w * c_in, 1), drawn(9 * c_in * c_out, 2), drawn(c_out, 3));
-        let keys: Vec<u64> = (0..n as u64).map(|i| seed::key(1, "keys", 0, 0, i)).collect();
-        let drop = (p > 0.0).then(|| Drop { dropout: Dropout { p }, keys: &keys });
-        let shape = (n, h / 2, w / 2, c_out);
-        let weigh = drawn(n * (h / 2) * (w / 2) * c_out, 4);
-        let leaves = || {
-            let x: Tensor<Shape4, f32, Cpu> = dev.tensor_from_vec(xs.clone(), (n, h, w, c_in));
+        let (xs, ws, bs) = (random(n * h * w * c_in, 1), random(9 * c_in * c_out, 2), random(c_out, 3));
+        let keys = keys(n, 1);
+        let drop = dropout(p, &keys);
+        let loss_weights = random(n * (h / 2) * (w / 2) * c_out, 4);
+        let inputs = || {
+            let x: Tensor<Nhwc, f32, Cpu> = dev.tensor_from_vec(xs.clone(), (n, h, w, c_in));
             let weight = dev.tensor_from_vec(ws.clone(), (ws.len(),));
             let bias = dev.tensor_from_vec(bs.clone(), (c_out,));
             (x, weight, bias)
         };
-        let finish = |y: Tensor<Shape4, f32, Cpu, OwnedTape<f32, Cpu>>| {
-            let values = y.as_vec();
-            let loss = (y * dev.tensor_from_vec(weigh.clone(), shape)).sum();
-            (values, loss.backward())
-        };
-        let (x, weight, bias) = leaves();
+        let (x, weight, bias) = inputs();
         let traced = |t: &Tensor<(usize,), f32, Cpu>| t.leaky_trace();
-        let y = composed::conv_block(x.leaky_trace(), traced(&weight), traced(&bias), drop).unwrap();
-        let (values, grads) = finish(y);
-        let expected: Found = [values, grads.get(&x).as_vec(), grads.get(&weight).as_vec(), grads.get(&bias).as_vec()];
-        for vector in Vector::every() {
-            let (x, weight, bias) = leaves();
-            let y = fused::conv_block(vector, x.leaky_trace(), &weight, &bias, drop, true).unwrap();
-            let (values, grads) = finish(y);
-            let found: Found = [values, grads.get(&x).as_vec(), grads.get(&weight).as_vec(), grads.get(&bias).as_vec()];
-            for (name, (e, f)) in ["y", "dx", "dw", "db"].iter().zip(expected.iter().zip(&found)) {
-                assert_close(&format!("{name} of {n}x{h}x{w}x{c_in} to {c_out} on {vector:?}"), e, f);
-            }
+        let y = composed::conv3x3_block(x.leaky_trace(), traced(&weight), traced(&bias), drop).unwrap();
+        let (values, grads) = backward(&dev, y, &loss_weights);
+        let expected = [values, grads.get(&x).as_vec(), grads.get(&weight).as_vec(), grads.get(&bias).as_vec()];
+        for vector in Vector::available() {
+            let (x, weight, bias) = inputs();
+            let y = fused::conv3x3_block(vector, x.leaky_trace(), &weight, &bias, drop, true).unwrap();
+            let (values, grads) = backward(&dev, y, &loss_weights);
+            let actual = [values, grads.get(&x).as_vec(), grads.get(&weight).as_vec(), grads.get(&bias).as_vec()];
+            assert_same(&format!("{n}x{h}x{w}x{c_in} to {c_out}, {vector:?}"), &expected, &actual);
         }
     }
 }
 
 #[test]
-fn the_linear_block_equals_its_composition() {
+fn fused_linear_block_equals_composed() {
     for (n, inputs, outputs, p) in [(1, 64, 16, 0.0), (5, 128, 64, 0.4), (33, 192, 48, 0.6)] {
         let dev = Cpu::seed_from_u64(1);
-        let (xs, ws, bs) = (drawn(n * inputs, 1), drawn(inputs * outputs, 2), drawn(outputs, 3));
-        let keys: Vec<u64> = (0..n as u64).map(|i| seed::key(2, "keys", 0, 0, i)).collect();
-        let drop = (p > 0.0).then(|| Drop { dropout: Dropout { p }, keys: &keys });
-        let weigh = drawn(n * outputs, 4);
-        let finish = |y: Tensor<Flat, f32, Cpu, OwnedTape<f32, Cpu>>| {
-            let values = y.as_vec();
-            (values, (y * dev.tensor_from_vec(weigh.clone(), (n, outputs))).sum().backward())
-        };
-        let x: Tensor<Flat, f32, Cpu> = dev.tensor_from_vec(xs.clone(), (n, inputs));
-        let weight: Tensor<Flat, f32, Cpu> = dev.tensor_from_vec(ws.clone(), (inputs, outputs));
+        let (xs, ws, bs) = (random(n * inputs, 1), random(inputs * outputs, 2), random(outputs, 3));
+        let keys = keys(n, 2);
+        let drop = dropout(p, &keys);
+        let loss_weights = random(n * outputs, 4);
+        let x: Tensor<Matrix, f32, Cpu> = dev.tensor_from_vec(xs.clone(), (n, inputs));
+        let weight: Tensor<Matrix, f32, Cpu> = dev.tensor_from_vec(ws.clone(), (inputs, outputs));
         let bias = dev.tensor_from_vec(bs.clone(), (outputs,));
         let y = composed::linear_block(x.leaky_trace(), weight.leaky_trace(), bias.leaky_trace(), drop).unwrap();
-        let (values, grads) = finish(y);
-        let expected: Found = [values, grads.get(&x).as_vec(), grads.get(&weight).as_vec(), grads.get(&bias).as_vec()];
-        for vector in Vector::every() {
-            let x: Tensor<Flat, f32, Cpu> = dev.tensor_from_vec(xs.clone(), (n, inputs));
+        let (values, grads) = backward(&dev, y, &loss_weights);
+        let expected = [values, grads.get(&x).as_vec(), grads.get(&weight).as_vec(), grads.get(&bias).as_vec()];
+        for vector in Vector::available() {
+            let x: Tensor<Matrix, f32, Cpu> = dev.tensor_from_vec(xs.clone(), (n, inputs));
             let bias = dev.tensor_from_vec(bs.clone(), (outputs,));
-            let mut tiled = Tiled::zeros(inputs, outputs);
-            Tiled::set_rows(tiled.outputs, &mut tiled.value, &ws);
-            let weight = SharedWeight::new(tiled);
+            let weight = tiled(inputs, outputs, &ws);
             let y = fused::linear_block(vector, x.leaky_trace(), &weight, &bias, drop).unwrap();
-            let (values, grads) = finish(y);
-            let dw = bytemuck::pod_collect_to_vec(&weight.lock().row_bytes(&weight.gradient.lock().unwrap()));
-            let found: Found = [values, grads.get(&x).as_vec(), dw, grads.get(&bias).as_vec()];
-            for (name, (e, f)) in ["y", "dx", "dw", "db"].iter().zip(expected.iter().zip(&found)) {
-                assert_close(&format!("{name} of {n}x{inputs} to {outputs} on {vector:?}"), e, f);
-            }
+            let (values, grads) = backward(&dev, y, &loss_weights);
+            let actual = [values, grads.get(&x).as_vec(), gradient(&weight), grads.get(&bias).as_vec()];
+            assert_same(&format!("{n}x{inputs} to {outputs}, {vector:?}"), &expected, &actual);
         }
     }
 }
 
-/// Adam inside the backward pass makes the update that Adam makes of the written gradient.
+/// A weight from its row-major values.
+fn tiled(inputs: usize, outputs: usize, values: &[f32]) -> SharedWeight {
+    let mut tiled = TiledWeight::zeros(inputs, outputs);
+    TiledWeight::set_rows(outputs, &mut tiled.value, values);
+    SharedWeight::new(tiled)
+}
+
+/// The stored gradient of a weight, row-major.
+fn gradient(weight: &SharedWeight) -> Vec<f32> {
+    bytemuck::pod_collect_to_vec(&weight.lock().row_bytes(&weight.gradient.lock().unwrap()))
+}
+
 #[test]
-fn adam_in_the_backward_pass_is_adam() {
+fn the_backward_pass_updates_the_weight_as_adam_does() {
     let (n, inputs, outputs) = (5, 64, 32);
     let dev = Cpu::seed_from_u64(1);
-    let step = super::optim::Adam::default().step(3, 1e-3);
-    for vector in Vector::every() {
-        let mut tiled = Tiled::zeros(inputs, outputs);
-        tiled.value = drawn(inputs * outputs, 1);
-        tiled.m = drawn(inputs * outputs, 2);
-        tiled.v = drawn(inputs * outputs, 3).iter().map(|v| v.abs()).collect();
+    let step = optim::Adam::default().step(3, 1e-3);
+    for vector in Vector::available() {
+        let mut tiled = TiledWeight::zeros(inputs, outputs);
+        tiled.value = random(inputs * outputs, 1);
+        tiled.m = random(inputs * outputs, 2);
+        tiled.v = random(inputs * outputs, 3).iter().map(|v| v.abs()).collect();
         let mut expected = tiled.clone();
-        let bias = dev.tensor_from_vec(drawn(outputs, 4), (outputs,));
+        let bias = dev.tensor_from_vec(random(outputs, 4), (outputs,));
         let run = |weight: &SharedWeight| {
-            let x: Tensor<Flat, f32, Cpu> = dev.tensor_from_vec(drawn(n * inputs, 5), (n, inputs));
+            let x: Tensor<Matrix, f32, Cpu> = dev.tensor_from_vec(random(n * inputs, 5), (n, inputs));
             fused::linear_block(vector, x.leaky_trace(), weight, &bias, None).unwrap().square().sum().backward();
         };
-        let plain = SharedWeight::new(tiled.clone());
-        run(&plain);
-        for (i, g) in plain.gradient.lock().unwrap().iter().enumerate() {
+        let stored = SharedWeight::new(tiled.clone());
+        run(&stored);
+        for (i, g) in stored.gradient.lock().unwrap().iter().enumerate() {
             step.apply(&mut expected.value[i], &mut expected.m[i], &mut expected.v[i], *g);
         }
-        let mut armed = SharedWeight::new(tiled);
-        armed.step = Some(step);
-        run(&armed);
-        let found = armed.tiled.lock().unwrap();
-        assert_close("value", &expected.value, &found.value);
-        assert_close("m", &expected.m, &found.m);
-        assert_close("v", &expected.v, &found.v);
+        let mut updated = SharedWeight::new(tiled);
+        updated.step = Some(step);
+        run(&updated);
+        let actual = updated.lock();
+        assert_close("value", &expected.value, &actual.value);
+        assert_close("m", &expected.m, &actual.m);
+        assert_close("v", &expected.v, &actual.v);
     }
 }
 
-/// Central differences of a block's loss against its analytic gradients, leaf by leaf.
-fn assert_differences(leaves: &[Vec<f32>; 3], pass: impl Fn(&[Vec<f32>; 3]) -> (f64, [Vec<f32>; 3])) {
-    let (_, analytic) = pass(leaves);
+/// Compares the gradients of x, weight and bias with central differences of the loss; `pass` returns both.
+fn assert_finite_differences(inputs: &[Vec<f32>; 3], pass: impl Fn(&[Vec<f32>; 3]) -> (f64, [Vec<f32>; 3])) {
+    let (_, analytic) = pass(inputs);
     for (k, name) in ["x", "weight", "bias"].iter().enumerate() {
-        let (mut near, mut tried) = (0, 0);
-        for i in (0..leaves[k].len()).step_by(5) {
-            let moved = |by: f32| {
-                let mut leaves = leaves.clone();
-                leaves[k][i] += by;
-                pass(&leaves).0
+        let (mut close, mut count) = (0, 0);
+        for i in (0..inputs[k].len()).step_by(5) {
+            let loss = |by: f32| {
+                let mut inputs = inputs.clone();
+                inputs[k][i] += by;
+                pass(&inputs).0
             };
-            let numeric = (moved(1e-3) - moved(-1e-3)) / 2e-3;
-            tried += 1;
-            near += usize::from((numeric - f64::from(analytic[k][i])).abs() < 2e-2);
+            let numeric = (loss(1e-3) - loss(-1e-3)) / 2e-3;
+            count += 1;
+            close += usize::from((numeric - f64::from(analytic[k][i])).abs() < 2e-2);
         }
-        // A step across a kink of ReLU or max is no fault; most steps cross none.
-        assert!(near * 10 >= tried * 8, "{name}: {near} of {tried}");
+        // ReLU and max are not differentiable everywhere, so that some of the differences are wrong.
+        assert!(close * 10 >= count * 8, "{name}: {close} of {count}");
     }
 }
 
-fn weighed(y: &[f32], weigh: &[f32]) -> f64 {
-    y.iter().zip(weigh).map(|(y, w)| f64::from(*y) * f64::from(*w)).sum()
+fn weighted_sum(y: &[f32], weights: &[f32]) -> f64 {
+    y.iter().zip(weights).map(|(y, w)| f64::from(*y) * f64::from(*w)).sum()
 }
 
-/// Through ReLU, pooling and dropout: weights, bias and input.
 #[test]
-fn the_convolution_blocks_gradients_are_those_of_finite_differences() {
+fn gradients_of_conv3x3_block_equal_finite_differences() {
     let (n, h, w, c_in, c_out) = (2, 6, 8, 3, 16);
     let dev = Cpu::seed_from_u64(1);
-    let drop = Some(Drop { dropout: Dropout { p: 0.4 }, keys: &[11, 12] });
-    let weigh = drawn(n * 3 * 4 * c_out, 4);
-    let leaves = [drawn(n * h * w * c_in, 1), drawn(9 * c_in * c_out, 2), drawn(c_out, 3)];
-    assert_differences(&leaves, |[xs, ws, bs]| {
-        let x: Tensor<Shape4, f32, Cpu> = dev.tensor_from_vec(xs.clone(), (n, h, w, c_in));
+    let drop = dropout(0.4, &[11, 12]);
+    let loss_weights = random(n * 3 * 4 * c_out, 4);
+    let inputs = [random(n * h * w * c_in, 1), random(9 * c_in * c_out, 2), random(c_out, 3)];
+    assert_finite_differences(&inputs, |[xs, ws, bs]| {
+        let x: Tensor<Nhwc, f32, Cpu> = dev.tensor_from_vec(xs.clone(), (n, h, w, c_in));
         let weight = dev.tensor_from_vec(ws.clone(), (ws.len(),));
         let bias = dev.tensor_from_vec(bs.clone(), (c_out,));
-        let y = fused::conv_block(Vector::detect(), x.leaky_trace(), &weight, &bias, drop, true).unwrap();
-        let loss = weighed(&y.as_vec(), &weigh);
-        let grads = (y * dev.tensor_from_vec(weigh.clone(), (n, 3, 4, c_out))).sum().backward();
-        (loss, [grads.get(&x).as_vec(), grads.get(&weight).as_vec(), grads.get(&bias).as_vec()])
+        let y = fused::conv3x3_block(Vector::detect(), x.leaky_trace(), &weight, &bias, drop, true).unwrap();
+        let (values, grads) = backward(&dev, y, &loss_weights);
+        let gradients = [grads.get(&x).as_vec(), grads.get(&weight).as_vec(), grads.get(&bias).as_vec()];
+        (weighted_sum(&values, &loss_weights), gradients)
     });
 }
 
-/// Through ReLU and dropout: weights, bias and input.
 #[test]
-fn the_linear_blocks_gradients_are_those_of_finite_differences() {
+fn gradients_of_linear_block_equal_finite_differences() {
     let (n, inputs, outputs) = (3, 64, 16);
     let dev = Cpu::seed_from_u64(1);
-    let drop = Some(Drop { dropout: Dropout { p: 0.4 }, keys: &[11, 12, 13] });
-    let weigh = drawn(n * outputs, 4);
-    let leaves = [drawn(n * inputs, 1), drawn(inputs * outputs, 2), drawn(outputs, 3)];
-    assert_differences(&leaves, |[xs, ws, bs]| {
-        let x: Tensor<Flat, f32, Cpu> = dev.tensor_from_vec(xs.clone(), (n, inputs));
+    let drop = dropout(0.4, &[11, 12, 13]);
+    let loss_weights = random(n * outputs, 4);
+    let values = [random(n * inputs, 1), random(inputs * outputs, 2), random(outputs, 3)];
+    assert_finite_differences(&values, |[xs, ws, bs]| {
+        let x: Tensor<Matrix, f32, Cpu> = dev.tensor_from_vec(xs.clone(), (n, inputs));
         let bias = dev.tensor_from_vec(bs.clone(), (outputs,));
-        let mut tiled = Tiled::zeros(inputs, outputs);
-        Tiled::set_rows(outputs, &mut tiled.value, ws);
-        let weight = SharedWeight::new(tiled);
+        let weight = tiled(inputs, outputs, ws);
         let y = fused::linear_block(Vector::detect(), x.leaky_trace(), &weight, &bias, drop).unwrap();
-        let loss = weighed(&y.as_vec(), &weigh);
-        let grads = (y * dev.tensor_from_vec(weigh.clone(), (n, outputs))).sum().backward();
-        let dw = bytemuck::pod_collect_to_vec(&weight.lock().row_bytes(&weight.gradient.lock().unwrap()));
-        (loss, [grads.get(&x).as_vec(), dw, grads.get(&bias).as_vec()])
+        let (values, grads) = backward(&dev, y, &loss_weights);
+        let gradients = [grads.get(&x).as_vec(), gradient(&weight), grads.get(&bias).as_vec()];
+        (weighted_sum(&values, &loss_weights), gradients)
     });
 }

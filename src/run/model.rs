@@ -9,7 +9,7 @@ use crate::batch::{Normalise, Tensors, View};
 use crate::class::Class;
 use crate::error::{Error, Input, Result};
 use crate::models::grad_cam::ClassMap;
-use crate::models::{self, Inferred, Model};
+use crate::models::{self, Inference, Model};
 use crate::nn::device::Device;
 use crate::workspace::Workspace;
 
@@ -36,7 +36,7 @@ impl TrainedModel {
     ///
     /// # Errors
     /// [`Error::Compute`] where the device is out of memory.
-    pub fn infer(&self, tensors: &Tensors, rows: &[usize]) -> Result<Inferred> {
+    pub fn infer(&self, tensors: &Tensors, rows: &[usize]) -> Result<Inference> {
         infer(self.model.as_ref(), &self.meta.normalise, self.settings.test_views, tensors, rows)
     }
 
@@ -44,7 +44,7 @@ impl TrainedModel {
     ///
     /// # Errors
     /// [`Error::Compute`] where the device is out of memory.
-    pub fn infer_once(&self, tensors: &Tensors, rows: &[usize]) -> Result<Inferred> {
+    pub fn infer_once(&self, tensors: &Tensors, rows: &[usize]) -> Result<Inference> {
         infer(self.model.as_ref(), &self.meta.normalise, 1, tensors, rows)
     }
 
@@ -66,9 +66,9 @@ pub(crate) fn infer(
     views: usize,
     tensors: &Tensors,
     rows: &[usize],
-) -> Result<Inferred> {
+) -> Result<Inference> {
     let len = tensors.size_px * tensors.size_px * 3;
-    let mut mean = Inferred { probabilities: vec![[0.0; Class::COUNT]; rows.len()], ..Default::default() };
+    let mut mean = Inference { probabilities: vec![[0.0; Class::COUNT]; rows.len()], ..Default::default() };
     for view in 0..views {
         let mut x = vec![0.0; rows.len() * len];
         tensors.fill(rows, |_| View::turned(view), normalise, &mut x);

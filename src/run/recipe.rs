@@ -5,8 +5,8 @@ use crate::batch::{Augment, Normalisation};
 use crate::classical;
 use crate::error::{Error, Result};
 use crate::models::{self, MODELS, Model};
+use crate::nn::Vector;
 use crate::nn::device::Device;
-use crate::nn::kernel::{Dropout, Vector};
 use crate::nn::optim::{Optimiser, Schedule};
 use serde::{Deserialize, Serialize};
 
@@ -86,7 +86,7 @@ impl NetworkSettings {
     /// # Errors
     /// [`Error::Setting`] that names the key, the expected values and the value given.
     pub fn suits(&self, size_px: u32) -> Result<()> {
-        models::find(&self.model)?.suits(&self.spec(size_px as usize, 0, 0))
+        models::find(&self.model)?.validate(&self.spec(size_px as usize, 0, 0))
     }
 
     /// A network with random weights, keyed by `seed` and `fold`: see [`super::ModelId::seed_key`].
@@ -99,7 +99,7 @@ impl NetworkSettings {
             size_px,
             seed,
             fold,
-            dropout: Dropout { p: self.dropout },
+            dropout: self.dropout,
             optimiser: self.optimiser,
             zero_init_residual: self.zero_init_residual,
             vector: Vector::detect(),

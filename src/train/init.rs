@@ -133,7 +133,7 @@ impl Start {
                 let got = format!("{:?} {:?}", view.dtype(), view.shape());
                 return Err(broken(name, format!("F32 {expected:?}"), got));
             }
-            Ok(if ours { values(&view) } else { pytorch::to_ours(entry, name, shape, &values(&view)) })
+            Ok(if ours { values(&view) } else { pytorch::from_pytorch(entry, name, shape, &values(&view)) })
         })?;
         Ok(notes)
     }

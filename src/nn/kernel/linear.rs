@@ -1,55 +1,55 @@
-//! The large linear layer, whose weight (67 MB in W-Net) is walked once backward: each tile makes its share of the
-//! input's gradient, then its own gradient in registers, then Adam's update, while it is in the cache.
+//! The large linear layer of W-Net, whose weight has 67 MB. The backward pass reads it once: while a tile is in the
+//! cache, it adds to the gradient of the input, its own gradient is computed in registers, and Adam updates it.
 
-use super::{Dropout, PANEL, Vector, read_ahead};
+use super::adam::AdamStep;
+use super::dropout::BatchDropout;
+use super::gemm::multiply_rows;
+use super::prefetch::prefetch;
+use super::simd::{multiply_add, vectors, vectors_mut};
+use crate::nn::Vector;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-/// Rows a tile of the linear layer's weight.
-pub const ROWS: usize = 64;
+/// Rows of a tile of the weight.
+const ROWS: usize = 64;
 
-/// Adam's numbers for one step (Kingma and Ba 2015); `rate` already holds the bias correction of the first moment.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamStep {
-    /// Learning rate / (1 - beta1^t)
-    pub rate: f32,
-    pub beta1: f32,
-    pub beta2: f32,
-    /// 1 / (1 - beta2^t)
-    pub second: f32,
-    pub epsilon: f32,
-}
+/// Columns of a tile of the weight.
+const PANEL: usize = 16;
 
-impl AdamStep {
-    /// One parameter's update.
-    #[inline(always)]
-    pub fn apply(&self, value: &mut f32, m: &mut f32, v: &mut f32, gradient: f32) {
-        *m = self.beta1 * *m + (1.0 - self.beta1) * gradient;
-        *v = self.beta2 * *v + (1.0 - self.beta2) * gradient * gradient;
-        *value -= self.rate * *m / ((*v * self.second).sqrt() + self.epsilon);
-    }
-}
+/// Batches are padded to a multiple of this many images.
+pub const IMAGES: usize = 16;
 
-/// A linear layer's weight and what Adam keeps for it, `[inputs, outputs]` cut into tiles of
-/// [`ROWS`] x [`PANEL`]: `[inputs / ROWS, outputs / PANEL, ROWS, PANEL]`.
+/// How many tiles ahead of the current one the forward pass prefetches.
+const AHEAD: usize = 4;
+
+/// The weight `[inputs, outputs]` of a linear layer and Adam's moments, in tiles of 64 x 16:
+/// `[inputs / 64, outputs / 16, 64, 16]`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tiled {
+pub struct TiledWeight {
+    /// Number of inputs, a multiple of 64.
     pub inputs: usize,
+    /// Number of outputs, a multiple of 16.
     pub outputs: usize,
+    /// The weight.
     pub value: Vec<f32>,
+    /// First moment.
     pub m: Vec<f32>,
+    /// Second moment.
     pub v: Vec<f32>,
 }
 
-impl Tiled {
-    /// Zero everywhere. `inputs` and `outputs` are multiples of [`ROWS`] and [`PANEL`].
+impl TiledWeight {
+    /// A weight of zeros.
+    ///
+    /// # Panics
+    /// Where `inputs` is not a multiple of 64 or `outputs` not a multiple of 16.
     pub fn zeros(inputs: usize, outputs: usize) -> Self {
         assert!(inputs.is_multiple_of(ROWS) && outputs.is_multiple_of(PANEL));
         let zeros = || vec![0.0; inputs * outputs];
         Self { inputs, outputs, value: zeros(), m: zeros(), v: zeros() }
     }
 
-    /// Tiles → row-major `[inputs, outputs]`, as bytes.
+    /// `tiles`, an array in this weight's order, as the bytes of a row-major `[inputs, outputs]`.
     pub fn row_bytes(&self, tiles: &[f32]) -> Vec<u8> {
         let mut rows = vec![0u8; tiles.len() * 4];
         let slab = ROWS * self.outputs;
@@ -64,7 +64,7 @@ impl Tiled {
         rows
     }
 
-    /// Row-major `[inputs, outputs]` → `tiles`, which are of this weight's length.
+    /// Writes a row-major `[inputs, outputs]` to `tiles`, an array of the same length in a weight's order.
     pub fn set_rows(outputs: usize, tiles: &mut [f32], rows: &[f32]) {
         assert_eq!(tiles.len(), rows.len());
         let slab = ROWS * outputs;
@@ -78,7 +78,7 @@ impl Tiled {
     }
 }
 
-/// `[rows, columns]` → `[columns, padded]`, zero where `padded` is more than `rows`.
+/// `[rows, columns]` → `[columns, padded]`, with zeros from column `rows`.
 pub fn transpose(rows: usize, columns: usize, padded: usize, source: &[f32]) -> Vec<f32> {
     let mut target = vec![0.0; columns * padded];
     target.par_chunks_mut(ROWS * padded).enumerate().for_each(|(chunk, target)| {
@@ -92,29 +92,23 @@ pub fn transpose(rows: usize, columns: usize, padded: usize, source: &[f32]) -> 
     target
 }
 
-/// Tiles between the one in hand and the one that is asked for.
-const AHEAD: usize = 4;
-
-/// Images a tile of the linear layer's gradient takes at once: batches are padded to it.
-pub const LANES: usize = 16;
-
 /// `y = dropout(relu(x W + bias))`.
 ///
-/// `xt` is the input transposed, `[inputs, n.next_multiple_of(LANES)]`; `y` is `[n, outputs]`. Without gradient is
-/// where `y` is 0.
-pub fn linear_forward(
+/// `xt` is the transposed input, `[inputs, n.next_multiple_of(IMAGES)]`; `y` is `[n, outputs]`, and where it is 0, it
+/// has no gradient.
+pub fn linear(
     vector: Vector,
-    weight: &Tiled,
+    weight: &TiledWeight,
     xt: &[f32],
     n: usize,
     bias: &[f32],
-    dropout: Option<(Dropout, &[u64])>,
+    dropout: Option<BatchDropout>,
     y: &mut [f32],
 ) {
-    // Each piece reads one stretch of the weight; the number of pieces depends on its shape alone.
+    // Each piece reads consecutive slabs of the weight; the number of pieces depends on the weight's shape alone.
     let (slabs, panels) = (weight.inputs / ROWS, weight.outputs / PANEL);
     let per = slabs.div_ceil(16);
-    let padded = n.next_multiple_of(LANES);
+    let padded = n.next_multiple_of(IMAGES);
     // [pieces, panels, n, PANEL]
     let sums: Vec<Vec<f32>> = weight
         .value
@@ -122,7 +116,7 @@ pub fn linear_forward(
         .zip(xt.par_chunks(per * ROWS * padded))
         .map(|(tiles, xt)| {
             let mut sums = vec![0f32; panels * n * PANEL];
-            vector.run(LinearForward { tiles, outputs: weight.outputs, xt, n, sums: &mut sums });
+            vector.run(Forward { tiles, outputs: weight.outputs, xt, n, sums: &mut sums });
             sums
         })
         .collect();
@@ -138,7 +132,7 @@ pub fn linear_forward(
                 let out = p * PANEL + l;
                 let value = sum + bias[out];
                 let (kept, scale) = match dropout {
-                    Some((d, keys)) => (d.keeps(keys[image], out), d.scale()),
+                    Some(d) => (d.dropout.keeps(d.keys[image], out), d.dropout.scale()),
                     None => (true, 1.0),
                 };
                 *y = if value > 0.0 && kept { value * scale } else { 0.0 };
@@ -147,23 +141,23 @@ pub fn linear_forward(
     });
 }
 
-struct LinearForward<'a> {
-    /// Whole slabs of the weight: `[slabs, outputs / PANEL, ROWS, PANEL]`.
+struct Forward<'a> {
+    /// Slabs of the weight: `[slabs, outputs / PANEL, ROWS, PANEL]`.
     tiles: &'a [f32],
     outputs: usize,
-    /// The slabs' inputs.
+    /// The inputs of the slabs: `[slabs, ROWS, padded]`.
     xt: &'a [f32],
     n: usize,
-    /// `[outputs / PANEL, n, PANEL]`: added onto.
+    /// `[outputs / PANEL, n, PANEL]`: the products are added to it.
     sums: &'a mut [f32],
 }
 
-impl WithSimd for LinearForward<'_> {
+impl WithSimd for Forward<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match size_of::<S::f32s>() / 4 {
+        match S::F32_LANES {
             16 => self.panels::<S, 1>(simd),
             8 => self.panels::<S, 2>(simd),
             4 => self.panels::<S, 4>(simd),
@@ -172,21 +166,21 @@ impl WithSimd for LinearForward<'_> {
     }
 }
 
-impl LinearForward<'_> {
+impl Forward<'_> {
     #[inline(always)]
     fn panels<S: Simd, const V: usize>(self, simd: S) {
-        let padded = self.n.next_multiple_of(LANES);
+        let padded = self.n.next_multiple_of(IMAGES);
         let mut ahead = self.tiles.chunks_exact(ROWS * PANEL).skip(AHEAD);
         for (slab, xt) in self.tiles.chunks_exact(ROWS * self.outputs).zip(self.xt.chunks_exact(ROWS * padded)) {
             for (tile, sums) in slab.chunks_exact(ROWS * PANEL).zip(self.sums.chunks_exact_mut(self.n * PANEL)) {
-                // What the first images do not ask for, nobody needs to ask for again.
+                // The first images prefetch the whole tile.
                 let mut ahead = ahead.next().unwrap_or_default();
                 let (tile, _) = S::as_simd_f32s(tile);
                 let (sums, _) = S::as_mut_simd_f32s(sums);
                 let mut image = 0;
                 while image < self.n {
                     image += match self.n - image {
-                        // As many sums as hide the arithmetic's latency, and still fit into registers.
+                        // Enough sums to hide the latency of the arithmetic, but no more than fit in registers.
                         16.. if V == 1 => images::<S, V, 16>(simd, tile, xt, padded, image, sums, ahead),
                         8.. if V == 1 => images::<S, V, 8>(simd, tile, xt, padded, image, sums, ahead),
                         1 => images::<S, V, 1>(simd, tile, xt, padded, image, sums, ahead),
@@ -202,7 +196,8 @@ impl LinearForward<'_> {
     }
 }
 
-/// `I` images through one tile of the weight, asking for the tile `ahead` row by row; returns `I`.
+/// Multiplies `I` images from `first` by one tile of the weight and prefetches the tile `ahead` row by row; returns
+/// `I`.
 #[inline(always)]
 fn images<S: Simd, const V: usize, const I: usize>(
     simd: S,
@@ -216,54 +211,47 @@ fn images<S: Simd, const V: usize, const I: usize>(
     let sums = &mut sums[first * V..][..I * V];
     let mut acc = [[simd.splat_f32s(0.0); V]; I];
     acc.as_flattened_mut().copy_from_slice(sums);
-    for (row, (w, x)) in tile.chunks_exact(V).zip(xt.chunks_exact(padded)).enumerate() {
-        ahead.get(row * PANEL..(row + 1) * PANEL).into_iter().for_each(read_ahead);
-        let x: &[f32; I] = x[first..].first_chunk().expect("images first to first + I");
-        for i in 0..I {
-            let x = simd.splat_f32s(x[i]);
-            for v in 0..V {
-                acc[i][v] = simd.mul_add_e_f32s(x, w[v], acc[i][v]);
-            }
-        }
+    for (row, (w, x)) in tile.as_chunks::<V>().0.iter().zip(xt.chunks_exact(padded)).enumerate() {
+        ahead.get(row * PANEL..(row + 1) * PANEL).into_iter().for_each(prefetch);
+        let x: &[f32; I] = x[first..].first_chunk().expect("I images are left");
+        multiply_add(simd, x, w, &mut acc);
     }
-    for i in 0..I {
-        sums[i * V..][..V].copy_from_slice(&acc[i]);
-    }
+    sums.copy_from_slice(acc.as_flattened());
     I
 }
 
-/// Backward of [`linear_forward`] from `dz` (`[n, outputs]`: the gradient before ReLU and dropout, 0 where `y` was 0):
-/// returns the input's gradient transposed, `[inputs, n.next_multiple_of(LANES)]`.
+/// Backward pass of [`linear`], from the gradient `dz` before ReLU and dropout (`[n, outputs]`, 0 where `y` is 0).
+/// Returns the gradient of the input, transposed: `[inputs, n.next_multiple_of(IMAGES)]`.
 ///
-/// With `adam`, every tile of the weight is updated as soon as its gradient is known, which then is nowhere written;
-/// without, the weight stays and the gradient goes to `gradient` (tiled like the weight).
+/// With `adam`, each tile of the weight is updated as soon as its gradient is known, and the gradient is not stored.
+/// Without, the weight stays as it is and `gradient` receives the gradient, in the order of the weight.
 pub fn linear_backward(
     vector: Vector,
-    weight: &mut Tiled,
+    weight: &mut TiledWeight,
     xt: &[f32],
     n: usize,
     dz: &[f32],
     adam: Option<AdamStep>,
     gradient: Option<&mut [f32]>,
 ) -> Vec<f32> {
-    let (outputs, padded) = (weight.outputs, n.next_multiple_of(LANES));
-    // The gradient a panel, twice: [panels, n, PANEL] and [panels, padded / LANES, PANEL, LANES].
+    let (outputs, padded) = (weight.outputs, n.next_multiple_of(IMAGES));
+    // dz in two orders: [panels, n, PANEL] and [panels, padded / IMAGES, PANEL, IMAGES].
     let panels = outputs / PANEL;
     let mut by_image = vec![0f32; panels * n * PANEL];
     let mut by_output = vec![0f32; panels * PANEL * padded];
     for (image, dz) in dz.chunks_exact(outputs).enumerate() {
         for (out, d) in dz.iter().enumerate() {
             by_image[(out / PANEL * n + image) * PANEL + out % PANEL] = *d;
-            by_output[((out / PANEL * padded + image) / LANES * PANEL + out % PANEL) * LANES + image % LANES] = *d;
+            by_output[((out / PANEL * padded + image) / IMAGES * PANEL + out % PANEL) * IMAGES + image % IMAGES] = *d;
         }
     }
     let mut dxt = vec![0f32; weight.inputs * padded];
     let slab = ROWS * outputs;
     let work = |w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &mut [f32], xt: &[f32], dxt: &mut [f32]| {
         let (by_image, by_output) = (by_image.as_slice(), by_output.as_slice());
-        vector.run(LinearBackward { n, w, m, v, g, xt, dxt, by_image, by_output, adam });
+        vector.run(Backward { n, w, m, v, g, xt, dxt, by_image, by_output, adam });
     };
-    let Tiled { value, m, v, .. } = weight;
+    let TiledWeight { value, m, v, .. } = weight;
     let slabs = value
         .par_chunks_mut(slab)
         .zip(m.par_chunks_mut(slab))
@@ -279,7 +267,8 @@ pub fn linear_backward(
     dxt
 }
 
-struct LinearBackward<'a> {
+/// Backward pass of one slab of the weight.
+struct Backward<'a> {
     n: usize,
     w: &'a mut [f32],
     m: &'a mut [f32],
@@ -292,12 +281,12 @@ struct LinearBackward<'a> {
     adam: Option<AdamStep>,
 }
 
-impl WithSimd for LinearBackward<'_> {
+impl WithSimd for Backward<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match size_of::<S::f32s>() / 4 {
+        match S::F32_LANES {
             16 => self.slab::<S, 1, 1, 8>(simd),
             8 => self.slab::<S, 2, 2, 4>(simd),
             4 => self.slab::<S, 4, 4, 2>(simd),
@@ -306,86 +295,71 @@ impl WithSimd for LinearBackward<'_> {
     }
 }
 
-impl LinearBackward<'_> {
-    /// `V` vectors a panel, `L` vectors a block of [`LANES`] images, `R` rows of the weight at once.
+impl Backward<'_> {
+    /// `V` vectors make a panel, `L` vectors a block of [`IMAGES`] images; `R` rows of the weight at a time.
     #[inline(always)]
-    fn slab<S: Simd, const V: usize, const L: usize, const R: usize>(self, simd: S) {
-        let (n, padded, tile) = (self.n, self.n.next_multiple_of(LANES), ROWS * PANEL);
-        for panel in 0..self.w.len() / tile {
-            let w = &mut self.w[panel * tile..][..tile];
-            // The input's gradient: dxt[row, images] += sum over the panel's outputs of w[row, out] * dz[out, images].
-            let dz = &self.by_output[panel * PANEL * padded..][..PANEL * padded];
-            for (w, dxt) in w.as_chunks::<PANEL>().0.chunks_exact(R).zip(self.dxt.chunks_exact_mut(R * padded)) {
-                for (block, dz) in dz.chunks_exact(PANEL * LANES).enumerate() {
-                    let mut acc = [[simd.splat_f32s(0.0); L]; R];
-                    for r in 0..R {
-                        acc[r].copy_from_slice(S::as_simd_f32s(&dxt[r * padded + block * LANES..][..LANES]).0);
-                    }
-                    let (dz, _) = S::as_simd_f32s(dz);
-                    let rows: &[[f32; PANEL]; R] = w.first_chunk().expect("R rows");
-                    for (out, d) in dz.as_chunks::<L>().0[..PANEL].iter().enumerate() {
-                        for r in 0..R {
-                            let w = simd.splat_f32s(rows[r][out]);
-                            for l in 0..L {
-                                acc[r][l] = simd.mul_add_e_f32s(w, d[l], acc[r][l]);
-                            }
-                        }
-                    }
-                    for r in 0..R {
-                        let (row, _) = S::as_mut_simd_f32s(&mut dxt[r * padded + block * LANES..][..LANES]);
-                        row.copy_from_slice(&acc[r]);
-                    }
-                }
-            }
-            // The weight's own gradient, R rows at a time: sum over images of x[row, image] * dz[image, outs].
-            let (dz, _) = S::as_simd_f32s(&self.by_image[panel * n * PANEL..][..n * PANEL]);
+    fn slab<S: Simd, const V: usize, const L: usize, const R: usize>(mut self, simd: S) {
+        for panel in 0..self.w.len() / (ROWS * PANEL) {
+            self.input_gradient::<S, L, R>(simd, panel);
             for row in (0..ROWS).step_by(R) {
-                // These rows of the next tile.
-                let next = (panel + 1) * tile + row * PANEL..(panel + 1) * tile + (row + R) * PANEL;
-                for values in [&self.w, &self.m, &self.v] {
-                    values.get(next.clone()).into_iter().for_each(read_ahead);
+                self.weight_gradient::<S, V, R>(simd, panel, row);
+            }
+        }
+    }
+
+    /// `dxt[row, images] += sum over the outputs of w[row, output] * dz[output, images]` for one tile.
+    #[inline(always)]
+    fn input_gradient<S: Simd, const L: usize, const R: usize>(&mut self, simd: S, panel: usize) {
+        let padded = self.n.next_multiple_of(IMAGES);
+        let w = &self.w[panel * ROWS * PANEL..][..ROWS * PANEL];
+        let dz = &self.by_output[panel * PANEL * padded..][..PANEL * padded];
+        for (w, dxt) in w.chunks_exact(R * PANEL).zip(self.dxt.chunks_exact_mut(R * padded)) {
+            let mut rows = [&w[..0]; R];
+            for r in 0..R {
+                rows[r] = &w[r * PANEL..][..PANEL];
+            }
+            for (block, dz) in dz.chunks_exact(PANEL * IMAGES).enumerate() {
+                let mut sums = [[simd.splat_f32s(0.0); L]; R];
+                for r in 0..R {
+                    sums[r] = *vectors::<S, L>(&dxt[r * padded + block * IMAGES..]);
                 }
-                let mut acc = [[simd.splat_f32s(0.0); V]; R];
-                let mut x = [&self.xt[..0]; R];
-                for (r, x) in x.iter_mut().enumerate() {
-                    *x = &self.xt[(row + r) * padded..][..n];
-                }
-                for (image, d) in dz.chunks_exact(V).enumerate() {
-                    for r in 0..R {
-                        let x = simd.splat_f32s(x[r][image]);
-                        for v in 0..V {
-                            acc[r][v] = simd.mul_add_e_f32s(x, d[v], acc[r][v]);
-                        }
-                    }
-                }
-                let span = panel * tile + row * PANEL..panel * tile + (row + R) * PANEL;
-                match self.adam {
-                    Some(adam) => {
-                        let (w, _) = S::as_mut_simd_f32s(&mut self.w[span.clone()]);
-                        let (m, _) = S::as_mut_simd_f32s(&mut self.m[span.clone()]);
-                        let (v, _) = S::as_mut_simd_f32s(&mut self.v[span]);
-                        let acc = acc.as_flattened();
-                        for k in 0..R * V {
-                            adam_vector(simd, adam, &mut w[k], &mut m[k], &mut v[k], acc[k]);
-                        }
-                    }
-                    None => {
-                        let (g, _) = S::as_mut_simd_f32s(&mut self.g[span]);
-                        g.copy_from_slice(acc.as_flattened());
-                    }
+                multiply_rows(simd, &rows, S::as_simd_f32s(dz).0, &mut sums);
+                for r in 0..R {
+                    *vectors_mut::<S, L>(&mut dxt[r * padded + block * IMAGES..]) = sums[r];
                 }
             }
         }
     }
-}
 
-/// [`AdamStep::apply`] on a vector.
-#[inline(always)]
-fn adam_vector<S: Simd>(simd: S, adam: AdamStep, w: &mut S::f32s, m: &mut S::f32s, v: &mut S::f32s, g: S::f32s) {
-    let splat = |x| simd.splat_f32s(x);
-    *m = simd.mul_add_e_f32s(splat(1.0 - adam.beta1), g, simd.mul_f32s(splat(adam.beta1), *m));
-    let g2 = simd.mul_f32s(g, g);
-    *v = simd.mul_add_e_f32s(splat(1.0 - adam.beta2), g2, simd.mul_f32s(splat(adam.beta2), *v));
-    let root = simd.add_f32s(simd.sqrt_f32s(simd.mul_f32s(*v, splat(adam.second))), splat(adam.epsilon));
-    *w = simd.sub_f32s(*w, simd.div_f32s(simd.mul_f32s(splat(adam.rate), *m), root));
+    /// The gradient of rows `row..row + R` of a tile, the sum over the images of `x[row, image] * dz[image, outputs]`,
+    /// and their update.
+    #[inline(always)]
+    fn weight_gradient<S: Simd, const V: usize, const R: usize>(&mut self, simd: S, panel: usize, row: usize) {
+        let (n, padded, tile) = (self.n, self.n.next_multiple_of(IMAGES), ROWS * PANEL);
+        // The same rows of the next tile.
+        let next = (panel + 1) * tile + row * PANEL..(panel + 1) * tile + (row + R) * PANEL;
+        for values in [&self.w, &self.m, &self.v] {
+            values.get(next.clone()).into_iter().for_each(prefetch);
+        }
+        let mut rows = [&self.xt[..0]; R];
+        for r in 0..R {
+            rows[r] = &self.xt[(row + r) * padded..][..n];
+        }
+        let (dz, _) = S::as_simd_f32s(&self.by_image[panel * n * PANEL..][..n * PANEL]);
+        let mut sums = [[simd.splat_f32s(0.0); V]; R];
+        multiply_rows(simd, &rows, dz, &mut sums);
+        let span = panel * tile + row * PANEL..panel * tile + (row + R) * PANEL;
+        match self.adam {
+            Some(adam) => {
+                let (w, _) = S::as_mut_simd_f32s(&mut self.w[span.clone()]);
+                let (m, _) = S::as_mut_simd_f32s(&mut self.m[span.clone()]);
+                let (v, _) = S::as_mut_simd_f32s(&mut self.v[span]);
+                let gradients = sums.as_flattened();
+                for k in 0..R * V {
+                    adam.apply_simd(simd, &mut w[k], &mut m[k], &mut v[k], gradients[k]);
+                }
+            }
+            None => S::as_mut_simd_f32s(&mut self.g[span]).0.copy_from_slice(sums.as_flattened()),
+        }
+    }
 }

@@ -1,0 +1,78 @@
+//! The registration of a model: its name, its defaults, and how to build and export it.
+
+use super::grad_cam::ClassMaps;
+use super::model::Model;
+use super::onnx::Graph;
+use super::spec::Spec;
+use crate::error::Result;
+use crate::nn::Vector;
+use crate::nn::device::Device;
+use crate::nn::optim::Optimiser;
+
+/// A model that can be trained; [`MODELS`](super::MODELS) lists them.
+pub struct Entry {
+    /// Name in pipelines and checkpoints: lower case.
+    pub name: &'static str,
+    /// Name in tables and messages.
+    pub title: &'static str,
+    /// Side of the images in the model's paper, px.
+    pub size_px: usize,
+    pub(super) dropout: f32,
+    pub(super) optimiser: fn() -> Optimiser,
+    pub(super) validate: fn(&Spec) -> Result<()>,
+    /// Builds the model on our own CPU kernels.
+    pub(super) build_cpu: fn(&Spec) -> Result<Box<dyn Model>>,
+    /// Builds the model on dfdx's operations, on the CUDA device of that number.
+    pub(super) build_cuda: fn(&Spec, usize) -> Result<Box<dyn Model>>,
+    pub(crate) grad_cam: fn(&dyn Model) -> Result<Box<dyn ClassMaps>>,
+    /// The weight of the linear layer that reads a flattened image `[h, w, channels]`, and its number of channels.
+    pub(super) flattened: Option<(&'static str, usize)>,
+    /// Adds the layers to an ONNX graph; takes the name of the normalised images and returns that of the logits.
+    pub(crate) onnx: fn(&mut Graph, &str) -> String,
+}
+
+impl Entry {
+    /// The usual settings of this model: the image size of its paper, its optimiser and dropout, seed 0, fold 0.
+    ///
+    /// ```
+    /// use wbc::models::{self, Spec};
+    /// use wbc::nn::device::Device;
+    ///
+    /// let wnet = models::find("wnet")?;
+    /// let model = wnet.build(&Spec { size_px: 32, seed: 1, ..wnet.default_spec() }, Device::Cpu)?;
+    /// let images = vec![0.0; 2 * 32 * 32 * 3];
+    /// assert_eq!(model.predict(&images, 2)?.len(), 2);
+    /// # Ok::<(), wbc::error::Error>(())
+    /// ```
+    pub fn default_spec(&self) -> Spec {
+        Spec {
+            size_px: self.size_px,
+            seed: 0,
+            fold: 0,
+            dropout: self.dropout,
+            optimiser: (self.optimiser)(),
+            zero_init_residual: false,
+            vector: Vector::detect(),
+        }
+    }
+
+    /// Checks that the model can be built from `spec`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`](crate::error::Error::Setting) for an image size, optimiser or dropout that the model does not
+    /// support.
+    pub fn validate(&self, spec: &Spec) -> Result<()> {
+        (self.validate)(spec)
+    }
+
+    /// Builds the model on `device`, with new random weights.
+    ///
+    /// # Errors
+    /// As [`Entry::validate`]; also where the device is not available.
+    pub fn build(&self, spec: &Spec, device: Device) -> Result<Box<dyn Model>> {
+        match device {
+            Device::Cpu => (self.build_cpu)(spec),
+            Device::Cuda(ordinal) => (self.build_cuda)(spec, ordinal),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What every model can do, and the values that go in and come out.
+
+use crate::class::Class;
+use crate::error::Result;
+
+/// A batch of `n` images for training.
+pub struct Batch<'a> {
+    /// Normalised RGB pixels, `[n, size, size, 3]`.
+    pub x: Vec<f32>,
+    /// Index of each image's class ([`Class::index`]), `n` values.
+    pub labels: &'a [usize],
+    /// Key of each image's dropout pattern, `n` values: the same key drops the same activations.
+    pub keys: &'a [u64],
+}
+
+/// Result of one training step.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// Mean cross-entropy of the batch before the update, in nats.
+    pub loss: f32,
+    /// Number of images whose class the model predicted correctly before the update.
+    pub correct: usize,
+}
+
+/// Output of a model for `n` images.
+#[derive(Clone, Debug, Default)]
+pub struct Inference {
+    /// Probability of each class for each image, in the order of [`Class::ALL`]; each row sums to 1.
+    pub probabilities: Vec<[f32; Class::COUNT]>,
+    /// Input of the last layer, `[n, width]`.
+    pub features: Vec<f32>,
+    /// Number of features per image.
+    pub width: usize,
+}
+
+/// A named array of a model's state.
+pub struct StateArray<'a> {
+    /// Name in checkpoints, such as `conv1.weight`.
+    pub name: String,
+    /// Axes in row-major order.
+    pub shape: Vec<usize>,
+    /// Returns the values as little-endian `f32`. A function, because all arrays at once would double the memory used.
+    pub bytes: Box<dyn Fn() -> Vec<u8> + 'a>,
+}
+
+impl StateArray<'_> {
+    /// The values as numbers.
+    pub(crate) fn values(&self) -> Vec<f32> {
+        bytemuck::pod_collect_to_vec(&(self.bytes)())
+    }
+}
+
+/// Shape and values of an array, in row-major order.
+pub(crate) type Array = (Vec<usize>, Vec<f32>);
+
+/// A network that can be trained and used for prediction.
+pub trait Model {
+    /// Side of the square images that the model takes, px.
+    fn size_px(&self) -> usize;
+
+    /// Makes one step of the optimiser. `t` is the number of the step, from 1; optimisers such as Adam need it.
+    ///
+    /// # Errors
+    /// [`Error::Compute`](crate::error::Error::Compute) where the loss is not finite or the computation fails.
+    fn train(&mut self, batch: Batch, t: u64, learning_rate: f64) -> Result<Step>;
+
+    /// Predicts the classes of `n` images; `x` is as in [`Batch`].
+    ///
+    /// # Errors
+    /// [`Error::Compute`](crate::error::Error::Compute) where the computation fails.
+    fn infer(&self, x: &[f32], n: usize) -> Result<Inference>;
+
+    /// The probabilities of [`Model::infer`].
+    ///
+    /// # Errors
+    /// As [`Model::infer`].
+    fn predict(&self, x: &[f32], n: usize) -> Result<Vec<[f32; Class::COUNT]>> {
+        Ok(self.infer(x, n)?.probabilities)
+    }
+
+    /// The weights, in a fixed order; with `moments` also the state of the optimiser.
+    fn state(&self, moments: bool) -> Vec<StateArray<'_>>;
+
+    /// Replaces the arrays that [`Model::state`] lists. `take` returns the values of an array by its name and shape.
+    ///
+    /// # Errors
+    /// The first error of `take`.
+    fn load(&mut self, moments: bool, take: &mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>>) -> Result<()>;
+
+    /// Number of trainable parameters.
+    fn parameters(&self) -> usize;
+}
