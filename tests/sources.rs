@@ -101,7 +101,8 @@ fn module_of(file: &Path) -> Vec<String> {
 
 /// Code without comments, the contents of strings, and the unit tests at the end.
 fn code(text: &str) -> String {
-    let tests = ["mod ", "pub mod ", "pub(crate) mod ", "pub(super) mod "].map(|module| format!("\n#[cfg(test)]\n{module}"));
+    let tests =
+        ["mod ", "pub mod ", "pub(crate) mod ", "pub(super) mod "].map(|module| format!("\n#[cfg(test)]\n{module}"));
     let text = &text[..tests.iter().filter_map(|tests| text.find(tests)).min().unwrap_or(text.len())];
     let mut code = String::new();
     let mut chars = text.chars().peekable();
