@@ -1,4 +1,4 @@
-//! What probabilities are worth, beyond the class that they choose: reliability and precision-recall curves.
+//! Quality of the predicted probabilities: reliability diagram and precision-recall curves.
 
 use crate::class::Class;
 use crate::rows::PredictionRow;
@@ -6,44 +6,45 @@ use crate::rows::PredictionRow;
 /// Bins of a reliability diagram, of equal width.
 const BINS: usize = 15;
 
-/// The images whose largest probability lies in one bin.
+/// Images whose largest probability lies in the same bin.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bin {
+    /// Number of images, at least 1.
     pub images: u64,
     /// Mean of the largest probability, 0 to 1.
     pub confidence: f64,
-    /// Share that is classified right, 0 to 1.
+    /// Share that is predicted correctly, 0 to 1.
     pub accuracy: f64,
 }
 
-/// How often the run is right where it says how sure it is.
+/// Accuracy by confidence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reliability {
-    /// Those that hold images, from the least sure.
+    /// Bins with images, by increasing confidence.
     pub bins: Vec<Bin>,
-    /// Expected calibration error (Naeini et al. 2015, 15 bins): the mean gap between confidence and accuracy, 0 to 1.
+    /// Expected calibration error (Naeini et al. 2015, 15 bins): mean difference of confidence and accuracy, 0 to 1.
     pub error: f64,
 }
 
-/// Largest probability, and whether its class (the first of equal ones) is the true one.
-fn told(row: &PredictionRow) -> (f64, bool) {
-    let called = row.predicted();
-    (f64::from(row.probabilities()[called.index()]), called == row.truth)
+/// Largest probability, and whether the prediction is correct.
+fn confidence(row: &PredictionRow) -> (f64, bool) {
+    let predicted = row.predicted();
+    (f64::from(row.probabilities()[predicted.index()]), predicted == row.truth)
 }
 
-/// Of all rows together.
+/// The reliability of all rows together.
 pub fn reliability(rows: &[PredictionRow]) -> Reliability {
     let mut sums = [(0u64, 0.0, 0u64); BINS];
-    for (confidence, right) in rows.iter().map(told) {
-        // A bin holds its upper edge, as in the definition.
+    for (confidence, correct) in rows.iter().map(confidence) {
+        // A bin includes its upper edge, as in the definition.
         let bin = ((confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
         sums[bin].0 += 1;
         sums[bin].1 += confidence;
-        sums[bin].2 += u64::from(right);
+        sums[bin].2 += u64::from(correct);
     }
-    let bin = |(n, sum, right): &(u64, f64, u64)| {
-        let of = *n as f64;
-        Bin { images: *n, confidence: sum / of, accuracy: *right as f64 / of }
+    let bin = |&(images, sum, correct): &(u64, f64, u64)| {
+        let n = images as f64;
+        Bin { images, confidence: sum / n, accuracy: correct as f64 / n }
     };
     let bins: Vec<Bin> = sums.iter().filter(|s| s.0 > 0).map(bin).collect();
     let gaps = bins.iter().map(|b| b.images as f64 * (b.confidence - b.accuracy).abs());
@@ -51,16 +52,16 @@ pub fn reliability(rows: &[PredictionRow]) -> Reliability {
     Reliability { bins, error }
 }
 
-/// One class against the others, by its probability.
+/// Precision-recall curve of one class against all others.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PrecisionRecall {
-    /// (recall, precision) at each threshold, from the highest.
+    /// (recall, precision) at each threshold on the probability, from the highest.
     pub points: Vec<(f64, f64)>,
-    /// Sum over thresholds of precision times the gain in recall (scikit-learn's `average_precision_score`).
+    /// Sum over thresholds of precision times the gain in recall: scikit-learn's `average_precision_score`.
     pub average_precision: f64,
 }
 
-/// None where no image is of the class.
+/// The curve of `class`; `None` where it has no image.
 pub fn precision_recall(rows: &[PredictionRow], class: Class) -> Option<PrecisionRecall> {
     let mut scored: Vec<(f32, bool)> =
         rows.iter().map(|r| (r.probabilities()[class.index()], r.truth == class)).collect();
@@ -69,13 +70,13 @@ pub fn precision_recall(rows: &[PredictionRow], class: Class) -> Option<Precisio
         return None;
     }
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let (mut points, mut hits, mut seen, mut before, mut average) = (Vec::new(), 0, 0, 0.0, 0.0);
+    let (mut points, mut hits, mut selected, mut previous, mut average) = (Vec::new(), 0, 0, 0.0, 0.0);
     for equal in scored.chunk_by(|a, b| a.0 == b.0) {
         hits += equal.iter().filter(|s| s.1).count();
-        seen += equal.len();
-        let (recall, precision) = (hits as f64 / positives as f64, hits as f64 / seen as f64);
-        average += (recall - before) * precision;
-        before = recall;
+        selected += equal.len();
+        let (recall, precision) = (hits as f64 / positives as f64, hits as f64 / selected as f64);
+        average += (recall - previous) * precision;
+        previous = recall;
         points.push((recall, precision));
     }
     Some(PrecisionRecall { points, average_precision: average })
@@ -91,24 +92,24 @@ mod tests {
     }
 
     #[test]
-    fn reliability_is_its_definition() {
-        // Two sure and right, two sure of which one is wrong, all in bins of their own.
+    fn reliability_follows_its_definition() {
+        // A bin with two confident, correct predictions; a bin with two less confident ones, of which one is wrong.
         let rows = [row(0.99, 0), row(0.97, 0), row(0.62, 0), row(0.65, 1)];
-        let found = reliability(&rows);
-        let bins: Vec<_> = found.bins.iter().map(|b| (b.images, b.accuracy)).collect();
+        let diagram = reliability(&rows);
+        let bins: Vec<_> = diagram.bins.iter().map(|b| (b.images, b.accuracy)).collect();
         assert_eq!(bins, [(2, 0.5), (2, 1.0)]);
-        assert!((found.error - (0.5 * (0.635 - 0.5) + 0.5 * (1.0 - 0.98))).abs() < 1e-6, "{found:?}");
+        assert!((diagram.error - (0.5 * (0.635 - 0.5) + 0.5 * (1.0 - 0.98))).abs() < 1e-6, "{diagram:?}");
         assert_eq!(reliability(&[]).error, 0.0);
     }
 
     #[test]
-    fn average_precision_is_scikit_learns() {
+    fn average_precision_equals_that_of_scikit_learn() {
         // average_precision_score([1, 0, 1, 1, 0, 0], [0.9, 0.8, 0.7, 0.6, 0.6, 0.1]) = 0.7555555...
         let rows: Vec<PredictionRow> =
             [(0.9, 0), (0.8, 1), (0.7, 0), (0.6, 0), (0.6, 2), (0.1, 3)].map(|(p, t)| row(p, t)).into();
-        let found = precision_recall(&rows, Class::ALL[0]).unwrap();
-        assert!((found.average_precision - (1.0 + 2.0 / 3.0 + 3.0 / 5.0) / 3.0).abs() < 1e-9, "{found:?}");
-        assert_eq!(found.points.len(), 5);
+        let curve = precision_recall(&rows, Class::ALL[0]).unwrap();
+        assert!((curve.average_precision - (1.0 + 2.0 / 3.0 + 3.0 / 5.0) / 3.0).abs() < 1e-9, "{curve:?}");
+        assert_eq!(curve.points.len(), 5);
         assert_eq!(precision_recall(&rows, Class::ALL[4]), None);
     }
 }

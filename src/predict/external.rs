@@ -145,7 +145,7 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
         task.advance(rows.len() as u64);
     }
     drop(task);
-    let (metrics, intervals) = evaluate::panel(&averaged, &single, record.seed)?;
+    let (metrics, intervals) = evaluate::ensemble(&averaged, &single, record.seed)?;
     let about = About { dataset: dataset.into(), models: ensemble.ids().collect(), note: note.clone(), manifest };
     let validation = Validation { about, cells, predictions: averaged, metrics, intervals };
     let folder = RunDir::new(ws, run).external_dataset(dataset, *model);
