@@ -1,7 +1,7 @@
-//! Table 2: images a class.
+//! Table 2: images per class.
 
 use super::paper::{CUK_IMAGES, CUK_SHARES};
-use super::{Sheet, Table, Wanted, thousands};
+use super::{Request, Sheet, Table, thousands};
 use crate::class::Class;
 use crate::error::Result;
 use crate::rows::ManifestRow;
@@ -9,7 +9,7 @@ use crate::schema::MANIFEST;
 use crate::table;
 use crate::workspace::Workspace;
 
-pub struct Counts;
+pub(super) struct Counts;
 
 impl Table for Counts {
     fn number(&self) -> u32 {
@@ -17,12 +17,12 @@ impl Table for Counts {
     }
 
     fn doc(&self) -> &'static str {
-        "images a class"
+        "images per class"
     }
 
-    fn build(&self, ws: &Workspace, wanted: &Wanted) -> Result<Sheet> {
+    fn build(&self, ws: &Workspace, request: &Request) -> Result<Sheet> {
         let present = ws.ingested_datasets()?;
-        let datasets = match &wanted.dataset {
+        let datasets = match &request.dataset {
             Some(name) => vec![ws.choose(Some(name), &present)?],
             None => present,
         };
@@ -33,35 +33,38 @@ impl Table for Counts {
             let count = |class: Option<Class>| manifest.iter().filter(|r| r.class == class).count() as u64;
             let counts = Class::ALL.map(|c| count(Some(c)));
             let all = counts.iter().sum::<u64>().max(1);
-            rows.extend(two_rows(dataset, counts, counts.map(|n| (100.0 * n as f64 / all as f64).round() as u64)));
+            let percent = |n: u64| (100.0 * n as f64 / all as f64).round() as u64;
+            rows.extend(two_rows(dataset, counts, counts.map(percent)));
             if count(None) > 0 {
-                notes.push(format!("{dataset}: {} more images have no class of the five", thousands(count(None))));
+                notes.push(format!("{dataset}: {} more images are of none of the classes", thousands(count(None))));
             }
         }
         rows.extend(two_rows("CUK (paper)", CUK_IMAGES, CUK_SHARES));
-        notes.push("Cells by the data sets' labels, before copies and unusable images are dealt with".into());
+        notes.push("Counts by the data sets' labels, copies and unusable images included".into());
         notes.push(
-            "CUK is the paper's own set and is not public; its shares are as printed (neutrophils are 30.6 %)".into(),
+            "CUK is the paper's own data set and is not public; its percentages are as printed (neutrophils are 30.6 %)"
+                .into(),
         );
-        let heads = ["NE", "EO", "BA", "LY", "MO", "All"].map(String::from);
+        let classes = ["NE", "EO", "BA", "LY", "MO", "All"].map(String::from);
         Ok(Sheet {
             table: Some(self.number()),
             label: self.number().to_string(),
             title: "The number of neutrophil, eosinophil, basophil, lymphocyte and monocyte images".into(),
             run: None,
-            columns: ["Data set".to_string(), String::new()].into_iter().chain(heads).collect(),
+            columns: ["Data set".to_string(), String::new()].into_iter().chain(classes).collect(),
             left: &[0, 1],
             rows,
+            summary: Vec::new(),
             notes,
         })
     }
 }
 
-/// Images, and percent of them.
+/// A row with the numbers of images, and one with their percentages.
 fn two_rows(name: &str, counts: [u64; Class::COUNT], shares: [u64; Class::COUNT]) -> [Vec<String>; 2] {
-    let row = |name: &str, what: &str, cells: [u64; Class::COUNT], all: u64, show: fn(u64) -> String| {
-        let names = [name.to_string(), what.to_string()].into_iter();
-        names.chain(cells.into_iter().chain([all]).map(show)).collect()
+    let row = |name: &str, unit: &str, cells: [u64; Class::COUNT], all: u64, format: fn(u64) -> String| {
+        let names = [name.to_string(), unit.to_string()].into_iter();
+        names.chain(cells.into_iter().chain([all]).map(format)).collect()
     };
     [
         row(name, "images", counts, counts.iter().sum(), thousands),

@@ -1,4 +1,4 @@
-//! What a table does not say: the lines below it.
+//! The notes below a table: what its figures are based on, how certain they are, and what they do not show.
 
 use super::thousands;
 use crate::class::Class;
@@ -9,109 +9,128 @@ use crate::statistics::RESAMPLES;
 use crate::synth;
 use crate::workspace::Workspace;
 
-/// Of the paper's Tables 3 and 4.
-pub const CUK: &str =
-    "The paper's figures are for its own CUK images, which are not public, and for folds that it does not list";
-/// Of the paper's Tables 5 and 6.
-pub const LISC: &str = "The paper's figures are for 254 cells of LISC, from 8 people, after 4,000 epochs; a class has about \
-                        4 to 6 test cells in a fold, and one cell moves a figure by 17 to 25 points";
-/// Of the paper's W-Net.
-pub const WNET_RECIPE: &str = "The paper leaves open whether p = 0.6 of dropout is kept or dropped, what \"normalising\" is, \
-                               and how pictures are resized";
-/// Of data without patients.
-pub const PATIENTS: &str = "No patient is named in the data: cells of one patient may stand in training and test folds";
-/// Of one training a fold.
-pub const SEED: &str = "One seed: how much another seed would change the figures is not in them";
-/// Of drawn cells.
-pub const SYNTHETIC: &str = "These cells are drawn, not photographed: the figures say nothing about blood";
+/// On the paper's Tables 3 and 4.
+pub(super) const CUK: &str = "The paper's figures are for its own CUK images and folds, which are not public";
+/// On the paper's Tables 5 and 6.
+pub(super) const LISC: &str = "The paper's figures are for 254 cells of LISC from 8 people, after 4,000 epochs; a class \
+                               has about 4 to 6 test cells per fold, so one cell changes a figure by 17 to 25 points";
+/// On the paper's W-Net.
+pub(super) const WNET_RECIPE: &str = "The paper does not say whether 0.6 is the share of activations that dropout keeps \
+                                      or drops, how it normalises, and how it resizes images";
+/// On data without patients.
+pub(crate) const PATIENTS: &str = "Patients are unknown: cells of one patient may be in both training and test folds";
+/// On training with one seed.
+const SEED: &str = "One seed: the figures do not show how much another seed would change them";
+/// On synthetic cells.
+pub(crate) const SYNTHETIC: &str = "Synthetic cells, not photographs: the figures say nothing about blood";
+/// On images that were not checked.
+const UNCHECKED: &str = "The images were not checked for near copies, which may be in different folds";
+/// With fewer test images of a class in a fold than this, the summary says so.
+const FEW_IMAGES: u64 = 20;
+/// Most lines of a summary.
+const SUMMARY: usize = 5;
 
-/// What a built-in recipe was chosen on, where that was test images of a public data set.
+/// The notes of a table.
+pub(crate) struct Notes {
+    /// What a reader must know before quoting the figures: at most five notes.
+    pub summary: Vec<String>,
+    /// Definitions, methods and limitations.
+    pub details: Vec<String>,
+}
+
+/// The images that a built-in recipe was chosen on, where they are test images of a public data set.
 fn chosen_on(pipeline: &str) -> Option<&'static str> {
     match pipeline {
         "quick" => Some(
-            "The recipe was chosen by trying a few on the test images of PBC's folds 0 to 2: on those images its figures are a \
-             little flattered",
+            "The recipe was chosen among a few on the test images of PBC's folds 0 to 2: its figures on those images are \
+             slightly optimistic",
         ),
         "robust" => Some(
-            "The recipe was chosen by trying a few on the test images of PBC's folds 0 to 2, with a look at LISC's and JTSC's \
-             cells: on those images its figures are flattered",
+            "The recipe was chosen among a few on the test images of PBC's folds 0 to 2, and partly on LISC and JTSC: its \
+             figures on those images are optimistic",
         ),
         _ => None,
     }
 }
 
-/// Whether a data set's cells are drawn.
-pub fn is_synthetic(ws: &Workspace, dataset: &str) -> bool {
+/// Whether a data set's cells are synthetic.
+pub(crate) fn is_synthetic(ws: &Workspace, dataset: &str) -> bool {
     ws.raw_dataset(dataset).join(synth::MARKER).exists()
 }
 
-/// "97.6 to 98.9".
-pub fn range(interval: &IntervalRow) -> String {
+/// An interval in percent: "97.6 to 98.9".
+pub(crate) fn range(interval: &IntervalRow) -> String {
     format!("{:.1} to {:.1}", 100.0 * interval.low, 100.0 * interval.high)
 }
 
-/// Below a table of one run: its data, its intervals, what its figures mean and cannot claim. `caveats` are of the paper's
-/// figures.
-pub fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Vec<String> {
+/// Notes of a table that shows one run. `caveats` are on the paper's figures.
+pub(crate) fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Notes {
     let record = &run.record;
-    let mut notes = data(run).to_vec();
-    notes.extend(intervals(run));
-    notes.push(
-        "A cell is the share of the class's test images that were classified right (recall), which the paper calls \
+    let mut summary = vec![data(run), scores(run)];
+    summary.extend(leak(record));
+    summary.extend(incomplete(run).map(|folds| {
+        format!("INCOMPLETE: fold {folds} not trained yet; means are over the other folds")
+    }));
+    summary.extend(is_synthetic(ws, &record.dataset).then(|| SYNTHETIC.to_string()));
+    if let Some(fewest) = run.fewest().filter(|n| *n < FEW_IMAGES) {
+        summary.push(format!(
+            "As few as {fewest} test {} of a class in a fold: one image changes its recall by {:.0} points",
+            if fewest == 1 { "image" } else { "images" },
+            100.0 / fewest as f64
+        ));
+    }
+    let mut details = summary.split_off(summary.len().min(SUMMARY));
+    details.push(
+        "A cell is the share of the class's test images that are predicted correctly (recall), which the paper calls \
          accuracy; the last row is the mean over classes (balanced accuracy), the last column the mean over folds"
             .into(),
     );
-    if let Some(fewest) = run.fewest().filter(|n| *n < 20) {
-        let (points, s) = (100.0 / fewest as f64, if fewest == 1 { "" } else { "s" });
-        notes.push(format!(
-            "A class has as few as {fewest} test image{s} in a fold: one image is {points:.0} points there"
-        ));
-    }
+    let classes = ["NE", "EO", "BA", "LY", "MO"].iter().zip(run.images());
+    let classes: Vec<String> = classes.map(|(class, n)| format!("{class} {}", thousands(n))).collect();
+    details.push(format!("Test images by class: {}", classes.join(", ")));
     let untested: Vec<&str> = run.untested().into_iter().map(Class::name).collect();
     if !untested.is_empty() {
-        notes.push(format!(
+        details.push(format!(
             "Some folds have no test image of {}: their last row is the mean over the other classes",
             untested.join(", ")
         ));
     }
-    notes.extend(incomplete(run));
-    notes.extend(init(record));
-    if is_synthetic(ws, &record.dataset) {
-        notes.push(SYNTHETIC.into());
-    }
+    details.extend(intervals(run));
+    details.extend(init(record).filter(|_| leak(record).is_none()));
     if let (Recipe::Network(settings), Some(size_px)) = (&record.recipe, record.size_px()) {
-        notes.push(format!(
-        "This run: {} epochs, batch {}, {} of activations dropped, normalise {}, {} px; all settings are in its pipeline.toml",
-        settings.epochs,
-        settings.batch,
-        settings.dropout,
-        serde_json::to_value(settings.normalise).ok().as_ref().and_then(|v| v.as_str()).unwrap_or("-"),
-            size_px,
+        let normalise = serde_json::to_value(settings.normalise).ok();
+        details.push(format!(
+            "Recipe {}: {} epochs, batch {}, {} of activations dropped, normalise {}, {size_px} px; all settings are in \
+             the run's pipeline.toml",
+            record.pipeline,
+            settings.epochs,
+            settings.batch,
+            settings.dropout,
+            normalise.as_ref().and_then(|v| v.as_str()).unwrap_or("-"),
         ));
     }
-    notes.extend(chosen_on(&record.pipeline).map(Into::into));
-    notes.extend(caveats.iter().map(|c| c.to_string()));
-    notes.extend([PATIENTS.into(), SEED.into()]);
-    notes
+    details.extend(chosen_on(&record.pipeline).map(Into::into));
+    details.extend(caveats.iter().map(|c| c.to_string()));
+    details.extend([PATIENTS.into(), SEED.into()]);
+    Notes { summary, details }
 }
 
-/// What a data set's images cannot tell. `checked`: near copies and the like were looked for.
-pub fn of_dataset(ws: &Workspace, dataset: &str, checked: bool) -> Vec<String> {
+/// What the images of a data set do not show. `checked` says whether check has run.
+pub(crate) fn of_dataset(ws: &Workspace, dataset: &str, checked: bool) -> Vec<String> {
     let mut notes = vec![PATIENTS.to_string()];
     notes.extend(
         [
-            "Labels are the source's: the same picture under two labels is found, a wrong label is not",
-            "Stain, microscope, camera and magnification stand in no file: where backgrounds differ, images may be of other \
-             slides, days or laboratories, and nothing says which",
-            "Which cells were left out when the images were collected is not known: shares of classes are the collection's, \
-             not the blood's",
-            "Copies that were turned or mirrored are not looked for",
-            "Blur is judged beside the data set's other images: one that is blurred throughout looks sharp",
+            "Labels are those of the source: an image under two labels is found, a wrong label is not",
+            "Stain, microscope, camera and magnification are not recorded: where backgrounds differ, images may be from \
+             different slides, days or laboratories",
+            "How the cells were selected is unknown: the proportions of the classes are not those of blood",
+            "Rotated and mirrored copies are not found",
+            "Blur is judged relative to the other images: a data set that is blurred throughout appears sharp",
         ]
         .map(String::from),
     );
     if !checked {
-        notes.push("Near copies were not looked for, and may stand in two folds".into());
+        notes.push(UNCHECKED.into());
     }
     if is_synthetic(ws, dataset) {
         notes.push(SYNTHETIC.into());
@@ -119,99 +138,103 @@ pub fn of_dataset(ws: &Workspace, dataset: &str, checked: bool) -> Vec<String> {
     notes
 }
 
-fn data(run: &Results) -> [String; 2] {
-    let record = &run.record;
-    let counts = run.images();
-    let classes = ["NE", "EO", "BA", "LY", "MO"].iter().zip(counts).map(|(c, n)| format!("{c} {}", thousands(n)));
-    let percent = |metric: Metric| run.value(None, metric, None).map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
-    [
-        format!(
-            "Data: {}, {} test images ({}); run {}, recipe {}, seed {}",
-            record.dataset,
-            thousands(counts.iter().sum()),
-            classes.collect::<Vec<_>>().join(", "),
-            run.name,
-            record.pipeline,
-            record.seed
-        ),
-        format!(
-            "Mean over folds: balanced accuracy {}, accuracy {}",
-            percent(Metric::BalancedAccuracy),
-            percent(Metric::Accuracy)
-        ),
-    ]
+/// Data and run.
+fn data(run: &Results) -> String {
+    let Record { dataset, folds, seed, .. } = &run.record;
+    let images = thousands(run.images().iter().sum());
+    let finished = *folds as usize - run.missing().len();
+    format!("{dataset}: {images} test images in {finished} of {folds} folds; run {}, seed {seed}", run.name)
 }
 
-/// The 95 % intervals, and what they are not.
-fn intervals(run: &Results) -> Vec<String> {
-    let of = |metric: Metric| run.interval(metric, None, Method::Bootstrap);
-    let (Some(balanced), Some(plain)) = (of(Metric::BalancedAccuracy), of(Metric::Accuracy)) else {
-        return Vec::new();
+/// Mean scores with their intervals.
+fn scores(run: &Results) -> String {
+    let score = |metric: Metric| {
+        let value = run.value(None, metric, None).map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
+        let interval = run.interval(metric, None, Method::Bootstrap);
+        (value, interval.map_or("-".into(), range))
     };
-    let mut notes = vec![format!(
-        "95 % intervals over images: balanced accuracy {} %, accuracy {} % (percentile bootstrap, {} resamples of the test \
-         images within fold and class; Efron & Tibshirani 1993)",
-        range(balanced),
-        range(plain),
-        thousands(RESAMPLES as u64)
-    )];
-    if plain.low == plain.high
-        && let Some(wilson) = run.interval(Metric::Accuracy, None, Method::Wilson)
-    {
+    let (balanced, balanced_range) = score(Metric::BalancedAccuracy);
+    let (accuracy, accuracy_range) = score(Metric::Accuracy);
+    format!(
+        "Balanced accuracy {balanced} (95 % interval over images {balanced_range}), accuracy {accuracy} ({accuracy_range})"
+    )
+}
+
+/// The 95 % intervals, their methods and limits.
+fn intervals(run: &Results) -> Vec<String> {
+    let both = |method: Method| {
+        let interval = |metric: Metric| Some((metric, run.interval(metric, None, method)?));
+        let intervals: Vec<_> =
+            [Metric::BalancedAccuracy, Metric::Accuracy].into_iter().filter_map(interval).collect();
+        let text: Vec<String> = intervals.iter().map(|(metric, i)| format!("{metric} {} %", range(i))).collect();
+        let last = intervals.last().map(|(_, interval)| *interval);
+        last.map(|interval| (text.join(", "), interval))
+    };
+    let mut notes = Vec::new();
+    if let Some((text, accuracy)) = both(Method::Bootstrap) {
         notes.push(format!(
-            "No test image was classified wrong: resampling shows no width; Wilson's interval of accuracy is {} %",
-            range(wilson)
+            "95 % intervals over images: {text} (percentile bootstrap, {} resamples of the test images within fold and \
+             class; Efron & Tibshirani 1993)",
+            thousands(RESAMPLES as u64)
         ));
+        let wilson = run.interval(Metric::Accuracy, None, Method::Wilson);
+        if let Some(wilson) = wilson.filter(|_| accuracy.low == accuracy.high) {
+            notes.push(format!(
+                "All test images are predicted correctly, so resampling shows no width; Wilson's interval of accuracy is \
+                 {} %",
+                range(wilson)
+            ));
+        }
     }
-    let over_folds = [Metric::BalancedAccuracy, Metric::Accuracy].into_iter();
-    let over_folds = over_folds.filter_map(|metric| Some((metric, run.interval(metric, None, Method::CorrectedT)?)));
-    let over_folds: Vec<_> = over_folds.collect();
-    if let Some((_, first)) = over_folds.first() {
-        let each = over_folds.iter().map(|(metric, i)| format!("{metric} {} %", range(i)));
+    if let Some((text, interval)) = both(Method::CorrectedT) {
         notes.push(format!(
-            "95 % intervals over folds: {} (corrected resampled t, {} degrees of freedom: folds share training images; \
-             Nadeau & Bengio 2003)",
-            each.collect::<Vec<_>>().join(", "),
-            first.units - 1
+            "95 % intervals over folds: {text} (corrected resampled t, {} degrees of freedom, as folds share training \
+             images; Nadeau & Bengio 2003)",
+            interval.units - 1
         ));
     }
     let recall = |class: Class| {
         let interval = run.interval(Metric::Recall, Some(class), Method::Wilson)?;
-        Some(format!("{} {}", class, range(interval)))
+        Some(format!("{class} {}", range(interval)))
     };
     let recalls: Vec<String> = Class::ALL.into_iter().filter_map(recall).collect();
-    notes.push(format!("95 % intervals of recall, all folds together (Wilson 1927), %: {}", recalls.join(", ")));
+    notes.push(format!("95 % intervals of recall, all folds pooled (Wilson 1927), %: {}", recalls.join(", ")));
     notes.push(
-        "The intervals take images as independent, which cells of one patient or frame are not, and know nothing of other \
-         seeds or laboratories: what is not known is more than they say"
+        "The intervals treat images as independent, which cells of one patient or frame are not, and do not cover other \
+         seeds or laboratories: the true uncertainty is larger"
             .into(),
     );
     notes
 }
 
-/// The weights that a run started from, and whether they may have seen its test images.
-pub fn init(record: &Record) -> Option<String> {
+/// The weights that a run started from, and whether they may have been trained on its test images.
+pub(crate) fn init(record: &Record) -> Option<String> {
     let init = record.init.as_ref()?;
-    let fold = match init.model {
+    let model = match init.model {
         Some(ModelId::Fold(fold)) => format!("its fold {fold}"),
-        _ => "a model of all of it".into(),
+        _ => "all images".into(),
     };
     Some(match init.dataset.as_deref() {
-        Some(same) if same == record.dataset => format!(
-            "LEAK: training started from {}, trained on this very data set: it may have seen the test images",
+        Some(dataset) if dataset == record.dataset => format!(
+            "LEAK: training started from {}, which was trained on the same data set and may have seen the test images",
             init.from
         ),
-        Some(other) => format!("Training started from {}, trained on {other} ({fold})", init.from),
+        Some(dataset) => format!("Training started from {}, trained on {dataset} ({model})", init.from),
         None => format!(
-            "Training started from {}; what it was trained on is not known, and may include the test images",
+            "Training started from {}, whose training images are unknown and may include the test images",
             init.from
         ),
     })
 }
 
-/// Which folds a run still lacks.
-pub fn incomplete(run: &Results) -> Option<String> {
+/// [`init`] where the weights may have been trained on the test images.
+fn leak(record: &Record) -> Option<String> {
+    let dataset = record.init.as_ref()?.dataset.as_ref();
+    init(record).filter(|_| dataset.is_none_or(|dataset| *dataset == record.dataset))
+}
+
+/// The folds that are not trained yet: "3, 4".
+pub(super) fn incomplete(run: &Results) -> Option<String> {
     let missing: Vec<String> = run.missing().iter().map(u32::to_string).collect();
-    (!missing.is_empty())
-        .then(|| format!("INCOMPLETE: fold {} not trained yet; means are over the others", missing.join(", ")))
+    (!missing.is_empty()).then(|| missing.join(", "))
 }

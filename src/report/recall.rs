@@ -1,8 +1,8 @@
-//! Tables 3 to 6: classes by folds, the share of each class's test images that were classified right.
+//! Tables 3 to 6: recall of each class and fold, the share of the class's test images that are predicted correctly.
 
 use super::paper::{self, CrossValidation};
-use super::runs::{self, Fits, is_lisc};
-use super::{Sheet, Table, Wanted, notes};
+use super::runs::{self, RunKind, is_lisc};
+use super::{Request, Sheet, Table, notes};
 use crate::class::Class;
 use crate::error::Result;
 use crate::run::{Record, Results, model_title};
@@ -10,61 +10,61 @@ use crate::scores::Metric;
 use crate::workspace::Workspace;
 
 /// Table 3: W-Net.
-pub static WNET: Recall = Recall {
+pub(super) static WNET: Recall = Recall {
     number: 3,
-    doc: "W-Net, accuracy a class and fold",
-    fits: Fits { model: "wnet", init: false, lisc: false },
+    doc: "W-Net: recall of each class and fold",
+    kind: RunKind { model: "wnet", init: false, lisc: false },
     paper: &paper::WNET_CUK,
     caveats: &[
-        "The paper's text differs from its Table 3, which is what stands here: lymphocytes 95 % (97 % in the table), \
-         206 test neutrophils a fold (a tenth of 2,006 is 200 or 201)",
+        "The paper's text differs from its Table 3, which is shown here: lymphocytes 95 % (97 % in the table), and 206 \
+         test neutrophils per fold (a tenth of 2,006 is 200 or 201)",
         notes::WNET_RECIPE,
         notes::CUK,
     ],
 };
 
 /// Table 4: ResNet50.
-pub static RESNET50: Recall = Recall {
+pub(super) static RESNET50: Recall = Recall {
     number: 4,
-    doc: "ResNet50, accuracy a class and fold",
-    fits: Fits { model: "resnet50", init: false, lisc: false },
+    doc: "ResNet50: recall of each class and fold",
+    kind: RunKind { model: "resnet50", init: false, lisc: false },
     paper: &paper::RESNET50_CUK,
     caveats: &[
-        "The paper's ResNet50 swings between 0 and 100 % from fold to fold, as one that has not learnt does: being above \
-         it is no merit",
+        "The paper's ResNet50 varies between 0 and 100 % from fold to fold, like a network that has not learnt: doing \
+         better is no achievement",
         notes::CUK,
     ],
 };
 
 /// Table 5: W-Net on LISC alone.
-pub static LISC: Recall = Recall {
+pub(super) static LISC: Recall = Recall {
     number: 5,
-    doc: "W-Net on LISC from scratch",
-    fits: Fits { model: "wnet", init: false, lisc: true },
+    doc: "W-Net on LISC, from scratch",
+    kind: RunKind { model: "wnet", init: false, lisc: true },
     paper: &paper::WNET_LISC,
     caveats: &[notes::WNET_RECIPE, notes::LISC],
 };
 
 /// Table 6: W-Net on one data set, then on LISC.
-pub static FURTHER: Recall = Recall {
+pub(super) static FURTHER: Recall = Recall {
     number: 6,
     doc: "W-Net trained on one data set, then on LISC",
-    fits: Fits { model: "wnet", init: true, lisc: true },
+    kind: RunKind { model: "wnet", init: true, lisc: true },
     paper: &paper::WNET_CUK_LISC,
     caveats: &[
         notes::WNET_RECIPE,
         notes::LISC,
-        "The paper's started from W-Net trained on its CUK images, which are not public",
+        "The paper's run started from W-Net trained on its CUK images, which are not public",
     ],
 };
 
 /// One of Tables 3 to 6.
-pub struct Recall {
+pub(super) struct Recall {
     number: u32,
     doc: &'static str,
-    fits: Fits,
+    kind: RunKind,
     paper: &'static CrossValidation,
-    /// What must be known of the paper's figures.
+    /// Notes on the paper's figures.
     caveats: &'static [&'static str],
 }
 
@@ -77,23 +77,23 @@ impl Table for Recall {
         self.doc
     }
 
-    fn build(&self, ws: &Workspace, wanted: &Wanted) -> Result<Sheet> {
-        let run = runs::choose(ws, wanted, &self.fits, |record| !wanted.own || self.is_own(record))?;
+    fn build(&self, ws: &Workspace, request: &Request) -> Result<Sheet> {
+        let run = runs::choose(ws, request, &self.kind, |record| !request.own_table_only || self.is_own(record))?;
         let record = &run.record;
         let folds = record.folds as usize;
+        let CrossValidation(paper) = self.paper;
         let mut rows = Vec::new();
         for class in Class::ALL {
-            let ours = row(&run, class.title(), Metric::Recall, Some(class));
-            let i = class.index();
-            rows.extend([ours, papers(&self.paper.cells[i], self.paper.classes[i], folds)]);
+            rows.push(row(&run, class.title(), Metric::Recall, Some(class)));
+            rows.push(paper_row(&paper[class.index()], folds));
         }
-        let ours = row(&run, "Aver. Accuracy", Metric::BalancedAccuracy, None);
-        rows.extend([ours, papers(&self.paper.folds, self.paper.all, folds)]);
-        let columns = ["Class", "Of"].map(String::from).into_iter();
+        rows.push(row(&run, "Aver. Accuracy", Metric::BalancedAccuracy, None));
+        rows.push(paper_row(&paper[Class::COUNT], folds));
+        let columns = ["Class", "Source"].map(String::from).into_iter();
         let columns = columns.chain((0..folds).map(|f| format!("Fold-{f}"))).chain(["Aver.".into()]).collect();
         let start = match &record.init {
             Some(init) => format!(" after training on {}", init.dataset.as_deref().unwrap_or(&init.from)),
-            None if self.fits.lisc => " from scratch".into(),
+            None if self.kind.lisc => " from scratch".into(),
             None => String::new(),
         };
         let title = format!(
@@ -110,29 +110,31 @@ impl Table for Recall {
             columns,
             left: &[0, 1],
             rows,
-            notes,
+            summary: notes.summary,
+            notes: notes.details,
         })
     }
 }
 
 impl Recall {
-    /// Whether this is the table of a run: of those for its kind, the one whose data set fits, or the first.
+    /// Whether a run belongs to this table: of the tables that it fits, the one for its data set, or the first.
     fn is_own(&self, record: &Record) -> bool {
-        let kin = || [&WNET, &RESNET50, &LISC, &FURTHER].into_iter().filter(|t| t.fits.fits(record));
-        let home = kin().find(|t| t.fits.lisc == is_lisc(&record.dataset)).or_else(|| kin().next());
-        home.is_some_and(|t| t.number == self.number)
+        let fitting = || [&WNET, &RESNET50, &LISC, &FURTHER].into_iter().filter(|t| t.kind.fits(record));
+        let own = fitting().find(|t| t.kind.lisc == is_lisc(&record.dataset)).or_else(|| fitting().next());
+        own.is_some_and(|t| t.number == self.number)
     }
 }
 
-/// One of our rows: percent with one decimal, "-" where a fold is not trained or has no image of the class.
+/// A row of the run: percent with one decimal, "-" where a fold is not trained or has no image of the class.
 fn row(run: &Results, name: &str, metric: Metric, class: Option<Class>) -> Vec<String> {
     let cell = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.1}", 100.0 * v));
     let folds = (0..run.record.folds).map(Some).chain([None]);
     [name.into(), "wbc".into()].into_iter().chain(folds.map(|f| cell(run.value(f, metric, class)))).collect()
 }
 
-/// A row of the paper's figures; its folds only where ours are as many.
-fn papers(cells: &[u32; paper::FOLDS], average: u32, folds: usize) -> Vec<String> {
-    let cell = |fold: usize| if folds == paper::FOLDS { cells[fold].to_string() } else { "-".into() };
-    ["".into(), "paper".into()].into_iter().chain((0..folds).map(cell)).chain([average.to_string()]).collect()
+/// A row of the paper. Its folds are shown only where the run has as many.
+fn paper_row(figures: &[u32; paper::FOLDS + 1], folds: usize) -> Vec<String> {
+    let cell = |fold: usize| if folds == paper::FOLDS { figures[fold].to_string() } else { "-".into() };
+    let cells = (0..folds).map(cell).chain([figures[paper::FOLDS].to_string()]);
+    ["".into(), "paper".into()].into_iter().chain(cells).collect()
 }

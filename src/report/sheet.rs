@@ -1,28 +1,33 @@
-//! A table as rows of text, and how it is written for the terminal, Markdown, CSV and LaTeX.
+//! A table as rows of text, and its output for the terminal, Markdown, CSV and LaTeX.
 
 use serde::Serialize;
 use std::fmt::Write;
 
-/// Characters a line of the notes in the terminal: about the width of a table of ten folds.
+/// Characters per line of the notes on the terminal: about the width of a table of ten folds.
 const WIDTH: usize = 100;
 
-/// A finished table. Every row has one cell a column.
+/// A finished table. Every row has one cell per column.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sheet {
-    /// Its number in the paper, where it is one of the paper's.
+    /// Its number in the paper; `None` where it is not one of the paper's.
     pub table: Option<u32>,
-    /// A short name that is its own among those it is written with.
+    /// A short name for its file, unique among the tables of one report.
     #[serde(skip)]
     pub label: String,
+    /// Its title, without the number.
     pub title: String,
-    /// The run that it shows, where it shows one.
+    /// The run that it shows; `None` where it shows several or none.
     pub run: Option<String>,
+    /// Headings of the columns.
     pub columns: Vec<String>,
-    /// The columns of words, flush left; the others are numbers.
+    /// The columns with text, aligned left; the others have numbers.
     #[serde(skip)]
     pub left: &'static [usize],
+    /// The cells, row by row.
     pub rows: Vec<Vec<String>>,
-    /// What must be known to read it: data, definitions, and what it cannot claim.
+    /// What a reader must know before quoting the figures: a few notes.
+    pub summary: Vec<String>,
+    /// Further notes: definitions, methods, limitations.
     pub notes: Vec<String>,
 }
 
@@ -42,11 +47,17 @@ impl Sheet {
             columns: columns.into_iter().collect(),
             left: &[0],
             rows: rows.into_iter().collect(),
+            summary: Vec::new(),
             notes: Vec::new(),
         }
     }
 
-    /// "Table 3: ...".
+    /// The summary, then the further notes.
+    pub fn all_notes(&self) -> impl Iterator<Item = &String> {
+        self.summary.iter().chain(&self.notes)
+    }
+
+    /// The title with the number: "Table 3: ...".
     pub fn heading(&self) -> String {
         match self.table {
             Some(number) => format!("Table {number}: {}", self.title),
@@ -55,12 +66,12 @@ impl Sheet {
     }
 
     /// `left` or `right` for each column.
-    fn sides<'a>(&self, left: &'a str, right: &'a str) -> Vec<&'a str> {
+    fn alignments<'a>(&self, left: &'a str, right: &'a str) -> Vec<&'a str> {
         (0..self.columns.len()).map(|i| if self.left.contains(&i) { left } else { right }).collect()
     }
 
-    /// For the terminal.
-    pub fn text(&self) -> String {
+    /// For the terminal: with the summary below, or with all notes.
+    pub fn text(&self, all_notes: bool) -> String {
         use comfy_table::{CellAlignment, Table, presets};
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED).set_header(&self.columns);
@@ -74,7 +85,8 @@ impl Sheet {
             }
         }
         let mut text = format!("{}\n{table}", self.heading());
-        for note in &self.notes {
+        let notes: &[String] = if all_notes { &self.notes } else { &[] };
+        for note in self.summary.iter().chain(notes) {
             let _ = write!(text, "\n- {}", wrapped(note, "\n  "));
         }
         text
@@ -86,14 +98,14 @@ impl Sheet {
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
         let mut text = format!("**{}**\n\n", self.heading());
         text += &line(self.columns.iter().map(escape).collect());
-        text += &line(self.sides("---", "---:").into_iter().map(String::from).collect());
+        text += &line(self.alignments("---", "---:").into_iter().map(String::from).collect());
         self.rows.iter().for_each(|row| text += &line(row.iter().map(escape).collect()));
         text += "\n";
-        self.notes.iter().for_each(|note| text += &format!("- {note}\n"));
+        self.all_notes().for_each(|note| text += &format!("- {note}\n"));
         text
     }
 
-    /// Head and rows; no notes.
+    /// Columns and rows, without notes.
     pub fn csv(&self) -> String {
         let mut writer = csv::Writer::from_writer(Vec::new());
         for row in std::iter::once(&self.columns).chain(&self.rows) {
@@ -107,31 +119,32 @@ impl Sheet {
         let line = |cells: &Vec<String>| cells.iter().map(|c| latex(c)).collect::<Vec<_>>().join(" & ") + " \\\\\n";
         let mut text = String::from("% \\usepackage{booktabs}\n\\begin{table}\n\\centering\n");
         let _ = write!(text, "\\caption{{{}}}\n\\label{{tab:wbc-{}}}\n", latex(&self.title), self.label);
-        let _ = writeln!(text, "\\begin{{tabular}}{{{}}}\n\\toprule", self.sides("l", "r").concat());
+        let _ = writeln!(text, "\\begin{{tabular}}{{{}}}\n\\toprule", self.alignments("l", "r").concat());
         text += &line(&self.columns);
         text += "\\midrule\n";
         self.rows.iter().for_each(|row| text += &line(row));
         text += "\\bottomrule\n\\end{tabular}\n";
-        self.notes.iter().for_each(|note| text += &format!("\\par\\footnotesize {}\n", latex(note)));
+        self.all_notes().for_each(|note| text += &format!("\\par\\footnotesize {}\n", latex(note)));
         text + "\\end{table}\n"
     }
 }
 
-/// Lines of at most [`WIDTH`] characters where words allow it.
+/// Breaks `text` between words, so that no line has more than [`WIDTH`] characters unless a word is longer.
 fn wrapped(text: &str, newline: &str) -> String {
     let (mut lines, mut width) = (String::new(), 0);
     for word in text.split(' ') {
-        let wide = word.chars().count();
-        if width > 0 && width + 1 + wide > WIDTH {
+        let length = word.chars().count();
+        if width > 0 && width + 1 + length > WIDTH {
             (lines, width) = (lines + newline, 0);
         } else if width > 0 {
             (lines, width) = (lines + " ", width + 1);
         }
-        (lines, width) = (lines + word, width + wide);
+        (lines, width) = (lines + word, width + length);
     }
     lines
 }
 
+/// Escapes the special characters of LaTeX.
 fn latex(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -152,7 +165,7 @@ mod tests {
     use super::{Sheet, wrapped};
 
     #[test]
-    fn notes_are_broken_between_words() {
+    fn notes_are_wrapped_between_words() {
         let text = "word ".repeat(30) + &"x".repeat(120) + " end";
         let lines: Vec<String> = wrapped(&text, "\n").lines().map(String::from).collect();
         assert_eq!(lines.join(" "), text);
@@ -160,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_mean_something_to_a_format_are_escaped() {
+    fn special_characters_are_escaped() {
         let sheet = Sheet {
             table: Some(2),
             label: "2".into(),
@@ -169,6 +182,7 @@ mod tests {
             columns: ["Data set", "", "NE"].map(String::from).into(),
             left: &[0, 1],
             rows: vec![["a|b".into(), "x, \"y\" & z".into(), "1".into()].into()],
+            summary: Vec::new(),
             notes: vec!["p < 0.05".into()],
         };
         assert!(sheet.markdown().contains("| a\\|b | x, \"y\" & z | 1 |"));

@@ -1,16 +1,16 @@
-//! Table 1: earlier studies as the paper lists them, the paper, and every run of the workspace.
+//! Table 1: earlier studies as listed by the paper, the paper itself, and every run of the workspace.
 
 use super::paper::STUDIES;
-use super::{Sheet, Table, Wanted, notes, thousands};
+use super::{Request, Sheet, Table, notes, thousands};
 use crate::error::{Error, Result};
 use crate::run::{self, Results, model_title};
 use crate::scores::{Method, Metric};
 use crate::workspace::Workspace;
 
-pub struct Studies;
+pub(super) struct Studies;
 
-/// What follows the name of a data set of drawn cells.
-const DRAWN: &str = " (drawn cells)";
+/// Follows the name of a data set of synthetic cells.
+const SYNTHETIC: &str = " (synthetic)";
 
 impl Table for Studies {
     fn number(&self) -> u32 {
@@ -21,68 +21,69 @@ impl Table for Studies {
         "earlier studies, the paper, and your runs"
     }
 
-    fn build(&self, ws: &Workspace, wanted: &Wanted) -> Result<Sheet> {
-        let mut rows: Vec<Vec<String>> = STUDIES.iter().map(papers).collect();
-        let mut below = Vec::new();
-        let mut left_out = Vec::new();
-        let named = |wish: &Option<String>, is: &str| wish.as_ref().is_none_or(|wish| wish == is);
+    fn build(&self, ws: &Workspace, request: &Request) -> Result<Sheet> {
+        let mut rows: Vec<Vec<String>> = STUDIES.iter().map(paper_row).collect();
+        let (mut incomplete, mut left_out) = (Vec::new(), Vec::new());
+        let requested = |name: &Option<String>, is: &str| name.as_ref().is_none_or(|name| name == is);
         for (name, record) in run::list(ws) {
-            if !named(&wanted.run, &name) || !named(&wanted.dataset, &record.dataset) {
+            if !requested(&request.run, &name) || !requested(&request.dataset, &record.dataset) {
                 continue;
             }
             match Results::load(ws, &name) {
                 Ok(run) => {
-                    below.extend(notes::incomplete(&run).map(|note| format!("{name}: {note}")));
-                    rows.push(ours(ws, &run));
+                    incomplete.extend(notes::incomplete(&run).map(|folds| format!("{name} (fold {folds})")));
+                    rows.push(run_row(ws, &run));
                 }
                 Err(Error::Missing { .. }) => left_out.push(format!("{name} (no fold is finished)")),
                 Err(Error::Stale { reason, .. }) => left_out.push(format!("{name} (out of date: {reason})")),
                 Err(other) => return Err(other),
             }
         }
+        let mut summary = Vec::new();
         if rows.len() == STUDIES.len() {
-            below.push("No run of yours is here yet. Run: wbc train".into());
+            summary.push("No run in this workspace yet. Run: wbc train".into());
+        }
+        if !incomplete.is_empty() {
+            summary.push(format!("INCOMPLETE, means are over the other folds: {}", incomplete.join(", ")));
         }
         if !left_out.is_empty() {
-            below.push(format!("Left out: {}", left_out.join(", ")));
+            summary.push(format!("Left out: {}", left_out.join(", ")));
         }
-        if rows.iter().any(|row| row[1].ends_with(DRAWN)) {
-            below.push("Drawn cells are not photographed: their figures say nothing about blood".into());
+        if rows.iter().any(|row| row[1].ends_with(SYNTHETIC)) {
+            summary.push(notes::SYNTHETIC.into());
         }
-        below.extend(
-            [
-                "wbc's rows: test images of the finished folds; accuracy and balanced accuracy (the mean over classes) as \
-                 means over folds; the 95 % interval is that of balanced accuracy over images (percentile bootstrap within fold \
-                 and class)",
-                "The paper's two W-Net figures are means over classes, rounded (its Tables 3 and 6): balanced accuracies",
-                "Every study has its own images, classes (C) and way of testing: the order of the figures is no ranking. \
-                 An empty cell and a \"-\" are the paper's",
-                notes::PATIENTS,
-            ]
-            .map(String::from),
-        );
-        let heads = ["Study", "Data set", "Size", "C", "Methods", "Accuracy", "Balanced", "95 % interval"];
+        summary.push("Each study has its own images, classes (C) and test procedure: this is not a ranking".into());
+        let notes = [
+            "Rows of wbc: test images of the finished folds; accuracy and balanced accuracy (mean over classes) are means \
+             over folds; the 95 % interval is of balanced accuracy over images (percentile bootstrap within fold and \
+             class)",
+            "The paper's two W-Net figures are balanced accuracies, rounded (from its Tables 3 and 6)",
+            "Empty cells and \"-\" are the paper's",
+            notes::PATIENTS,
+        ];
+        let columns = ["Study", "Data set", "Size", "C", "Methods", "Accuracy", "Balanced", "95 % interval"];
         Ok(Sheet {
             table: Some(self.number()),
             label: self.number().to_string(),
             title: "Related work with data sets, their size, number of classes (C), methods and accuracy".into(),
             run: None,
-            columns: heads.map(String::from).into(),
+            columns: columns.map(String::from).into(),
             left: &[0, 1, 4],
             rows,
-            notes: below,
+            summary,
+            notes: notes.map(String::from).into(),
         })
     }
 }
 
-/// A study as printed. The paper's own figures are balanced accuracies, too.
-fn papers(study: &[&str; 6]) -> Vec<String> {
+/// A study as printed. The paper's own figures are balanced accuracies too.
+fn paper_row(study: &[&str; 6]) -> Vec<String> {
     let balanced = if study[0].starts_with("W-Net") { study[5] } else { "" };
     study.iter().chain(&[balanced, ""]).map(|cell| cell.to_string()).collect()
 }
 
-/// A run. What must not be lost where the notes are (in CSV), stands in the cells.
-fn ours(ws: &Workspace, run: &Results) -> Vec<String> {
+/// A run. Its cells repeat what CSV, which has no notes, must not lose: missing folds, earlier weights, synthetic cells.
+fn run_row(ws: &Workspace, run: &Results) -> Vec<String> {
     let record = &run.record;
     let images = run.images();
     let percent = |metric: Metric| run.value(None, metric, None).map_or("-".into(), |v| format!("{:.2}%", 100.0 * v));
@@ -94,13 +95,10 @@ fn ours(ws: &Workspace, run: &Results) -> Vec<String> {
     if missing > 0 {
         methods += &format!(", {} of {} folds", record.folds - missing, record.folds);
     }
+    let synthetic = if notes::is_synthetic(ws, &record.dataset) { SYNTHETIC } else { "" };
     vec![
         format!("wbc: {}", run.name),
-        if notes::is_synthetic(ws, &record.dataset) {
-            format!("{}{DRAWN}", record.dataset)
-        } else {
-            record.dataset.clone()
-        },
+        format!("{}{synthetic}", record.dataset),
         thousands(images.iter().sum()),
         images.iter().filter(|n| **n > 0).count().to_string(),
         methods,
