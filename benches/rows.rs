@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, OnceLock};
 use wbc::class::Class;
 use wbc::context::Context;
-use wbc::report::{self, Wanted};
+use wbc::report::{self, Request};
 use wbc::rows::{ManifestRow, PredictionRow};
 use wbc::schema::{CHECKS, MANIFEST, PREDICTIONS};
 use wbc::table::{self, Provenance};
@@ -35,7 +35,7 @@ fn provenance(stage: &str) -> Provenance {
 /// Classes have the same shares as in CUK; every fiftieth image is a copy of the one before.
 fn manifest_rows(count: usize) -> Vec<ManifestRow> {
     let mut rng = seed::rng(0, "bench", 0, 0, count as u64);
-    let shares = report::paper::CUK_IMAGES;
+    let shares = [2006, 1310, 377, 1676, 1193];
     let mut rows: Vec<ManifestRow> = Vec::with_capacity(count);
     for i in 0..count {
         let mut at = rng.next_u64() % shares.iter().sum::<u64>();
@@ -143,9 +143,9 @@ fn evaluate_run(bencher: divan::Bencher, rows: usize) {
 #[divan::bench(args = COUNTS, sample_count = 3, sample_size = 1)]
 fn report_table_3(bencher: divan::Bencher, rows: usize) {
     let ws = workspace(rows);
-    let wanted = Wanted { dataset: None, run: Some("run".into()), pipeline: "quick".into(), ..Default::default() };
+    let request = Request { dataset: None, run: Some("run".into()), pipeline: "quick".into(), ..Default::default() };
     let table = report::find(3).unwrap();
-    bencher.counter(ItemsCount::new(rows)).bench(|| table.build(&ws, &wanted).unwrap());
+    bencher.counter(ItemsCount::new(rows)).bench(|| table.build(&ws, &request).unwrap());
 }
 
 #[divan::bench(args = COUNTS, sample_count = 3, sample_size = 1)]

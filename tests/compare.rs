@@ -13,12 +13,12 @@ fn near(value: &serde_json::Value, expected: f64) {
     assert!((value - expected).abs() < 1e-9, "{value} and {expected}");
 }
 
-/// Wrong: monocyte 0 of every fold.
+/// Wrong on monocyte 0 of every fold.
 fn better(_: u32, class: Class, i: u32) -> Option<bool> {
     Some(class != Class::Monocyte || i > 0)
 }
 
-/// Wrong: monocytes 1 and 2 of every fold, neutrophils 0 to `fold`.
+/// Wrong on monocytes 1 and 2 of every fold, and neutrophils 0 to `fold`.
 fn worse(fold: u32, class: Class, i: u32) -> Option<bool> {
     Some(match class {
         Class::Monocyte => !(1..=2).contains(&i),
@@ -28,13 +28,13 @@ fn worse(fold: u32, class: Class, i: u32) -> Option<bool> {
 }
 
 #[test]
-fn the_figures_are_those_of_scipy_and_statsmodels() {
+fn the_figures_equal_those_of_scipy_and_statsmodels() {
     let w = Workdir::new("compare");
     w.untrained_run("good", |_| (), better);
     w.untrained_run("bad", |r: &mut Record| r.seed = 7, worse);
     let c = compare(&w, "good", "bad");
     assert_eq!((c["dataset"].as_str(), c["images"].as_u64()), (Some("d"), Some(120)));
-    // Alone right: good 4 x 2 monocytes and 1 + 2 + 3 + 4 neutrophils, bad 4 monocytes.
+    // Alone correct: good 4 x 2 monocytes and 1 + 2 + 3 + 4 neutrophils, bad 4 monocytes.
     assert_eq!(c["outcomes"], serde_json::json!({"both": 98, "first_only": 18, "second_only": 4, "neither": 0}));
     // from statsmodels.stats.contingency_tables import mcnemar  # 0.15
     // from scipy.stats import binom; mcnemar([[98, 18], [4, 0]], exact=True).pvalue, and minus binom.pmf(4, 22, 0.5)
@@ -63,7 +63,7 @@ fn the_figures_are_those_of_scipy_and_statsmodels() {
         let score = score(metric, class);
         near(&score["difference"], difference);
         match class {
-            Some("basophil") => assert!(score["interval"].is_null(), "no image tells the two apart: {score}"),
+            Some("basophil") => assert!(score["interval"].is_null(), "both are correct on the same basophils: {score}"),
             _ => assert!(
                 score["interval"]["low"].as_f64().unwrap() < difference
                     && difference < score["interval"]["high"].as_f64().unwrap(),
@@ -71,22 +71,26 @@ fn the_figures_are_those_of_scipy_and_statsmodels() {
             ),
         }
     }
-    let words = c["conclusion"].as_str().unwrap();
-    assert!(words.starts_with("good alone is right on 18 images, bad alone on 4."), "{words}");
-    assert!(words.contains("what a seed does, not a better model"), "{words}");
+    let conclusion = c["conclusion"].as_str().unwrap();
+    assert!(conclusion.starts_with("good alone is correct on 18 images, bad alone on 4."), "{conclusion}");
+    assert!(conclusion.contains("significant over images") && conclusion.contains("and over folds"), "{conclusion}");
+    assert!(conclusion.contains("the effect of a seed, not a better model"), "{conclusion}");
 
-    // The other way round is the same comparison.
+    // Swapping the runs gives the same comparison.
     let back = compare(&w, "bad", "good");
     assert_eq!(back["mcnemar"]["mid_p"], c["mcnemar"]["mid_p"]);
     near(&back["over_folds"][1]["corrected_t"]["t"], -3.5496478698597698);
-    assert!(back["conclusion"].as_str().unwrap().starts_with("good alone is right on 18 images"));
+    assert!(back["conclusion"].as_str().unwrap().starts_with("good alone is correct on 18 images"));
 
     let text = w.wbc(&["compare", "good", "bad", "--threads", "1"]).ok().stdout;
-    for said in ["18 : 4", "+11.67", "In words: good alone", "Nadeau & Bengio 2003", "good right"] {
-        assert!(text.contains(said), "{said} not in\n{text}");
+    for part in ["18 : 4", "+11.67", "Conclusion: good alone", "good correct"] {
+        assert!(text.contains(part), "{part} not in\n{text}");
     }
+    assert!(!text.contains("Nadeau & Bengio 2003"), "{text}");
+    let notes = w.wbc(&["compare", "good", "bad", "--notes"]).ok().stdout;
+    assert!(notes.contains("Nadeau & Bengio 2003"), "{notes}");
     let again = w.wbc(&["compare", "good", "bad", "--threads", "2"]).ok().stdout;
-    assert_eq!(text, again, "threads change nothing");
+    assert_eq!(text, again, "the same on any number of threads");
     for file in ["compare-good-vs-bad.md", "compare-good-vs-bad.tex", "compare-good-vs-bad-scores.csv"] {
         assert!(w.path("reports").join(file).is_file(), "{file}");
     }
@@ -95,7 +99,7 @@ fn the_figures_are_those_of_scipy_and_statsmodels() {
 }
 
 #[test]
-fn runs_that_tested_other_images_are_refused_and_it_says_why() {
+fn runs_on_different_images_are_refused_with_the_reason() {
     let w = Workdir::new("refused");
     w.untrained_run("one", |_| (), better);
     w.untrained_run("elsewhere", |r| r.dataset = "e".into(), better);
@@ -119,16 +123,16 @@ fn runs_that_tested_other_images_are_refused_and_it_says_why() {
     }
     let run = w.wbc(&["compare", "early", "late"]).exits(2);
     assert!(run.stderr.contains("a fold that both have finished, found fold 0, 1 of early and fold 2, 3 of late"));
-    // Folds that one run alone has are left out, and named.
+    // Folds that only one run has are left out and listed.
     let c = compare(&w, "one", "early");
     assert_eq!((c["images"].as_u64(), c["folds"].as_array().unwrap().len()), (Some(60), 2));
     assert_eq!(c["left_out"][0], serde_json::json!({"fold": 2, "missing_in": "early"}));
-    assert!(c["notes"].to_string().contains("INCOMPLETE: fold 2, 3 left out, not finished in early"));
-    assert!(c["conclusion"].as_str().unwrap().starts_with("Both runs are right on the same 58 of 60 images"));
+    assert!(c["summary"].to_string().contains("INCOMPLETE: fold 2, 3 left out, not finished in early"));
+    assert!(c["conclusion"].as_str().unwrap().starts_with("Both runs are correct on the same 58 of 60 images"));
 }
 
 #[test]
-fn predictions_are_joined_by_name_not_by_place() {
+fn predictions_are_joined_by_image_id_not_by_position() {
     use wbc::rows::PredictionRow;
     use wbc::schema::PREDICTIONS;
     use wbc::table;

@@ -1,4 +1,4 @@
-//! `wbc report`: which run a table shows, what stands in it, and what stands below it.
+//! `wbc report`: which run a table shows, its cells, and the notes below it.
 
 use crate::common::Workdir;
 use wbc::class::Class;
@@ -18,7 +18,7 @@ fn rows(table: &serde_json::Value) -> Vec<Vec<String>> {
     serde_json::from_value(table["rows"].clone()).unwrap()
 }
 
-/// All right but the first monocyte of every fold, and the second of fold 0.
+/// All correct but the first monocyte of every fold, and the second of fold 0.
 fn most(fold: u32, class: Class, i: u32) -> Option<bool> {
     Some(class != Class::Monocyte || i > u32::from(fold == 0))
 }
@@ -50,7 +50,7 @@ fn every_table_of_folds_finds_its_run() {
         assert!(text.contains(title) && text.contains(&format!("run {run}")), "{text}");
         assert!(w.path(format!("reports/table-{table}-{run}.tex")).is_file());
     }
-    // Table 3 asks, as two data sets have a run and neither is the usual one; the user may choose any.
+    // Two data sets have a run for Table 3 and neither is the default: the user has to choose.
     let run = w.wbc(&["report", "--table", "3"]).exits(2);
     assert!(run.stderr.contains("--dataset with one of: d, lisc"), "{}", run.stderr);
     let table = &json(&w, &["report", "--table", "3", "--dataset", "d"])[0];
@@ -58,10 +58,10 @@ fn every_table_of_folds_finds_its_run() {
     let cells = rows(table);
     assert_eq!(cells[8], ["Monocyte", "wbc", "66.7", "83.3", "83.3", "83.3", "79.2"]);
     assert_eq!(cells[10], ["Aver. Accuracy", "wbc", "93.3", "96.7", "96.7", "96.7", "95.8"]);
-    // Ten folds of the paper's are no four of ours; its means are.
+    // The paper has ten folds and the run four, so only the paper's means are shown.
     assert_eq!(cells[9], ["", "paper", "-", "-", "-", "-", "97"]);
     let five = rows(&json(&w, &["report", "--table", "5", "--dataset", "d"])[0]);
-    assert_eq!((&five[8], &five[9][6]), (&cells[8], &"86".to_string()), "any data set that the user names");
+    assert_eq!((&five[8], &five[9][6]), (&cells[8], &"86".to_string()), "the user may choose any data set");
 
     let run = w.wbc(&["report", "--table", "5", "--run", "lisc-further"]).exits(2);
     assert!(
@@ -78,16 +78,16 @@ fn every_table_of_folds_finds_its_run() {
 #[test]
 fn all_tables_at_once_each_run_in_its_own() {
     let w = Workdir::new("all");
-    // Nothing here yet: the studies stand in Table 1, and the others say what to run.
+    // Empty workspace: Table 1 lists the studies, the other tables say what to run.
     let text = w.wbc(&["report", "--all"]).ok().stdout;
-    assert!(text.contains("Abdeldaim et al. 2018") && text.contains("No run of yours is here yet"), "{text}");
+    assert!(text.contains("Abdeldaim et al. 2018") && text.contains("No run in this workspace yet"), "{text}");
     for table in 2..=6 {
         assert!(text.contains(&format!("No Table {table} (")), "{text}");
     }
     assert!(text.contains("Run: wbc ingest"), "{text}");
 
     w.untrained_run("d-wnet-quick", |_| (), most);
-    // A manifest that cannot be read keeps Table 2 from being built, and no other.
+    // A manifest that cannot be read prevents Table 2 only.
     w.write("data/d/manifest.parquet", "");
     let entries = json(&w, &["report", "--all"]);
     let built: Vec<i64> = entries
@@ -139,12 +139,16 @@ fn table_1_has_the_studies_the_paper_and_every_run() {
     assert!(90.0 < low && low < 95.83 && 95.83 < high && high <= 100.0, "{ours:?}");
     let partly = cells.iter().find(|row| row[0] == "wbc: d-some-model").unwrap();
     assert_eq!((partly[2].as_str(), partly[4].as_str()), ("90", "some-model, quick, seed 0, 3 of 4 folds"));
-    let drawn = cells.iter().find(|row| row[0] == "wbc: e-further").unwrap();
-    assert_eq!((drawn[1].as_str(), drawn[4].as_str()), ("e (drawn cells)", "W-Net, quick, seed 0, after d"));
-    let notes = table["notes"].to_string();
-    for text in ["INCOMPLETE: fold 3", "Left out: begun (no fold is finished)", "say nothing about blood", "no ranking"]
-    {
-        assert!(notes.contains(text), "{text} not in {notes}");
+    let synthetic = cells.iter().find(|row| row[0] == "wbc: e-further").unwrap();
+    assert_eq!((synthetic[1].as_str(), synthetic[4].as_str()), ("e (synthetic)", "W-Net, quick, seed 0, after d"));
+    let summary = table["summary"].to_string();
+    for text in [
+        "INCOMPLETE, means are over the other folds: d-some-model (fold 3)",
+        "Left out: begun (no fold is finished)",
+        "say nothing about blood",
+        "not a ranking",
+    ] {
+        assert!(summary.contains(text), "{text} not in {summary}");
     }
     let one = rows(&json(&w, &["report", "--table", "1", "--run", "e-further"])[0]);
     assert_eq!(one.len(), 17);
@@ -153,7 +157,7 @@ fn table_1_has_the_studies_the_paper_and_every_run() {
 }
 
 #[test]
-fn below_a_table_stand_the_intervals_and_what_it_cannot_claim() {
+fn the_notes_give_intervals_and_limitations() {
     let w = Workdir::new("notes");
     w.untrained_run("d-wnet-quick", |_| (), most);
     let text = |path: &str| std::fs::read_to_string(w.path(path)).unwrap();
@@ -168,41 +172,55 @@ fn below_a_table_stand_the_intervals_and_what_it_cannot_claim() {
         (Metric::Accuracy, Method::CorrectedT),
     ] {
         let row = find(metric, method);
-        let said = format!("{metric} {:.1} to {:.1} %", 100.0 * row.low, 100.0 * row.high);
-        assert!(text(made).contains(&said), "{said}");
+        let interval = format!("{metric} {:.1} to {:.1} %", 100.0 * row.low, 100.0 * row.high);
+        assert!(text(made).contains(&interval), "{interval}");
     }
-    for said in [
+    for note in [
         "Efron & Tibshirani 1993",
         "Nadeau & Bengio 2003",
         "monocyte 59.5 to 90.8", // proportion_confint(19, 24, method="wilson") of statsmodels
         "recall), which the paper calls accuracy",
-        "as few as 6 test images in a fold: one image is 17 points",
+        "As few as 6 test images of a class in a fold: one image changes its recall by 17 points",
         "lymphocytes 95 % (97 % in the table)",
-        "CUK images, which are not public",
+        "CUK images and folds, which are not public",
         "0.4 of activations dropped",
-        "No patient is named",
+        "Patients are unknown",
     ] {
-        assert!(text(made).contains(said), "{said} not in\n{}", text(made));
+        assert!(text(made).contains(note), "{note} not in\n{}", text(made));
     }
+    // The terminal has a short summary, and all notes on request.
+    let lines = |args: &[&str]| {
+        let output = w.wbc(&[&["report", "--table", "3"], args].concat()).ok().stdout;
+        let below = output.lines().skip_while(|line| !line.starts_with('└')).skip(1);
+        below.take_while(|line| !line.starts_with("written: ")).map(String::from).collect::<Vec<_>>()
+    };
+    let summary = lines(&[]);
+    assert!((3..=5).contains(&summary.len()) && summary[0].contains("run d-wnet-quick"), "{summary:?}");
+    assert!(summary[1].contains("Balanced accuracy 95.83 %"), "{summary:?}");
+    let notes = lines(&["--notes"]);
+    assert!(notes.len() > 15 && notes.starts_with(&summary), "{notes:?}");
     assert!(!text(made).contains("LEAK") && text("reports/table-3-d-wnet-quick.tex").contains("95.8"));
 
     w.untrained_run("d-further", |r| r.init = init("d"), |_, _, _| Some(true));
     w.wbc(&["report", "--table", "6"]).ok();
     let made = "reports/table-6-d-further.md";
     assert!(
-        text(made).contains("LEAK: training started from earlier, trained on this very data set"),
+        text(made).contains("LEAK: training started from earlier, which was trained on the same data set"),
         "{}",
         text(made)
     );
     assert!(
-        text(made).contains("No test image was classified wrong") && text(made).contains("96.9 to 100.0 %"),
+        text(made).contains("All test images are predicted correctly") && text(made).contains("96.9 to 100.0 %"),
         "{}",
         text(made)
     );
 
-    // A run that an earlier version evaluated has no intervals; one whose predictions changed is out of date.
+    // Intervals are required, and metrics of other predictions are out of date.
+    let intervals = std::fs::read(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
-    assert!(w.wbc(&["report", "--table", "3"]).ok().stdout.contains("No intervals: an earlier version"));
+    let run = w.wbc(&["report", "--table", "3"]).exits(2);
+    assert!(run.stderr.contains("table of intervals not found"), "{}", run.stderr);
+    std::fs::write(&path, intervals).unwrap();
     std::fs::copy(
         w.path("data/runs/d-further/predictions.parquet"),
         w.path("data/runs/d-wnet-quick/predictions.parquet"),
@@ -213,7 +231,7 @@ fn below_a_table_stand_the_intervals_and_what_it_cannot_claim() {
     assert!(w.wbc(&["report", "--table", "1"]).ok().stdout.contains("d-wnet-quick (out of date"));
 }
 
-/// What runs leave behind does not change because of a field that they do not use.
+/// A run's record does not change because of a field that it does not use.
 #[test]
 fn a_record_without_earlier_weights_reads_and_writes_as_before() {
     let w = Workdir::new("record");

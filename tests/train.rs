@@ -73,7 +73,9 @@ fn every_image_is_tested_once_and_the_tables_agree() {
     assert_eq!(correct.count() as f64, diagonal);
 
     let table3 = w.wbc(&["report", "--table", "3"]).ok().stdout;
-    for text in ["Neutrophil", "Fold-2", "Aver. Accuracy", "paper", "drawn, not photographed", "86 test images"] {
+    for text in
+        ["Neutrophil", "Fold-2", "Aver. Accuracy", "paper", "Synthetic cells, not photographs", "86 test images"]
+    {
         assert!(table3.contains(text), "{text} not in\n{table3}");
     }
     for extension in ["md", "csv", "tex"] {

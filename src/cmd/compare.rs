@@ -2,7 +2,7 @@
 
 use super::{Globals, Outcome};
 use crate::compare::{self, Comparison};
-use crate::report::{self, Sheet};
+use crate::report;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -11,20 +11,22 @@ Examples:
   wbc compare pbc-wnet-quick pbc-svm-svm      # two models
   wbc compare pbc-wnet-quick pbc-wnet-quick-s1 --json";
 
-/// Compares two runs on the same test images, pair by pair: scores and their differences with intervals, who was right
-/// where the other was wrong (McNemar), what the folds say (corrected resampled t, Wilcoxon), and what it comes to in
-/// words. Both runs must be on the same data set and split; folds that one has not finished are left out. Writes the
-/// tables to reports/ as Markdown, CSV and LaTeX.
+/// Compares two runs on the same test images: scores and their differences with intervals, tests over images (McNemar)
+/// and over folds (corrected resampled t, Wilcoxon), and a conclusion. Both runs must have the same data set and split;
+/// folds that one has not finished are left out. Writes the tables to reports/ as Markdown, CSV and LaTeX.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// Name of a run (a folder under data/runs/)
+    /// Name of a run (a folder in data/runs/)
     #[arg(value_name = "RUN")]
     first: String,
-    /// Name of another; differences are first minus second
+    /// Name of another run; differences are first minus second
     #[arg(value_name = "RUN")]
     second: String,
-    /// Where the tables are written
+    /// Print all notes: methods and limitations
+    #[arg(long)]
+    notes: bool,
+    /// Folder to write the tables to
     #[arg(long, value_name = "DIR", default_value = "reports", env = "WBC_REPORTS")]
     reports: PathBuf,
 }
@@ -43,7 +45,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let comparison = compare::run(&globals.workspace(), &args.first, &args.second, &ctx)?;
     let sheets = comparison.sheets();
     let files = report::write(&args.reports, &format!("compare-{}-vs-{}", args.first, args.second), &sheets)?;
-    let text: Vec<String> = sheets.iter().map(Sheet::text).collect();
+    let text: Vec<String> = sheets.iter().map(|sheet| sheet.text(args.notes)).collect();
     let names: Vec<String> = files.iter().map(|p| p.display().to_string()).collect();
     let text = format!("{}\nwritten: {}", text.join("\n\n"), names.join(", "));
     globals.print(&Written { comparison, files }, text)?;

@@ -72,7 +72,15 @@ pub(super) enum Entry {
 
 impl Entry {
     /// The table, where it could be built.
-    pub(super) fn written(&self) -> Option<&Written> {
+    fn written(&self) -> Option<&Written> {
+        match self {
+            Entry::Written(written) => Some(written),
+            Entry::Missing { .. } => None,
+        }
+    }
+
+    /// The same, without a copy.
+    pub(super) fn into_written(self) -> Option<Written> {
         match self {
             Entry::Written(written) => Some(written),
             Entry::Missing { .. } => None,

@@ -4,7 +4,7 @@ use super::train::{LogFormat, train_and_evaluate};
 use super::{Globals, Outcome, report};
 use crate::context::Context;
 use crate::pipeline::Pipeline;
-use crate::report::{TABLES, Wanted};
+use crate::report::{Request, TABLES};
 use crate::run::Recipe;
 use crate::schema::SPLITS;
 use crate::train::{Log, Plan};
@@ -127,17 +127,21 @@ pub(super) fn full_pipeline(
         let report = train_and_evaluate(ws, dataset, &pipeline.train, &plan, ctx)?;
         Ok((report.train.trained.is_empty(), report))
     })?;
-    let wanted =
-        Wanted { dataset: Some(dataset.into()), run: Some(run.clone()), pipeline: pipeline.name.clone(), own: true };
+    let request = Request {
+        dataset: Some(dataset.into()),
+        run: Some(run.clone()),
+        pipeline: pipeline.name.clone(),
+        own_table_only: true,
+    };
     // The tables of this data set and this run. A model without a table of its own appears in Table 1.
     let (studies, others): (Vec<_>, Vec<_>) = TABLES.into_iter().partition(|table| table.number() == 1);
-    let make = |tables| report::make_all(tables, globals, &wanted, reports);
-    let mut tables: Vec<_> = make(others)?.into_iter().filter_map(report::Entry::written).collect();
+    let make = |tables| report::write_all(tables, globals, &request, reports);
+    let mut tables: Vec<_> = make(others)?.into_iter().filter_map(report::Entry::into_written).collect();
     if tables.iter().all(|table| table.sheet.run.is_none()) {
-        tables.extend(make(studies)?.into_iter().filter_map(report::Entry::written));
+        tables.extend(make(studies)?.into_iter().filter_map(report::Entry::into_written));
     }
     let sheets: Vec<_> = tables.iter().map(|table| table.sheet.clone()).collect();
-    let page = report::page_of(globals, &run, &sheets, reports)?;
+    let page = report::write_page(globals, &run, &sheets, reports)?;
     Ok(Report { dataset: dataset.into(), run, stages: stages.0, tables, page })
 }
 

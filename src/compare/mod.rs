@@ -1,104 +1,33 @@
-//! Compare: the prediction rows of two runs on the same test images → what differs, how sure that is, and in words.
+//! Compare: two runs on the same test images, by their prediction rows: differences, significance tests and a conclusion.
 //!
-//! Images are joined by `image_id`, fold by fold, and each pair of predictions is one of four outcomes: both right, the
-//! first alone, the second alone, neither. Everything here follows from these counts a fold and class; the methods and
-//! their sources are in [`crate::statistics`]. Which folds an image is in must be the same for both: a difference in
-//! folds is a difference in training images.
+//! Images are joined by `image_id`. Each pair of predictions has one of four outcomes: both correct, only the first, only
+//! the second, neither. Everything follows from the number of outcomes per fold and class; [`crate::statistics`] has the
+//! methods and their sources. Both runs must have the same folds, as other folds mean other training images.
+#![warn(missing_docs)]
 
 use crate::class::Class;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::evaluate::test_to_train;
-use crate::report::notes;
 use crate::rows::PredictionRow;
 use crate::run::{self, Record, RunDir, model_title};
 use crate::scores::{Metric, Scores};
-use crate::statistics::{self, CorrectedT, Interval, McNemar, Wilcoxon};
+use crate::statistics;
 use crate::workspace::Workspace;
-use serde::Serialize;
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
+mod comparison;
 mod sheets;
-mod words;
+mod text;
 
-/// One of the two runs.
-#[derive(Clone, Debug, Serialize)]
-pub struct Side {
-    pub run: String,
-    pub model: String,
-    pub pipeline: String,
-    pub seed: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub size_px: Option<u32>,
-}
+pub use comparison::{Comparison, LeftOut, Outcomes, OverFolds, Score, Side};
 
-/// A fold that only one run has finished.
-#[derive(Clone, Debug, Serialize)]
-pub struct LeftOut {
-    pub fold: u32,
-    /// The run that has not finished it.
-    pub missing_in: String,
-}
-
-/// A score of both runs, 0 to 1, as mean over folds.
-#[derive(Clone, Debug, Serialize)]
-pub struct Score {
-    pub metric: Metric,
-    pub class: Option<Class>,
-    pub first: f64,
-    pub second: f64,
-    /// First minus second.
-    pub difference: f64,
-    /// Its interval: percentile bootstrap of image pairs within fold and class. None where no image tells the two apart:
-    /// resampling shows no width.
-    pub interval: Option<Interval>,
-}
-
-/// Images by who classified them right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Outcomes {
-    pub both: u64,
-    pub first_only: u64,
-    pub second_only: u64,
-    pub neither: u64,
-}
-
-/// Tests of the folds' differences in one metric, first minus second.
-#[derive(Clone, Debug, Serialize)]
-pub struct OverFolds {
-    pub metric: Metric,
-    pub differences: Vec<f64>,
-    /// None of one fold, or where all folds differ by the same.
-    pub corrected_t: Option<CorrectedT>,
-    pub wilcoxon: Wilcoxon,
-}
-
-/// Two runs, compared.
-#[derive(Clone, Debug, Serialize)]
-pub struct Comparison {
-    pub dataset: String,
-    pub first: Side,
-    pub second: Side,
-    pub images: u64,
-    /// The folds that both have finished.
-    pub folds: Vec<u32>,
-    pub left_out: Vec<LeftOut>,
-    pub scores: Vec<Score>,
-    pub outcomes: Outcomes,
-    pub mcnemar: McNemar,
-    pub over_folds: Vec<OverFolds>,
-    /// What it comes to, in plain words.
-    pub conclusion: String,
-    /// What must be known to read it.
-    pub notes: Vec<String>,
-}
-
-/// Compares two runs. `ctx.seed` is the bootstrap's.
+/// Compares two runs. `ctx.seed` is the seed of the bootstrap.
 ///
 /// # Errors
-/// [`Error::Setting`] where the runs are not on the same images and folds, [`Error::Missing`] where one is not there or has
-/// no finished fold, [`Error::Format`] where their predictions disagree on what an image is.
+/// [`Error::Setting`] where the runs do not have the same data set and folds, [`Error::Missing`] where a run does not exist
+/// or has no finished fold, [`Error::Format`] where their predictions do not have the same images.
 pub fn run(ws: &Workspace, first: &str, second: &str, ctx: &Context) -> Result<Comparison> {
     let runs = [Run::load(ws, first)?, Run::load(ws, second)?];
     let [a, b] = &runs;
@@ -112,8 +41,8 @@ pub fn run(ws: &Workspace, first: &str, second: &str, ctx: &Context) -> Result<C
     let strata = join(a, b, &folds)?;
     let of_first = |strata: &[[u64; 4]]| Scores::by_fold(strata, |[both, first, ..]| both + first);
     let of_second = |strata: &[[u64; 4]]| Scores::by_fold(strata, |[both, _, second, _]| both + second);
-    let found = [of_first(&strata), of_second(&strata)];
-    let means = [Scores::mean(&found[0]).values(), Scores::mean(&found[1]).values()];
+    let by_fold = [of_first(&strata), of_second(&strata)];
+    let means = [Scores::mean(&by_fold[0]).values(), Scores::mean(&by_fold[1]).values()];
     let difference = |strata: &[[u64; 4]]| -> [Option<f64>; Scores::COUNT] {
         let mean = |folds: &[Scores]| Scores::mean(folds).values();
         let (first, second) = (mean(&of_first(strata)), mean(&of_second(strata)));
@@ -126,7 +55,7 @@ pub fn run(ws: &Workspace, first: &str, second: &str, ctx: &Context) -> Result<C
         Some(Score { metric, class, first, second, difference: first - second, interval })
     };
     let over_folds = |i: usize| {
-        let pairs = found[0].iter().zip(&found[1]);
+        let pairs = by_fold[0].iter().zip(&by_fold[1]);
         let differences: Vec<f64> =
             pairs.filter_map(|(first, second)| Some(first.values()[i]? - second.values()[i]?)).collect();
         OverFolds {
@@ -154,20 +83,16 @@ pub fn run(ws: &Workspace, first: &str, second: &str, ctx: &Context) -> Result<C
         mcnemar: statistics::mcnemar(outcomes.first_only, outcomes.second_only),
         over_folds: vec![over_folds(0), over_folds(1)],
         conclusion: String::new(),
+        summary: Vec::new(),
         notes: Vec::new(),
     };
-    comparison.conclusion = words::conclusion(&comparison, seed_alone(&a.record, &b.record));
-    comparison.notes = words::notes(&comparison);
-    for (name, run) in [(first, a), (second, b)] {
-        comparison.notes.extend(notes::init(&run.record).map(|note| format!("{name}: {note}")));
-    }
-    if notes::is_synthetic(ws, &comparison.dataset) {
-        comparison.notes.push(notes::SYNTHETIC.into());
-    }
+    comparison.conclusion = text::conclusion(&comparison, only_seed_differs(&a.record, &b.record));
+    comparison.summary = text::summary(&comparison, ws);
+    comparison.notes = text::notes(&comparison, [&a.record, &b.record]);
     Ok(comparison)
 }
 
-/// A run as far as it is finished.
+/// The finished folds of a run.
 struct Run {
     record: Record,
     path: PathBuf,
@@ -192,10 +117,10 @@ impl Run {
 }
 
 fn differ(expected: &str, got: String) -> Error {
-    Error::Setting { key: "run".into(), expected: format!("two runs with {expected}"), got }
+    Error::setting("run", format!("two runs with {expected}"), got)
 }
 
-/// Whether both runs tested the same images in the same folds.
+/// Checks that both runs tested the same images in the same folds.
 fn comparable(a: &Run, b: &Run) -> Result<()> {
     let (x, y) = (&a.record, &b.record);
     if a.path == b.path {
@@ -207,51 +132,49 @@ fn comparable(a: &Run, b: &Run) -> Result<()> {
     if x.folds != y.folds {
         return Err(differ("as many folds", format!("{} and {}", x.folds, y.folds)));
     }
-    match (x.inputs.get("splits"), y.inputs.get("splits")) {
-        (Some(one), Some(other)) if one == other => Ok(()),
-        (one, other) => {
+    match (x.inputs.get(Input::Splits.name()), y.inputs.get(Input::Splits.name())) {
+        (Some(first), Some(second)) if first == second => Ok(()),
+        (first, second) => {
             let short = |hash: Option<&String>| hash.map_or("none", |h| h.get(..8).unwrap_or(h)).to_string();
             let got = format!(
-                "splits.parquet {} and {} (the split was made again between them: train both on the one that is there)",
-                short(one),
-                short(other)
+                "splits.parquet {} and {} (the images were split again in between; train both runs on the same split)",
+                short(first),
+                short(second)
             );
             Err(differ("one split", got))
         }
     }
 }
 
-/// Whether two runs are the same experiment but for the seed.
-fn seed_alone(a: &Record, b: &Record) -> bool {
+/// Whether two runs differ only in the seed.
+fn only_seed_differs(a: &Record, b: &Record) -> bool {
     a.seed != b.seed && Record { seed: b.seed, ..a.clone() } == *b
 }
 
-/// Images of each of `folds` and class by outcome: both right, the first alone, the second alone, neither.
+/// Images of each of `folds` and class, by outcome: both correct, only the first, only the second, neither.
 fn join(a: &Run, b: &Run, folds: &[u32]) -> Result<Vec<[u64; 4]>> {
-    let shared = |run: &Run| run.predictions.iter().filter(|row| folds.binary_search(&row.fold).is_ok()).count();
-    let others: HashMap<&str, &PredictionRow> = b.predictions.iter().map(|row| (row.image_id.as_str(), row)).collect();
-    let wrong = |item: &str, expected: String, got: String| Error::Format {
-        path: b.path.clone(),
-        item: item.into(),
-        expected: format!("{expected}, as in {}", a.path.display()),
-        got,
+    let in_folds = |run: &Run| run.predictions.iter().filter(|row| folds.binary_search(&row.fold).is_ok()).count();
+    let second_rows: HashMap<&str, &PredictionRow> =
+        b.predictions.iter().map(|row| (row.image_id.as_str(), row)).collect();
+    let mismatch = |item: &str, expected: String, got: String| {
+        Error::format(&b.path, item, format!("{expected}, as in {}", a.path.display()), got)
     };
-    let (mine, theirs) = (shared(a), shared(b));
-    if mine != theirs {
-        return Err(wrong("test images", mine.to_string(), theirs.to_string()));
+    let (first, second) = (in_folds(a), in_folds(b));
+    if first != second {
+        return Err(mismatch("test images", first.to_string(), second.to_string()));
     }
     let mut strata = vec![[0; 4]; folds.len() * Class::COUNT];
     for row in &a.predictions {
         let Ok(fold) = folds.binary_search(&row.fold) else { continue };
-        let says = |row: &PredictionRow| format!("a {} of fold {}", row.truth, row.fold);
-        let other = match others.get(row.image_id.as_str()) {
-            Some(other) if (other.fold, other.truth) == (row.fold, row.truth) => other,
-            found => {
-                let got = found.map_or("no such image".into(), |other| says(other));
-                return Err(wrong(&row.image_id, says(row), got));
+        let describe = |row: &PredictionRow| format!("a {} of fold {}", row.truth, row.fold);
+        let second = match second_rows.get(row.image_id.as_str()) {
+            Some(second) if (second.fold, second.truth) == (row.fold, row.truth) => second,
+            second => {
+                let got = second.map_or("no such image".into(), |second| describe(second));
+                return Err(mismatch(&row.image_id, describe(row), got));
             }
         };
-        let outcome = match (row.predicted() == row.truth, other.predicted() == row.truth) {
+        let outcome = match (row.predicted() == row.truth, second.predicted() == row.truth) {
             (true, true) => 0,
             (true, false) => 1,
             (false, true) => 2,

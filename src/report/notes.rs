@@ -38,6 +38,13 @@ pub(crate) struct Notes {
     pub details: Vec<String>,
 }
 
+impl Notes {
+    /// The summary, then the details.
+    pub fn all(self) -> impl Iterator<Item = String> {
+        self.summary.into_iter().chain(self.details)
+    }
+}
+
 /// The images that a built-in recipe was chosen on, where they are test images of a public data set.
 fn chosen_on(pipeline: &str) -> Option<&'static str> {
     match pipeline {
@@ -68,9 +75,10 @@ pub(crate) fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Notes {
     let record = &run.record;
     let mut summary = vec![data(run), scores(run)];
     summary.extend(leak(record));
-    summary.extend(incomplete(run).map(|folds| {
-        format!("INCOMPLETE: fold {folds} not trained yet; means are over the other folds")
-    }));
+    summary.extend(
+        incomplete(run)
+            .map(|folds| format!("INCOMPLETE: fold {folds} not trained yet; means are over the other folds")),
+    );
     summary.extend(is_synthetic(ws, &record.dataset).then(|| SYNTHETIC.to_string()));
     if let Some(fewest) = run.fewest().filter(|n| *n < FEW_IMAGES) {
         summary.push(format!(
@@ -164,8 +172,7 @@ fn scores(run: &Results) -> String {
 fn intervals(run: &Results) -> Vec<String> {
     let both = |method: Method| {
         let interval = |metric: Metric| Some((metric, run.interval(metric, None, method)?));
-        let intervals: Vec<_> =
-            [Metric::BalancedAccuracy, Metric::Accuracy].into_iter().filter_map(interval).collect();
+        let intervals: Vec<_> = [Metric::BalancedAccuracy, Metric::Accuracy].into_iter().filter_map(interval).collect();
         let text: Vec<String> = intervals.iter().map(|(metric, i)| format!("{metric} {} %", range(i))).collect();
         let last = intervals.last().map(|(_, interval)| *interval);
         last.map(|interval| (text.join(", "), interval))

@@ -89,10 +89,10 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
     let (run, record) = (&loaded.run, &loaded.run.record);
     let by_fold = [by_fold(run)];
     let sheets: &[Sheet] = if sheets.is_empty() { &by_fold } else { sheets };
-    let mut limitations = sheets.iter().find(|s| s.run.is_some()).map_or_else(Vec::new, |s| s.notes.clone());
-    if limitations.is_empty() {
-        limitations = notes::of_run(ws, run, &[]);
-    }
+    let limitations: Vec<String> = match sheets.iter().find(|sheet| sheet.run.is_some()) {
+        Some(sheet) => sheet.all_notes().cloned().collect(),
+        None => notes::of_run(ws, run, &[]).all().collect(),
+    };
     let tensors = record.preprocess.as_ref().and_then(|s| Tensors::load(ws, &record.dataset, s).ok());
     let tensors = tensors.as_ref().filter(|t| record.inputs.get(Input::Tensors.name()) == Some(&t.hash));
     let mistakes = gallery::mistakes(&loaded.predictions);
