@@ -88,19 +88,19 @@ fn other_programs_read_every_table() {
     let Some(python) = with_tables() else { return };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/open.py");
     let args: Vec<&str> = [script].into_iter().chain(tables.iter().map(|(path, _)| path.as_str())).collect();
-    let found: serde_json::Value = serde_json::from_str(&run(&w, &python, &args)).unwrap();
+    let output: serde_json::Value = serde_json::from_str(&run(&w, &python, &args)).unwrap();
     for (path, schema) in &tables {
-        let (file, found) = (w.path(path), &found[path]);
+        let (file, output) = (w.path(path), &output[path]);
         let kind = |kind: Kind| format!("{kind:?}").to_lowercase();
         let columns: Vec<[String; 2]> = schema.columns.iter().map(|c| [c.name.clone(), kind(c.kind)]).collect();
         let rows = table::count(&file, schema).unwrap();
         let expected = serde_json::json!({ "rows": rows, "columns": columns, "sums": sums(&file, schema) });
         for program in ["in_pandas", "in_polars", "in_duckdb", "in_datasets"] {
-            assert_eq!(found[program], expected, "{path} {program}");
+            assert_eq!(output[program], expected, "{path} {program}");
         }
-        assert_eq!(found["schema"], schema.tag(), "{path}");
+        assert_eq!(output["schema"], schema.tag(), "{path}");
         let provenance = table::provenance(&file, schema).unwrap();
-        assert_eq!(found["provenance"], serde_json::to_value(provenance).unwrap(), "{path}");
+        assert_eq!(output["provenance"], serde_json::to_value(provenance).unwrap(), "{path}");
     }
 }
 
@@ -290,13 +290,13 @@ fn learning_curves_are_written_for_tensorboard_and_as_csv() {
     let csv = dir.join("curves.csv");
     let rows: Vec<Row> = csv::Reader::from_path(&csv).unwrap().deserialize().map(|row| row.unwrap()).collect();
     assert_eq!(rows.len(), epochs.len());
-    for (row, of) in rows.iter().zip(&epochs) {
-        assert_eq!((row.fold, row.epoch), (of.fold, of.epoch));
+    for (row, epoch) in rows.iter().zip(&epochs) {
+        assert_eq!((row.fold, row.epoch), (epoch.fold, epoch.epoch));
         let figures = (row.train_loss, row.train_accuracy, row.learning_rate);
-        assert_eq!(figures, (of.train_loss, of.train_accuracy, of.learning_rate), "to the last bit");
-        let of_fold = |m: &&MetricRow| m.fold == Some(of.fold) && m.metric == Metric::BalancedAccuracy;
-        let tested = metrics.iter().find(of_fold).and_then(|m| m.value);
-        assert_eq!(row.test_balanced_accuracy, tested.filter(|_| of.epoch == 2));
+        assert_eq!(figures, (epoch.train_loss, epoch.train_accuracy, epoch.learning_rate), "to the last bit");
+        let matches = |m: &&MetricRow| m.fold == Some(epoch.fold) && m.metric == Metric::BalancedAccuracy;
+        let tested = metrics.iter().find(matches).and_then(|m| m.value);
+        assert_eq!(row.test_balanced_accuracy, tested.filter(|_| epoch.epoch == 2));
     }
 
     // A truncated file is completed in place, so that a program that has it open sees it grow; a file with other
@@ -339,10 +339,10 @@ fn learning_curves_are_written_for_tensorboard_and_as_csv() {
                 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator\n\
                 read = EventAccumulator(sys.argv[1]).Reload()\n\
                 print(json.dumps([[t, e.step, e.value] for t in read.Tags()['scalars'] for e in read.Scalars(t)]))";
-    let found = run(&w, &python, &["-c", code, events(1).parent().unwrap().to_str().unwrap()]);
-    let found: Vec<(String, i64, f32)> = serde_json::from_str(&found).unwrap();
-    let found: BTreeMap<_, _> = found.into_iter().map(|(tag, step, value)| ((tag, step), value)).collect();
-    assert_eq!(found, expected(&epochs, &metrics, 1));
+    let output = run(&w, &python, &["-c", code, events(1).parent().unwrap().to_str().unwrap()]);
+    let output: Vec<(String, i64, f32)> = serde_json::from_str(&output).unwrap();
+    let output: BTreeMap<_, _> = output.into_iter().map(|(tag, step, value)| ((tag, step), value)).collect();
+    assert_eq!(output, expected(&epochs, &metrics, 1));
 }
 
 #[test]

@@ -173,7 +173,7 @@ fn expand(tree: &str, prefix: &[String], into: &mut Vec<(Vec<String>, String)>) 
 struct Graph {
     /// File by module path.
     files: BTreeMap<Vec<String>, PathBuf>,
-    /// Re-exported items: module path and name, and what they stand for.
+    /// Re-exported items: module path and name, and the path of the item.
     exports: BTreeMap<(Vec<String>, String), Vec<String>>,
 }
 
@@ -221,7 +221,7 @@ impl Graph {
     /// The file that defines what an absolute path names.
     fn file(&self, path: &[String]) -> &Path {
         let mut path = path.to_vec();
-        // A re-export may name another one.
+        // A re-export may refer to another re-export.
         for _ in 0..8 {
             let length = (0..=path.len()).rev().find(|n| self.files.contains_key(&path[..*n])).unwrap();
             let export = path.get(length).and_then(|name| self.exports.get(&(path[..length].to_vec(), name.clone())));
@@ -254,7 +254,7 @@ fn uses(code: &str) -> Vec<(bool, (Vec<String>, String))> {
     let mut uses = Vec::new();
     for statement in code.split(';') {
         let statement = statement.trim_start();
-        // What stands before the last line is code that needs no semicolon.
+        // Anything before the last line is code without a semicolon.
         let Some(at) = statement.rfind("use ").filter(|at| {
             let before = statement[..*at].rsplit('\n').next().unwrap().trim();
             before.is_empty() || before.starts_with("pub")
@@ -333,7 +333,10 @@ fn layers() -> BTreeMap<String, u32> {
             layer = Some(number);
         }
         if let Some(name) = line.strip_prefix("pub mod ").or(line.strip_prefix("mod ")) {
-            layers.insert(name.trim_end_matches(';').to_string(), layer.expect("a module stands below its layer"));
+            layers.insert(
+                name.trim_end_matches(';').to_string(),
+                layer.expect("every module follows the number of its layer"),
+            );
         }
     }
     layers
@@ -383,10 +386,10 @@ fn errors_progress_and_commands_are_left_to_their_modules() {
         let code = code(&text);
         if !file.starts_with("cmd") {
             if code.contains("clap::") {
-                offences[0].push((name.clone(), "clap is for cmd".into()));
+                offences[0].push((name.clone(), "only cmd uses clap".into()));
             }
             if text.contains("Run: wbc") {
-                offences[1].push((name.clone(), "which command helps is for cmd to say".into()));
+                offences[1].push((name.clone(), "only cmd names the command that helps".into()));
             }
         }
         if name != "src/progress.rs" && (code.contains("progress.begin(") || code.contains("progress.end(")) {
@@ -413,7 +416,7 @@ fn dfdx_and_unsafe_code_stay_where_they_are() {
         assert!(learns || !text.contains("dfdx::"), "{}: dfdx is for the modules that learn", file.display());
         let allowed = ["memory.rs", "nn/kernel/prefetch.rs"].iter().any(|path| file == Path::new(path));
         let blocks = text.matches("unsafe {").count();
-        assert!(blocks <= usize::from(allowed), "{}: unsafe code has one place per file, in two files", file.display());
+        assert!(blocks <= usize::from(allowed), "{}: unsafe code is only in two places", file.display());
         assert_eq!(blocks, text.matches("// SAFETY:").count(), "{}: explain why it is sound", file.display());
     }
 }

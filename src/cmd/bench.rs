@@ -127,8 +127,8 @@ fn recipes(images: u64, timed: &[(&str, usize, Duration, f64)]) -> anyhow::Resul
     let mut recipes = Vec::new();
     for (name, _) in BUILT_IN {
         let Pipeline { split, train: crate::run::Recipe::Network(train), .. } = Pipeline::load(name)? else { continue };
-        let found = timed.iter().find(|(model, batch, ..)| *model == train.model && *batch == train.batch);
-        let Some((.., step, infer_rate)) = found else { continue };
+        let measured = timed.iter().find(|(model, batch, ..)| *model == train.model && *batch == train.batch);
+        let Some((.., step, infer_rate)) = measured else { continue };
         let folds = f64::from(split.folds);
         let seen = images as f64 * (folds - 1.0) * f64::from(train.epochs);
         let predicted = images as f64 * train.test_views as f64;

@@ -9,12 +9,12 @@ use std::time::Duration;
 /// Shows bars where stderr is a terminal, and only log lines where it is a file or a pipe.
 pub struct Terminal {
     bar: Mutex<Option<ProgressBar>>,
-    draws: bool,
+    is_terminal: bool,
 }
 
 impl Terminal {
     pub fn new() -> Self {
-        Self { bar: Mutex::new(None), draws: std::io::stderr().is_terminal() }
+        Self { bar: Mutex::new(None), is_terminal: std::io::stderr().is_terminal() }
     }
 
     fn with(&self, act: impl FnOnce(&ProgressBar)) {
@@ -32,7 +32,7 @@ impl Default for Terminal {
 
 impl Progress for Terminal {
     fn begin(&self, what: &str, total: Option<u64>, unit: &'static str) {
-        if !self.draws {
+        if !self.is_terminal {
             return;
         }
         let (done, of, rate) = match unit {

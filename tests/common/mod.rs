@@ -194,7 +194,7 @@ pub fn python(name: &str, modules: &[&str], packages: &[&str]) -> Option<PathBuf
     if works(&python) {
         return Some(python);
     }
-    eprintln!("skipped: no Python with {}, and none could be made", modules.join(", "));
+    eprintln!("skipped: no Python with {}, and none could be created", modules.join(", "));
     None
 }
 
