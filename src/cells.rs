@@ -28,10 +28,10 @@ pub struct Region {
 pub fn from_mask(mask: &Rgb) -> Vec<Region> {
     let on: Vec<bool> = mask.pixels.chunks_exact(3).map(|p| p.iter().any(|&v| v >= MASK_LEVEL)).collect();
     let speck = (on.len() as f64 * SPECK_SHARE) as u64;
-    let mut found = regions(&on, &on, mask.width_px as usize);
-    found.retain(|r| r.area_px > speck);
-    sort(&mut found);
-    found
+    let mut cells = regions(&on, &on, mask.width_px as usize);
+    cells.retain(|r| r.area_px > speck);
+    sort(&mut cells);
+    cells
 }
 
 /// Finds white cells by the stain of their nuclei; the rectangles include a margin for the cytoplasm and end at the
@@ -48,11 +48,11 @@ pub fn from_stain(image: &Rgb) -> Vec<Region> {
     // Lobes of one nucleus are closer together than nuclei of two cells, so close small gaps.
     let reach = (small_width.max(small_height) as f64 * LOBE_GAP_SHARE / 2.0).round() as usize;
     let joined = dilate(&nucleus, small_width, small_height, reach);
-    let mut found = regions(&joined, &nucleus, small_width);
-    let largest = found.iter().map(|r| r.area_px).max().unwrap_or(0);
+    let mut cells = regions(&joined, &nucleus, small_width);
+    let largest = cells.iter().map(|r| r.area_px).max().unwrap_or(0);
     let smallest = ((stain.len() as f64 * MIN_NUCLEUS_SHARE) as u64).max((largest as f64 * MIN_OF_LARGEST) as u64);
-    found.retain(|r| r.area_px > smallest);
-    for region in &mut found {
+    cells.retain(|r| r.area_px > smallest);
+    for region in &mut cells {
         let rect = &mut region.rect;
         let margin = (f64::from(rect.longer_side()) * CYTOPLASM_MARGIN).ceil() as u32;
         let span = |start: u32, length: u32, end: usize| {
@@ -64,8 +64,8 @@ pub fn from_stain(image: &Rgb) -> Vec<Region> {
         (rect.y, rect.height) = span(rect.y, rect.height, height);
         region.area_px *= (factor * factor) as u64;
     }
-    sort(&mut found);
-    found
+    sort(&mut cells);
+    cells
 }
 
 /// Pixels with less stain (0 to 255) are never part of a nucleus.
@@ -132,9 +132,9 @@ pub(crate) fn otsu(values: &[u8]) -> Option<u8> {
 
 /// `on` without the regions that are much smaller than the largest.
 fn without_specks(mut on: Vec<bool>, width: usize) -> Vec<bool> {
-    let found = connected_regions(&on, width);
-    let largest = found.iter().map(Vec::len).max().unwrap_or(0);
-    for pixels in found.iter().filter(|p| (p.len() as f64) < largest as f64 * MIN_LOBE) {
+    let pieces = connected_regions(&on, width);
+    let largest = pieces.iter().map(Vec::len).max().unwrap_or(0);
+    for pixels in pieces.iter().filter(|p| (p.len() as f64) < largest as f64 * MIN_LOBE) {
         pixels.iter().for_each(|&i| on[i] = false);
     }
     on
@@ -182,7 +182,7 @@ pub(crate) fn connected_regions(on: &[bool], width: usize) -> Vec<Vec<usize>> {
     for (row, padded) in on.chunks_exact(width.max(1)).zip(unvisited[wide..].chunks_exact_mut(wide)) {
         padded[1..=width].copy_from_slice(row);
     }
-    let mut found = Vec::new();
+    let mut regions = Vec::new();
     for start in wide..unvisited.len() {
         if !unvisited[start] {
             continue;
@@ -201,9 +201,9 @@ pub(crate) fn connected_regions(on: &[bool], width: usize) -> Vec<Vec<usize>> {
             }
         }
         pixels.iter_mut().for_each(|i| *i = (*i / wide - 1) * width + *i % wide - 1);
-        found.push(pixels);
+        regions.push(pixels);
     }
-    found
+    regions
 }
 
 fn sort(regions: &mut [Region]) {
@@ -256,9 +256,9 @@ mod tests {
                 _ => [220, 215, 220],
             }
         });
-        let found = from_stain(&frame);
-        assert_eq!(found.len(), 2, "{found:?}");
-        for (region, (left, top, right, bottom)) in found.iter().zip([(152, 132, 261, 201), (475, 355, 565, 445)]) {
+        let cells = from_stain(&frame);
+        assert_eq!(cells.len(), 2, "{cells:?}");
+        for (region, (left, top, right, bottom)) in cells.iter().zip([(152, 132, 261, 201), (475, 355, 565, 445)]) {
             let rect = region.rect;
             assert!(rect.x < left && rect.right() > right, "{region:?}");
             assert!(rect.y < top && rect.bottom() > bottom, "{region:?}");
@@ -277,9 +277,9 @@ mod tests {
             let height = on.len().div_ceil(width);
             let mut on = on;
             on.resize(width * height, false);
-            let found = regions(&on, &on, width);
-            prop_assert_eq!(found.iter().map(|r| r.area_px).sum::<u64>(), on.iter().filter(|v| **v).count() as u64);
-            for r in found {
+            let regions = regions(&on, &on, width);
+            prop_assert_eq!(regions.iter().map(|r| r.area_px).sum::<u64>(), on.iter().filter(|v| **v).count() as u64);
+            for r in regions {
                 prop_assert!(Rect::whole(width as u32, height as u32).contains(r.rect));
                 prop_assert!(r.area_px <= u64::from(r.rect.width) * u64::from(r.rect.height));
             }

@@ -115,14 +115,16 @@ fn extend(bits: u32, size: u32) -> i32 {
 struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// The next bits, left-aligned.
     buffer: u64,
-    held: u32,
+    /// Number of bits in the buffer.
+    filled: u32,
 }
 
 impl<'a> Bits<'a> {
     /// `bytes` must end in [`PAD`] zero bytes.
     fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, buffer: 0, held: 0 }
+        Self { bytes, at: 0, buffer: 0, filled: 0 }
     }
 
     /// Fills the buffer to at least 56 bits, with zeros after the end.
@@ -130,12 +132,12 @@ impl<'a> Bits<'a> {
     fn fill(&mut self) {
         if let Some(next) = self.bytes.get(self.at..self.at + 8) {
             let next = u64::from_be_bytes(next.try_into().expect("eight bytes"));
-            self.buffer |= next >> self.held;
-            let taken = (63 - self.held) >> 3;
+            self.buffer |= next >> self.filled;
+            let taken = (63 - self.filled) >> 3;
             self.at += taken as usize;
-            self.held += taken * 8;
+            self.filled += taken * 8;
         } else {
-            self.held = 63;
+            self.filled = 63;
             self.at = self.bytes.len();
         }
     }
@@ -148,7 +150,7 @@ impl<'a> Bits<'a> {
     #[inline(always)]
     fn skip(&mut self, n: u32) {
         self.buffer <<= n;
-        self.held = self.held.wrapping_sub(n);
+        self.filled = self.filled.wrapping_sub(n);
     }
 
     /// Reads a symbol whose code is not in the lookup table.
@@ -178,7 +180,7 @@ impl<'a> Bits<'a> {
     /// Whether bits after byte `end` have been consumed.
     #[inline(always)]
     fn is_past(&self, end: usize) -> bool {
-        self.at as i64 * 8 - i64::from(self.held) > end as i64 * 8
+        self.at as i64 * 8 - i64::from(self.filled) > end as i64 * 8
     }
 }
 

@@ -117,9 +117,9 @@ impl Scene {
 
     /// The mask of the white cells as drawn by `expert` 1 or 2: `[height, width]`, 255 inside, 0 outside.
     pub fn mask(&self, expert: u32) -> Vec<u8> {
-        let hand = Noise(self.mask_noise.0.wrapping_add(expert));
+        let noise = Noise(self.mask_noise.0.wrapping_add(expert));
         // The experts' outlines differ in width and by random deviations.
-        let wider = if expert == 1 { 0.4 } else { 1.2 };
+        let margin = if expert == 1 { 0.4 } else { 1.2 };
         let mut mask = vec![0; (self.width * self.height) as usize];
         for (i, pixel) in mask.iter_mut().enumerate() {
             let p = [(i as u32 % self.width) as f32 + 0.5, (i as u32 / self.width) as f32 + 0.5];
@@ -128,7 +128,7 @@ impl Scene {
                 let near = cell.reach() + 4.0;
                 (p[0] - centre[0]).abs() < near
                     && (p[1] - centre[1]).abs() < near
-                    && cell.distance(p) < wider + 1.2 * hand.smooth(p, 14.0)
+                    && cell.distance(p) < margin + 1.2 * noise.smooth(p, 14.0)
             });
             if inside {
                 *pixel = 255;
