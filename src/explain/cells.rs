@@ -1,6 +1,6 @@
 //! The cells to explain: of new images, or of a run's gallery.
 
-use super::Which;
+use super::request::Which;
 use crate::batch::Tensors;
 use crate::class::Class;
 use crate::context::Context;

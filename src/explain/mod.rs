@@ -12,57 +12,26 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::figure::explanation;
 use crate::nn::device::Device;
-use crate::predict::{Ensemble, ImageKind, Reader};
+use crate::predict::{Ensemble, Reader};
 use crate::rows::PredictionRow;
 use crate::run::{self, ModelId, ModelRef, Record};
 use crate::workspace::Workspace;
 use image::RgbImage;
-use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 mod cells;
 mod explainer;
 mod grad_cam;
 mod occlusion;
+mod request;
 mod summary;
 
 use cells::Cell;
 use explainer::Explainer;
 use occlusion::Patch;
+pub use request::{Cells, Settings, Which};
 pub use summary::{Mean, Row, Summary, Within};
-
-/// What to explain about each cell.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Settings {
-    /// The class to explain; the predicted class of each cell where none is named.
-    pub class: Option<Class>,
-    /// Side of the covering square, px of the tensor: by default an eighth of the tensor's side.
-    pub patch_px: Option<u32>,
-    /// Step from one square to the next, px: by default half the square.
-    pub stride_px: Option<u32>,
-}
-
-/// Test cells of a run, as its page shows them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Which {
-    /// The wrong predictions with the highest confidence.
-    Mistakes,
-    /// Test cells of each class, at even intervals.
-    Examples,
-    /// Both.
-    All,
-}
-
-/// Which cells to explain.
-#[derive(Clone, Debug)]
-pub enum Cells {
-    /// Cells of new images, by the mean over the models of all folds, calibrated as in [`crate::predict`].
-    New(Vec<PathBuf>, ImageKind),
-    /// Test cells of the run, each by the model that was not trained on it.
-    Gallery(Which),
-}
 
 /// Explains `cells` by the models of a run (or by one of them), and writes one PNG per cell into `folder`.
 ///

@@ -1,7 +1,7 @@
 //! The model card: architecture, training data, results and limits (Mitchell et al. 2019, "Model Cards for Model
 //! Reporting"), with Hugging Face's metadata.
 
-use super::{Config, Format};
+use super::config::{Config, Format};
 use crate::run::{ModelId, Recipe, Record, Results, model_title};
 use crate::scores::Metric;
 

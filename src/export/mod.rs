@@ -8,7 +8,6 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::models::{self, onnx, pytorch};
 use crate::nn::device::Device;
-use crate::preprocess;
 use crate::run::{self, ModelRef, Record, Results, TrainedModel};
 use crate::workspace::Workspace;
 use safetensors::tensor::{Dtype, TensorView};
@@ -17,55 +16,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 mod card;
+mod config;
 
-/// A format of exported networks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// Arrays with PyTorch's names, order and shapes.
-    Safetensors,
-    /// A graph with its weights.
-    Onnx,
-}
-
-impl Format {
-    fn extension(self) -> &'static str {
-        match self {
-            Format::Safetensors => "safetensors",
-            Format::Onnx => "onnx",
-        }
-    }
-
-    /// Name and text of the Python example that loads it.
-    fn example(self) -> (&'static str, &'static str) {
-        match self {
-            Format::Safetensors => ("pytorch_example.py", include_str!("pytorch_example.py")),
-            Format::Onnx => ("onnx_example.py", include_str!("onnx_example.py")),
-        }
-    }
-}
-
-/// The metadata of an exported file: JSON under the key `config`.
-#[derive(Clone, Debug, Serialize)]
-pub struct Config {
-    /// Name of the architecture: `wnet`, `resnet50`.
-    pub model: String,
-    /// Name of the run.
-    pub run: String,
-    /// The data set that it was trained on.
-    pub dataset: String,
-    /// The fold that was kept for testing; none for the model of all images.
-    pub fold: Option<u32>,
-    /// Classes, in the order of the outputs.
-    pub classes: [&'static str; Class::COUNT],
-    /// How a cell is cut out of an image and resized.
-    pub preprocess: preprocess::Settings,
-    /// The mean and deviation of each channel, grey levels of 0 to 255; for the kind `image` those of each image are
-    /// used.
-    pub normalise: crate::batch::Normalise,
-    /// Version of wbc.
-    pub version: &'static str,
-}
+pub use config::{Config, Format};
 
 /// What was written.
 #[derive(Clone, Debug, Serialize)]

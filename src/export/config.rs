@@ -1,0 +1,56 @@
+//! The formats of exported networks, and the metadata of their files.
+
+use crate::batch::Normalise;
+use crate::class::Class;
+use crate::preprocess;
+use serde::Serialize;
+
+/// A format of exported networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Arrays with PyTorch's names, order and shapes.
+    Safetensors,
+    /// A graph with its weights.
+    Onnx,
+}
+
+impl Format {
+    /// Extension of the files' names.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Safetensors => "safetensors",
+            Format::Onnx => "onnx",
+        }
+    }
+
+    /// Name and text of the Python example that loads it.
+    pub(super) fn example(self) -> (&'static str, &'static str) {
+        match self {
+            Format::Safetensors => ("pytorch_example.py", include_str!("pytorch_example.py")),
+            Format::Onnx => ("onnx_example.py", include_str!("onnx_example.py")),
+        }
+    }
+}
+
+/// The metadata of an exported file: JSON under the key `config`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Config {
+    /// Name of the architecture: `wnet`, `resnet50`.
+    pub model: String,
+    /// Name of the run.
+    pub run: String,
+    /// The data set that it was trained on.
+    pub dataset: String,
+    /// The fold that was kept for testing; none for the model of all images.
+    pub fold: Option<u32>,
+    /// Classes, in the order of the outputs.
+    pub classes: [&'static str; Class::COUNT],
+    /// How a cell is cut out of an image and resized.
+    pub preprocess: preprocess::Settings,
+    /// The mean and deviation of each channel, grey levels of 0 to 255; for the kind `image` those of each image are
+    /// used.
+    pub normalise: Normalise,
+    /// Version of wbc.
+    pub version: &'static str,
+}
