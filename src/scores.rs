@@ -125,8 +125,8 @@ impl Scores {
         }
     }
 
-    /// The scores of each fold from its strata. A stratum is the images of one fold and class, counted by outcome; strata
-    /// are ordered by fold, then class. `correct` returns how many images of a stratum are predicted correctly.
+    /// The scores of each fold from its strata. A stratum is the images of one fold and class, counted by outcome;
+    /// strata are ordered by fold, then class. `correct` returns how many images of a stratum are predicted correctly.
     pub fn by_fold<const K: usize>(strata: &[[u64; K]], correct: impl Fn(&[u64; K]) -> u64) -> Vec<Scores> {
         let counts = |stratum: &[u64; K]| (correct(stratum), stratum.iter().sum());
         let folds = strata.chunks_exact(Class::COUNT);

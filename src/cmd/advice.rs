@@ -14,6 +14,11 @@ pub fn message(error: &Error, ws: &Workspace) -> String {
     }
 }
 
+/// " Run: " and the command that writes the input that is missing or out of date, or nothing.
+pub fn sentence(error: &Error, ws: &Workspace) -> String {
+    command(error, ws).map_or(String::new(), |command| format!(" Run: {command}"))
+}
+
 /// The command that writes the input that is missing or out of date.
 fn command(error: &Error, ws: &Workspace) -> Option<String> {
     let (input, path) = match error {

@@ -1,6 +1,6 @@
 //! `wbc inspect`: a page of every ingested data set, or of the one that `--dataset` names.
 
-use super::{Globals, Outcome, each_dataset};
+use super::{Globals, Outcome, advice, each_dataset};
 use crate::error::{Error, Input};
 use crate::page::dataset;
 use std::path::PathBuf;
@@ -28,7 +28,10 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let present = ws.ingested_datasets()?;
     let progress = globals.progress();
     let ctx = globals.context(pipeline.seed, &progress);
-    let work = |name: &str| dataset::write(&ws, name, &args.reports.join(format!("{name}-data.html")), &ctx);
+    let work = |name: &str| {
+        let help = |input: Input| advice::sentence(&Error::missing(input, ws.manifest(name)), &ws);
+        dataset::write(&ws, name, &args.reports.join(format!("{name}-data.html")), &help, &ctx)
+    };
     let (summaries, failed) = each_dataset(globals, &pipeline, &present, work)?;
     let text: Vec<String> = summaries.iter().map(ToString::to_string).collect();
     globals.print(&summaries, text.join("\n\n"))?;

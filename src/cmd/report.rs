@@ -136,7 +136,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Writes the page of the requested run; by default of the run that a table shows, of the usual run, or of the only one.
+/// Writes the page of the requested run; by default of the run that a table shows, of the usual run, or of the only
+/// one.
 fn write_requested_page(globals: &Globals, request: &Request, mut sheets: Vec<Sheet>, dir: &Path) -> Result<PathBuf> {
     let ws = globals.workspace();
     let shown = sheets.iter().find_map(|sheet| sheet.run.clone());

@@ -74,8 +74,8 @@ pub struct Score {
     pub second: f64,
     /// First minus second.
     pub difference: f64,
-    /// Interval of the difference: percentile bootstrap of image pairs within fold and class. `None` where both runs are
-    /// correct on the same images, so that resampling shows no width.
+    /// Interval of the difference: percentile bootstrap of image pairs within fold and class. `None` where both runs
+    /// are correct on the same images, so that resampling shows no width.
     pub interval: Option<Interval>,
 }
 

@@ -1,8 +1,9 @@
-//! Compare: two runs on the same test images, by their prediction rows: differences, significance tests and a conclusion.
+//! Compare: two runs on the same test images, by their prediction rows: differences, significance tests and a
+//! conclusion.
 //!
-//! Images are joined by `image_id`. Each pair of predictions has one of four outcomes: both correct, only the first, only
-//! the second, neither. Everything follows from the number of outcomes per fold and class; [`crate::statistics`] has the
-//! methods and their sources. Both runs must have the same folds, as other folds mean other training images.
+//! Images are joined by `image_id`. Each pair of predictions has one of four outcomes: both correct, only the first,
+//! only the second, neither. Everything follows from the number of outcomes per fold and class; [`crate::statistics`]
+//! has the methods and their sources. Both runs must have the same folds, as other folds mean other training images.
 #![warn(missing_docs)]
 
 use crate::class::Class;
@@ -26,8 +27,8 @@ pub use comparison::{Comparison, LeftOut, Outcomes, OverFolds, Score, Side};
 /// Compares two runs. `ctx.seed` is the seed of the bootstrap.
 ///
 /// # Errors
-/// [`Error::Setting`] where the runs do not have the same data set and folds, [`Error::Missing`] where a run does not exist
-/// or has no finished fold, [`Error::Format`] where their predictions do not have the same images.
+/// [`Error::Setting`] where the runs do not have the same data set and folds, [`Error::Missing`] where a run does not
+/// exist or has no finished fold, [`Error::Format`] where their predictions do not have the same images.
 pub fn run(ws: &Workspace, first: &str, second: &str, ctx: &Context) -> Result<Comparison> {
     let runs = [Run::load(ws, first)?, Run::load(ws, second)?];
     let [a, b] = &runs;

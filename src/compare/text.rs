@@ -60,8 +60,8 @@ pub(super) fn conclusion(c: &Comparison, only_seed: bool) -> String {
              the trained models differ, but training on other images may reverse the result."
         ),
         (true, None) => format!(
-            "The difference in accuracy is significant over images ({over_images}) and cannot be tested over folds: the \
-             trained models differ, but training on other images may reverse the result."
+            "The difference in accuracy is significant over images ({over_images}) and cannot be tested over folds: \
+             the trained models differ, but training on other images may reverse the result."
         ),
         (false, Some(true)) => format!(
             "The difference in accuracy is significant over folds ({over_folds}) but not over images ({over_images}): \
@@ -118,19 +118,19 @@ pub(super) fn notes(c: &Comparison, records: [&Record; 2]) -> Vec<String> {
         format!("Differences are {} minus {}, in points; scores are means over folds", c.first.run, c.second.run),
         format!(
             "95 % intervals of differences: percentile bootstrap, {} resamples of image pairs within fold and class \
-             (Efron & Tibshirani 1993), not corrected for multiple comparisons; none where both runs are correct on the \
-             same images",
+             (Efron & Tibshirani 1993), not corrected for multiple comparisons; none where both runs are correct on \
+             the same images",
             thousands(RESAMPLES as u64)
         ),
-        "McNemar's test: two-sided, on the images that only one run predicts correctly; mid-p (Fagerland et al. 2013) and \
-         exact binomial; the statistic is the number of these images for each run; the odds ratio has Wilson's interval \
-         converted to odds (Fagerland et al. 2017, chapter 8)"
+        "McNemar's test: two-sided, on the images that only one run predicts correctly; mid-p (Fagerland et al. 2013) \
+         and exact binomial; the statistic is the number of these images for each run; the odds ratio has Wilson's \
+         interval converted to odds (Fagerland et al. 2017, chapter 8)"
             .into(),
-        "Corrected resampled t test (Nadeau & Bengio 2003): two-sided, variance times 1/k + 1/(folds - 1), as folds share \
-         training images; d_z is the mean divided by the standard deviation of the folds' differences"
+        "Corrected resampled t test (Nadeau & Bengio 2003): two-sided, variance times 1/k + 1/(folds - 1), as folds \
+         share training images; d_z is the mean divided by the standard deviation of the folds' differences"
             .into(),
-        "Wilcoxon signed-rank test: two-sided, exact, zeros dropped, tied ranks averaged; it treats folds as independent, \
-         which they are not, so that p is too small; r is the rank-biserial correlation"
+        "Wilcoxon signed-rank test: two-sided, exact, zeros dropped, tied ranks averaged; it treats folds as \
+         independent, which they are not, so that p is too small; r is the rank-biserial correlation"
             .into(),
     ];
     let fewest = c.over_folds.iter().map(|o| o.wilcoxon.n).min().unwrap_or(0);

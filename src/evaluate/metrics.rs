@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 /// [`Class::ALL`].
 const COLUMNS: [&str; 6] = ["fold", "metric", "class", "predicted", "value", "images"];
 
-/// Metric rows of every fold, then over folds (`fold` null), each sorted by metric, class and predicted class. Over folds
-/// a metric is the mean of the folds where it is defined; a confusion count is the sum.
+/// Metric rows of every fold, then over folds (`fold` null), each sorted by metric, class and predicted class. Over
+/// folds a metric is the mean of the folds where it is defined; a confusion count is the sum.
 ///
 /// # Errors
 /// [`Error::Compute`] where Polars fails.

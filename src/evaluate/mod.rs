@@ -1,9 +1,10 @@
-//! Evaluate: prediction rows to metric and interval rows. No other module computes metrics of predictions, except for the
-//! balanced accuracy by which training chooses hyper-parameters and draws curves ([`crate::scores`] is shared by all).
+//! Evaluate: prediction rows to metric and interval rows. No other module computes metrics of predictions, except for
+//! the balanced accuracy by which training chooses hyper-parameters and draws curves ([`crate::scores`] is shared by
+//! all).
 //!
-//! The paper's "accuracy" of a class (Tables 3 to 6) is the share of its test images that are predicted correctly, which
-//! is recall; its "Aver. Accuracy" of a fold is the mean over classes, which is balanced accuracy. An image is predicted
-//! as the class of its largest probability (the first of equal ones).
+//! The paper's "accuracy" of a class (Tables 3 to 6) is the share of its test images that are predicted correctly,
+//! which is recall; its "Aver. Accuracy" of a fold is the mean over classes, which is balanced accuracy. An image is
+//! predicted as the class of its largest probability (the first of equal ones).
 #![warn(missing_docs)]
 
 use crate::error::Result;
@@ -163,7 +164,8 @@ mod tests {
         assert_eq!((confused.value, confused.images), (Some(1.0), 1));
     }
 
-    /// The metrics in plain loops, to compare Polars' with: value and images by fold, metric, class and predicted class.
+    /// The metrics in plain loops, to compare Polars' with: value and images by fold, metric, class and predicted
+    /// class.
     fn expected(cells: &[(u32, Class, Class)]) -> Vec<MetricRow> {
         let folds: BTreeSet<u32> = cells.iter().map(|cell| cell.0).collect();
         let count = |fold: u32, truth: Option<Class>, predicted: Option<Class>| {

@@ -16,7 +16,8 @@ pub struct Heat {
 /// Measurements of a heat map.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Measured {
-    /// Where the map is largest, px from the left edge of the model's image; `None` where no value exceeds the threshold.
+    /// Where the map is largest, px from the left edge of the model's image; `None` where no value exceeds the
+    /// threshold.
     pub x_px: Option<u32>,
     /// The same from the top edge, px.
     pub y_px: Option<u32>,
@@ -48,8 +49,8 @@ impl Heat {
         self.values.iter_mut().zip(values).for_each(|(sum, v)| *sum += weight * v);
     }
 
-    /// Measures the map. `cell` marks the pixels of the cell; only [`Measured::largest`] is given where no value exceeds
-    /// `threshold`.
+    /// Measures the map. `cell` marks the pixels of the cell; only [`Measured::largest`] is given where no value
+    /// exceeds `threshold`.
     pub fn measured(&self, cell: Option<&[bool]>, threshold: f32) -> Measured {
         let largest = self.max();
         let significant = largest > threshold;

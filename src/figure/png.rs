@@ -23,7 +23,7 @@ static FONTS: LazyLock<Arc<usvg::fontdb::Database>> = LazyLock::new(|| {
 /// # Errors
 /// [`Error::Compute`] where it is not valid SVG or too large.
 pub(crate) fn render(svg: &str, scale: f32) -> Result<RgbImage> {
-    let failed = |message: String| Error::Compute { what: "figure as PNG".into(), message };
+    let failed = |message: String| Error::compute("figure as PNG", message);
     let options = usvg::Options { fontdb: FONTS.clone(), style_sheet: Some(STYLE.into()), ..usvg::Options::default() };
     let tree = usvg::Tree::from_str(svg, &options).map_err(|e| failed(e.to_string()))?;
     let size = tree.size().to_int_size().scale_by(scale).ok_or_else(|| failed("it has no size".into()))?;
@@ -42,7 +42,7 @@ pub(crate) fn render(svg: &str, scale: f32) -> Result<RgbImage> {
 pub(crate) fn encode(image: &RgbImage) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
-    let failed = |e: image::ImageError| Error::Compute { what: "PNG".into(), message: e.to_string() };
+    let failed = |e: image::ImageError| Error::compute("PNG", e);
     image.write_with_encoder(encoder).map_err(failed)?;
     Ok(bytes)
 }

@@ -25,7 +25,7 @@ pub(super) fn write(template: &str, values: Value, path: &Path) -> Result<()> {
     }
     environment.add_global("version", env!("CARGO_PKG_VERSION"));
     let html = environment.get_template(template).expect("the template exists").render(values);
-    let html = html.map_err(|e| Error::Compute { what: "page".into(), message: e.to_string() })?;
+    let html = html.map_err(|e| Error::compute("page", e))?;
     atomic::write_bytes(path, html.as_bytes())
 }
 

@@ -1,5 +1,5 @@
-//! Reports: the paper's tables, with the paper's figures beside those of the workspace, and notes that say what they are
-//! based on and where they are limited. Nothing here computes a metric: see [`crate::evaluate`].
+//! Reports: the paper's tables, with the paper's figures beside those of the workspace, and notes that say what they
+//! are based on and where they are limited. Nothing here computes a metric: see [`crate::evaluate`].
 #![warn(missing_docs)]
 
 use crate::atomic;
@@ -34,8 +34,8 @@ pub fn find(number: u32) -> Result<&'static dyn Table> {
     table.ok_or_else(|| Error::setting("table", format!("one of: {}", numbers()), number))
 }
 
-/// Writes `<name>.md`, `.csv` and `.tex` into `dir` and returns their paths. Several sheets share the Markdown and LaTeX
-/// files, and have one `<name>-<label>.csv` each.
+/// Writes `<name>.md`, `.csv` and `.tex` into `dir` and returns their paths. Several sheets share the Markdown and
+/// LaTeX files, and have one `<name>-<label>.csv` each.
 ///
 /// # Errors
 /// [`Error::Io`].

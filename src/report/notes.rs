@@ -12,11 +12,11 @@ use crate::workspace::Workspace;
 /// On the paper's Tables 3 and 4.
 pub(super) const CUK: &str = "The paper's figures are for its own CUK images and folds, which are not public";
 /// On the paper's Tables 5 and 6.
-pub(super) const LISC: &str = "The paper's figures are for 254 cells of LISC from 8 people, after 4,000 epochs; a class \
-                               has about 4 to 6 test cells per fold, so one cell changes a figure by 17 to 25 points";
+pub(super) const LISC: &str = "The paper's figures are for 254 cells of LISC from 8 people, after 4,000 epochs; a \
+                               class has about 4 to 6 test cells per fold, so one cell changes a figure by 17 to 25 points";
 /// On the paper's W-Net.
-pub(super) const WNET_RECIPE: &str = "The paper does not say whether 0.6 is the share of activations that dropout keeps \
-                                      or drops, how it normalises, and how it resizes images";
+pub(super) const WNET_RECIPE: &str = "The paper does not say whether 0.6 is the share of activations that dropout \
+                                      keeps or drops, how it normalises, and how it resizes images";
 /// On data without patients.
 pub(crate) const PATIENTS: &str = "Patients are unknown: cells of one patient may be in both training and test folds";
 /// On training with one seed.
@@ -49,12 +49,12 @@ impl Notes {
 fn chosen_on(pipeline: &str) -> Option<&'static str> {
     match pipeline {
         "quick" => Some(
-            "The recipe was chosen among a few on the test images of PBC's folds 0 to 2: its figures on those images are \
-             slightly optimistic",
+            "The recipe was chosen among a few on the test images of PBC's folds 0 to 2: its figures on those images \
+             are slightly optimistic",
         ),
         "robust" => Some(
-            "The recipe was chosen among a few on the test images of PBC's folds 0 to 2, and partly on LISC and JTSC: its \
-             figures on those images are optimistic",
+            "The recipe was chosen among a few on the test images of PBC's folds 0 to 2, and partly on LISC and JTSC: \
+             its figures on those images are optimistic",
         ),
         _ => None,
     }
@@ -108,8 +108,8 @@ pub(crate) fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Notes {
     if let (Recipe::Network(settings), Some(size_px)) = (&record.recipe, record.size_px()) {
         let normalise = serde_json::to_value(settings.normalise).ok();
         details.push(format!(
-            "Recipe {}: {} epochs, batch {}, {} of activations dropped, normalise {}, {size_px} px; all settings are in \
-             the run's pipeline.toml",
+            "Recipe {}: {} epochs, batch {}, {} of activations dropped, normalise {}, {size_px} px; all settings are \
+             in the run's pipeline.toml",
             record.pipeline,
             settings.epochs,
             settings.batch,
@@ -129,8 +129,8 @@ pub(crate) fn of_dataset(ws: &Workspace, dataset: &str, checked: bool) -> Vec<St
     notes.extend(
         [
             "Labels are those of the source: an image under two labels is found, a wrong label is not",
-            "Stain, microscope, camera and magnification are not recorded: where backgrounds differ, images may be from \
-             different slides, days or laboratories",
+            "Stain, microscope, camera and magnification are not recorded: where backgrounds differ, images may be \
+             from different slides, days or laboratories",
             "How the cells were selected is unknown: the proportions of the classes are not those of blood",
             "Rotated and mirrored copies are not found",
             "Blur is judged relative to the other images: a data set that is blurred throughout appears sharp",
@@ -164,7 +164,8 @@ fn scores(run: &Results) -> String {
     let (balanced, balanced_range) = score(Metric::BalancedAccuracy);
     let (accuracy, accuracy_range) = score(Metric::Accuracy);
     format!(
-        "Balanced accuracy {balanced} (95 % interval over images {balanced_range}), accuracy {accuracy} ({accuracy_range})"
+        "Balanced accuracy {balanced} (95 % interval over images {balanced_range}), accuracy {accuracy} \
+         ({accuracy_range})"
     )
 }
 
@@ -187,8 +188,8 @@ fn intervals(run: &Results) -> Vec<String> {
         let wilson = run.interval(Metric::Accuracy, None, Method::Wilson);
         if let Some(wilson) = wilson.filter(|_| accuracy.low == accuracy.high) {
             notes.push(format!(
-                "All test images are predicted correctly, so resampling shows no width; Wilson's interval of accuracy is \
-                 {} %",
+                "All test images are predicted correctly, so resampling shows no width; Wilson's interval of accuracy \
+                 is {} %",
                 range(wilson)
             ));
         }
@@ -207,8 +208,8 @@ fn intervals(run: &Results) -> Vec<String> {
     let recalls: Vec<String> = Class::ALL.into_iter().filter_map(recall).collect();
     notes.push(format!("95 % intervals of recall, all folds pooled (Wilson 1927), %: {}", recalls.join(", ")));
     notes.push(
-        "The intervals treat images as independent, which cells of one patient or frame are not, and do not cover other \
-         seeds or laboratories: the true uncertainty is larger"
+        "The intervals treat images as independent, which cells of one patient or frame are not, and do not cover \
+         other seeds or laboratories: the true uncertainty is larger"
             .into(),
     );
     notes

@@ -28,8 +28,8 @@ pub(super) const CUK_SHARES: [u64; 5] = [30, 20, 6, 26, 18];
 /// Folds of the paper's cross-validation.
 pub(super) const FOLDS: usize = 10;
 
-/// One of Tables 3 to 6, percent, as printed: one row per class, then "Aver. Accuracy" of each fold; one column per fold,
-/// then "Aver. Accuracy" of each class.
+/// One of Tables 3 to 6, percent, as printed: one row per class, then "Aver. Accuracy" of each fold; one column per
+/// fold, then "Aver. Accuracy" of each class.
 pub(super) struct CrossValidation(pub [[u32; FOLDS + 1]; 6]);
 
 /// Table 3: W-Net on CUK.

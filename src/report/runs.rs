@@ -48,8 +48,8 @@ pub(super) fn is_lisc(dataset: &str) -> bool {
     dataset.to_lowercase().starts_with("lisc")
 }
 
-/// The requested run. By default, of the requested or usual data set, the run that is named after the pipeline, or the only
-/// one. `eligible` says whether the table may show a run.
+/// The requested run. By default, of the requested or usual data set, the run that is named after the pipeline, or the
+/// only one. `eligible` says whether the table may show a run.
 ///
 /// # Errors
 /// [`Error::Missing`] where there is no such run, [`Error::Setting`] where several fit.

@@ -41,7 +41,7 @@ impl Table for Studies {
         }
         let mut summary = Vec::new();
         if rows.len() == STUDIES.len() {
-            summary.push("No run in this workspace yet. Run: wbc train".into());
+            summary.push("No run in this workspace yet".into());
         }
         if !incomplete.is_empty() {
             summary.push(format!("INCOMPLETE, means are over the other folds: {}", incomplete.join(", ")));
@@ -54,9 +54,9 @@ impl Table for Studies {
         }
         summary.push("Each study has its own images, classes (C) and test procedure: this is not a ranking".into());
         let notes = [
-            "Rows of wbc: test images of the finished folds; accuracy and balanced accuracy (mean over classes) are means \
-             over folds; the 95 % interval is of balanced accuracy over images (percentile bootstrap within fold and \
-             class)",
+            "Rows of wbc: test images of the finished folds; accuracy and balanced accuracy (mean over classes) are \
+             means over folds; the 95 % interval is of balanced accuracy over images (percentile bootstrap within fold \
+             and class)",
             "The paper's two W-Net figures are balanced accuracies, rounded (from its Tables 3 and 6)",
             "Empty cells and \"-\" are the paper's",
             notes::PATIENTS,
@@ -82,7 +82,8 @@ fn paper_row(study: &[&str; 6]) -> Vec<String> {
     study.iter().chain(&[balanced, ""]).map(|cell| cell.to_string()).collect()
 }
 
-/// A run. Its cells repeat what CSV, which has no notes, must not lose: missing folds, earlier weights, synthetic cells.
+/// A run. Its cells repeat what CSV, which has no notes, must not lose: missing folds, earlier weights, synthetic
+/// cells.
 fn run_row(ws: &Workspace, run: &Results) -> Vec<String> {
     let record = &run.record;
     let images = run.images();

@@ -13,8 +13,8 @@ pub trait Table: Sync {
     /// Builds the table from the workspace.
     ///
     /// # Errors
-    /// [`crate::error::Error::Missing`] where the workspace lacks the data, [`crate::error::Error::Setting`] where several
-    /// data sets or runs fit and none was requested.
+    /// [`crate::error::Error::Missing`] where the workspace lacks the data, [`crate::error::Error::Setting`] where
+    /// several data sets or runs fit and none was requested.
     fn build(&self, ws: &Workspace, request: &Request) -> Result<Sheet>;
 }
 

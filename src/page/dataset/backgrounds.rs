@@ -55,7 +55,8 @@ mod tests {
     #[test]
     fn the_share_between_classes_is_epsilon_squared() {
         let grey = |class: usize, v: f32| (Class::ALL[class], [v; 3]);
-        // Class means 10 and 20, each value off by 1: mean squares 26 in total and 1 within; 3 and 2 degrees of freedom.
+        // Class means 10 and 20, each value off by 1: mean squares 26 in total and 1 within; 3 and 2 degrees of
+        // freedom.
         let colours = [grey(0, 9.0), grey(0, 11.0), grey(1, 19.0), grey(1, 21.0)];
         assert!((between_classes(&colours).unwrap() - (1.0 - 1.5 / 26.0)).abs() < 1e-12);
         let alike = [grey(0, 9.0), grey(0, 11.0), grey(1, 9.5), grey(1, 11.0)];

@@ -3,7 +3,7 @@
 
 use crate::class::Class;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Input, Result};
 use crate::figure::{dataset_plots, gallery::evenly_spaced};
 use crate::page::{card, parts};
 use crate::report::{notes, thousands};
@@ -31,13 +31,20 @@ const EXAMPLES: usize = 16;
 const BOXED: usize = 8;
 
 /// Writes the page of `dataset` to `path`. Every image file is decoded once; where one cannot be read, the page says
-/// why.
+/// why. `help` returns a sentence, or nothing, that follows a warning: how to write an input that is missing or out of
+/// date.
 ///
 /// # Errors
 /// [`crate::error::Error::Missing`] without a manifest, [`crate::error::Error::Format`] where a table does not match
 /// its schema, [`crate::error::Error::Io`] where the page cannot be written, [`crate::error::Error::Interrupted`].
-pub fn write(ws: &Workspace, dataset: &str, path: &Path, ctx: &Context) -> Result<Summary> {
-    let tables = Tables::read(ws, dataset, ctx)?;
+pub fn write(
+    ws: &Workspace,
+    dataset: &str,
+    path: &Path,
+    help: &dyn Fn(Input) -> String,
+    ctx: &Context,
+) -> Result<Summary> {
+    let tables = Tables::read(ws, dataset, help, ctx)?;
     let rows = &tables.rows;
     let groups = Group::all(&tables);
     let examples = Class::ALL.map(|class| evenly_spaced(&tables.usable(class), EXAMPLES));

@@ -30,7 +30,8 @@ pub struct Summary {
     pub formats: BTreeMap<String, u64>,
     /// Groups; each is assigned to one fold as a whole.
     pub groups: u64,
-    /// Share of the backgrounds' variance that lies between classes, 0 to 1 (epsilon squared, which corrects for chance).
+    /// Share of the backgrounds' variance that lies between classes, 0 to 1 (epsilon squared, which corrects for
+    /// chance).
     pub background_between_classes: Option<f64>,
     /// The findings of ingest and check, the worst first.
     pub findings: Vec<CheckSummary>,

@@ -3,7 +3,7 @@
 use crate::class::Class;
 use crate::context::Context;
 use crate::dataset::{self, Dataset};
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::ingest;
 use crate::rows::{CheckRow, IssueRow, ManifestRow};
 use crate::split::{self, Splits};
@@ -32,26 +32,27 @@ pub(super) struct Tables {
 
 impl Tables {
     /// Reads the tables. Tables that are missing or out of date become warnings, except for the manifest and the
-    /// table of checks.
+    /// table of checks. `help` returns the sentence that is added to a warning: how to write an input again.
     ///
     /// # Errors
     /// [`Error::Missing`] without a manifest, [`Error::Format`], [`Error::Interrupted`].
-    pub fn read(ws: &Workspace, dataset: &str, ctx: &Context) -> Result<Self> {
+    pub fn read(ws: &Workspace, dataset: &str, help: &dyn Fn(Input) -> String, ctx: &Context) -> Result<Self> {
         let Dataset { cells: rows, checks, checked } = Dataset::read(ws, dataset)?;
         let mut warnings = Vec::new();
         match ingest::has_changed(ws, dataset, ctx) {
             Ok(false) => {}
             Ok(true) => warnings.push(format!(
                 "The files under raw/{dataset} have changed since they were ingested; this page describes the old \
-                 ones. Run: wbc ingest --dataset {dataset}"
+                 ones.{}",
+                help(Input::Manifest)
             )),
             Err(interrupted @ Error::Interrupted) => return Err(interrupted),
             Err(_) => warnings.push(format!("raw/{dataset} cannot be read, so no image is shown")),
         }
         if !checked {
             warnings.push(format!(
-                "The images were not checked for near copies, label conflicts, blur and damage. Run: wbc check \
-                 --dataset {dataset}"
+                "The images were not checked for near copies, label conflicts, blur and damage.{}",
+                help(Input::Checks)
             ));
         }
         let issues = match dataset::issues(ws, dataset) {
@@ -59,12 +60,11 @@ impl Tables {
             Err(Error::Missing { .. }) => None,
             Err(other) => return Err(other),
         };
-        let run_split = format!("Run: wbc split --stratified --dataset {dataset}");
         let splits = match split::read(ws, dataset) {
             Ok(splits) => Ok(splits),
-            Err(Error::Missing { .. }) => Err(format!("The images are not assigned to folds yet. {run_split}")),
+            Err(Error::Missing { .. }) => Err(format!("The images are not assigned to folds yet.{}", help(Input::Splits))),
             Err(Error::Stale { reason, .. }) => {
-                let message = format!("The folds are out of date: {reason}. {run_split}");
+                let message = format!("The folds are out of date: {reason}.{}", help(Input::Splits));
                 warnings.push(message.clone());
                 Err(message)
             }

@@ -36,9 +36,9 @@ impl Maps {
         let without: BTreeSet<u32> = without.map(|r| r.fold).collect();
         let mut note = String::new();
         if !overlays.is_empty() {
-            note += "Beside each cell: the regions that speak for the predicted class (Grad-CAM, Selvaraju et al. 2017), \
-                     from violet (none) to yellow (the most in this image). A map shows where, not why, and does not make \
-                     a prediction correct. ";
+            note += "Beside each cell: the regions that speak for the predicted class (Grad-CAM, Selvaraju et al. \
+                     2017), from violet (none) to yellow (the most in this image). A map shows where, not why, and \
+                     does not make a prediction correct. ";
         }
         if !without.is_empty() {
             let folds: Vec<String> = without.iter().map(u32::to_string).collect();
