@@ -12,8 +12,9 @@ use crate::workspace::Workspace;
 /// On the paper's Tables 3 and 4.
 pub(super) const CUK: &str = "The paper's figures are for its own CUK images and folds, which are not public";
 /// On the paper's Tables 5 and 6.
-pub(super) const LISC: &str = "The paper's figures are for 254 cells of LISC from 8 people, after 4,000 epochs; a \
-                               class has about 4 to 6 test cells per fold, so one cell changes a figure by 17 to 25 points";
+pub(super) const LISC: &str = "The paper's figures are for 254 cells of LISC from 8 people, after 4,000 epochs; \
+                               a class has about 4 to 6 test cells per fold, so one cell changes a figure by 17 to \
+                               25 points";
 /// On the paper's W-Net.
 pub(super) const WNET_RECIPE: &str = "The paper does not say whether 0.6 is the share of activations that dropout \
                                       keeps or drops, how it normalises, and how it resizes images";

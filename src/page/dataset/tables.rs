@@ -62,7 +62,9 @@ impl Tables {
         };
         let splits = match split::read(ws, dataset) {
             Ok(splits) => Ok(splits),
-            Err(Error::Missing { .. }) => Err(format!("The images are not assigned to folds yet.{}", help(Input::Splits))),
+            Err(Error::Missing { .. }) => {
+                Err(format!("The images are not assigned to folds yet.{}", help(Input::Splits)))
+            }
             Err(Error::Stale { reason, .. }) => {
                 let message = format!("The folds are out of date: {reason}.{}", help(Input::Splits));
                 warnings.push(message.clone());
