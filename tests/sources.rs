@@ -12,7 +12,6 @@ const KNOWN_OFFENDERS: &[(&str, &str)] = &[
     ("Error::Setting", "src/check/mod.rs"),
     ("Error::Setting", "src/cmd/datasets.rs"),
     ("Error::Setting", "src/cmd/fetch.rs"),
-    ("Error::Setting", "src/features/settings.rs"),
     ("Error::Setting", "src/fetch/mod.rs"),
     ("Error::Setting", "src/ingest/mod.rs"),
     ("Error::Setting", "src/preprocess/mod.rs"),

@@ -31,12 +31,13 @@ impl Settings {
     /// # Errors
     /// [`Error::Setting`] for the first value outside its range.
     pub fn validate(&self) -> Result<()> {
-        self.window().validate().map_err(|error| match error {
-            Error::Setting { key, expected, got } => {
-                Error::setting(key.replace("preprocess.", "features."), expected, got)
-            }
-            other => other,
-        })
+        if !(8..=8192).contains(&self.centre_px) {
+            return Err(Error::setting("features.centre_px", "8 to 8192", self.centre_px));
+        }
+        if !(0.0..=2.0).contains(&self.margin) {
+            return Err(Error::setting("features.margin", "0 to 2", self.margin));
+        }
+        Ok(())
     }
 
     /// The same settings for preprocessing, which cuts the window.
