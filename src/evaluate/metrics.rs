@@ -17,22 +17,22 @@ const COLUMNS: [&str; 6] = ["fold", "metric", "class", "predicted", "value", "im
 /// # Errors
 /// [`Error::Compute`] where Polars fails.
 pub(super) fn metrics(predictions: &[PredictionRow]) -> Result<Vec<MetricRow>> {
-    let rows = || rows(&table(confusion(predictions)?)?);
+    let folds: BTreeSet<u32> = predictions.iter().map(|r| r.fold).collect();
+    let rows = || rows(&table(confusion(predictions, &folds)?, &folds)?);
     rows().map_err(|e| Error::compute("metrics", e))
 }
 
 /// Images of each fold, true class and predicted class, zero included: one row per combination.
-fn confusion(predictions: &[PredictionRow]) -> PolarsResult<LazyFrame> {
+fn confusion(predictions: &[PredictionRow], folds: &BTreeSet<u32>) -> PolarsResult<LazyFrame> {
     let number = |class: Class| class.index() as u32;
     let predictions = df!(
         "fold" => predictions.iter().map(|r| r.fold).collect::<Vec<u32>>(),
         "class" => predictions.iter().map(|r| number(r.truth)).collect::<Vec<u32>>(),
         "predicted" => predictions.iter().map(|r| number(r.predicted())).collect::<Vec<u32>>(),
     )?;
-    let folds: BTreeSet<u32> = predictions.column("fold")?.u32()?.iter().flatten().collect();
     let pairs = || (0..Class::COUNT as u32).flat_map(|class| (0..Class::COUNT as u32).map(move |other| (class, other)));
     let combinations: Vec<(u32, u32, u32)> =
-        folds.into_iter().flat_map(|fold| pairs().map(move |(class, predicted)| (fold, class, predicted))).collect();
+        folds.iter().flat_map(|fold| pairs().map(|(class, predicted)| (*fold, class, predicted))).collect();
     let combinations = df!(
         "fold" => combinations.iter().map(|c| c.0).collect::<Vec<u32>>(),
         "class" => combinations.iter().map(|c| c.1).collect::<Vec<u32>>(),
@@ -45,7 +45,7 @@ fn confusion(predictions: &[PredictionRow]) -> PolarsResult<LazyFrame> {
 }
 
 /// The metric table of a confusion matrix.
-fn table(confusion: LazyFrame) -> PolarsResult<DataFrame> {
+fn table(confusion: LazyFrame, folds: &BTreeSet<u32>) -> PolarsResult<DataFrame> {
     let correct = when(col("class").eq(col("predicted"))).then(col("images")).otherwise(lit(0u64)).sum();
     let keys = ["fold", "class"].map(col);
     let by_truth = confusion.clone().group_by(&keys).agg([correct.alias("correct"), col("images").sum()]);
@@ -61,20 +61,20 @@ fn table(confusion: LazyFrame) -> PolarsResult<DataFrame> {
             share(col("correct"), col("predicted_as")).alias("precision"),
             share(lit(2u64) * col("correct"), col("images") + col("predicted_as")).alias("f1"),
         ]);
-    let folds = classes.clone().group_by([col("fold")]).agg([
-        col("recall").mean().alias("balanced_accuracy"),
+    let scores = classes.clone().group_by([col("fold")]).agg([
+        mean("recall", "class", 0..Class::COUNT as u32).alias("balanced_accuracy"),
         share(col("correct").sum(), col("images").sum()).alias("accuracy"),
         col("images").sum(),
     ]);
 
     let none = || lit(NULL).cast(DataType::UInt32);
     let long = |frame: &LazyFrame, metric: Metric, class: Expr, predicted: Expr, value: Expr, images: &str| {
-        let values = [col("fold"), lit(metric as u32), class, predicted, value, col(images)];
+        let values = [col("fold"), lit(metric as u32).cast(DataType::UInt32), class, predicted, value, col(images)];
         frame.clone().select(COLUMNS.iter().zip(values).map(|(name, value)| value.alias(*name)).collect::<Vec<_>>())
     };
     let of_class =
         |metric: Metric, images: &str| long(&classes, metric, col("class"), none(), col(metric.name()), images);
-    let of_fold = |metric: Metric| long(&folds, metric, none(), none(), col(metric.name()), "images");
+    let of_fold = |metric: Metric| long(&scores, metric, none(), none(), col(metric.name()), "images");
     let metrics = concat(
         [
             of_class(Metric::Recall, "images"),
@@ -93,16 +93,27 @@ fn table(confusion: LazyFrame) -> PolarsResult<DataFrame> {
         let groups = frame.clone().group_by(["metric", "class", "predicted"].map(col));
         groups.agg([value, col("images").sum()]).with_column(none().alias("fold")).select(COLUMNS.map(col))
     };
-    let over_folds = [over_folds(&metrics, col("value").mean()), over_folds(&confusion, col("value").sum())];
+    let over_folds = [
+        over_folds(&metrics, mean("value", "fold", folds.iter().copied()).alias("value")),
+        over_folds(&confusion, col("value").sum()),
+    ];
     let order = SortMultipleOptions::default().with_nulls_last(true);
     let all = [metrics, confusion].into_iter().chain(over_folds).collect::<Vec<_>>();
     concat(all, UnionArgs::default())?.sort(["fold", "metric", "class", "predicted"], order).collect()
 }
 
-/// `part / whole` of two counts, 0 to 1; null where `whole` is zero.
+/// `part / whole`; null where `whole` is zero.
 fn share(part: Expr, whole: Expr) -> Expr {
     let quotient = part.cast(DataType::Float64) / whole.clone().cast(DataType::Float64);
     when(whole.gt(lit(0u64))).then(quotient).otherwise(lit(NULL))
+}
+
+/// The mean of the defined values of a column; null where there is none. The values are added in the order of `keys`, the
+/// values of column `key`: Polars' own sum and mean round differently from the plain sums of [`crate::scores`].
+fn mean(values: &str, key: &str, keys: impl IntoIterator<Item = u32>) -> Expr {
+    let value = |number: u32| col(values).filter(col(key).eq(lit(number))).sum();
+    let sum = keys.into_iter().map(value).reduce(|sum, value| sum + value).unwrap_or(lit(0.0));
+    share(sum, col(values).count())
 }
 
 /// The rows of the metric table.
