@@ -167,7 +167,8 @@ fn cli() -> clap::Command {
     let mut cli = Cli::command();
     let mut list = String::new();
     for (group, commands) in GROUPS {
-        writeln!(list, "{group}:").expect("writing to a string succeeds");
+        let blank = if list.is_empty() { "" } else { "\n" };
+        writeln!(list, "{blank}{group}:").expect("writing to a string succeeds");
         for (name, summary) in commands {
             writeln!(list, "  {name:11}  {summary}").expect("writing to a string succeeds");
             cli = cli.mut_subcommand(name, |command| {
@@ -181,8 +182,8 @@ fn cli() -> clap::Command {
     }
     cli.help_template(format!(
         "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{list}\n\
-         Options: --workspace, --dataset, --pipeline, --seed, --threads, --device, --json, --version\n\
-         `wbc COMMAND --help` explains a command and its options. Try `wbc demo` first."
+         Every command: --workspace, --dataset, --pipeline, --seed, --threads, --device,\n\
+         --json. `wbc COMMAND --help` explains them. Try `wbc demo` first."
     ))
 }
 
