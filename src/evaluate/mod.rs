@@ -96,7 +96,7 @@ pub fn ensemble(
 ) -> Result<(Vec<MetricRow>, Vec<IntervalRow>)> {
     let ensemble = metrics::metrics(together)?;
     let intervals = intervals::intervals(&ensemble, 1, seed);
-    let mut rows = metrics::metrics(alone)?;
+    let mut rows = if alone.is_empty() { Vec::new() } else { metrics::metrics(alone)? };
     rows.retain(|r| r.fold.is_some());
     rows.extend(ensemble.into_iter().filter(|r| r.fold.is_none()));
     Ok((rows, intervals))

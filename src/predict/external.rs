@@ -14,7 +14,7 @@ use crate::evaluate;
 use crate::nn::device::Device;
 use crate::preprocess;
 use crate::rows::{CellRow, IntervalRow, ManifestRow, MetricRow, PredictionRow};
-use crate::run::{ModelId, ModelRef, Record, Results, RunDir, leak};
+use crate::run::{ExternalDir, ModelId, ModelRef, Record, Results, RunDir, leak};
 use crate::schema::{CELLS, INTERVALS, METRICS, PREDICTIONS};
 use crate::scores::{Method, Metric};
 use crate::statistics;
@@ -23,7 +23,7 @@ use crate::workspace::Workspace;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The result of an external validation.
 #[derive(Clone, Debug, Serialize)]
@@ -167,7 +167,7 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
         flagged: validation.flagged(),
         accuracy_without_flagged: validation.accuracy_without_flagged(),
         note,
-        folder,
+        folder: folder.path().into(),
     })
 }
 
@@ -209,31 +209,32 @@ pub struct Validation {
 
 impl Validation {
     /// Writes all tables or none, because they are read together.
-    fn write(&self, folder: &Path, provenance: &Provenance) -> Result<()> {
-        atomic::write_dir(folder, |folder| {
-            table::write_rows(&folder.join("cells.parquet"), &CELLS, provenance, &self.cells)?;
-            let path = folder.join("predictions.parquet");
+    fn write(&self, folder: &ExternalDir, provenance: &Provenance) -> Result<()> {
+        atomic::write_dir(folder.path(), |folder| {
+            let folder = ExternalDir::new(folder);
+            table::write_rows(&folder.cells(), &CELLS, provenance, &self.cells)?;
+            let path = folder.predictions();
             table::write_rows(&path, &PREDICTIONS, provenance, &self.predictions)?;
             let inputs = BTreeMap::from([(Input::Predictions.name().into(), table::file_hash(&path)?)]);
             let evaluated = Provenance { stage: "evaluate".into(), inputs, ..provenance.clone() };
-            table::write_rows(&folder.join("metrics.parquet"), &METRICS, &evaluated, &self.metrics)?;
-            table::write_rows(&folder.join("intervals.parquet"), &INTERVALS, &evaluated, &self.intervals)?;
+            table::write_rows(&folder.metrics(), &METRICS, &evaluated, &self.metrics)?;
+            table::write_rows(&folder.intervals(), &INTERVALS, &evaluated, &self.intervals)?;
             let about = serde_json::to_vec_pretty(&self.about).expect("plain data");
-            atomic::write_bytes(&folder.join("about.json"), &about)
+            atomic::write_bytes(&folder.about(), &about)
         })
     }
 
-    fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join("about.json");
+    fn read(folder: &ExternalDir) -> Result<Self> {
+        let path = folder.about();
         let text = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
         let about = serde_json::from_slice(&text)
             .map_err(|e| Error::format(&path, "validation", "the result of wbc validate", e))?;
         Ok(Self {
             about,
-            cells: table::read_rows(&folder.join("cells.parquet"), &CELLS)?.0,
-            predictions: table::read_rows(&folder.join("predictions.parquet"), &PREDICTIONS)?.0,
-            metrics: table::read_rows(&folder.join("metrics.parquet"), &METRICS)?.0,
-            intervals: table::read_rows(&folder.join("intervals.parquet"), &INTERVALS)?.0,
+            cells: table::read_rows(&folder.cells(), &CELLS)?.0,
+            predictions: table::read_rows(&folder.predictions(), &PREDICTIONS)?.0,
+            metrics: table::read_rows(&folder.metrics(), &METRICS)?.0,
+            intervals: table::read_rows(&folder.intervals(), &INTERVALS)?.0,
         })
     }
 
@@ -275,7 +276,8 @@ impl Validation {
 /// [`Error::Format`] where a table does not match its schema.
 pub fn list(ws: &Workspace, run: &str) -> Result<Vec<Validation>> {
     let entries = std::fs::read_dir(RunDir::new(ws, run).external()).into_iter().flatten().flatten();
-    let mut folders: Vec<PathBuf> = entries.map(|e| e.path()).filter(|p| p.join("about.json").is_file()).collect();
-    folders.sort();
-    folders.iter().map(|folder| Validation::read(folder)).collect()
+    let mut paths: Vec<PathBuf> = entries.map(|e| e.path()).collect();
+    paths.sort();
+    let folders = paths.into_iter().map(ExternalDir::new).filter(|folder| folder.about().is_file());
+    folders.map(|folder| Validation::read(&folder)).collect()
 }

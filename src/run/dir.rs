@@ -114,17 +114,60 @@ impl RunDir {
     }
 
     /// Results on `dataset`: of the models of all folds together, or of one model alone.
-    pub fn external_dataset(&self, dataset: &str, model: Option<ModelId>) -> PathBuf {
-        self.external().join(match model {
+    pub fn external_dataset(&self, dataset: &str, model: Option<ModelId>) -> ExternalDir {
+        ExternalDir::new(self.external().join(match model {
             None => dataset.to_string(),
             Some(ModelId::Fold(fold)) => format!("{dataset}-fold-{fold}"),
             Some(ModelId::All) => format!("{dataset}-all"),
-        })
+        }))
     }
 
     /// Held open while the run is trained. It lies beside the run's folder, which a restart removes.
     pub fn lock(&self) -> PathBuf {
         self.path.with_file_name(format!(".{}.lock", self.name()))
+    }
+}
+
+/// The folder of one external validation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalDir {
+    path: PathBuf,
+}
+
+impl ExternalDir {
+    /// The folder at `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What was validated, and on what.
+    pub fn about(&self) -> PathBuf {
+        self.path.join("about.json")
+    }
+
+    /// One row per classified image.
+    pub fn cells(&self) -> PathBuf {
+        self.path.join("cells.parquet")
+    }
+
+    /// Predictions of the averaged models.
+    pub fn predictions(&self) -> PathBuf {
+        self.path.join("predictions.parquet")
+    }
+
+    /// Metrics of the averaged models and of single models.
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.parquet")
+    }
+
+    /// Intervals of the averaged models' metrics.
+    pub fn intervals(&self) -> PathBuf {
+        self.path.join("intervals.parquet")
     }
 }
 

@@ -12,7 +12,7 @@ mod recipe;
 mod record;
 mod results;
 
-pub use dir::{RunDir, names};
+pub use dir::{ExternalDir, RunDir, names};
 pub(crate) use model::infer;
 pub use model::{TrainedModel, finished, open};
 pub use model_id::{ModelId, ModelRef};

@@ -105,7 +105,7 @@ impl Results {
     }
 }
 
-/// The rows of a table that evaluate made of the predictions that are there now.
+/// The rows of a table that evaluate wrote, which must belong to the present predictions.
 fn evaluated<T: DeserializeOwned>(dir: &RunDir, path: PathBuf, schema: &Schema) -> Result<Vec<T>> {
     let (rows, provenance) = table::read_rows(&path, schema)?;
     provenance.require(Input::Predictions, &table::file_hash(&dir.predictions())?, Input::Metrics, &path)?;

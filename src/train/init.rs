@@ -107,21 +107,23 @@ impl Start {
         let fresh: HashMap<String, Vec<f32>> =
             model.state(false).into_iter().map(|a| (a.name, bytemuck::pod_collect_to_vec(&(a.bytes)()))).collect();
         let entry = self.entry;
-        let ours = checkpoint::meta(&self.path).is_ok_and(|m| m.is_some());
+        let by_wbc = checkpoint::meta(&self.path).is_ok_and(|m| m.is_some());
         let mut notes = BTreeSet::new();
         model.load(false, &mut |name, shape| {
             let view = match tensors.tensor(name) {
                 Ok(view) => view,
                 // In PyTorch's models, a convolution that is followed by batch normalisation has no bias.
                 Err(_)
-                    if !ours && name.ends_with(".bias") && (name.contains("conv") || name.contains("downsample.0")) =>
+                    if !by_wbc
+                        && name.ends_with(".bias")
+                        && (name.contains("conv") || name.contains("downsample.0")) =>
                 {
                     notes.insert("the file has no biases for convolutions: they start at 0".into());
                     return Ok(fresh[name].clone());
                 }
                 Err(_) => return Err(broken(name, format!("F32 {shape:?}"), "no such array".into())),
             };
-            let expected = if ours { shape.to_vec() } else { pytorch::shape(shape) };
+            let expected = if by_wbc { shape.to_vec() } else { pytorch::shape(shape) };
             if view.shape() != expected && name.starts_with("fc.") {
                 let (classes, in_file) = (expected[0], view.shape().first().copied().unwrap_or(0));
                 notes.insert(format!(
@@ -133,7 +135,7 @@ impl Start {
                 let got = format!("{:?} {:?}", view.dtype(), view.shape());
                 return Err(broken(name, format!("F32 {expected:?}"), got));
             }
-            Ok(if ours { values(&view) } else { pytorch::from_pytorch(entry, name, shape, &values(&view)) })
+            Ok(if by_wbc { values(&view) } else { pytorch::from_pytorch(entry, name, shape, &values(&view)) })
         })?;
         Ok(notes)
     }
