@@ -133,10 +133,10 @@ fn comparable(a: &Run, b: &Run) -> Result<()> {
     if x.folds != y.folds {
         return Err(differ("as many folds", format!("{} and {}", x.folds, y.folds)));
     }
-    match (x.inputs.get(Input::Splits.name()), y.inputs.get(Input::Splits.name())) {
+    match (x.input(Input::Splits), y.input(Input::Splits)) {
         (Some(first), Some(second)) if first == second => Ok(()),
         (first, second) => {
-            let short = |hash: Option<&String>| hash.map_or("none", |h| h.get(..8).unwrap_or(h)).to_string();
+            let short = |hash: Option<&str>| hash.map_or("none", |h| h.get(..8).unwrap_or(h)).to_string();
             let got = format!(
                 "splits.parquet {} and {} (the images were split again in between; train both runs on the same split)",
                 short(first),

@@ -4,13 +4,13 @@ use super::dir::RunDir;
 use super::model_id::ModelId;
 use super::record::Record;
 use crate::dataset::Dataset;
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::rows::ManifestRow;
 use crate::split;
 use crate::table;
 use crate::workspace::Workspace;
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::path::PathBuf;
 
 /// Bits (of 64) by which the perceptual hashes of two images may differ for the images to count as similar.
 const SIMILAR_BITS: u32 = 4;
@@ -56,8 +56,9 @@ pub fn check(ws: &Workspace, weights: Weights, images: &[ManifestRow], dataset: 
 /// [`check`] for the run's own training images alone.
 fn check_own(ws: &Workspace, weights: Weights, images: &[ManifestRow], dataset: &str) -> Result<Option<String>> {
     let Weights { key, from, record, model } = weights;
-    let same = |key: &str, path: &Path| table::file_hash(path).is_ok_and(|hash| record.inputs.get(key) == Some(&hash));
-    let unchanged = same("manifest", &ws.manifest(&record.dataset)) && same("splits", &ws.splits(&record.dataset));
+    let same = |input, path: PathBuf| table::file_hash(&path).is_ok_and(|hash| record.input(input) == Some(&hash));
+    let unchanged =
+        same(Input::Manifest, ws.manifest(&record.dataset)) && same(Input::Splits, ws.splits(&record.dataset));
     let splits = match unchanged.then(|| split::read(ws, &record.dataset)) {
         Some(Err(Error::Stale { .. })) | None => {
             return Ok(Some(format!(

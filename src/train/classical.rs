@@ -9,7 +9,7 @@ use crate::class::Class;
 use crate::classical::{Choice, Samples, Scale, Settings, describe};
 use crate::context::Context;
 use crate::dataset::Dataset;
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::features::{self, Features};
 use crate::nn::device::Device;
 use crate::rows::PredictionRow;
@@ -81,9 +81,9 @@ impl Data {
             })
             .collect();
         let inputs = BTreeMap::from([
-            ("manifest".into(), table::file_hash(&ws.manifest(dataset))?),
-            ("splits".into(), table::file_hash(&ws.splits(dataset))?),
-            ("features".into(), table::file_hash(&ws.features(dataset))?),
+            (Input::Manifest.name().into(), table::file_hash(&ws.manifest(dataset))?),
+            (Input::Splits.name().into(), table::file_hash(&ws.splits(dataset))?),
+            (Input::Features.name().into(), table::file_hash(&ws.features(dataset))?),
         ]);
         let record = Record {
             version: Record::VERSION,

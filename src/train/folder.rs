@@ -3,7 +3,7 @@
 
 use super::plan::Plan;
 use crate::atomic;
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::nn::device::Device;
 use crate::rows::PredictionRow;
 use crate::run::{ModelId, Record, RunDir};
@@ -71,7 +71,7 @@ pub fn provenance(record: &Record) -> Provenance {
         stage: "train".into(),
         settings: serde_json::to_value(&record.recipe).expect("plain data"),
         seed: Some(record.seed),
-        inputs: BTreeMap::from([("run".into(), record.hash())]),
+        inputs: BTreeMap::from([(Input::Run.name().into(), record.hash())]),
     }
 }
 

@@ -7,7 +7,7 @@ use super::plan::{Plan, Target};
 use crate::batch::{Normalisation, Normalise, Tensors, View};
 use crate::class::Class;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::models::{Batch, Model};
 use crate::nn::device::Device;
 use crate::rows::{EpochRow, ManifestRow, PredictionRow};
@@ -62,9 +62,9 @@ impl Data {
         };
         let class_of = manifest.into_iter().filter_map(|r| Some((r.image_id, r.class?))).collect();
         let inputs = BTreeMap::from([
-            ("manifest".into(), table::file_hash(&ws.manifest(dataset))?),
-            ("splits".into(), table::file_hash(&ws.splits(dataset))?),
-            ("tensors".into(), tensors.hash.clone()),
+            (Input::Manifest.name().into(), table::file_hash(&ws.manifest(dataset))?),
+            (Input::Splits.name().into(), table::file_hash(&ws.splits(dataset))?),
+            (Input::Tensors.name().into(), tensors.hash.clone()),
         ]);
         let record = Record {
             version: Record::VERSION,

@@ -94,7 +94,7 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
         None => notes::of_run(ws, run, &[]).all().collect(),
     };
     let tensors = record.preprocess.as_ref().and_then(|s| Tensors::load(ws, &record.dataset, s).ok());
-    let tensors = tensors.as_ref().filter(|t| record.inputs.get(Input::Tensors.name()) == Some(&t.hash));
+    let tensors = tensors.as_ref().filter(|t| record.input(Input::Tensors) == Some(&t.hash));
     let mistakes = gallery::mistakes(&loaded.predictions);
     let maps = Maps::compute(ws, &run.name, record, tensors, &mistakes)?;
     let no_mistakes = match mistakes.is_empty() {
@@ -192,7 +192,7 @@ fn data(ws: &Workspace, record: &Record) -> Result<Vec<[String; 2]>> {
         return Ok(facts);
     }
     let Dataset { cells, checks, .. } = Dataset::read(ws, &record.dataset)?;
-    let same = table::file_hash(&path).is_ok_and(|hash| record.inputs.get(Input::Manifest.name()) == Some(&hash));
+    let same = table::file_hash(&path).is_ok_and(|hash| record.input(Input::Manifest) == Some(&hash));
     if !same {
         facts.push(["Manifest".into(), "has changed since the run; the facts below describe the new one".into()]);
     }
