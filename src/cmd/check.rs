@@ -3,10 +3,11 @@
 use super::{Globals, Outcome, each_dataset};
 use crate::check;
 
-/// Decodes every image once and reports what would spoil an experiment: unreadable files, exact and near copies, the
-/// same picture under two labels, odd sizes, dark, bright and blurred pictures, small classes. Writes
-/// data/<DATASET>/issues.parquet and the groups of copies in manifest.parquet. Deletes nothing. Exit status 1 where
-/// it finds something.
+/// Decodes every image once and reports unreadable files, exact and near copies, images with two different labels, odd
+/// sizes, dark, bright and blurred images, and small classes.
+///
+/// Writes data/<DATASET>/issues.parquet, and checks.parquet with the groups of copies. Changes no image. The exit
+/// status is 1 if it finds a problem.
 #[derive(clap::Args)]
 pub struct Args {}
 

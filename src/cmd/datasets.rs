@@ -1,4 +1,4 @@
-//! `wbc datasets`: the public data sets that we know of.
+//! `wbc datasets`: lists known public data sets.
 
 use super::{Globals, Outcome};
 use crate::class::Class;
@@ -10,11 +10,11 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Lists public data sets of white blood cells: images a class, terms, layout, and whether `wbc fetch` gets them. With a
-/// name, all that is known of one: address, citation, checksum, what to do by hand.
+/// Lists public data sets of white blood cells: images per class, terms, layout, and whether `wbc fetch` can download
+/// them. With a name: address, citation, checksum and instructions for one data set.
 #[derive(clap::Args)]
 pub struct Args {
-    /// One data set
+    /// Show the details of this data set
     #[arg(value_name = "NAME")]
     name: Option<String>,
 }
@@ -24,7 +24,7 @@ pub struct Args {
 struct Row {
     #[serde(flatten)]
     dataset: &'static Dataset,
-    /// Images a class by the class's name.
+    /// Images per class, by name of the class.
     classes: BTreeMap<&'static str, u64>,
     here: bool,
 }
@@ -79,7 +79,7 @@ impl fmt::Display for List {
         for Row { dataset: d, .. } in &self.0 {
             writeln!(f, "{}: {}. Terms: {}.", d.name, d.title, d.terms)?;
         }
-        write!(f, "wbc datasets NAME says more: address, citation, checksum, what to do by hand.")
+        write!(f, "Details (address, citation, checksum, instructions): wbc datasets NAME")
     }
 }
 

@@ -1,15 +1,17 @@
-//! `wbc features`: segments one data set's cells and measures them.
+//! `wbc features`: segments the cells of a data set and measures them.
 
 use super::{Globals, Outcome};
 use crate::features::{self, contact_sheet};
 use std::path::PathBuf;
 
-/// Finds nucleus and cytoplasm of every usable cell by their stain and measures shape, colour and texture, into
-/// data/<DATASET>/features.parquet (schemas/features.toml says what each column is). `wbc train` runs this where a
-/// pipeline's model is a classical one: knn, svm, lda, bayes, forest.
+/// Segments nucleus and cytoplasm of every usable cell by their stain, and measures shape, colour and texture. Writes
+/// data/<DATASET>/features.parquet.
+///
+/// `wbc train` does this where needed: for the classical models knn, svm, lda, bayes and forest. Check the outlines on
+/// a contact sheet before trusting the features.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Also write a PNG of some of the cells with their outlines, a row a class, to look at
+    /// Also write a PNG of some of the cells with their outlines, one row per class
     #[arg(long, value_name = "FILE")]
     contact_sheet: Option<PathBuf>,
 }
@@ -23,7 +25,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let summary = features::run(&ws, &dataset, &pipeline.features, &ctx)?;
     if let Some(path) = &args.contact_sheet {
         let shown = contact_sheet::write(&ws, &dataset, &pipeline.features, path)?;
-        eprintln!("{shown} of the cells: {}", path.display());
+        eprintln!("contact sheet of {shown} cells: {}", path.display());
     }
     globals.print(&summary, &summary)?;
     Ok(if summary.unreadable.is_empty() { Outcome::Done } else { Outcome::Findings })

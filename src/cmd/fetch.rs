@@ -1,4 +1,4 @@
-//! `wbc fetch`: a public data set, an address or an archive → a folder under raw/.
+//! `wbc fetch`: downloads or reads an archive and unpacks it into a folder under raw/.
 
 use super::{Globals, Outcome};
 use crate::error::Error;
@@ -7,44 +7,46 @@ use crate::fetch::{self, Settings, Source};
 
 const EXAMPLES: &str = "\
 Examples:
-  wbc fetch bccd                                 # one of wbc datasets
+  wbc fetch bccd                                     # a data set that wbc datasets lists
   wbc fetch https://example.org/cells.tar.gz --name mine --md5 HEX
-  wbc fetch PBC_dataset_normal_DIB.zip --name pbc    # what a browser downloaded";
+  wbc fetch PBC_dataset_normal_DIB.zip --name pbc    # downloaded with a browser";
 
-/// Downloads an archive (zip, tar, tar.gz), checks it and unpacks it into data/raw/<NAME>/, for `wbc ingest`. A download
-/// that breaks off or is stopped (Ctrl-C) goes on where it was by the same command. A data set that is there already is
-/// left alone, and nothing in an archive can write outside its folder.
+/// Downloads an archive (zip, tar, tar.gz), verifies it and unpacks it into data/raw/<NAME>/, where `wbc ingest` reads
+/// it.
+///
+/// The same command resumes an interrupted download. An existing data set is kept unless --force is given. Files in the
+/// archive cannot be written outside the data set's folder.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// A data set of `wbc datasets`, an http or https address, or the path of an archive
+    /// A data set that `wbc datasets` lists, an http or https address, or the path of an archive
     #[arg(value_name = "NAME|URL|FILE")]
     source: String,
-    /// Name of the data set [default: the known one's, or the archive's]
+    /// Name of the data set [default: that of the public data set or of the archive]
     #[arg(long, value_name = "DATASET")]
     name: Option<String>,
-    /// SHA-256 that the archive must have
+    /// Expected SHA-256 of the archive
     #[arg(long, value_name = "HEX", conflicts_with = "md5")]
     sha256: Option<String>,
-    /// MD5 that the archive must have
+    /// Expected MD5 of the archive
     #[arg(long, value_name = "HEX")]
     md5: Option<String>,
-    /// Replace a data set of that name
+    /// Replace an existing data set of that name
     #[arg(long)]
     force: bool,
-    /// Keep the archive, in data/downloads/
+    /// Keep the archive in data/downloads/
     #[arg(long)]
     keep: bool,
-    /// Tries after one that broke off; counted anew when more has come
+    /// Retries after an interrupted download; the count restarts after progress
     #[arg(long, value_name = "N", default_value_t = Settings::default().retries)]
     retries: u32,
-    /// Most that an archive may unpack to, in GB
+    /// Largest total size of the unpacked files, GB
     #[arg(long, value_name = "GB", default_value_t = Settings::default().max_unpacked_bytes as f64 / 1e9)]
     max_unpacked_gb: f64,
-    /// Most files and folders in an archive
+    /// Largest number of files and folders in an archive
     #[arg(long, value_name = "N", default_value_t = Settings::default().max_files)]
     max_files: u64,
-    /// Most bytes unpacked for one that is packed (looked at from 256 MB on)
+    /// Largest ratio of unpacked to packed bytes (checked above 256 MB)
     #[arg(long, value_name = "N", default_value_t = Settings::default().max_ratio)]
     max_ratio: u64,
 }
@@ -58,7 +60,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
             Error::Setting { key: key.into(), expected, got: got.into() }
         }),
     };
-    // Said before anything is downloaded.
+    // Checked before anything is downloaded.
     if !(args.max_unpacked_gb > 0.0 && args.max_unpacked_gb.is_finite()) {
         let (key, expected) = ("max-unpacked-gb".into(), "a number above 0".into());
         return Err(Error::Setting { key, expected, got: args.max_unpacked_gb.to_string() }.into());

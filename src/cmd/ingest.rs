@@ -1,4 +1,4 @@
-//! `wbc ingest`: the data sets under raw/ → manifests and issues; then `check`, unless told not to.
+//! `wbc ingest`: reads the data sets under raw/ into manifests, and checks them unless `--no-check` is given.
 
 use super::{Globals, Outcome, each_dataset};
 use crate::{check, ingest};
@@ -7,27 +7,28 @@ use serde::Serialize;
 const EXAMPLES: &str = "\
 Examples:
   wbc ingest                                  # every data set under data/raw/
-  wbc ingest --dataset lisc --expert 2        # one, with the second expert's masks
+  wbc ingest --dataset lisc --expert 2        # one data set, with the second expert's masks
   wbc ingest --dataset mine --layout list     # images and classes from its list.csv";
 
-/// Reads every data set under data/raw/, or the one that --dataset names, into data/<DATASET>/manifest.parquet, and
-/// checks its images. How a data set is arranged is found by looking. Exit status 1 where it finds something wrong;
-/// the rest is usable all the same.
+/// Reads every data set under data/raw/, or that of --dataset, into data/<DATASET>/manifest.parquet, and checks its
+/// images. The layout of the files is recognised automatically. Images are never changed.
+///
+/// The exit status is 1 if it finds a problem; the remaining images can be used all the same.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// How the data set is arranged: class_folders (also cuk, pbc), lisc, jtsc or list [default: found by looking]
+    /// Layout of the files: class_folders (also cuk, pbc), lisc, jtsc or list [default: recognised]
     #[arg(long, value_name = "NAME", env = "WBC_LAYOUT")]
     layout: Option<String>,
-    /// Whose masks to take where two experts drew them (LISC): 1 or 2 [default: 1]
+    /// Which expert's masks to use, 1 or 2, where there are two (LISC) [default: 1]
     #[arg(long, value_name = "N", env = "WBC_EXPERT")]
     expert: Option<u32>,
-    /// Do not decode and check the images; `wbc check` does it later
+    /// Do not check the images; `wbc check` has to run before `wbc split`
     #[arg(long)]
     no_check: bool,
 }
 
-/// What was done with one data set.
+/// The results for one data set.
 #[derive(Serialize)]
 struct Report {
     ingest: ingest::Summary,

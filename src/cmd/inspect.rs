@@ -1,17 +1,18 @@
-//! `wbc inspect`: a page of every ingested data set, or of the one that `--dataset` names.
+//! `wbc inspect`: an HTML page about every ingested data set, or about that of `--dataset`.
 
 use super::{Globals, Outcome, advice, each_dataset};
 use crate::error::{Error, Input};
 use crate::page::dataset;
 use std::path::PathBuf;
 
-/// Writes reports/<DATASET>-data.html, to open before anyone trains: the classes, whether colours differ between
-/// classes or batches, examples, everything that ingest and check found with its pictures (copies side by side), the
-/// folds, and what the images cannot tell. One file, no network. Exit status 1 where tables are out of date or images
-/// unreadable.
+/// Writes reports/<DATASET>-data.html, a page to read before training: classes, differences in colour between classes
+/// or batches, examples, every problem that ingest and check found with its images (copies side by side), folds, and
+/// what the images cannot tell.
+///
+/// The page is one file that needs no network. The exit status is 1 if tables are out of date or images unreadable.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Where the pages are written
+    /// Folder for the pages
     #[arg(long, value_name = "DIR", default_value = "reports", env = "WBC_REPORTS")]
     reports: PathBuf,
 }

@@ -1,20 +1,22 @@
-//! `wbc preprocess`: cuts, resizes and stores one data set's pictures.
+//! `wbc preprocess`: cuts and resizes the images of a data set, and stores them as tensors.
 
 use super::{Globals, Outcome};
 use crate::preprocess::{self, contact_sheet};
 use std::path::PathBuf;
 
-/// Cuts the cell out of every usable image (the paper's central square of 200, or the cell's box with a margin),
-/// resizes it and stores it in data/<DATASET>/tensors-<SIZE>/. `wbc train` runs this where it is needed.
+/// Cuts the cell out of every usable image (the central 200 x 200 pixels as in the paper, or the cell's box with a
+/// margin), resizes it, and stores it as a tensor in data/<DATASET>/tensors-<SIZE>/.
+///
+/// `wbc train` does this where needed. Look at a contact sheet first if your images are unlike the paper's (360 x 361).
 #[derive(clap::Args)]
 pub struct Args {
-    /// Side of the pictures in pixels [default: the pipeline's: 128]
+    /// Side of the tensors in pixels [default: from the pipeline, usually 128]
     #[arg(long, value_name = "PX", env = "WBC_SIZE")]
     size: Option<u32>,
-    /// What to cut: auto, centre, box, whole or cell [default: the pipeline's: auto]
+    /// Part to cut out: auto, centre, box, whole or cell [default: from the pipeline, usually auto]
     #[arg(long, value_name = "RULE", value_parser = cut, env = "WBC_CUT")]
     cut: Option<preprocess::Cut>,
-    /// Also write a PNG of some of the pictures, a row a class, to look at
+    /// Also write a PNG of some of the tensors, one row per class
     #[arg(long, value_name = "FILE")]
     contact_sheet: Option<PathBuf>,
 }
@@ -37,7 +39,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let summary = preprocess::run(&ws, &dataset, &settings, &ctx)?;
     if let Some(path) = &args.contact_sheet {
         let shown = contact_sheet::write(&ws, &dataset, &settings, path)?;
-        eprintln!("{shown} of the pictures: {}", path.display());
+        eprintln!("contact sheet of {shown} tensors: {}", path.display());
     }
     globals.print(&summary, &summary)?;
     Ok(Outcome::Done)

@@ -1,4 +1,4 @@
-//! `wbc split`: deals every ingested data set, or the one that `--dataset` names, to folds.
+//! `wbc split`: assigns the images of every ingested data set, or of that of `--dataset`, to folds.
 
 use super::{Globals, Outcome, each_dataset};
 use crate::split;
@@ -8,15 +8,18 @@ Examples:
   wbc split --stratified                      # every ingested data set, ten folds
   wbc split --stratified --dataset pbc --folds 5 --seed 1";
 
-/// Deals images to folds: every class even over the folds, copies and cells of one frame in one fold. Images without
-/// a class, unreadable ones and label conflicts are left out. Writes data/<DATASET>/splits.parquet.
+/// Assigns images to folds. Every class is spread evenly over the folds; copies and cells of one frame stay in one
+/// fold. Each fold is the test set of one model, which is trained on the other folds.
+///
+/// Images without a class, unreadable images and images with two different labels are left out. Writes
+/// data/<DATASET>/splits.parquet.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// Keep the classes even over the folds: the default, and the only kind there is
+    /// Spread every class evenly over the folds (always the case)
     #[arg(long)]
     stratified: bool,
-    /// Number of folds [default: the pipeline's: 10]
+    /// Number of folds [default: from the pipeline, usually 10]
     #[arg(long, value_name = "K", env = "WBC_FOLDS")]
     folds: Option<u32>,
 }

@@ -1,16 +1,16 @@
-//! `wbc synth`: draws a data set of cells.
+//! `wbc synth`: generates a data set of synthetic cells.
 
 use super::{Globals, Outcome};
 use crate::synth::{self, Images, Layout};
 
-/// Draws a data set of cells into data/raw/<NAME>/. The pictures are drawn, not photographed: they are for a first
-/// try, for tests and for timings, and a file SYNTHETIC.json beside them says so.
+/// Generates a data set of synthetic cells in data/raw/<NAME>/, for trying wbc, for tests and for timings. A file
+/// SYNTHETIC.json in the folder marks the images as synthetic.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folders and files as in this data set: cuk (360x361 JPEG) or lisc (720x576 BMP frames with masks)
+    /// Arrangement of the files: cuk (360 x 361 JPEG) or lisc (720 x 576 BMP frames with masks)
     #[arg(long, default_value = "cuk", value_parser = layout)]
     layout: Layout,
-    /// Tensors in all, with the paper's class shares; or of each class: NE,EO,BA,LY,MO
+    /// Number of images, with the paper's class shares, or one number per class: NE,EO,BA,LY,MO
     #[arg(long, value_name = "N", default_value = "600")]
     images: Images,
     /// Name of the new data set [default: synthetic, or synthetic-lisc]
