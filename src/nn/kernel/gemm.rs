@@ -208,11 +208,9 @@ fn multiply_steps<S: Simd, const R: usize, const V: usize, const T: usize>(
         values[r] = rows[r][k..].first_chunk().expect("T steps are left");
     }
     for t in 0..T {
-        let mut a = [0f32; R];
         for r in 0..R {
-            a[r] = values[r][t];
+            multiply_add(simd, values[r][t], &b[t], &mut sums[r]);
         }
-        multiply_add(simd, &a, &b[t], sums);
     }
 }
 
@@ -272,7 +270,10 @@ impl GemmTransposed<'_> {
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
         for (start, d_start) in starts.iter().zip(self.d_starts) {
             let a: &[f32; R] = data[*start..].first_chunk().expect("a row lies within the data");
-            multiply_add(simd, a, vectors::<S, V>(&d[*d_start..]), &mut sums);
+            let d = vectors::<S, V>(&d[*d_start..]);
+            for r in 0..R {
+                multiply_add(simd, a[r], d, &mut sums[r]);
+            }
         }
         for r in 0..R {
             let c = vectors_mut::<S, V>(&mut self.c[(row - self.from + r) * self.columns + column..]);

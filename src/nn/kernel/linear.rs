@@ -3,7 +3,6 @@
 
 use super::adam::AdamStep;
 use super::dropout::BatchDropout;
-use super::gemm::multiply_rows;
 use super::prefetch::prefetch;
 use super::simd::{multiply_add, vectors, vectors_mut};
 use crate::nn::Vector;
@@ -214,7 +213,9 @@ fn images<S: Simd, const V: usize, const I: usize>(
     for (row, (w, x)) in tile.as_chunks::<V>().0.iter().zip(xt.chunks_exact(padded)).enumerate() {
         ahead.get(row * PANEL..(row + 1) * PANEL).into_iter().for_each(prefetch);
         let x: &[f32; I] = x[first..].first_chunk().expect("I images are left");
-        multiply_add(simd, x, w, &mut acc);
+        for i in 0..I {
+            multiply_add(simd, x[i], w, &mut acc[i]);
+        }
     }
     sums.copy_from_slice(acc.as_flattened());
     I
@@ -323,7 +324,7 @@ impl Backward<'_> {
                 for r in 0..R {
                     sums[r] = *vectors::<S, L>(&dxt[r * padded + block * IMAGES..]);
                 }
-                multiply_rows(simd, &rows, S::as_simd_f32s(dz).0, &mut sums);
+                multiply_short_rows(simd, &rows, S::as_simd_f32s(dz).0, &mut sums);
                 for r in 0..R {
                     *vectors_mut::<S, L>(&mut dxt[r * padded + block * IMAGES..]) = sums[r];
                 }
@@ -347,7 +348,7 @@ impl Backward<'_> {
         }
         let (dz, _) = S::as_simd_f32s(&self.by_image[panel * n * PANEL..][..n * PANEL]);
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
-        multiply_rows(simd, &rows, dz, &mut sums);
+        multiply_short_rows(simd, &rows, dz, &mut sums);
         let span = panel * tile + row * PANEL..panel * tile + (row + R) * PANEL;
         match self.adam {
             Some(adam) => {
@@ -360,6 +361,21 @@ impl Backward<'_> {
                 }
             }
             None => S::as_mut_simd_f32s(&mut self.g[span]).0.copy_from_slice(sums.as_flattened()),
+        }
+    }
+}
+
+/// `sums[r] += rows[r] b`, as [`multiply_rows`](super::gemm::multiply_rows), but not unrolled: for rows of few values.
+#[inline(always)]
+fn multiply_short_rows<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    rows: &[&[f32]; R],
+    b: &[S::f32s],
+    sums: &mut [[S::f32s; V]; R],
+) {
+    for (k, b) in b.as_chunks::<V>().0.iter().enumerate() {
+        for r in 0..R {
+            multiply_add(simd, rows[r][k], b, &mut sums[r]);
         }
     }
 }

@@ -14,19 +14,12 @@ pub fn vectors_mut<S: Simd, const V: usize>(values: &mut [f32]) -> &mut [S::f32s
     S::as_mut_simd_f32s(&mut values[..V * S::F32_LANES]).0.first_chunk_mut().expect("V vectors were taken")
 }
 
-/// `sums[r][v] += a[r] * b[v]`, with one rounding where the processor has such an instruction.
+/// `sums[v] += a * b[v]`, with one rounding where the processor has such an instruction.
 #[inline(always)]
-pub fn multiply_add<S: Simd, const R: usize, const V: usize>(
-    simd: S,
-    a: &[f32; R],
-    b: &[S::f32s; V],
-    sums: &mut [[S::f32s; V]; R],
-) {
-    for r in 0..R {
-        let a = simd.splat_f32s(a[r]);
-        for v in 0..V {
-            sums[r][v] = simd.mul_add_e_f32s(a, b[v], sums[r][v]);
-        }
+pub fn multiply_add<S: Simd, const V: usize>(simd: S, a: f32, b: &[S::f32s; V], sums: &mut [S::f32s; V]) {
+    let a = simd.splat_f32s(a);
+    for v in 0..V {
+        sums[v] = simd.mul_add_e_f32s(a, b[v], sums[v]);
     }
 }
 
