@@ -20,7 +20,7 @@ pub(super) fn section(ws: &Workspace, run: &Results, validation: &Validation) ->
     let percent = |value: Option<f64>| value.map_or("-".into(), |v| format!("{:.1} %", 100.0 * v));
     let images = |predictions: &[PredictionRow]| thousands(predictions.len() as u64);
     let interval = validation.interval(Metric::BalancedAccuracy, Method::Bootstrap);
-    let interval = interval.map_or(String::new(), |i| format!("95 % interval over images: {}", notes::range(i)));
+    let interval = interval.map_or(String::new(), |i| format!("95 % interval over images: {} %", notes::range(i)));
     // Compares single models on both data sets: the models together are better than each alone.
     let folds: Vec<u32> = about.models.iter().filter_map(|id| id.fold()).collect();
     let on_own = run.mean(Metric::BalancedAccuracy, &folds);

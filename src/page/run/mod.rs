@@ -140,7 +140,7 @@ fn items(run: &Results) -> Vec<Value> {
     let score = |metric: Metric| {
         let value = run.value(None, metric, None).map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
         let interval = run.interval(metric, None, Method::Bootstrap);
-        let interval = interval.map_or(String::new(), |i| format!("95 % interval over images: {}", notes::range(i)));
+        let interval = interval.map_or(String::new(), |i| format!("95 % interval over images: {} %", notes::range(i)));
         parts::item(metric.title(), value, interval)
     };
     let images: u64 = run.images().iter().sum();
