@@ -1,52 +1,60 @@
-//! The five classes of white blood cell in the paper's order, and the names that data sets give them.
+//! The five classes of white blood cells, and the names that data sets use for them.
+
+#![warn(missing_docs)]
 
 use serde::{Deserialize, Serialize};
 
-/// A class of white blood cell. The order is the paper's, and that of every table and logit.
+/// A class of white blood cells. The order is that of the paper, and of every table and model output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
+    /// Neutrophil (granulocyte).
     Neutrophil,
+    /// Eosinophil (granulocyte).
     Eosinophil,
+    /// Basophil (granulocyte).
     Basophil,
+    /// Lymphocyte.
     Lymphocyte,
+    /// Monocyte.
     Monocyte,
 }
 
 impl Class {
-    /// How many classes there are.
+    /// Number of classes.
     pub const COUNT: usize = 5;
     /// All classes, in order.
     pub const ALL: [Class; Class::COUNT] =
         [Class::Neutrophil, Class::Eosinophil, Class::Basophil, Class::Lymphocyte, Class::Monocyte];
 
-    /// The class of the largest of five probabilities, the first of equal ones.
+    /// The class with the largest of five probabilities; the first one if several are equal.
     pub fn likeliest(p: [f32; Class::COUNT]) -> Class {
         Class::ALL[(1..Class::COUNT).fold(0, |best, i| if p[i] > p[best] { i } else { best })]
     }
 
-    /// The name in our tables: lower case, singular.
+    /// The name in tables, such as "neutrophil".
     pub fn name(self) -> &'static str {
         ["neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte"][self.index()]
     }
 
-    /// The name in the paper's tables: capitalised.
+    /// The name in headings, such as "Neutrophil".
     pub fn title(self) -> &'static str {
         ["Neutrophil", "Eosinophil", "Basophil", "Lymphocyte", "Monocyte"][self.index()]
     }
 
-    /// Position in [`Class::ALL`]: 0 to 4.
+    /// Position in [`Class::ALL`], 0 to 4.
     pub fn index(self) -> usize {
         self as usize
     }
 
-    /// The class of one of our own tables' names; exact.
+    /// The class with exactly this [`name`](Class::name).
     pub fn from_name(name: &str) -> Option<Class> {
         Class::ALL.into_iter().find(|c| c.name() == name)
     }
 
-    /// The class that a data set means by `label`: any case, plural or singular, abbreviations (NE, NEU, neut, Baso,
-    /// eosi, lymp, mono), PBC's and LISC's subtype codes, granulocyte/cyte suffixes, leading numbers ("1_Neutrophils").
+    /// The class that a folder name or label of a data set stands for, if any. Accepts any case, plurals, abbreviations
+    /// (NE, NEU, neut, Baso, eosi, lymp, mono), subtypes and their codes (band, SNE), and leading numbers
+    /// ("1_Neutrophils").
     pub fn parse(label: &str) -> Option<Class> {
         let word: String = label.to_lowercase().chars().filter(|c| c.is_ascii_alphabetic()).collect();
         let stem = word.strip_suffix('s').filter(|w| w.len() > 3).unwrap_or(&word);
@@ -145,7 +153,7 @@ mod tests {
     use super::Class;
 
     #[test]
-    fn every_data_sets_spelling_is_known() {
+    fn spellings_of_public_data_sets_are_known() {
         for (label, class) in [
             ("neutrophil", Class::Neutrophil),
             ("NEUTROPHILS", Class::Neutrophil),
@@ -167,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn names_go_there_and_back() {
+    fn names_and_indices_are_consistent() {
         for class in Class::ALL {
             assert_eq!(Class::from_name(class.name()), Some(class));
             assert_eq!(Class::ALL[class.index()], class);

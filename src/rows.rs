@@ -1,4 +1,6 @@
-//! Rows of the tables as Rust structs. The schema files rule: a struct that does not fit fails to write.
+//! Rows of the tables as structs. A struct that does not match its schema in `schemas/` cannot be written.
+
+#![warn(missing_docs)]
 
 use crate::class::Class;
 use crate::rect::Rect;
@@ -8,27 +10,44 @@ use serde::{Deserialize, Serialize};
 /// A row of `manifest.parquet`: see `schemas/manifest.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ManifestRow {
+    /// Unique name of the cell: `<dataset>/<path>`, followed by `#<n>` (from 1) if a frame contains several cells.
     pub image_id: String,
+    /// Name of the folder under raw/.
     pub dataset: String,
+    /// Image file, relative to `raw/<dataset>/`, with forward slashes; absolute if a list gives an absolute path.
     pub path: String,
+    /// neutrophil, eosinophil, basophil, lymphocyte or monocyte; null if none is known (LISC's mixt).
     pub class: Option<Class>,
+    /// Finer label, if the data set has one (PBC: the file-name prefix, such as BNE).
     pub subtype: Option<String>,
+    /// Layout of the data set's files, such as class_folders.
     pub layout: String,
+    /// jpeg, png, bmp or tiff, as the file's first bytes say.
     pub format: String,
+    /// Width of the image, px.
     pub width_px: u32,
+    /// Height of the image, px.
     pub height_px: u32,
+    /// Size of the file, bytes.
     pub file_bytes: u64,
+    /// BLAKE3 of the file's bytes, 64 hex digits.
     pub content_hash: String,
+    /// File of the segmentation mask, relative like path.
     pub mask_path: Option<String>,
+    /// Left edge of the box around the cell, px.
     pub box_x_px: Option<u32>,
+    /// Top edge of the box, px.
     pub box_y_px: Option<u32>,
+    /// Width of the box, px.
     pub box_width_px: Option<u32>,
+    /// Height of the box, px.
     pub box_height_px: Option<u32>,
+    /// Where the box comes from: mask (an expert's mask) or stain (found by wbc from the colour of the nucleus).
     pub box_source: Option<String>,
 }
 
 impl ManifestRow {
-    /// The box around the cell, where there is one.
+    /// The box around the cell, if there is one.
     pub fn cell_box(&self) -> Option<Rect> {
         Some(Rect { x: self.box_x_px?, y: self.box_y_px?, width: self.box_width_px?, height: self.box_height_px? })
     }
@@ -43,22 +62,32 @@ impl ManifestRow {
 /// A row of `checks.parquet`: see `schemas/checks.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CheckRow {
+    /// The cell in the manifest.
     pub image_id: String,
+    /// Cells that must stay in one fold (exact copies, near copies, cells of one frame) have the same group_id: the
+    /// smallest image_id among them.
     pub group_id: String,
+    /// Why later stages do not use the cell: no_class, or the name of the check that reported an error; null if they
+    /// use it.
     pub left_out: Option<String>,
+    /// 64-bit perceptual hash of the image; null if the image cannot be decoded.
     pub perceptual_hash: Option<u64>,
+    /// 5th percentile of the grey levels, 0 to 255; null if the image cannot be decoded.
     pub grey_p05: Option<u32>,
+    /// 95th percentile of the grey levels, 0 to 255; null if the image cannot be decoded.
     pub grey_p95: Option<u32>,
+    /// Standard deviation of the grey levels' Laplacian, divided by that of the grey levels; null if the image cannot
+    /// be decoded.
     pub sharpness: Option<f64>,
 }
 
-/// How bad a finding is.
+/// How serious an issue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The file or image cannot be used, or its label cannot be trusted.
     Error,
-    /// Look at it.
+    /// To be inspected.
     Warning,
     /// For information: no finding, does not change the exit status.
     Note,
@@ -67,39 +96,63 @@ pub enum Severity {
 /// A row of `issues.parquet` and `ingest_issues.parquet`: see `schemas/issues.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IssueRow {
+    /// Name of the folder under raw/.
     pub dataset: String,
+    /// File or folder, relative to `raw/<dataset>/`; empty if the issue concerns the whole data set.
     pub path: String,
+    /// The cell in the manifest, if the issue concerns one.
     pub image_id: Option<String>,
+    /// The stage that found it: ingest or check.
     pub stage: String,
+    /// Name of the check, such as not_an_image or exact_copy.
     pub check: String,
+    /// error (the image is not used), warning (should be inspected) or note (for information).
     pub severity: Severity,
+    /// The measured value that the check compared with its limit.
     pub score: Option<f64>,
+    /// The other image_id or path, if the issue concerns a pair.
     pub related: Option<String>,
+    /// What was expected and what was found.
     pub message: String,
 }
 
 /// A row of `epochs.parquet`: see `schemas/epochs.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRow {
+    /// Fold, from 0.
     pub fold: u32,
+    /// Epoch, from 1.
     pub epoch: u32,
+    /// Optimiser steps since the start of the fold.
     pub steps: u64,
+    /// Training images of the epoch.
     pub images: u64,
+    /// Learning rate of the last step of the epoch.
     pub learning_rate: f64,
+    /// Mean softmax cross-entropy of the images in the epoch, nats, with augmentation and dropout.
     pub train_loss: f64,
+    /// Share of the images classified correctly during the epoch, 0 to 1.
     pub train_accuracy: f64,
 }
 
 /// A row of `predictions.parquet`: see `schemas/predictions.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PredictionRow {
+    /// The cell in the manifest.
     pub image_id: String,
+    /// Fold of the model, which was not trained on this image.
     pub fold: u32,
+    /// Class according to the data set.
     pub truth: Class,
+    /// Probability, 0 to 1.
     pub p_neutrophil: f32,
+    /// Probability, 0 to 1.
     pub p_eosinophil: f32,
+    /// Probability, 0 to 1.
     pub p_basophil: f32,
+    /// Probability, 0 to 1.
     pub p_lymphocyte: f32,
+    /// Probability, 0 to 1.
     pub p_monocyte: f32,
 }
 
@@ -121,24 +174,42 @@ impl PredictionRow {
     }
 }
 
-/// A row of what `wbc predict` writes: see `schemas/cells.toml`.
+/// A row of the predictions for new images: see `schemas/cells.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CellRow {
+    /// The image file.
     pub path: String,
+    /// Number of the cell in its image, from 0.
     pub cell: u32,
+    /// Left edge of the box around the cell; null if the whole image is one cell, px.
     pub x_px: Option<u32>,
+    /// Top edge of the box, px.
     pub y_px: Option<u32>,
+    /// Width of the box, px.
     pub width_px: Option<u32>,
+    /// Height of the box, px.
     pub height_px: Option<u32>,
+    /// The class with the largest probability.
     pub class: Class,
+    /// The largest probability. It is calibrated: of cells like the training cells, this share is classified correctly.
     pub confidence: f32,
+    /// Share of the run's models that predict this class, 0 to 1.
     pub agreement: f32,
+    /// Distance from the training cells. Of unseen cells from the same source, 99 of 100 are closer than 1. Null if the
+    /// tensors of the run are not in the workspace.
     pub distance: Option<f32>,
+    /// Why the class should not be trusted: low confidence (below 0.9), unlike training (distance above 1), or both,
+    /// separated by a comma; null for cells without a flag.
     pub flag: Option<String>,
+    /// Calibrated probability, 0 to 1.
     pub p_neutrophil: f32,
+    /// Calibrated probability, 0 to 1.
     pub p_eosinophil: f32,
+    /// Calibrated probability, 0 to 1.
     pub p_basophil: f32,
+    /// Calibrated probability, 0 to 1.
     pub p_lymphocyte: f32,
+    /// Calibrated probability, 0 to 1.
     pub p_monocyte: f32,
 }
 
@@ -152,23 +223,38 @@ impl CellRow {
 /// A row of `metrics.parquet`: see `schemas/metrics.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MetricRow {
+    /// Fold, from 0; null for all folds (the mean of their values, of confusion the sum).
     pub fold: Option<u32>,
+    /// recall, precision, f1, balanced_accuracy, accuracy or confusion.
     pub metric: Metric,
+    /// Class (of confusion: the true class); null for metrics of all classes.
     pub class: Option<Class>,
+    /// Predicted class, for confusion; null for other metrics.
     pub predicted: Option<Class>,
+    /// The metric, 0 to 1, or for confusion a number of images; null if undefined (no image of the class).
     pub value: Option<f64>,
+    /// Number of test images behind the value.
     pub images: u64,
 }
 
 /// A row of `intervals.parquet`: see `schemas/intervals.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IntervalRow {
+    /// balanced_accuracy, accuracy or recall.
     pub metric: Metric,
+    /// Class of a recall; null for other metrics.
     pub class: Option<Class>,
+    /// bootstrap (percentile bootstrap of images within fold and class), corrected_t (corrected t over folds) or wilson
+    /// (Wilson score of a share of images).
     pub method: Method,
+    /// Nominal coverage, such as 0.95.
     pub level: f64,
+    /// The estimate, 0 to 1: the mean over folds (bootstrap, corrected_t) or the share of all images (wilson).
     pub value: f64,
+    /// Lower end, 0 to 1.
     pub low: f64,
+    /// Upper end, 0 to 1.
     pub high: f64,
+    /// Number of test images (bootstrap, wilson) or folds (corrected_t) behind the interval.
     pub units: u64,
 }

@@ -1,47 +1,80 @@
-//! `schemas/*.toml`, compiled in: the single source of truth for every Parquet table's columns.
+//! The schemas in `schemas/*.toml`, compiled in: the single source of truth for the columns of every Parquet table.
 
+#![warn(missing_docs)]
+
+use crate::error::Input;
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
 use serde::Deserialize;
 use std::sync::{Arc, LazyLock};
 
-/// A table's schema, as its file in `schemas/` states it.
+/// The schema of a table, as in its file in `schemas/`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schema {
-    /// The table's name.
+    /// Name of the table, which is also the [`Input::name`] of tables that stages read.
     pub name: String,
-    /// Raised when a column changes; a table of another version is refused.
+    /// Raised when a column changes; a table of another version is out of date.
     pub version: u32,
-    /// What a row is.
+    /// What a row of the table is.
     pub doc: String,
+    /// How the values are stored in a file.
+    #[serde(default)]
+    pub storage: Storage,
     /// The columns, in order.
     #[serde(rename = "column")]
     pub columns: Vec<Column>,
 }
 
-/// One column.
+/// How the values of a table are stored in a Parquet file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Storage {
+    /// Whether values are dictionary-encoded and compressed, and described by statistics.
+    pub encoded: bool,
+    /// Rows per row group, and per batch when reading. A row group is in memory as a whole while it is written.
+    pub row_group_rows: usize,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { encoded: true, row_group_rows: 65_536 }
+    }
+}
+
+/// One column of a table.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
+    /// Name of the column.
     pub name: String,
+    /// Type of its values.
     #[serde(rename = "type")]
     pub kind: Kind,
+    /// Whether a value may be missing.
     #[serde(default)]
     pub nullable: bool,
+    /// Unit of the values, such as px; empty for plain numbers and text.
     #[serde(default)]
     pub unit: String,
+    /// Meaning of the values, and what null stands for.
     pub doc: String,
 }
 
-/// The types that our tables use.
+/// Type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
+    /// UTF-8 text.
     String,
+    /// Unsigned integer of 32 bits.
     U32,
+    /// Unsigned integer of 64 bits.
     U64,
+    /// Floating-point number of 32 bits.
     F32,
+    /// Floating-point number of 64 bits.
     F64,
+    /// Bytes.
     Binary,
 }
 
@@ -66,9 +99,14 @@ impl Schema {
         ))
     }
 
-    /// What stands in a file's footer: name and version.
+    /// Name and version, as in the footer of a file.
     pub fn tag(&self) -> String {
         format!("{}/{}", self.name, self.version)
+    }
+
+    /// The input that a table of this schema is for later stages; none for a table that no stage reads.
+    pub(crate) fn input(&self) -> Option<Input> {
+        Input::from_name(&self.name)
     }
 }
 
@@ -81,7 +119,7 @@ macro_rules! schemas {
                     .unwrap_or_else(|e| panic!("schemas/{}.toml: {e}", $file))
             });
         )*
-        /// All schemas, for listings and tests.
+        /// All schemas.
         pub fn all() -> Vec<&'static Schema> {
             vec![$(&$constant),*]
         }

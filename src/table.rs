@@ -1,9 +1,11 @@
-//! Parquet tables by schema. Every file's footer says which schema it has (`wbc.schema`) and what it was made from
-//! and how (`wbc.provenance`); a file of another schema or version is refused with a clear error.
+//! Reading and writing Parquet tables. The footer of every file has the schema (`wbc.schema`) and the provenance
+//! (`wbc.provenance`: stage, settings, seed and hashes of the inputs).
+
+#![warn(missing_docs)]
 
 use crate::atomic;
 use crate::error::{Error, Input, Result};
-use crate::schema::Schema;
+use crate::schema::{Schema, Storage};
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
@@ -16,17 +18,17 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
-/// What a table was made from and how. Two tables of equal provenance hold equal rows, so that a stage whose output
-/// already has the provenance it would write need not run.
+/// How a table was made. Tables of equal provenance have equal rows, so a stage need not run if its output already has
+/// the provenance that it would write.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
     /// The stage that wrote the table.
     pub stage: String,
     /// The stage's resolved settings.
     pub settings: serde_json::Value,
-    /// The seed, where the stage draws random numbers.
+    /// The seed, if the stage draws random numbers.
     pub seed: Option<u64>,
-    /// Hash of every input, by name.
+    /// Hash of every input, by [`Input::name`].
     pub inputs: BTreeMap<String, String>,
 }
 
@@ -50,12 +52,11 @@ impl Provenance {
 
 const SCHEMA_KEY: &str = "wbc.schema";
 const PROVENANCE_KEY: &str = "wbc.provenance";
-/// Rows a row group and a read batch.
-const BATCH_ROWS: usize = 65_536;
-/// The same for tables of pictures.
-const PICTURE_ROWS: usize = 256;
 
-/// BLAKE3 of a file's bytes, 64 hex digits. Our tables hold no times, so equal content has equal hashes.
+/// BLAKE3 hash of a file's bytes, 64 hex digits. Tables contain no times, so that equal rows have equal hashes.
+///
+/// # Errors
+/// [`Error::Io`].
 pub fn file_hash(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let mut file = File::open(path).map_err(Error::io(path, "open"))?;
@@ -63,23 +64,23 @@ pub fn file_hash(path: &Path) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// Writes a table in one go from the batches that `fill` hands to the closure it is given; nothing is kept in memory
-/// beyond a row group. Replaces `path` atomically.
+/// Writes a table of the batches that `fill` passes to its argument, with at most one row group in memory, and replaces
+/// `path` atomically.
+///
+/// # Errors
+/// [`Error::Io`], and any error of `fill`; the previous table is then kept.
 pub fn write_stream(
     path: &Path,
     schema: &Schema,
     provenance: &Provenance,
     fill: impl FnOnce(&mut dyn FnMut(&RecordBatch) -> Result<()>) -> Result<()>,
 ) -> Result<()> {
-    // Pixels do not compress and repeat nowhere; everything else does both.
-    let pixels = schema.name == "tensors";
+    let Storage { encoded, row_group_rows } = schema.storage;
     let properties = WriterProperties::builder()
-        .set_compression(if pixels { Compression::UNCOMPRESSED } else { Compression::SNAPPY })
-        .set_dictionary_enabled(!pixels)
-        // Nobody asks for the smallest picture.
-        .set_statistics_enabled(if pixels { EnabledStatistics::None } else { EnabledStatistics::Page })
-        // A row group is held in memory until it is whole.
-        .set_max_row_group_row_count(Some(if pixels { PICTURE_ROWS } else { BATCH_ROWS }))
+        .set_compression(if encoded { Compression::SNAPPY } else { Compression::UNCOMPRESSED })
+        .set_dictionary_enabled(encoded)
+        .set_statistics_enabled(if encoded { EnabledStatistics::Page } else { EnabledStatistics::None })
+        .set_max_row_group_row_count(Some(row_group_rows))
         .set_created_by(concat!("wbc ", env!("CARGO_PKG_VERSION")).into())
         .set_key_value_metadata(Some(vec![
             KeyValue::new(SCHEMA_KEY.into(), schema.tag()),
@@ -102,36 +103,32 @@ pub fn write_stream(
     })
 }
 
-/// Writes rows (structs of [`crate::rows`]).
+/// Writes a table of rows, which are structs of [`crate::rows`], and replaces `path` atomically.
+///
+/// # Errors
+/// [`Error::Io`], and [`Error::Format`] for a struct that does not match the schema.
 pub fn write_rows<T: Serialize>(path: &Path, schema: &Schema, provenance: &Provenance, rows: &[T]) -> Result<()> {
     let arrow_schema = schema.arrow();
     write_stream(path, schema, provenance, |put| {
-        for chunk in rows.chunks(BATCH_ROWS) {
-            let batch = serde_arrow::to_record_batch(arrow_schema.fields(), &chunk).map_err(|e| Error::Format {
-                path: path.into(),
-                item: "rows".into(),
-                expected: format!("rows of schema {}", schema.tag()),
-                got: e.to_string(),
-            })?;
+        for chunk in rows.chunks(schema.storage.row_group_rows) {
+            let batch = serde_arrow::to_record_batch(arrow_schema.fields(), &chunk)
+                .map_err(|e| Error::format(path, "rows", format!("rows of schema {}", schema.tag()), e))?;
             put(&batch)?;
         }
         Ok(())
     })
 }
 
-/// Reads all rows as structs of [`crate::rows`], and the provenance.
+/// Reads all rows of a table as structs of [`crate::rows`], and its provenance.
 ///
 /// # Errors
-/// [`Error::Missing`] where there is no file, [`Error::Format`] where it is no Parquet, of another schema or version,
-/// or a value is outside what the schema allows.
+/// [`Error::Missing`] if there is no file, [`Error::Stale`] for another version of the schema, [`Error::Format`] if the
+/// file is no such table or a value is not allowed.
 pub fn read_rows<T: DeserializeOwned>(path: &Path, schema: &Schema) -> Result<(Vec<T>, Provenance)> {
     let mut rows = Vec::new();
     let provenance = read_batches(path, schema, |batch| {
-        let part: Vec<T> = serde_arrow::from_record_batch(&batch).map_err(|e| Error::Format {
-            path: path.into(),
-            item: format!("rows from {}", rows.len()),
-            expected: format!("rows of schema {}", schema.tag()),
-            got: e.to_string(),
+        let part: Vec<T> = serde_arrow::from_record_batch(&batch).map_err(|e| {
+            Error::format(path, format!("rows from {}", rows.len()), format!("rows of schema {}", schema.tag()), e)
         })?;
         rows.extend(part);
         Ok(())
@@ -140,20 +137,18 @@ pub fn read_rows<T: DeserializeOwned>(path: &Path, schema: &Schema) -> Result<(V
 }
 
 /// Reads a table batch by batch, and returns its provenance.
+///
+/// # Errors
+/// As [`read_rows`], and any error of `each`.
 pub fn read_batches(
     path: &Path,
     schema: &Schema,
     mut each: impl FnMut(RecordBatch) -> Result<()>,
 ) -> Result<Provenance> {
     let (file, metadata, provenance) = open(path, schema)?;
-    let unreadable = |e: String| Error::Format {
-        path: path.into(),
-        item: "data".into(),
-        expected: "a whole Parquet file".into(),
-        got: e,
-    };
+    let unreadable = |e: String| Error::format(path, "data", "a complete Parquet file", e);
     let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
-        .with_batch_size(if schema.name == "tensors" { PICTURE_ROWS } else { BATCH_ROWS })
+        .with_batch_size(schema.storage.row_group_rows)
         .build()
         .map_err(|e| unreadable(e.to_string()))?;
     for batch in reader {
@@ -162,68 +157,54 @@ pub fn read_batches(
     Ok(provenance)
 }
 
-/// Rows of a table, from its footer.
+/// Number of rows of a table, from its footer.
+///
+/// # Errors
+/// As [`read_rows`]; no row is read.
 pub fn count(path: &Path, schema: &Schema) -> Result<usize> {
     open(path, schema).map(|(_, metadata, _)| metadata.metadata().file_metadata().num_rows() as usize)
 }
 
-/// The provenance in a table's footer; no row is read.
+/// The provenance of a table, from its footer.
+///
+/// # Errors
+/// As [`read_rows`]; no row is read.
 pub fn provenance(path: &Path, schema: &Schema) -> Result<Provenance> {
     open(path, schema).map(|(_, _, provenance)| provenance)
 }
 
-/// Whether `path` is there, whole, and was made exactly as `expected` says.
+/// Whether there is a table at `path` with this schema and provenance.
 pub fn is_current(path: &Path, schema: &Schema, expected: &Provenance) -> bool {
-    provenance(path, schema).is_ok_and(|found| found == *expected)
+    provenance(path, schema).is_ok_and(|provenance| provenance == *expected)
 }
 
 fn open(path: &Path, schema: &Schema) -> Result<(File, ArrowReaderMetadata, Provenance)> {
-    let wrong = |item: &str, expected: String, got: String| Error::Format {
-        path: path.into(),
-        item: item.into(),
-        expected,
-        got,
-    };
-    let file = File::open(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => Error::missing(Input::from_name(&schema.name).unwrap_or(Input::Run), path),
+    let file = File::open(path).map_err(|source| match (source.kind(), schema.input()) {
+        (std::io::ErrorKind::NotFound, Some(input)) => Error::missing(input, path),
         _ => Error::Io { path: path.into(), action: "open", source },
     })?;
     let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
-        .map_err(|e| wrong("file", "a Parquet table".into(), e.to_string()))?;
+        .map_err(|e| Error::format(path, "file", "a Parquet table", e))?;
     let footer = metadata.metadata().file_metadata().key_value_metadata();
     let value = |key: &str| footer.and_then(|kv| kv.iter().find(|kv| kv.key == key)).and_then(|kv| kv.value.clone());
-    let remake = format!("; make it again with: wbc {}", maker(&schema.name));
-    match value(SCHEMA_KEY) {
-        Some(tag) if tag == schema.tag() => {}
-        other => {
-            let got = other.unwrap_or_else(|| "no such key".into());
-            return Err(wrong(SCHEMA_KEY, schema.tag(), got + &remake));
-        }
+    let tag = value(SCHEMA_KEY).unwrap_or_else(|| "none".into());
+    if tag != schema.tag() {
+        let older = tag.strip_prefix(&schema.name).is_some_and(|version| version.starts_with('/'));
+        return Err(match schema.input().filter(|_| older) {
+            Some(input) => Error::stale(input, path, format!("its schema is {tag}, this version has {}", schema.tag())),
+            None => Error::format(path, SCHEMA_KEY, schema.tag(), tag),
+        });
     }
-    for (found, column) in metadata.schema().fields().iter().zip(schema.arrow().fields()) {
-        if found.name() != column.name() || found.data_type() != column.data_type() {
-            let expected = format!("{} ({})", column.name(), column.data_type());
-            return Err(wrong("column", expected, format!("{} ({}){remake}", found.name(), found.data_type())));
-        }
-    }
-    if metadata.schema().fields().len() != schema.columns.len() {
-        let (expected, got) = (schema.columns.len(), metadata.schema().fields().len());
-        return Err(wrong("columns", expected.to_string(), format!("{got}{remake}")));
+    let columns = |fields: &arrow::datatypes::Fields| {
+        let columns = fields.iter().map(|field| format!("{} ({})", field.name(), field.data_type()));
+        columns.collect::<Vec<_>>().join(", ")
+    };
+    let (expected, got) = (columns(schema.arrow().fields()), columns(metadata.schema().fields()));
+    if expected != got {
+        return Err(Error::format(path, "columns", expected, got));
     }
     let text = value(PROVENANCE_KEY).unwrap_or_default();
     let provenance = serde_json::from_str(&text)
-        .map_err(|e| wrong(PROVENANCE_KEY, "JSON".into(), format!("{text:?} ({e}){remake}")))?;
+        .map_err(|e| Error::format(path, PROVENANCE_KEY, "JSON", format!("{text:?} ({e})")))?;
     Ok((file, metadata, provenance))
-}
-
-/// The subcommand that makes a table.
-fn maker(schema: &str) -> &'static str {
-    match schema {
-        "manifest" => "ingest",
-        "issues" => "check",
-        "splits" => "split --stratified",
-        "tensors" => "preprocess",
-        "features" => "features",
-        _ => "train",
-    }
 }

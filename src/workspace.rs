@@ -1,32 +1,34 @@
-//! Where things lie in a workspace: `raw/<dataset>/` in, `<dataset>/` and `runs/<run>/` out.
+//! Where files are in a workspace: data sets in `raw/<dataset>/`, results in `<dataset>/` and `runs/<run>/`.
+
+#![warn(missing_docs)]
 
 use crate::error::{Error, Input, Result};
 use std::path::{Path, PathBuf};
 
-const ONE_FOLDER_PER_DATASET: &str = "Put each data set into its own folder there, such as data/raw/pbc/neutrophil/*.jpg; `wbc synth` makes synthetic ones";
-
 /// A workspace folder (`--workspace`, by default `data`).
 #[derive(Clone, Debug)]
 pub struct Workspace {
+    /// The folder.
     pub root: PathBuf,
 }
 
 impl Workspace {
+    /// The workspace in a folder, which need not exist yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// `raw/`: the data sets as they came.
+    /// `raw/`: the data sets, one folder each.
     pub fn raw(&self) -> PathBuf {
         self.root.join("raw")
     }
 
-    /// `raw/<dataset>/`.
+    /// `raw/<dataset>/`: the files of a data set. They are never changed.
     pub fn raw_dataset(&self, dataset: &str) -> PathBuf {
         self.raw().join(dataset)
     }
 
-    /// `downloads/`: what `wbc fetch` has not unpacked yet, and where data sets came from.
+    /// `downloads/`: unfinished downloads, and where the downloaded data sets came from.
     pub fn downloads(&self) -> PathBuf {
         self.root.join("downloads")
     }
@@ -41,7 +43,7 @@ impl Workspace {
         self.root.join(dataset).join("ingest_issues.parquet")
     }
 
-    /// `<dataset>/checks.parquet`: what check measured, and the groups of copies.
+    /// `<dataset>/checks.parquet`: groups and measurements of check.
     pub fn checks(&self, dataset: &str) -> PathBuf {
         self.root.join(dataset).join("checks.parquet")
     }
@@ -56,7 +58,7 @@ impl Workspace {
         self.root.join(dataset).join("splits.parquet")
     }
 
-    /// A folder of pictures; `folder` is what the settings of preprocessing say.
+    /// A folder of preprocessed images; `folder` is [`crate::preprocess::Settings::folder`].
     pub fn tensors(&self, dataset: &str, folder: &str) -> PathBuf {
         self.root.join(dataset).join(folder)
     }
@@ -64,22 +66,6 @@ impl Workspace {
     /// `<dataset>/features.parquet`.
     pub fn features(&self, dataset: &str) -> PathBuf {
         self.root.join(dataset).join("features.parquet")
-    }
-
-    /// That `name` can be a folder's name below the workspace: of a run, of a data set. `key` is the setting that gave it.
-    ///
-    /// # Errors
-    /// [`Error::Setting`] for a name that is empty, hidden, or a path, or has a colon, which parts a run from its fold.
-    pub fn check_name(key: &str, name: &str) -> Result<()> {
-        let fits = !name.is_empty() && !name.starts_with(['.', '-']) && !name.contains(['/', '\\', ':', '\0']);
-        match fits {
-            true => Ok(()),
-            false => Err(Error::Setting {
-                key: key.into(),
-                expected: "a folder's name: not empty, no path, no colon, not hidden".into(),
-                got: format!("{name:?}"),
-            }),
-        }
     }
 
     /// `runs/`.
@@ -92,61 +78,71 @@ impl Workspace {
         self.runs().join(run)
     }
 
-    /// Names of the data sets under `raw/`, sorted; hidden folders left out.
+    /// Checks that `name` can be the name of a run or data set. `key` is the setting that it comes from.
     ///
     /// # Errors
-    /// [`Error::Missing`] where there is no `raw/` or no data set in it.
-    pub fn raw_datasets(&self) -> Result<Vec<String>> {
-        let names = folders(&self.raw())?;
-        if names.is_empty() {
-            return Err(Error::missing(Input::Images, self.raw()).with_hint(ONE_FOLDER_PER_DATASET));
+    /// [`Error::Setting`] for a name that is empty, hidden, a path, or has a colon, which separates run and fold.
+    pub fn check_name(key: &str, name: &str) -> Result<()> {
+        let valid = !name.is_empty() && !name.starts_with(['.', '-']) && !name.contains(['/', '\\', ':', '\0']);
+        match valid {
+            true => Ok(()),
+            false => {
+                let expected = "a folder name that is not empty, hidden or a path, and has no colon";
+                Err(Error::setting(key, expected, format!("{name:?}")))
+            }
         }
-        Ok(names)
     }
 
-    /// Names of the data sets that have a manifest, sorted.
+    /// Names of the data sets in `raw/`, sorted, without hidden folders.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if there is no `raw/`, or no data set in it.
+    pub fn raw_datasets(&self) -> Result<Vec<String>> {
+        let missing = || {
+            let hint = "Put each data set into its own folder there, such as data/raw/pbc/neutrophil/*.jpg; \
+                        or try synthetic cells: wbc synth";
+            Error::missing(Input::Images, self.raw()).with_hint(hint)
+        };
+        if !self.raw().exists() {
+            return Err(missing());
+        }
+        let names = folders(&self.raw())?;
+        if names.is_empty() { Err(missing()) } else { Ok(names) }
+    }
+
+    /// Names of the data sets with a manifest, sorted.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if there is none.
     pub fn ingested_datasets(&self) -> Result<Vec<String>> {
         let names: Vec<String> = if self.root.is_dir() {
-            folders(&self.root)?.into_iter().filter(|n| self.manifest(n).is_file()).collect()
+            folders(&self.root)?.into_iter().filter(|name| self.manifest(name).is_file()).collect()
         } else {
             Vec::new()
         };
-        if names.is_empty() {
-            return Err(Error::missing(Input::Manifest, &self.root));
-        }
-        Ok(names)
+        if names.is_empty() { Err(Error::missing(Input::Manifest, &self.root)) } else { Ok(names) }
     }
 
-    /// The one data set that a command works on: `asked`, else the only one, else the one named `cuk`.
+    /// Selects one of the data sets `present`: the requested one, or the only one, or the one named `cuk`.
     ///
     /// # Errors
-    /// [`Error::Setting`] that lists the names where the choice is open or `asked` is not among them.
-    pub fn choose(&self, asked: Option<&str>, present: &[String]) -> Result<String> {
+    /// [`Error::Setting`] with all names if `requested` is not among them, or if there are several and none is requested.
+    pub fn choose(&self, requested: Option<&str>, present: &[String]) -> Result<String> {
         let names = present.join(", ");
-        match asked {
+        match requested {
             Some(name) if present.iter().any(|p| p == name) => Ok(name.into()),
-            Some(name) => {
-                Err(Error::Setting { key: "dataset".into(), expected: format!("one of: {names}"), got: name.into() })
-            }
+            Some(name) => Err(Error::setting("dataset", format!("one of: {names}"), name)),
             None if present.len() == 1 => Ok(present[0].clone()),
             None if present.iter().any(|p| p == "cuk") => Ok("cuk".into()),
-            None => Err(Error::Setting {
-                key: "dataset".into(),
-                expected: format!("--dataset with one of: {names}"),
-                got: "several data sets and no choice".into(),
-            }),
+            None => Err(Error::setting("dataset", format!("--dataset with one of: {names}"), "several data sets")),
         }
     }
 }
 
-/// Names of the visible folders in `dir`, sorted. Links to folders count.
+/// Names of the visible folders in `dir`, sorted, including links to folders.
 fn folders(dir: &Path) -> Result<Vec<String>> {
-    let entries = std::fs::read_dir(dir).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => Error::missing(Input::Images, dir).with_hint(ONE_FOLDER_PER_DATASET),
-        _ => Error::Io { path: dir.into(), action: "list", source },
-    })?;
     let mut names = Vec::new();
-    for entry in entries {
+    for entry in std::fs::read_dir(dir).map_err(Error::io(dir, "list"))? {
         let entry = entry.map_err(Error::io(dir, "list"))?;
         if let Ok(name) = entry.file_name().into_string()
             && !name.starts_with('.')
