@@ -1,14 +1,16 @@
-//! Tensors far less sharp than the data set's others. Sharpness is the Laplacian's deviation over the grey's, so that
-//! neither stain nor exposure counts; "far" is in robust deviations (median and median absolute deviation) of its
-//! logarithm. A data set that is blurred throughout cannot be told by this.
+//! Images that are far less sharp than the others of the data set. Sharpness is the standard deviation of the Laplacian
+//! divided by that of the grey levels, so that it does not depend on stain or exposure. Its logarithm is compared with
+//! the median, in robust standard deviations (from the median absolute deviation). A data set that is blurred as a whole
+//! is not recognised.
 
-use super::{Check, Findings, Seen, Settings};
+use super::findings::{Check, Findings, Images};
+use super::settings::Settings;
 use crate::rows::Severity;
 
 pub struct Blurred;
 
-/// With fewer pictures there is no telling what is usual.
-const MIN_PICTURES: usize = 20;
+/// With fewer images, there is no usual sharpness.
+const MIN_IMAGES: usize = 20;
 
 impl Check for Blurred {
     fn name(&self) -> &'static str {
@@ -20,25 +22,26 @@ impl Check for Blurred {
     fn lower_is_worse(&self) -> bool {
         true
     }
-    fn find(&self, seen: &Seen, settings: &Settings, findings: &mut Findings) {
+    fn find(&self, images: &Images, settings: &Settings, findings: &mut Findings) {
         let log = |sharpness: f64| sharpness.max(1e-6).ln();
-        let mut logs: Vec<f64> = seen.pictures().map(|(_, look)| log(look.sharpness)).collect();
-        if logs.len() < MIN_PICTURES {
+        let mut logs: Vec<f64> = images.decoded().map(|(_, measured)| log(measured.sharpness)).collect();
+        if logs.len() < MIN_IMAGES {
             return;
         }
-        let middle = median(&mut logs);
-        let mut off: Vec<f64> = logs.iter().map(|v| (v - middle).abs()).collect();
-        // 1.4826: the median absolute deviation of normal noise, as a standard deviation. At least 5 %.
-        let deviation = (1.4826 * median(&mut off)).max(0.05);
-        for (row, look) in seen.pictures() {
-            let below = (middle - log(look.sharpness)) / deviation;
+        let centre = median(&mut logs);
+        let mut differences: Vec<f64> = logs.iter().map(|v| (v - centre).abs()).collect();
+        // 1.4826 times the median absolute deviation estimates the standard deviation of a normal distribution. At
+        // least 5 %, so that nearly equal images are not reported.
+        let deviation = (1.4826 * median(&mut differences)).max(0.05);
+        for (row, measured) in images.decoded() {
+            let below = (centre - log(measured.sharpness)) / deviation;
             if below > settings.blur_deviations {
                 let message = format!(
-                    "expected a sharpness near {:.3}, found {:.3}: {below:.1} robust deviations below",
-                    middle.exp(),
-                    look.sharpness
+                    "expected a sharpness near {:.3}, found {:.3}: {below:.1} robust standard deviations less",
+                    centre.exp(),
+                    measured.sharpness
                 );
-                findings.image(row, Severity::Warning, Some(look.sharpness), message);
+                findings.image(row, Severity::Warning, Some(measured.sharpness), message);
             }
         }
     }

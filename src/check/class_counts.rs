@@ -1,12 +1,13 @@
-//! Classes that are missing, too small to be tested, or swamped by another.
+//! Classes that are missing, too small to be tested, or much larger than others.
 
-use super::{Check, Findings, Seen, Settings};
+use super::findings::{Check, Findings, Images};
+use super::settings::Settings;
 use crate::class::Class;
 use crate::rows::Severity;
 
 pub struct ClassCounts;
 
-/// A class this many times as large as another is worth a note.
+/// Ratio of the largest class to the smallest from which a note is written.
 const UNEVEN: u64 = 10;
 
 impl Check for ClassCounts {
@@ -19,8 +20,8 @@ impl Check for ClassCounts {
     fn lower_is_worse(&self) -> bool {
         true
     }
-    fn find(&self, seen: &Seen, settings: &Settings, findings: &mut Findings) {
-        let counts = Class::ALL.map(|class| seen.rows.iter().filter(|r| r.class == Some(class)).count() as u64);
+    fn find(&self, images: &Images, settings: &Settings, findings: &mut Findings) {
+        let counts = Class::ALL.map(|class| images.rows.iter().filter(|r| r.class == Some(class)).count() as u64);
         for (class, n) in Class::ALL.into_iter().zip(counts) {
             if n < settings.min_class_images {
                 let message = format!("{class}: expected at least {} images, found {n}", settings.min_class_images);
@@ -33,8 +34,10 @@ impl Check for ClassCounts {
         };
         if most.1 >= UNEVEN * least.1 {
             let ratio = most.1 as f64 / least.1 as f64;
-            let message =
-                format!("{} has {} images, {} has {}: read balanced accuracy", most.0, most.1, least.0, least.1);
+            let message = format!(
+                "{} has {} images, {} has {}: balanced accuracy tells more than accuracy",
+                most.0, most.1, least.0, least.1
+            );
             findings.dataset(Severity::Note, Some(ratio), message);
         }
     }

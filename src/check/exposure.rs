@@ -1,6 +1,7 @@
-//! Tensors in which even the brightest part is dark, or even the darkest is bright: no cell can be made out.
+//! Images that are dark or bright throughout, so that no cell can be recognised.
 
-use super::{Check, Findings, Seen, Settings};
+use super::findings::{Check, Findings, Images};
+use super::settings::Settings;
 use crate::rows::Severity;
 
 pub struct TooDark;
@@ -11,18 +12,16 @@ impl Check for TooDark {
         "too_dark"
     }
     fn doc(&self) -> &'static str {
-        "even its bright parts are dark"
+        "dark even in its brightest parts"
     }
     fn lower_is_worse(&self) -> bool {
         true
     }
-    fn find(&self, seen: &Seen, settings: &Settings, findings: &mut Findings) {
-        for (row, look) in seen.pictures().filter(|(_, look)| look.bright_end < settings.dark_below) {
-            let message = format!(
-                "expected a 95th percentile of grey of at least {}, found {}",
-                settings.dark_below, look.bright_end
-            );
-            findings.image(row, Severity::Warning, Some(f64::from(look.bright_end)), message);
+    fn find(&self, images: &Images, settings: &Settings, findings: &mut Findings) {
+        for (row, measured) in images.decoded().filter(|(_, m)| m.grey_p95 < settings.dark_below) {
+            let (expected, found) = (settings.dark_below, measured.grey_p95);
+            let message = format!("expected a 95th percentile of grey of at least {expected}, found {found}");
+            findings.image(row, Severity::Warning, Some(f64::from(found)), message);
         }
     }
 }
@@ -32,15 +31,13 @@ impl Check for TooBright {
         "too_bright"
     }
     fn doc(&self) -> &'static str {
-        "even its dark parts are bright: nothing is stained"
+        "bright even in its darkest parts: nothing is stained"
     }
-    fn find(&self, seen: &Seen, settings: &Settings, findings: &mut Findings) {
-        for (row, look) in seen.pictures().filter(|(_, look)| look.dark_end > settings.bright_above) {
-            let message = format!(
-                "expected a 5th percentile of grey of at most {}, found {}",
-                settings.bright_above, look.dark_end
-            );
-            findings.image(row, Severity::Warning, Some(f64::from(look.dark_end)), message);
+    fn find(&self, images: &Images, settings: &Settings, findings: &mut Findings) {
+        for (row, measured) in images.decoded().filter(|(_, m)| m.grey_p05 > settings.bright_above) {
+            let (expected, found) = (settings.bright_above, measured.grey_p05);
+            let message = format!("expected a 5th percentile of grey of at most {expected}, found {found}");
+            findings.image(row, Severity::Warning, Some(f64::from(found)), message);
         }
     }
 }

@@ -1,6 +1,7 @@
-//! The same picture (exact or near copy) under two labels: neither can be trusted, and no fold gets them.
+//! The same image (an exact or near copy) with two labels. Neither label can be trusted, so no fold uses either image.
 
-use super::{Check, Findings, Seen, Settings};
+use super::findings::{Check, Findings, Images};
+use super::settings::Settings;
 use crate::class::Class;
 use crate::rows::Severity;
 use std::collections::BTreeMap;
@@ -12,31 +13,34 @@ impl Check for LabelConflict {
         "label_conflict"
     }
     fn doc(&self) -> &'static str {
-        "the same picture under two labels; left out from here on"
+        "the same image with two labels; not used"
     }
-    fn find(&self, seen: &Seen, _: &Settings, findings: &mut Findings) {
-        // Each row's first rival. Cells of one frame may well be of two classes: only different files conflict.
-        let mut rival: BTreeMap<usize, usize> = BTreeMap::new();
+    fn find(&self, images: &Images, _: &Settings, findings: &mut Findings) {
+        // For each row, the first row in conflict with it. Cells of one frame may be of different classes, so only rows of
+        // different files can conflict.
+        let mut conflicts: BTreeMap<usize, usize> = BTreeMap::new();
         let mut compare = |a: usize, b: usize| {
-            let (one, other) = (&seen.rows[a], &seen.rows[b]);
-            if one.class.is_some() && other.class.is_some() && one.class != other.class && one.path != other.path {
-                rival.entry(a).or_insert(b);
-                rival.entry(b).or_insert(a);
+            let (first, second) = (&images.rows[a], &images.rows[b]);
+            let labelled = first.class.is_some() && second.class.is_some();
+            if labelled && first.class != second.class && first.path != second.path {
+                conflicts.entry(a).or_insert(b);
+                conflicts.entry(b).or_insert(a);
             }
         };
-        // Equal content: every row against the first row of each class.
+        // Rows of equal content are compared with the first row of each class.
         let mut first: BTreeMap<&str, BTreeMap<Option<Class>, usize>> = BTreeMap::new();
-        for (i, row) in seen.rows.iter().enumerate() {
-            let of_content = first.entry(&row.content_hash).or_default();
-            of_content.entry(row.class).or_insert(i);
-            of_content.values().for_each(|other| compare(*other, i));
+        for (i, row) in images.rows.iter().enumerate() {
+            let copies = first.entry(&row.content_hash).or_default();
+            copies.entry(row.class).or_insert(i);
+            copies.values().for_each(|copy| compare(*copy, i));
         }
-        seen.near_copies.iter().filter(|pair| pair.same_part()).for_each(|pair| compare(pair.a, pair.b));
-        for (row, rival) in rival {
-            let (row, rival) = (&seen.rows[row], &seen.rows[rival]);
+        images.near_copies.iter().filter(|pair| pair.same_cell()).for_each(|pair| compare(pair.a, pair.b));
+        for (row, conflicting) in conflicts {
+            let (row, conflicting) = (&images.rows[row], &images.rows[conflicting]);
             let name = |class: Option<Class>| class.map_or("", Class::name);
-            let message = format!("is {} here and {} as {}", name(row.class), name(rival.class), rival.path);
-            findings.image(row, Severity::Error, None, message).related = Some(rival.image_id.clone());
+            let message =
+                format!("is {} here and {} as {}", name(row.class), name(conflicting.class), conflicting.path);
+            findings.image(row, Severity::Error, None, message).related = Some(conflicting.image_id.clone());
         }
     }
 }

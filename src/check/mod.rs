@@ -1,32 +1,38 @@
-//! Check: decodes every image of a manifest once and looks for what would spoil an experiment. Findings become rows
-//! of `issues.parquet`; nothing is ever deleted. Copies, exact and near, get one `group_id` in the manifest, so that
-//! no split can tear them apart.
+//! Check: decodes every image of a manifest once and looks for problems: unreadable files, exact and near copies, label
+//! conflicts, odd sizes, dark, bright and blurred images, small classes. Nothing is deleted or changed. It writes
+//! `checks.parquet`, with the groups of copies that a split keeps in one fold, and `issues.parquet`, with every problem.
+
+#![warn(missing_docs)]
+
+mod blurred;
+mod class_counts;
+mod copies;
+mod exposure;
+mod findings;
+mod label_conflict;
+mod measurements;
+mod odd_size;
+mod settings;
+mod undecodable;
+
+pub use findings::{Check, Findings, Images, NearCopy};
+pub use measurements::Measurements;
+pub use settings::Settings;
 
 use crate::context::Context;
 use crate::dataset::{self, Dataset};
 use crate::decode;
 use crate::error::{Error, Input, Result};
 use crate::rows::{CheckRow, IssueRow, ManifestRow, Severity};
-use crate::schema::{CHECKS as CHECKS_SCHEMA, ISSUES, MANIFEST};
+use crate::schema;
 use crate::table::{self, Provenance};
 use crate::workspace::Workspace;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use serde::Serialize;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-mod blurred;
-mod class_counts;
-pub mod copies;
-mod exposure;
-mod label_conflict;
-mod look;
-mod odd_size;
-mod undecodable;
-
-pub use look::Look;
-
-/// The checks, in the order of the summary. A file each (or two that measure the same), and a line here.
+/// The checks, in the order of the summary.
 pub static CHECKS: [&dyn Check; 9] = [
     &undecodable::Undecodable,
     &copies::ExactCopy,
@@ -39,170 +45,39 @@ pub static CHECKS: [&dyn Check; 9] = [
     &class_counts::ClassCounts,
 ];
 
-/// Settings of the stage.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Bits (of 64) by which the perceptual hashes of near copies may differ; candidates are then compared by pixels.
-    pub near_copy_bits: u32,
-    /// Correlation (-1 to 1) of the aligned pictures from which two are near copies; more is asked for where the data
-    /// set's unrelated pictures come near it.
-    pub near_copy_correlation: f32,
-    /// A picture whose 95th percentile of grey (0 to 255) is below this is too dark.
-    pub dark_below: u8,
-    /// A picture whose 5th percentile of grey (0 to 255) is above this is too bright.
-    pub bright_above: u8,
-    /// Robust standard deviations that a picture's sharpness may lie below the data set's median.
-    pub blur_deviations: f64,
-    /// A class with fewer images than this is reported.
-    pub min_class_images: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            near_copy_bits: 14,
-            near_copy_correlation: 0.9,
-            dark_below: 80,
-            bright_above: 225,
-            blur_deviations: 4.0,
-            min_class_images: 10,
-        }
-    }
-}
-
-impl Settings {
-    /// # Errors
-    /// [`Error::Setting`] for a number outside its range.
-    pub fn validate(&self) -> Result<()> {
-        let check = |ok: bool, key: &str, expected: &str, got: String| match ok {
-            true => Ok(()),
-            false => Err(Error::Setting { key: format!("check.{key}"), expected: expected.into(), got }),
-        };
-        check(self.near_copy_bits <= 32, "near_copy_bits", "0 to 32", self.near_copy_bits.to_string())?;
-        let correlation = self.near_copy_correlation;
-        check((0.5..=1.0).contains(&correlation), "near_copy_correlation", "0.5 to 1", correlation.to_string())?;
-        check(self.blur_deviations > 0.0, "blur_deviations", "above 0", self.blur_deviations.to_string())
-    }
-}
-
-/// One way in which images can be wrong.
-pub trait Check: Sync {
-    /// Name in `issues.parquet`.
-    fn name(&self) -> &'static str;
-    /// What is wrong, for the summary: a few words.
-    fn doc(&self) -> &'static str;
-    /// Whether a lower score is the worse one.
-    fn lower_is_worse(&self) -> bool {
-        false
-    }
-    /// Reports what it finds.
-    fn find(&self, seen: &Seen, settings: &Settings, findings: &mut Findings);
-}
-
-/// Everything that is known of a data set's images after the one decode.
-pub struct Seen {
-    pub rows: Vec<ManifestRow>,
-    /// For each row, its place in `looks`: cells of one frame share it.
-    pub look_of: Vec<usize>,
-    /// What was seen in each image file, or why it cannot be seen.
-    pub looks: Vec<std::result::Result<Look, String>>,
-    /// Pairs of near copies, as rows: the first row of a file speaks for it.
-    pub near_copies: Vec<copies::NearPair>,
-}
-
-impl Seen {
-    /// The look at a row's image file, where it can be decoded.
-    pub fn look(&self, row: usize) -> Option<&Look> {
-        self.looks[self.look_of[row]].as_ref().ok()
-    }
-
-    /// The first row of each decodable image file, with its look.
-    pub fn pictures(&self) -> impl Iterator<Item = (&ManifestRow, &Look)> {
-        let mut last = None;
-        (0..self.rows.len()).filter_map(move |row| {
-            let file = Some(self.look_of[row]);
-            let new = last != file;
-            last = file;
-            if new { Some((&self.rows[row], self.look(row)?)) } else { None }
-        })
-    }
-}
-
-/// Collects issue rows.
-pub struct Findings {
-    dataset: String,
-    check: &'static str,
-    rows: Vec<IssueRow>,
-}
-
-impl Findings {
-    /// Adds a finding on one image.
-    pub fn image(
-        &mut self,
-        row: &ManifestRow,
-        severity: Severity,
-        score: Option<f64>,
-        message: String,
-    ) -> &mut IssueRow {
-        self.rows.push(IssueRow {
-            dataset: self.dataset.clone(),
-            path: row.path.clone(),
-            image_id: Some(row.image_id.clone()),
-            stage: "check".into(),
-            check: self.check.into(),
-            severity,
-            score,
-            related: None,
-            message,
-        });
-        self.rows.last_mut().expect("just pushed")
-    }
-
-    /// Adds a finding on the whole data set.
-    pub fn dataset(&mut self, severity: Severity, score: Option<f64>, message: String) {
-        self.rows.push(IssueRow {
-            dataset: self.dataset.clone(),
-            path: String::new(),
-            image_id: None,
-            stage: "check".into(),
-            check: self.check.into(),
-            severity,
-            score,
-            related: None,
-            message,
-        });
-    }
-}
-
-/// What check found.
+/// Result of the stage.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
+    /// The data set.
     pub dataset: String,
-    /// Nothing had changed since the last check.
+    /// Whether nothing had changed since the last check, so that it did not run again.
     pub up_to_date: bool,
-    /// Image files decoded.
+    /// Number of image files.
     pub images: u64,
-    /// Groups of copies, and the number of images in the largest.
+    /// Number of groups of copies.
     pub copy_groups: u64,
+    /// Number of image files in the largest of these groups.
     pub largest_group: u64,
     /// Findings by check.
-    pub checks: Vec<Found>,
-    /// Issues that are an error or a warning.
+    pub checks: Vec<CheckSummary>,
+    /// Number of errors and warnings.
     pub findings: u64,
-    /// Where all of them stand.
+    /// Path of the table with all findings.
     pub issues: String,
 }
 
-/// The findings of one check.
+/// Findings of one check and one severity.
 #[derive(Clone, Debug, Serialize)]
-pub struct Found {
+pub struct CheckSummary {
+    /// Name of the check.
     pub check: String,
+    /// Severity of these findings.
     pub severity: Severity,
+    /// How many there are.
     pub count: u64,
-    /// What it means.
+    /// What the check looks for.
     pub doc: String,
-    /// The first of them.
+    /// The first finding.
     pub example: String,
 }
 
@@ -214,14 +89,15 @@ impl std::fmt::Display for Summary {
             write!(f, " (up to date)")?;
         }
         if self.checks.is_empty() {
-            return write!(f, ", nothing found");
+            return write!(f, ", no problems found");
         }
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header(["Check", "Severity", "Rows", "What", "Such as"]);
-        for found in &self.checks {
-            let severity = format!("{:?}", found.severity).to_lowercase();
-            table.add_row([&found.check, &severity, &found.count.to_string(), &found.doc, &found.example]);
+        table.set_header(["Check", "Severity", "Count", "Meaning", "Example"]);
+        for findings in &self.checks {
+            let severity = format!("{:?}", findings.severity).to_lowercase();
+            let count = findings.count.to_string();
+            table.add_row([&findings.check, &severity, &count, &findings.doc, &findings.example]);
         }
         if let Some(column) = table.column_mut(2) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -229,125 +105,125 @@ impl std::fmt::Display for Summary {
         write!(f, "\n{table}")?;
         if self.copy_groups > 0 {
             let (groups, largest) = (self.copy_groups, self.largest_group);
-            write!(f, "\n{groups} groups of copies (the largest of {largest} images); each stays in one fold")?;
+            write!(f, "\n{groups} groups of copies, the largest with {largest} images; each group stays in one fold")?;
         }
-        write!(f, "\nall of them: {}", self.issues)
+        write!(f, "\nAll findings: {}", self.issues)
     }
 }
 
-/// Decodes every image of `dataset` and writes `checks.parquet` (groups, perceptual hashes, measurements) and
-/// `issues.parquet` (the issues of ingest and its own).
+/// Decodes every image of `dataset` and writes `checks.parquet` (groups and measurements) and `issues.parquet` (the issues
+/// of ingest and of this stage).
 ///
 /// # Errors
-/// [`Error::Missing`] or [`Error::Format`] for the tables of ingest, [`Error::Stale`] where they are of different runs of
-/// ingest, [`Error::Setting`] and [`Error::Interrupted`]. A bad image is a finding, not an error.
+/// [`Error::Missing`] or [`Error::Format`] for the tables of ingest, [`Error::Stale`] if they do not belong together,
+/// [`Error::Setting`] and [`Error::Interrupted`]. An image that cannot be decoded is a finding, not an error.
 pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) -> Result<Summary> {
     settings.validate()?;
-    let (rows, _) = table::read_rows::<ManifestRow>(&ws.manifest(dataset), &MANIFEST)?;
+    let (rows, _) = table::read_rows::<ManifestRow>(&ws.manifest(dataset), &schema::MANIFEST)?;
     let manifest = table::file_hash(&ws.manifest(dataset))?;
-    let made = Provenance {
+    let provenance = Provenance {
         stage: "check".into(),
         settings: serde_json::to_value(settings).expect("settings are plain JSON"),
         seed: None,
         inputs: [(Input::Manifest.name().to_string(), manifest.clone())].into(),
     };
     let (checks_path, issues_path) = (ws.checks(dataset), ws.issues(dataset));
-    if table::is_current(&checks_path, &CHECKS_SCHEMA, &made) && table::is_current(&issues_path, &ISSUES, &made) {
+    if table::is_current(&checks_path, &schema::CHECKS, &provenance)
+        && table::is_current(&issues_path, &schema::ISSUES, &provenance)
+    {
         let checks = Dataset::read(ws, dataset)?.checks;
         return Ok(summary(ws, dataset, &rows, &checks, &dataset::issues(ws, dataset)?, true));
     }
     let mut issues = ingest_issues(ws, dataset, &manifest)?;
 
-    // Rows are sorted by image_id, so that cells of one frame stand together.
-    let (mut files, mut look_of) = (Vec::new(), Vec::new());
-    for (i, row) in rows.iter().enumerate() {
-        if i == 0 || rows[i - 1].path != row.path {
-            files.push(i);
-        }
-        look_of.push(files.len() - 1);
-    }
-    let raw = ws.raw_dataset(dataset);
-    let task = ctx.progress.task("checking images", Some(files.len() as u64), "images");
-    let looks: Result<Vec<_>> = files
-        .par_iter()
-        .map(|&i| {
-            ctx.check_stop()?;
-            let seen = look_at(&raw, &rows[i]);
-            task.advance(1);
-            Ok(seen)
-        })
-        .collect();
-    drop(task);
-    let looks = looks?;
-    let near = copies::near_pairs(&looks, settings, ctx)?;
-    // From places in `looks` to rows: the first row of a file speaks for it.
-    let near_copies: Vec<_> =
-        near.into_iter().map(|p| copies::NearPair { a: files[p.a], b: files[p.b], ..p }).collect();
-    let mut checks = dataset::unchecked(&rows);
-    group(&rows, &near_copies, &mut checks);
-    for (check, look) in checks.iter_mut().zip(&look_of) {
-        let Ok(look) = &looks[*look] else { continue };
-        check.perceptual_hash = Some(look.hash());
-        check.grey_p05 = Some(look.dark_end.into());
-        check.grey_p95 = Some(look.bright_end.into());
-        check.sharpness = Some(look.sharpness);
-    }
-
-    let seen = Seen { rows, look_of, looks, near_copies };
-    let mut findings = Findings { dataset: dataset.into(), check: "", rows: Vec::new() };
-    for check in CHECKS {
-        findings.check = check.name();
-        check.find(&seen, settings, &mut findings);
-    }
-    issues.extend(findings.rows);
+    let images = measure(&ws.raw_dataset(dataset), rows, settings, ctx)?;
+    let mut findings = Findings::new(dataset);
+    CHECKS.into_iter().for_each(|check| findings.add(check, &images, settings));
+    issues.extend(findings.issues);
     issues.sort_by(|a, b| (&a.path, &a.check, &a.image_id).cmp(&(&b.path, &b.check, &b.image_id)));
-    leave_out(&issues, &mut checks);
+    let checks = check_rows(&images, &issues);
 
-    table::write_rows(&checks_path, &CHECKS_SCHEMA, &made, &checks)?;
-    table::write_rows(&issues_path, &ISSUES, &made, &issues)?;
-    Ok(summary(ws, dataset, &seen.rows, &checks, &issues, false))
+    table::write_rows(&checks_path, &schema::CHECKS, &provenance, &checks)?;
+    table::write_rows(&issues_path, &schema::ISSUES, &provenance, &issues)?;
+    Ok(summary(ws, dataset, &images.rows, &checks, &issues, false))
 }
 
-/// The issues that ingest found in the files of this manifest.
+/// The issues that ingest wrote together with this manifest.
 fn ingest_issues(ws: &Workspace, dataset: &str, manifest: &str) -> Result<Vec<IssueRow>> {
     let path = ws.ingest_issues(dataset);
     if !path.is_file() {
         return Err(Error::missing(Input::IngestIssues, path));
     }
-    let (issues, made) = table::read_rows::<IssueRow>(&path, &ISSUES)?;
-    made.require(Input::Manifest, manifest, Input::IngestIssues, &path)?;
+    let (issues, provenance) = table::read_rows::<IssueRow>(&path, &schema::ISSUES)?;
+    provenance.require(Input::Manifest, manifest, Input::IngestIssues, &path)?;
     Ok(issues)
 }
 
-/// Marks the cells that have an issue of severity error, by the first of them.
-fn leave_out(issues: &[IssueRow], checks: &mut [CheckRow]) {
+/// Decodes and measures every image file of the manifest, and finds near copies.
+fn measure(raw: &Path, rows: Vec<ManifestRow>, settings: &Settings, ctx: &Context) -> Result<Images> {
+    // Rows are sorted by image_id, so that cells of one frame are adjacent.
+    let (mut first_rows, mut file_of_row) = (Vec::new(), Vec::new());
+    for (i, row) in rows.iter().enumerate() {
+        if i == 0 || rows[i - 1].path != row.path {
+            first_rows.push(i);
+        }
+        file_of_row.push(first_rows.len() - 1);
+    }
+    let task = ctx.progress.task("checking images", Some(first_rows.len() as u64), "images");
+    let files = first_rows.par_iter().map(|&row| {
+        ctx.check_stop()?;
+        let file = measure_file(raw, &rows[row]);
+        task.advance(1);
+        Ok(file)
+    });
+    let files = files.collect::<Result<Vec<_>>>()?;
+    drop(task);
+    let near_copies = copies::near_copies(&files, settings, ctx)?;
+    let by_row = |pair: NearCopy| NearCopy { a: first_rows[pair.a], b: first_rows[pair.b], ..pair };
+    let near_copies = near_copies.into_iter().map(by_row).collect();
+    Ok(Images { rows, file_of_row, files, near_copies })
+}
+
+/// Reads, verifies, decodes and measures one image file.
+fn measure_file(raw: &Path, row: &ManifestRow) -> Result<Measurements, String> {
+    let path = raw.join(&row.path);
+    let bytes = std::fs::read(&path).map_err(|e| format!("cannot be read: {e}"))?;
+    if *blake3::hash(&bytes).to_hex() != *row.content_hash {
+        return Err("expected the file that was ingested, found other content; ingest the data set again".into());
+    }
+    match decode::grey(&bytes, &path) {
+        Ok(image) => Ok(Measurements::new(&image)),
+        Err(Error::Image { message, .. }) => Err(message),
+        Err(other) => Err(other.to_string()),
+    }
+}
+
+/// The table of checks. A cell is left out because of the first of its issues with severity error.
+fn check_rows(images: &Images, issues: &[IssueRow]) -> Vec<CheckRow> {
     let mut errors: HashMap<&str, &str> = HashMap::new();
     for issue in issues.iter().filter(|i| i.severity == Severity::Error) {
         if let Some(id) = &issue.image_id {
             errors.entry(id).or_insert(&issue.check);
         }
     }
-    for check in checks.iter_mut().filter(|c| c.left_out.is_none()) {
-        check.left_out = errors.get(check.image_id.as_str()).map(|name| name.to_string());
+    let mut checks = dataset::unchecked(&images.rows);
+    group(&images.rows, &images.near_copies, &mut checks);
+    for (check, file) in checks.iter_mut().zip(&images.file_of_row) {
+        if check.left_out.is_none() {
+            check.left_out = errors.get(check.image_id.as_str()).map(|name| name.to_string());
+        }
+        if let Ok(measured) = &images.files[*file] {
+            check.perceptual_hash = Some(measured.hash());
+            check.grey_p05 = Some(measured.grey_p05.into());
+            check.grey_p95 = Some(measured.grey_p95.into());
+            check.sharpness = Some(measured.sharpness);
+        }
     }
-}
-
-/// Reads, verifies and decodes one image file.
-fn look_at(raw: &Path, row: &ManifestRow) -> std::result::Result<Look, String> {
-    let path = raw.join(&row.path);
-    let bytes = std::fs::read(&path).map_err(|e| format!("cannot be read: {e}"))?;
-    if *blake3::hash(&bytes).to_hex() != *row.content_hash {
-        return Err("expected the file that was ingested, found other content. Run: wbc ingest".into());
-    }
-    match decode::grey(&bytes, &path) {
-        Ok(picture) => Ok(Look::at(&picture)),
-        Err(Error::Image { message, .. }) => Err(message),
-        Err(other) => Err(other.to_string()),
-    }
+    checks
 }
 
 /// Gives files of equal content, and near copies, the smallest `image_id` among them as their group.
-fn group(rows: &[ManifestRow], near: &[copies::NearPair], checks: &mut [CheckRow]) {
+fn group(rows: &[ManifestRow], near_copies: &[NearCopy], checks: &mut [CheckRow]) {
     let mut parent: Vec<usize> = (0..rows.len()).collect();
     fn root(parent: &mut [usize], mut i: usize) -> usize {
         while parent[i] != i {
@@ -359,9 +235,9 @@ fn group(rows: &[ManifestRow], near: &[copies::NearPair], checks: &mut [CheckRow
     let mut first: HashMap<&str, usize> = HashMap::new();
     let equal: Vec<(usize, usize)> =
         rows.iter().enumerate().map(|(i, row)| (*first.entry(&row.content_hash).or_insert(i), i)).collect();
-    for (a, b) in equal.into_iter().chain(near.iter().map(|p| (p.a, p.b))) {
+    for (a, b) in equal.into_iter().chain(near_copies.iter().map(|pair| (pair.a, pair.b))) {
         let (a, b) = (root(&mut parent, a), root(&mut parent, b));
-        // Rows are sorted by image_id: the smaller number is the smaller name.
+        // Rows are sorted by image_id, so that the smaller index is the smaller name.
         parent[a.max(b)] = a.min(b);
     }
     for (i, check) in checks.iter_mut().enumerate() {
@@ -377,12 +253,12 @@ fn summary(
     issues: &[IssueRow],
     up_to_date: bool,
 ) -> Summary {
-    let ours = || issues.iter().filter(|i| i.stage == "check");
-    let mut found_by = Vec::new();
+    let own = || issues.iter().filter(|i| i.stage == "check");
+    let mut summaries = Vec::new();
     for check in CHECKS {
         for severity in [Severity::Error, Severity::Warning, Severity::Note] {
-            let mut found = ours().filter(|i| i.check == check.name() && i.severity == severity).peekable();
-            let Some(first) = found.peek() else { continue };
+            let mut findings = own().filter(|i| i.check == check.name() && i.severity == severity).peekable();
+            let Some(first) = findings.peek() else { continue };
             let relative = |id: &str| id.strip_prefix(&format!("{dataset}/")).unwrap_or(id).to_string();
             let example = match (&first.related, first.path.as_str()) {
                 (_, "") => first.message.clone(),
@@ -390,11 +266,11 @@ fn summary(
                 (None, path) => path.into(),
             };
             let (check, doc) = (check.name().to_string(), check.doc().to_string());
-            found_by.push(Found { check, severity, count: found.count() as u64, doc, example });
+            summaries.push(CheckSummary { check, severity, count: findings.count() as u64, doc, example });
         }
     }
-    // Cells of one frame are no copies.
-    let mut files: HashMap<&str, std::collections::BTreeSet<&str>> = HashMap::new();
+    // Cells of one frame are not copies of each other.
+    let mut files: HashMap<&str, BTreeSet<&str>> = HashMap::new();
     for (row, check) in rows.iter().zip(checks) {
         files.entry(&check.group_id).or_default().insert(&row.path);
     }
@@ -402,11 +278,11 @@ fn summary(
     Summary {
         dataset: dataset.into(),
         up_to_date,
-        images: rows.iter().map(|r| &r.path).collect::<std::collections::BTreeSet<_>>().len() as u64,
+        images: rows.iter().map(|r| &r.path).collect::<BTreeSet<_>>().len() as u64,
         copy_groups: sizes().count() as u64,
         largest_group: sizes().max().unwrap_or(0),
-        checks: found_by,
-        findings: ours().filter(|i| i.severity != Severity::Note).count() as u64,
+        checks: summaries,
+        findings: own().filter(|i| i.severity != Severity::Note).count() as u64,
         issues: ws.issues(dataset).display().to_string(),
     }
 }

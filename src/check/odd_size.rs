@@ -1,12 +1,13 @@
-//! Tensors of another size than most, where most have one size.
+//! Images of an unusual size, in data sets where most images have the same size.
 
-use super::{Check, Findings, Seen, Settings};
+use super::findings::{Check, Findings, Images};
+use super::settings::Settings;
 use crate::rows::Severity;
 use std::collections::BTreeMap;
 
 pub struct OddSize;
 
-/// A side that differs by more than this share is a warning; less is a note.
+/// A side that differs by more than this share is a warning, otherwise a note.
 const TOLERANCE: f64 = 0.1;
 
 impl Check for OddSize {
@@ -14,11 +15,11 @@ impl Check for OddSize {
         "odd_size"
     }
     fn doc(&self) -> &'static str {
-        "not the size of the others"
+        "not the usual size"
     }
-    fn find(&self, seen: &Seen, _: &Settings, findings: &mut Findings) {
+    fn find(&self, images: &Images, _: &Settings, findings: &mut Findings) {
         let mut sizes: BTreeMap<(u32, u32), usize> = BTreeMap::new();
-        for (row, _) in seen.pictures() {
+        for (row, _) in images.decoded() {
             *sizes.entry((row.width_px, row.height_px)).or_default() += 1;
         }
         let all: usize = sizes.values().sum();
@@ -26,15 +27,15 @@ impl Check for OddSize {
         if 2 * most <= all {
             return;
         }
-        for (row, _) in seen.pictures().filter(|(r, _)| (r.width_px, r.height_px) != (width, height)) {
-            let off = |found: u32, usual: u32| (f64::from(found) / f64::from(usual) - 1.0).abs();
-            let off = off(row.width_px, width).max(off(row.height_px, height));
-            let severity = if off > TOLERANCE { Severity::Warning } else { Severity::Note };
+        for (row, _) in images.decoded().filter(|(r, _)| (r.width_px, r.height_px) != (width, height)) {
+            let difference = |side: u32, usual: u32| (f64::from(side) / f64::from(usual) - 1.0).abs();
+            let difference = difference(row.width_px, width).max(difference(row.height_px, height));
+            let severity = if difference > TOLERANCE { Severity::Warning } else { Severity::Note };
             let message = format!(
-                "expected {width} x {height} px as {most} of {all}, found {} x {}",
+                "expected {width} x {height} px like {most} of {all} images, found {} x {}",
                 row.width_px, row.height_px
             );
-            findings.image(row, severity, Some(off), message);
+            findings.image(row, severity, Some(difference), message);
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Files whose header was sound and whose pixels are not: truncated, damaged, or changed since ingest.
+//! Files with a valid header whose pixels cannot be decoded: truncated, damaged, or changed since ingest.
 
-use super::{Check, Findings, Seen, Settings};
+use super::findings::{Check, Findings, Images};
+use super::settings::Settings;
 use crate::rows::Severity;
 
 pub struct Undecodable;
@@ -10,11 +11,11 @@ impl Check for Undecodable {
         "undecodable"
     }
     fn doc(&self) -> &'static str {
-        "cannot be decoded; left out from here on"
+        "cannot be decoded; not used"
     }
-    fn find(&self, seen: &Seen, _: &Settings, findings: &mut Findings) {
-        for (row, look) in seen.rows.iter().zip(&seen.look_of) {
-            if let Err(message) = &seen.looks[*look] {
+    fn find(&self, images: &Images, _: &Settings, findings: &mut Findings) {
+        for (row, file) in images.rows.iter().zip(&images.file_of_row) {
+            if let Err(message) = &images.files[*file] {
                 findings.image(row, Severity::Error, None, message.clone());
             }
         }

@@ -1,8 +1,11 @@
-//! A list of images and their classes: `list.csv`, `list.parquet`, `labels.csv` or `labels.parquet` at the top of the
-//! data set's folder, with the columns `path`, `class` and perhaps `subtype` (others are ignored). Paths are relative
-//! to the folder, or absolute.
+//! A list of images and their classes: `list.csv`, `list.parquet`, `labels.csv` or `labels.parquet` in the folder of the
+//! data set, with the columns `path`, `class` and optionally `subtype`. Other columns are ignored. Paths are relative to
+//! the folder, or absolute.
 
-use super::{Found, Layout, Settings, Tree, check};
+use super::checks;
+use super::layout::{Layout, Output};
+use super::settings::Settings;
+use super::tree::{Tree, relative};
 use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Input, Result};
@@ -25,67 +28,67 @@ impl Layout for List {
     }
 
     fn recognises(&self, tree: &Tree) -> bool {
-        the_list(tree).is_some()
+        list_name(tree).is_some()
     }
 
     fn outside(&self, tree: &Tree) -> Vec<PathBuf> {
-        let Some(rows) = the_list(tree).and_then(|name| read(tree, name).ok()) else { return Vec::new() };
+        let Some(rows) = list_name(tree).and_then(|name| read(tree, name).ok()) else { return Vec::new() };
         let listed = rows.into_iter().filter_map(|row| row.ok());
-        let paths = listed.map(|row| PathBuf::from(normal(tree, &row.path)));
+        let paths = listed.map(|row| PathBuf::from(normalised(tree, &row.path)));
         let mut outside: Vec<PathBuf> = paths.filter(|p| p.is_absolute() && p.is_file()).collect();
         outside.sort();
         outside.dedup();
         outside
     }
 
-    fn read(&self, tree: &Tree, _: &Settings, _: &Context, found: &mut Found) -> Result<()> {
-        let Some(name) = the_list(tree) else {
+    fn read(&self, tree: &Tree, _: &Settings, _: &Context, output: &mut Output) -> Result<()> {
+        let Some(name) = list_name(tree) else {
             let hint = "Write list.csv or list.parquet with the columns path and class";
             return Err(Error::missing(Input::ImageList, &tree.root).with_hint(hint));
         };
-        tree.get(name).into_iter().for_each(|file| found.used(file));
-        // By path: the first row that lists it, and whether a later one gives another class.
+        tree.get(name).into_iter().for_each(|file| output.used(file));
+        // For each path, the first row with it and its class, and whether a later row has another class.
         let mut listed: BTreeMap<String, (Row, Class, bool)> = BTreeMap::new();
         for row in read(tree, name)? {
             let row = match row {
                 Ok(row) => row,
                 Err(message) => {
-                    found.issue(name, check::BAD_ROW, Severity::Error, message);
+                    output.issue(name, checks::BAD_ROW, Severity::Error, message);
                     continue;
                 }
             };
-            let (number, path) = (row.number, normal(tree, &row.path));
+            let (number, path) = (row.number, normalised(tree, &row.path));
             let Some(class) = Class::parse(&row.class) else {
                 let message = format!("row {number}: expected one of the five classes, found `{}`", row.class);
-                found.issue(name, check::UNKNOWN_CLASS, Severity::Error, message).related = Some(path.clone());
-                tree.get(&path).filter(|f| f.is_image()).into_iter().for_each(|file| found.used(file));
+                output.issue(name, checks::UNKNOWN_CLASS, Severity::Error, message).related = Some(path.clone());
+                tree.get(&path).filter(|f| f.is_image()).into_iter().for_each(|file| output.used(file));
                 continue;
             };
             if tree.get(&path).is_none() {
                 let message = format!("row {number}: expected an image at {path}, found no file");
-                found.issue(name, check::NO_IMAGE, Severity::Error, message).related = Some(path);
+                output.issue(name, checks::NO_IMAGE, Severity::Error, message).related = Some(path);
                 continue;
             }
             if let Some((first, other, conflict)) = listed.get_mut(&path) {
                 *conflict |= *other != class;
                 let message = format!("row {number}: {path} is {class} here and {other} in row {}", first.number);
-                found.issue(name, check::LISTED_TWICE, Severity::Error, message).related = Some(path);
+                output.issue(name, checks::LISTED_TWICE, Severity::Error, message).related = Some(path);
                 continue;
             }
             listed.insert(path, (row, class, false));
         }
         for (path, (row, class, conflict)) in listed {
-            let file = tree.get(&path).expect("looked up above");
-            // Neither of two labels can be trusted: listed without one.
-            if let Some(made) = found.row(file, None, (!conflict).then_some(class)) {
-                made.subtype = row.subtype;
+            let file = tree.get(&path).expect("it was found in the tree");
+            // If there are two labels, neither can be trusted.
+            if let Some(cell) = output.row(file, None, (!conflict).then_some(class)) {
+                cell.subtype = row.subtype;
             }
         }
         Ok(())
     }
 }
 
-/// A row of the list. `number` counts from 1; in a CSV it is the line.
+/// A row of the list. `number` counts from 1, and is the line in a CSV file.
 struct Row {
     number: u64,
     path: String,
@@ -96,8 +99,8 @@ struct Row {
 /// A row, or what is wrong with it.
 type ReadRow = std::result::Result<Row, String>;
 
-/// The first list by name that has a column `path`.
-fn the_list(tree: &Tree) -> Option<&'static str> {
+/// Name of the list: the first of [`NAMES`] with a column `path`.
+fn list_name(tree: &Tree) -> Option<&'static str> {
     NAMES.into_iter().find(|name| {
         let path = tree.full_path(name);
         tree.get(name).is_some()
@@ -110,13 +113,13 @@ fn the_list(tree: &Tree) -> Option<&'static str> {
     })
 }
 
-/// Spreadsheets put a byte-order mark before the first column's name.
+/// Whether a column is `path`. Spreadsheets write a byte-order mark before the first column.
 fn is_path(column: &str) -> bool {
     column.trim_start_matches('\u{feff}').eq_ignore_ascii_case("path")
 }
 
-/// `path` as the tree names it: below the folder relative and without `.` and `..`, elsewhere absolute.
-fn normal(tree: &Tree, path: &str) -> String {
+/// `path` as in the tree, without `.` and `..`: relative if it is below the folder, otherwise absolute.
+fn normalised(tree: &Tree, path: &str) -> String {
     let root = std::path::absolute(&tree.root).unwrap_or_else(|_| tree.root.clone());
     let mut full = PathBuf::new();
     for part in root.join(path).components() {
@@ -128,7 +131,7 @@ fn normal(tree: &Tree, path: &str) -> String {
             part => full.push(part),
         }
     }
-    super::relative(&root, &full)
+    relative(&root, &full)
 }
 
 fn read(tree: &Tree, name: &str) -> Result<Vec<ReadRow>> {
@@ -137,7 +140,7 @@ fn read(tree: &Tree, name: &str) -> Result<Vec<ReadRow>> {
 }
 
 fn format_error(path: &Path, expected: &str, got: impl ToString) -> Error {
-    Error::Format { path: path.into(), item: "list".into(), expected: expected.into(), got: got.to_string() }
+    Error::format(path, "list", expected, got.to_string())
 }
 
 fn missing_column(path: &Path, columns: &[&str]) -> Error {
@@ -192,7 +195,7 @@ fn read_parquet(path: &Path) -> Result<Vec<ReadRow>> {
     };
     let mut rows = Vec::new();
     for batch in batches {
-        let batch = batch.map_err(|e| format_error(path, "a whole Parquet file", e))?;
+        let batch = batch.map_err(|e| format_error(path, "a complete Parquet file", e))?;
         let texts = |at: usize| -> Result<StringArray> {
             let text = arrow::compute::cast(batch.column(at), &arrow::datatypes::DataType::Utf8)
                 .map_err(|e| format_error(path, "columns of text", e))?;

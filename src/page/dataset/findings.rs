@@ -48,7 +48,7 @@ impl<'a> Group<'a> {
     /// What the check looks for, as a sentence without its full stop.
     fn doc(&self) -> String {
         let check = CHECKS.iter().find(|c| c.name() == self.check).map(|c| c.doc());
-        let of_ingest = || ingest::check::ALL.iter().find(|(name, _)| *name == self.check).map(|(_, doc)| *doc);
+        let of_ingest = || ingest::checks::ALL.iter().find(|(name, _)| *name == self.check).map(|(_, doc)| *doc);
         let doc = check.or_else(of_ingest).unwrap_or_default().trim().trim_end_matches('.');
         capitalised(doc)
     }

@@ -1,4 +1,4 @@
-//! What one decode leaves of a picture: a few numbers, a perceptual hash, and a thumbnail to compare copies by.
+//! What is measured of a decoded image: a few numbers, perceptual hashes, and a thumbnail for comparing copies.
 
 use crate::decode::Grey;
 use pulp::{Arch, Simd, WithSimd};
@@ -6,79 +6,82 @@ use std::f32::consts::PI;
 use std::sync::LazyLock;
 
 /// Side of the thumbnail, px.
-pub const THUMB: usize = 40;
-/// Side of the thumbnail's part that a hash is made of, px: room to move it by a tenth of the picture each way.
+pub const THUMBNAIL_PX: usize = 40;
+/// Side of the window of the thumbnail that is hashed, px. It can be shifted by a tenth of the image in each direction.
 const WINDOW: usize = 32;
-/// Steps by which the window is moved, px: a twentieth of the picture.
+/// Distance between windows, px: a twentieth of the image.
 const STEP: usize = 2;
-/// Places of the window along each axis.
-const PLACES: usize = (THUMB - WINDOW) / STEP + 1;
-/// Side of the square of low frequencies that the hash is made of.
+/// Number of windows along each axis.
+const WINDOWS: usize = (THUMBNAIL_PX - WINDOW) / STEP + 1;
+/// Number of low frequencies along each axis that are hashed.
 const LOW: usize = 8;
 
-/// What is kept of a picture, about 2 KiB.
+/// Measurements of an image, about 2 KiB.
 #[derive(Clone, Debug)]
-pub struct Look {
-    /// 5th and 95th percentile of grey, 0 to 255.
-    pub dark_end: u8,
-    pub bright_end: u8,
-    /// Standard deviation of the Laplacian of grey over that of grey: 0 (flat) upwards.
+pub struct Measurements {
+    /// 5th percentile of the grey levels, 0 to 255.
+    pub grey_p05: u8,
+    /// 95th percentile of the grey levels, 0 to 255.
+    pub grey_p95: u8,
+    /// Standard deviation of the Laplacian of the grey levels, divided by that of the grey levels; 0 for a uniform image.
     pub sharpness: f64,
-    /// 64-bit perceptual hashes of the thumbnail's windows, moved by up to a tenth of the picture each way, row by row:
-    /// which of the 8 x 8 lowest cosine frequencies lie above their median.
-    hashes: [u64; PLACES * PLACES],
-    /// Grey, THUMB x THUMB, whole picture squeezed into it.
-    pub thumb: Vec<u8>,
+    /// 64-bit perceptual hashes of the windows of the thumbnail, row by row: one bit for each of the 8 x 8 lowest cosine
+    /// frequencies, set if it is above their median.
+    hashes: [u64; WINDOWS * WINDOWS],
+    /// The whole image in grey, resized to [`THUMBNAIL_PX`] x [`THUMBNAIL_PX`].
+    pub thumbnail: Vec<u8>,
 }
 
-impl Look {
-    pub fn at(picture: &Grey) -> Self {
-        Arch::new().dispatch(Measure(picture))
+impl Measurements {
+    /// Measures an image.
+    pub fn new(image: &Grey) -> Self {
+        Arch::new().dispatch(Measure(image))
     }
 
     /// The hash of the central window.
     pub fn hash(&self) -> u64 {
-        self.hashes[PLACES * PLACES / 2]
+        self.hashes[WINDOWS * WINDOWS / 2]
     }
 
-    /// Bits by which the two pictures' hashes differ where they differ least: one's central window against all of the
-    /// other's. Small for copies, also for those cut a little differently.
+    /// The smallest number of bits in which the central window of one image differs from any window of the other. Small
+    /// for copies, also if they are cropped slightly differently.
     #[inline(always)]
-    pub fn distance(&self, other: &Look) -> u32 {
-        let (mine, its) = (self.hash(), other.hash());
+    pub fn distance(&self, other: &Measurements) -> u32 {
+        let (central, other_central) = (self.hash(), other.hash());
         let mut least = u64::from(u64::BITS);
         for (a, b) in self.hashes.iter().zip(&other.hashes) {
-            least = least.min(u64::from((a ^ its).count_ones())).min(u64::from((b ^ mine).count_ones()));
+            let (from_other, to_other) = ((a ^ other_central).count_ones(), (b ^ central).count_ones());
+            least = least.min(u64::from(from_other)).min(u64::from(to_other));
         }
         least as u32
     }
 }
 
-/// [`Look::at`], compiled for the machine's vectors.
+/// [`Measurements::new`], compiled for the processor's vector instructions.
 struct Measure<'a>(&'a Grey);
 
 impl WithSimd for Measure<'_> {
-    type Output = Look;
+    type Output = Measurements;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Look {
+    fn with_simd<S: Simd>(self, _: S) -> Measurements {
         let (width, height) = (self.0.width_px as usize, self.0.height_px as usize);
         let grey = self.0.pixels.as_slice();
         let counts = histogram(grey);
-        let thumb = thumbnail(grey, width, height);
-        Look {
-            dark_end: percentile(&counts, 0.05),
-            bright_end: percentile(&counts, 0.95),
+        let thumbnail = thumbnail(grey, width, height);
+        Measurements {
+            grey_p05: percentile(&counts, 0.05),
+            grey_p95: percentile(&counts, 0.95),
             sharpness: sharpness(grey, width, height),
-            hashes: hashes(&thumb),
-            thumb,
+            hashes: hashes(&thumbnail),
+            thumbnail,
         }
     }
 }
 
 #[inline(always)]
 fn histogram(grey: &[u8]) -> [u64; 256] {
-    // Four tables: equal neighbours would wait for each other.
+    // With one table, equal neighbouring pixels would have to wait for each other.
     let mut tables = [[0u32; 256]; 4];
     let (fours, rest) = grey.as_chunks::<4>();
     for four in fours {
@@ -118,7 +121,7 @@ fn sharpness(grey: &[u8], width: usize, height: usize) -> f64 {
         let [above, row, below] = [y - 1, y, y + 1].map(|y| &grey[y * width..][..width]);
         let (mut first, inner) = (0, width - 2);
         while first < inner {
-            // Squares of up to 1,020 in pieces of a thousand stay below 2^31.
+            // The sum of 1,024 squares of up to 1,020 fits an i32.
             let length = (inner - first).min(1024);
             let [left, right] = [first, first + 2].map(|x| &row[x..][..length]);
             let [above, row, below] = [above, row, below].map(|line| &line[first + 1..][..length]);
@@ -143,16 +146,16 @@ fn sharpness(grey: &[u8], width: usize, height: usize) -> f64 {
     if spread < 1.0 { 0.0 } else { deviation(sum, squares) / spread }
 }
 
-/// Area average of the whole picture, squeezed into a square.
+/// The whole image resized to a square by averaging over areas.
 #[inline(always)]
 fn thumbnail(grey: &[u8], width: usize, height: usize) -> Vec<u8> {
     let span = |i: usize, length: usize| {
-        let start = (i * length / THUMB).min(length - 1);
-        start..((i + 1) * length / THUMB).clamp(start + 1, length)
+        let start = (i * length / THUMBNAIL_PX).min(length - 1);
+        start..((i + 1) * length / THUMBNAIL_PX).clamp(start + 1, length)
     };
-    let mut thumb = Vec::with_capacity(THUMB * THUMB);
+    let mut thumbnail = Vec::with_capacity(THUMBNAIL_PX * THUMBNAIL_PX);
     let mut columns = vec![0u32; width];
-    for ty in 0..THUMB {
+    for ty in 0..THUMBNAIL_PX {
         let rows = span(ty, height);
         columns.fill(0);
         for row in rows.clone() {
@@ -160,30 +163,30 @@ fn thumbnail(grey: &[u8], width: usize, height: usize) -> Vec<u8> {
                 *sum += u32::from(*v);
             }
         }
-        for tx in 0..THUMB {
+        for tx in 0..THUMBNAIL_PX {
             let span = span(tx, width);
             let n = (rows.len() * span.len()) as u64;
             let sum: u64 = columns[span].iter().map(|v| u64::from(*v)).sum();
-            thumb.push(((sum + n / 2) / n) as u8);
+            thumbnail.push(((sum + n / 2) / n) as u8);
         }
     }
-    thumb
+    thumbnail
 }
 
-/// The perceptual hash of Zauner's thesis (pHash, 2010) of every window: low cosine frequencies against their median.
+/// The perceptual hash of every window (pHash; Zauner, thesis, 2010): low cosine frequencies compared with their median.
 #[inline(always)]
-fn hashes(thumb: &[u8]) -> [u64; PLACES * PLACES] {
-    // Frequencies 1 to 8 each way: 0 is the brightness, which must not count.
+fn hashes(thumbnail: &[u8]) -> [u64; WINDOWS * WINDOWS] {
+    // Frequencies 1 to 8 along each axis. Frequency 0 is the brightness, which must not matter.
     static COSINES: LazyLock<[[f32; LOW]; WINDOW]> = LazyLock::new(|| {
         let cosine = |k: usize, x: usize| ((2 * x + 1) as f32 * (k + 1) as f32 * PI / (2 * WINDOW) as f32).cos();
         std::array::from_fn(|x| std::array::from_fn(|k| cosine(k, x)))
     });
     let cosines: &[[f32; LOW]; WINDOW] = &COSINES;
-    // Along the rows, for each place of the window across.
-    let mut across = [[[0f32; LOW]; THUMB]; PLACES];
-    for (place, across) in across.iter_mut().enumerate() {
-        for (row, sums) in thumb.chunks_exact(THUMB).zip(across) {
-            for (v, cosines) in row[place * STEP..].iter().zip(cosines) {
+    // Transforms of the rows, for each horizontal position of the window.
+    let mut across = [[[0f32; LOW]; THUMBNAIL_PX]; WINDOWS];
+    for (window, across) in across.iter_mut().enumerate() {
+        for (row, sums) in thumbnail.chunks_exact(THUMBNAIL_PX).zip(across) {
+            for (v, cosines) in row[window * STEP..].iter().zip(cosines) {
                 let v = f32::from(*v);
                 for k in 0..LOW {
                     sums[k] += v * cosines[k];
@@ -191,9 +194,9 @@ fn hashes(thumb: &[u8]) -> [u64; PLACES * PLACES] {
             }
         }
     }
-    let mut hashes = [0; PLACES * PLACES];
+    let mut hashes = [0; WINDOWS * WINDOWS];
     for (i, hash) in hashes.iter_mut().enumerate() {
-        let (down, across) = (i / PLACES, &across[i % PLACES]);
+        let (down, across) = (i / WINDOWS, &across[i % WINDOWS]);
         let mut values = [[0f32; LOW]; LOW];
         for (row, cosines) in across[down * STEP..].iter().zip(cosines) {
             for ky in 0..LOW {

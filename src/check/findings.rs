@@ -1,0 +1,122 @@
+//! What a check receives and returns: the images of a data set with their measurements, and findings.
+
+use super::measurements::Measurements;
+use super::settings::Settings;
+use crate::rows::{IssueRow, ManifestRow, Severity};
+
+/// One thing that can be wrong with images.
+pub trait Check: Sync {
+    /// Name, as in `issues.parquet`.
+    fn name(&self) -> &'static str;
+    /// What is wrong, in a few words.
+    fn doc(&self) -> &'static str;
+    /// Whether a lower score is worse than a higher one.
+    fn lower_is_worse(&self) -> bool {
+        false
+    }
+    /// Adds what is wrong with the images to `findings`.
+    fn find(&self, images: &Images, settings: &Settings, findings: &mut Findings);
+}
+
+/// The images of a data set and what was measured when they were decoded.
+pub struct Images {
+    /// The manifest.
+    pub rows: Vec<ManifestRow>,
+    /// For each row, the index of its file in `files`. Cells of one frame have the same.
+    pub file_of_row: Vec<usize>,
+    /// For each image file its measurements, or why it cannot be decoded.
+    pub files: Vec<Result<Measurements, String>>,
+    /// Pairs of near copies, by the first row of each file.
+    pub near_copies: Vec<NearCopy>,
+}
+
+impl Images {
+    /// The first row of each image file that can be decoded, with the measurements of the file.
+    pub fn decoded(&self) -> impl Iterator<Item = (&ManifestRow, &Measurements)> {
+        let mut previous = None;
+        (0..self.rows.len()).filter_map(move |row| {
+            let file = self.file_of_row[row];
+            let first = previous.replace(file) != Some(file);
+            if first { Some((&self.rows[row], self.files[file].as_ref().ok()?)) } else { None }
+        })
+    }
+}
+
+/// Two images that are near copies of each other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NearCopy {
+    /// Index of the first image.
+    pub a: usize,
+    /// Index of the second image, larger than the first.
+    pub b: usize,
+    /// Correlation of the aligned thumbnails, -1 to 1.
+    pub correlation: f32,
+    /// How far one thumbnail was shifted to align it with the other, px of the thumbnail.
+    pub shift: u32,
+}
+
+impl NearCopy {
+    /// Whether both show the same cell. Images of neighbouring cells also overlap, but may have different labels.
+    pub fn same_cell(&self) -> bool {
+        self.shift <= 1
+    }
+}
+
+/// Collects the findings of the checks.
+pub struct Findings {
+    dataset: String,
+    check: &'static str,
+    /// The findings so far.
+    pub issues: Vec<IssueRow>,
+}
+
+impl Findings {
+    /// No findings yet.
+    pub fn new(dataset: &str) -> Self {
+        Self { dataset: dataset.into(), check: "", issues: Vec::new() }
+    }
+
+    /// Runs a check.
+    pub fn add(&mut self, check: &dyn Check, images: &Images, settings: &Settings) {
+        self.check = check.name();
+        check.find(images, settings, self);
+    }
+
+    /// Adds a finding on one image, and returns it so that a related image can be set.
+    pub fn image(
+        &mut self,
+        row: &ManifestRow,
+        severity: Severity,
+        score: Option<f64>,
+        message: String,
+    ) -> &mut IssueRow {
+        self.push(&row.path, Some(row.image_id.clone()), severity, score, message)
+    }
+
+    /// Adds a finding on the data set as a whole.
+    pub fn dataset(&mut self, severity: Severity, score: Option<f64>, message: String) {
+        self.push("", None, severity, score, message);
+    }
+
+    fn push(
+        &mut self,
+        path: &str,
+        image_id: Option<String>,
+        severity: Severity,
+        score: Option<f64>,
+        message: String,
+    ) -> &mut IssueRow {
+        self.issues.push(IssueRow {
+            dataset: self.dataset.clone(),
+            path: path.into(),
+            image_id,
+            stage: "check".into(),
+            check: self.check.into(),
+            severity,
+            score,
+            related: None,
+            message,
+        });
+        self.issues.last_mut().expect("just pushed")
+    }
+}

@@ -1,0 +1,42 @@
+//! Names of ingest's issues, as in the column `check` of `ingest_issues.parquet`.
+
+macro_rules! checks {
+    ($(#[doc = $doc:literal] $name:ident = $text:literal;)*) => {
+        $(#[doc = $doc] pub const $name: &str = $text;)*
+        /// Every name and its meaning.
+        pub const ALL: &[(&str, &str)] = &[$(($text, $doc)),*];
+    };
+}
+
+checks! {
+    /// The file is not a JPEG, PNG, BMP or TIFF image.
+    NOT_AN_IMAGE = "not_an_image";
+    /// The file starts like an image, but its header is damaged or states an impossible size.
+    BAD_HEADER = "bad_header";
+    /// A file or folder cannot be opened or read, or is not a regular file.
+    UNREADABLE = "unreadable";
+    /// A link leads back to a folder that contains it.
+    LINK_LOOP = "link_loop";
+    /// A hidden folder was skipped.
+    HIDDEN_FOLDER = "hidden_folder";
+    /// A folder or label is not the name of one of the five classes.
+    UNKNOWN_CLASS = "unknown_class";
+    /// Two folders above an image name different classes.
+    AMBIGUOUS_CLASS = "ambiguous_class";
+    /// An image without a label.
+    NO_LABEL = "no_label";
+    /// A label or mask without an image.
+    NO_IMAGE = "no_image";
+    /// Two images or two labels have the same number or path.
+    LISTED_TWICE = "listed_twice";
+    /// A row of a label file cannot be read.
+    BAD_ROW = "bad_row";
+    /// An image without an expert's mask.
+    NO_MASK = "no_mask";
+    /// A mask is empty, has another size than its image, or cannot be decoded.
+    BAD_MASK = "bad_mask";
+    /// No cell was found in a frame.
+    NO_CELL = "no_cell";
+    /// Images that are listed but not used (the mixed frames of LISC).
+    NOT_USED = "not_used";
+}

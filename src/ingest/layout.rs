@@ -1,0 +1,121 @@
+//! What a layout is, and what it reads from the folder of a data set.
+
+use super::checks;
+use super::settings::Settings;
+use super::tree::{ScannedFile, Tree};
+use crate::class::Class;
+use crate::context::Context;
+use crate::error::Result;
+use crate::rows::{IssueRow, ManifestRow, Severity};
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+/// A way in which data sets arrange their files.
+pub trait Layout: Sync {
+    /// Short name, for `--layout` and the manifest.
+    fn name(&self) -> &'static str;
+    /// Other names that `--layout` accepts.
+    fn aliases(&self) -> &'static [&'static str] {
+        &[]
+    }
+    /// Which files the layout expects, to complete the sentence "expected ...".
+    fn looks_for(&self) -> &'static str;
+    /// Whether the folder has this layout.
+    fn recognises(&self, tree: &Tree) -> bool;
+    /// Absolute paths of files outside the folder that belong to the data set, such as those in a list.
+    fn outside(&self, _tree: &Tree) -> Vec<PathBuf> {
+        Vec::new()
+    }
+    /// Adds a row for every cell and an issue for every problem to `output`.
+    ///
+    /// # Errors
+    /// Only if nothing can be read at all, and [`crate::error::Error::Interrupted`].
+    fn read(&self, tree: &Tree, settings: &Settings, ctx: &Context, output: &mut Output) -> Result<()>;
+}
+
+/// Rows and issues that a layout has read, and the files that they account for.
+pub struct Output {
+    dataset: String,
+    layout: &'static str,
+    /// Rows of the manifest.
+    pub rows: Vec<ManifestRow>,
+    /// Issues.
+    pub issues: Vec<IssueRow>,
+    used: HashSet<String>,
+}
+
+impl Output {
+    /// Empty output of a layout.
+    pub(super) fn new(dataset: &str, layout: &'static str) -> Self {
+        Self { dataset: dataset.into(), layout, rows: Vec::new(), issues: Vec::new(), used: HashSet::new() }
+    }
+
+    /// Adds a row for a cell in `file`; `number` (from 1) distinguishes several cells in one file. Returns `None` for a
+    /// file that is not an image, which gets an issue later.
+    pub fn row(&mut self, file: &ScannedFile, number: Option<usize>, class: Option<Class>) -> Option<&mut ManifestRow> {
+        let header = file.header.as_ref().ok()?;
+        self.used(file);
+        let suffix = number.map_or(String::new(), |n| format!("#{n}"));
+        self.rows.push(ManifestRow {
+            image_id: format!("{}/{}{suffix}", self.dataset, file.path),
+            dataset: self.dataset.clone(),
+            path: file.path.clone(),
+            class,
+            layout: self.layout.into(),
+            format: header.format.into(),
+            width_px: header.width_px,
+            height_px: header.height_px,
+            file_bytes: file.bytes,
+            content_hash: file.content_hash.clone(),
+            ..Default::default()
+        });
+        self.rows.last_mut()
+    }
+
+    /// Marks a file as accounted for, so that it gets no [`checks::NO_LABEL`] or [`checks::NOT_AN_IMAGE`].
+    pub fn used(&mut self, file: &ScannedFile) {
+        self.used.insert(file.path.clone());
+    }
+
+    /// Adds an issue, and returns it so that a score or a related path can be set.
+    pub fn issue(&mut self, path: &str, check: &str, severity: Severity, message: String) -> &mut IssueRow {
+        self.issues.push(IssueRow {
+            dataset: self.dataset.clone(),
+            path: path.into(),
+            image_id: None,
+            stage: "ingest".into(),
+            check: check.into(),
+            severity,
+            score: None,
+            related: None,
+            message,
+        });
+        self.issues.last_mut().expect("just pushed")
+    }
+
+    /// Adds issues for what could not be scanned and for every file that the layout did not account for, and sorts rows
+    /// and issues as their schemas require.
+    pub(super) fn finish(&mut self, tree: &Tree) {
+        for problem in &tree.problems {
+            self.issue(&problem.path, problem.check, problem.severity, problem.message.clone());
+        }
+        for file in tree.files.iter().filter(|f| !self.used.contains(&f.path)).collect::<Vec<_>>() {
+            match &file.header {
+                Ok(_) => {
+                    let message = format!("the layout {} gives this image no class", self.layout);
+                    self.issue(&file.path, checks::NO_LABEL, Severity::Warning, message);
+                }
+                Err((check, message)) => {
+                    let severity = match (*check, file.has_image_extension(), file.folder()) {
+                        (checks::NOT_AN_IMAGE, false, "") => Severity::Note,
+                        (checks::NOT_AN_IMAGE, false, _) => Severity::Warning,
+                        _ => Severity::Error,
+                    };
+                    self.issue(&file.path, check, severity, message.clone());
+                }
+            }
+        }
+        self.rows.sort_by(|a, b| a.image_id.cmp(&b.image_id));
+        self.issues.sort_by(|a, b| (&a.path, &a.check, &a.image_id).cmp(&(&b.path, &b.check, &b.image_id)));
+    }
+}

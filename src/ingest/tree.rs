@@ -1,0 +1,213 @@
+//! The folder of a data set: every file with its hash and image header.
+
+use super::checks;
+use crate::context::Context;
+use crate::decode::{self, Header};
+use crate::error::{Error, Input, Result};
+use crate::rows::Severity;
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
+
+/// A file of a data set.
+#[derive(Clone, Debug)]
+pub struct ScannedFile {
+    /// Relative to the folder of the data set, with forward slashes; absolute for a file outside it.
+    pub path: String,
+    /// Size.
+    pub bytes: u64,
+    /// BLAKE3 of the bytes, 64 hex digits; that of an empty file if it cannot be read.
+    pub content_hash: String,
+    /// The image header, or the name of the issue (one of [`checks`]) and a message.
+    pub header: std::result::Result<Header, (&'static str, String)>,
+}
+
+impl ScannedFile {
+    /// Whether the file is an image with a valid header.
+    pub fn is_image(&self) -> bool {
+        self.header.is_ok()
+    }
+
+    /// Names of the folders that contain the file, the outermost first.
+    pub fn folders(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.folder().split('/').filter(|name| !name.is_empty())
+    }
+
+    /// The folder that contains the file, relative like `path`; empty for the folder of the data set.
+    pub fn folder(&self) -> &str {
+        self.path.rsplit_once('/').map_or("", |(folder, _)| folder)
+    }
+
+    /// Name of the file.
+    pub fn file_name(&self) -> &str {
+        self.path.rsplit_once('/').map_or(&self.path, |(_, name)| name)
+    }
+
+    /// Name of the file without its extension.
+    pub fn stem(&self) -> &str {
+        let name = self.file_name();
+        name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map_or(name, |(stem, _)| stem)
+    }
+
+    /// Whether the name of the file ends like that of an image.
+    pub fn has_image_extension(&self) -> bool {
+        decode::has_image_extension(Path::new(self.file_name()))
+    }
+}
+
+/// A file or folder that cannot be scanned.
+pub struct Problem {
+    /// Its path, like that of a [`ScannedFile`].
+    pub path: String,
+    /// Name of the issue, one of [`checks`].
+    pub check: &'static str,
+    /// How serious it is.
+    pub severity: Severity,
+    /// What was expected and found.
+    pub message: String,
+}
+
+/// The folder of a data set.
+pub struct Tree {
+    /// The folder.
+    pub root: PathBuf,
+    /// Every file, sorted by path.
+    pub files: Vec<ScannedFile>,
+    /// What cannot be scanned.
+    pub problems: Vec<Problem>,
+}
+
+impl Tree {
+    /// Scans `root` and reads every file once. Links are followed; hidden folders are skipped.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if `root` is not a folder, [`Error::Io`] if it cannot be listed, and [`Error::Interrupted`].
+    pub fn scan(root: &Path, ctx: &Context) -> Result<Tree> {
+        if !root.is_dir() {
+            let hint = "Put the images of the data set there, such as neutrophil/*.jpg";
+            return Err(Error::missing(Input::Images, root).with_hint(hint));
+        }
+        std::fs::read_dir(root).map_err(Error::io(root, "list"))?;
+        let (mut paths, mut hidden, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+        let is_hidden = |e: &walkdir::DirEntry| {
+            e.depth() > 0 && e.file_type().is_dir() && e.file_name().to_string_lossy().starts_with('.')
+        };
+        let entries = walkdir::WalkDir::new(root).follow_links(true).sort_by_file_name().into_iter();
+        for entry in entries.filter_entry(|e| {
+            let enter = !is_hidden(e);
+            if !enter {
+                hidden.push(e.path().to_path_buf());
+            }
+            enter
+        }) {
+            let (path, check, severity, message) = match entry {
+                Ok(entry) if entry.file_type().is_dir() => continue,
+                Ok(entry) if entry.file_type().is_file() && entry.path().to_str().is_some() => {
+                    paths.push(entry.into_path());
+                    continue;
+                }
+                Ok(entry) => {
+                    let message = match entry.path().to_str() {
+                        None => "expected a file name in UTF-8, found other bytes",
+                        Some(_) => "expected a regular file, found a device, socket, pipe or dead link",
+                    };
+                    (entry.into_path(), checks::UNREADABLE, Severity::Error, message.to_string())
+                }
+                Err(error) => {
+                    let path = error.path().unwrap_or(root).to_path_buf();
+                    match error.loop_ancestor().map(|ancestor| relative(root, ancestor)) {
+                        Some(to) => {
+                            let to = if to.is_empty() { "the folder of the data set".into() } else { to };
+                            (path, checks::LINK_LOOP, Severity::Warning, format!("the link leads back to {to}"))
+                        }
+                        None => {
+                            let cause = error.io_error().map_or_else(|| error.to_string(), |e| e.to_string());
+                            (path, checks::UNREADABLE, Severity::Error, format!("cannot be opened: {cause}"))
+                        }
+                    }
+                }
+            };
+            problems.push(Problem { path: relative(root, &path), check, severity, message });
+        }
+        problems.extend(hidden.into_iter().map(|path| Problem {
+            path: relative(root, &path),
+            check: checks::HIDDEN_FOLDER,
+            severity: Severity::Note,
+            message: "hidden folder, skipped".into(),
+        }));
+        let mut tree = Tree { root: root.into(), files: Vec::new(), problems };
+        tree.add(&paths, ctx)?;
+        Ok(tree)
+    }
+
+    /// The file at `path` (relative to the folder, or absolute).
+    pub fn get(&self, path: &str) -> Option<&ScannedFile> {
+        self.files.binary_search_by(|f| f.path.as_str().cmp(path)).ok().map(|i| &self.files[i])
+    }
+
+    /// The images with a valid header, sorted by path.
+    pub fn images(&self) -> impl Iterator<Item = &ScannedFile> {
+        self.files.iter().filter(|f| f.is_image())
+    }
+
+    /// The full path of a file.
+    pub fn full_path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// BLAKE3 of the sorted lines `path<TAB>content_hash` of all files, 64 hex digits.
+    pub fn fingerprint(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for file in &self.files {
+            hasher.update(format!("{}\t{}\n", file.path, file.content_hash).as_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    /// Reads the files at `paths` and adds them.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn add(&mut self, paths: &[PathBuf], ctx: &Context) -> Result<()> {
+        let task = ctx.progress.task("reading files", Some(paths.len() as u64), "files");
+        let files = paths.par_iter().map(|path| {
+            ctx.check_stop()?;
+            let file = scan_file(path, relative(&self.root, path));
+            task.advance(1);
+            Ok(file)
+        });
+        let files = files.collect::<Result<Vec<_>>>()?;
+        self.files.extend(files);
+        self.files.sort_by(|a, b| a.path.cmp(&b.path));
+        self.files.dedup_by(|a, b| a.path == b.path);
+        Ok(())
+    }
+}
+
+/// `path` relative to `root` with forward slashes; unchanged if it is not below `root`.
+pub fn relative(root: &Path, path: &Path) -> String {
+    let Ok(below) = path.strip_prefix(root) else { return path.to_string_lossy().into_owned() };
+    below.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
+}
+
+/// Reads one file.
+fn scan_file(full_path: &Path, path: String) -> ScannedFile {
+    match std::fs::read(full_path) {
+        Ok(bytes) => {
+            let header = decode::header(&bytes, full_path).map_err(|error| {
+                let check = decode::guess_format(&bytes).map_or(checks::NOT_AN_IMAGE, |_| checks::BAD_HEADER);
+                let message = match error {
+                    _ if bytes.is_empty() => "expected an image, found an empty file".into(),
+                    Error::Image { message, .. } => message,
+                    other => other.to_string(),
+                };
+                (check, message)
+            });
+            let content_hash = blake3::hash(&bytes).to_hex().to_string();
+            ScannedFile { path, bytes: bytes.len() as u64, content_hash, header }
+        }
+        Err(error) => {
+            let header = Err((checks::UNREADABLE, format!("cannot be read: {error}")));
+            ScannedFile { path, bytes: 0, content_hash: blake3::hash(b"").to_hex().to_string(), header }
+        }
+    }
+}
