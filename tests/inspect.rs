@@ -139,7 +139,7 @@ fn what_is_missing_or_out_of_date_is_said_with_the_command_for_it() {
     );
     assert_eq!(summary["unreadable"].as_array().unwrap().len(), 2);
     assert!(
-        page.contains("it has changed since it was ingested") && page.contains("cannot be read: "),
+        page.contains("the image has changed since it was ingested") && page.contains("cannot be read: "),
         "in their places"
     );
     assert_eq!(page.matches("data:image/jpeg;base64,").count(), examples - 2);

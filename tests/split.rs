@@ -127,7 +127,7 @@ fn bad_input_is_told() {
 
     workspace(&w, &rows(8), &[]);
     let stale = split::read(&ws, "d").unwrap_err().to_string();
-    assert!(stale.contains("out of date") && stale.contains("wbc split --stratified"), "{stale}");
+    assert!(stale.contains("out of date") && stale.contains("the manifest has changed"), "{stale}");
 
     workspace(&w, &[row(0, None)], &[]);
     assert!(w.wbc(&["split"]).exits(2).stderr.contains("images with a class"));
