@@ -3,7 +3,7 @@
 #![warn(missing_docs)]
 
 use crate::error::Input;
-use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
+use arrow_schema::{DataType, Field, Schema as ArrowSchema, SchemaRef};
 use serde::Deserialize;
 use std::sync::{Arc, LazyLock};
 

@@ -10,7 +10,7 @@ use crate::schema::{CHECKS, MANIFEST, SPLITS};
 use crate::seed;
 use crate::table::{self, Provenance};
 use crate::workspace::Workspace;
-use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, UInt32Array};
+use arrow_array::{Array, ArrayRef, RecordBatch, StringArray, UInt32Array};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@
 use crate::atomic;
 use crate::error::{Error, Input, Result};
 use crate::schema::{Schema, Storage};
-use arrow::record_batch::RecordBatch;
+use arrow_array::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::basic::Compression;
@@ -195,7 +195,7 @@ fn open(path: &Path, schema: &Schema) -> Result<(File, ArrowReaderMetadata, Prov
             None => Error::format(path, SCHEMA_KEY, schema.tag(), tag),
         });
     }
-    let columns = |fields: &arrow::datatypes::Fields| {
+    let columns = |fields: &arrow_schema::Fields| {
         let columns = fields.iter().map(|field| format!("{} ({})", field.name(), field.data_type()));
         columns.collect::<Vec<_>>().join(", ")
     };

@@ -57,10 +57,10 @@ fn tables(w: &Workdir) -> Vec<(String, &'static schema::Schema)> {
 
 /// The sum of the integers or the bytes of each column, as text; `None` for other columns.
 fn sums(path: &Path, schema: &schema::Schema) -> Vec<Option<String>> {
-    use arrow::array::AsArray;
-    use arrow::datatypes::{UInt32Type, UInt64Type};
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::{UInt32Type, UInt64Type};
     let mut sums = vec![0u128; schema.columns.len()];
-    let add = |batch: arrow::record_batch::RecordBatch| {
+    let add = |batch: arrow_array::RecordBatch| {
         for ((sum, column), array) in sums.iter_mut().zip(&schema.columns).zip(batch.columns()) {
             *sum += match column.kind {
                 Kind::U32 => array.as_primitive::<UInt32Type>().iter().flatten().map(u128::from).sum::<u128>(),

@@ -1,7 +1,7 @@
 //! `wbc preprocess`: what is stored, and when it is made again.
 
 use crate::common::{Workdir, picture, shared};
-use arrow::array::AsArray;
+use arrow_array::cast::AsArray;
 use wbc::schema::TENSORS;
 use wbc::table;
 

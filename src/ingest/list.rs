@@ -10,7 +10,8 @@ use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Input, Result};
 use crate::rows::Severity;
-use arrow::array::{Array, StringArray};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
@@ -108,7 +109,7 @@ fn list_name(tree: &Tree) -> Option<&'static str> {
                 let header = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(path).ok();
                 header.and_then(|mut r| r.headers().ok().map(|h| h.iter().any(is_path))).unwrap_or(false)
             } else {
-                parquet(&path).is_ok_and(|(schema, _)| schema.fields().iter().any(|f| is_path(f.name())))
+                parquet(&path).is_ok_and(|file| columns(&file).iter().any(|name| is_path(name)))
             }
     })
 }
@@ -176,39 +177,42 @@ fn read_csv(path: &Path) -> Result<Vec<ReadRow>> {
     Ok(read.collect())
 }
 
-type Batches = parquet::arrow::arrow_reader::ParquetRecordBatchReader;
-
-fn parquet(path: &Path) -> Result<(arrow::datatypes::SchemaRef, Batches)> {
+fn parquet(path: &Path) -> Result<SerializedFileReader<std::fs::File>> {
     let file = std::fs::File::open(path).map_err(Error::io(path, "open"))?;
-    let builder = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file);
-    let builder = builder.map_err(|e| format_error(path, "a Parquet file", e))?;
-    let schema = builder.schema().clone();
-    Ok((schema, builder.build().map_err(|e| format_error(path, "a Parquet file", e))?))
+    SerializedFileReader::new(file).map_err(|e| format_error(path, "a Parquet file", e))
+}
+
+/// Names of the columns of a Parquet file, in order.
+fn columns(file: &SerializedFileReader<std::fs::File>) -> Vec<String> {
+    file.metadata().file_metadata().schema().get_fields().iter().map(|f| f.name().to_string()).collect()
 }
 
 fn read_parquet(path: &Path) -> Result<Vec<ReadRow>> {
-    let (schema, batches) = parquet(path)?;
-    let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+    let file = parquet(path)?;
+    let names = columns(&file);
     let column = |name: &str| names.iter().position(|n| n.eq_ignore_ascii_case(name));
     let (Some(path_at), Some(class_at)) = (column("path"), column("class")) else {
-        return Err(missing_column(path, &names));
+        return Err(missing_column(path, &names.iter().map(String::as_str).collect::<Vec<_>>()));
     };
+    let subtype_at = column("subtype");
+    let unreadable = |e| format_error(path, "a complete Parquet file", e);
     let mut rows = Vec::new();
-    for batch in batches {
-        let batch = batch.map_err(|e| format_error(path, "a complete Parquet file", e))?;
-        let texts = |at: usize| -> Result<StringArray> {
-            let text = arrow::compute::cast(batch.column(at), &arrow::datatypes::DataType::Utf8)
-                .map_err(|e| format_error(path, "columns of text", e))?;
-            Ok(text.as_any().downcast_ref::<StringArray>().expect("cast to text").clone())
-        };
-        let (paths, classes) = (texts(path_at)?, texts(class_at)?);
-        let subtypes = column("subtype").map(texts).transpose()?;
-        let at = |array: &StringArray, i: usize| array.is_valid(i).then(|| array.value(i).to_string());
-        for i in 0..batch.num_rows() {
-            let subtype = subtypes.as_ref().and_then(|s| at(s, i));
-            let number = rows.len() as u64 + 1;
-            rows.push(row(number, at(&paths, i).as_deref(), at(&classes, i).as_deref(), subtype.as_deref()));
-        }
+    for record in file.get_row_iter(None).map_err(unreadable)? {
+        let record = record.map_err(unreadable)?;
+        let values: Vec<Option<String>> = record.get_column_iter().map(|(_, field)| text(field)).collect();
+        let value = |at: usize| values.get(at).and_then(Option::as_deref);
+        let number = rows.len() as u64 + 1;
+        rows.push(row(number, value(path_at), value(class_at), subtype_at.and_then(value)));
     }
     Ok(rows)
+}
+
+/// A value of any type as text; `None` where it is null.
+fn text(field: &Field) -> Option<String> {
+    match field {
+        Field::Null => None,
+        Field::Str(text) => Some(text.clone()),
+        Field::Bytes(bytes) => Some(String::from_utf8_lossy(bytes.data()).into_owned()),
+        other => Some(other.to_string()),
+    }
 }

@@ -8,7 +8,7 @@ use crate::rows::ManifestRow;
 use crate::schema::{MANIFEST, TENSORS};
 use crate::table;
 use crate::workspace::Workspace;
-use arrow::array::AsArray;
+use arrow_array::cast::AsArray;
 use image::RgbImage;
 use std::collections::HashMap;
 use std::path::Path;
