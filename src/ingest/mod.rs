@@ -306,7 +306,7 @@ fn look(full_path: &Path, path: String) -> SeenFile {
     match std::fs::read(full_path) {
         Ok(bytes) => {
             let header = decode::header(&bytes, full_path).map_err(|error| {
-                let kind = decode::guess_format(&bytes).map_or(check::NOT_AN_IMAGE, |_| check::BAD_HEADER);
+                let kind = if decode::is_image(&bytes) { check::BAD_HEADER } else { check::NOT_AN_IMAGE };
                 let message = match error {
                     Error::Image { message, .. } => message,
                     other => other.to_string(),
