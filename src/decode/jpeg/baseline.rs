@@ -4,8 +4,8 @@
 //! The part that is cut out for a cell is often a third of the image. Entropy coding must be read from the top, but
 //! only down to the last row of the part, and only the blocks inside it are transformed, upsampled and converted.
 
-use super::entropy::{Bits, END, Huffman, Intervals, LOOKUP_BITS, PAD};
-use super::header::{Colours, Error, Header, Result, Scan, TRUNCATED, ZIGZAG};
+use super::entropy::{Bits, END, Huffman, Intervals, LOOKUP_BITS, PAD, has_hole};
+use super::header::{Colours, Error, HOLE, Header, LEFT_OVER, Result, Scan, TRUNCATED, ZIGZAG};
 use super::transform::{PIXELS, Shuffles, inverse, rgb};
 use crate::rect::Rect;
 use pulp::{Arch, WithSimd};
@@ -54,9 +54,6 @@ impl Plane {
         &self.samples[(y - self.rows.0 * 8) * self.stride..][..self.stride]
     }
 }
-
-/// Lost or changed bytes make the blocks end before or after the data.
-const LEFT_OVER: Error = Error::Damaged("image data is left over after the last block");
 
 /// The rectangle to decode, as indices.
 #[derive(Clone, Copy)]
@@ -145,7 +142,7 @@ impl Decode<'_> {
             .collect::<Option<_>>()
             .ok_or(missing)?;
 
-        let Intervals { bytes: scan, ends, .. } = Intervals::read(self.scan.data, h.restart > 0)?;
+        let Intervals { bytes: scan, ends, length } = Intervals::read(self.scan.data, h.restart > 0)?;
         let mut ends = ends.into_iter();
         let mut end = ends.next().ok_or(TRUNCATED)?;
         let mut bits = Bits::new(&scan[..end + PAD]);
@@ -197,8 +194,13 @@ impl Decode<'_> {
                 }
             }
         }
-        if last_mcu_row == mcus_down && !(bits.is_at(end) && ends.all(|next| next == end + PAD)) {
-            return Err(LEFT_OVER);
+        if last_mcu_row == mcus_down {
+            if !(bits.is_at(end) && ends.all(|next| next == end + PAD)) {
+                return Err(LEFT_OVER);
+            }
+            if tables.iter().any(|(.., ac)| !ac.zeros_end_blocks()) && has_hole(&self.scan.data[..length]) {
+                return Err(HOLE);
+            }
         }
         if self.grey {
             let mut luma = Vec::with_capacity(area.width * area.height);

@@ -62,6 +62,11 @@ impl<'a> Huffman<'a> {
         limits[17] = u32::MAX;
         Ok(Self { lookup, limits, offsets, symbols })
     }
+
+    /// Whether a code of zeros ends a block, so that in a flat image zeros can follow each other.
+    pub fn zeros_end_blocks(&self) -> bool {
+        self.symbols.first().is_none_or(|symbol| symbol & 15 == 0 && symbol >> 4 < 15)
+    }
 }
 
 /// Sign-extends the bits of a value: values whose first bit is 0 are negative.
@@ -143,7 +148,9 @@ impl<'a> Bits<'a> {
 
     /// Whether the data before byte `end` have been consumed, except for the bits that fill the last byte.
     pub fn is_at(&self, end: usize) -> bool {
-        (0..8).contains(&(end as i64 * 8 - self.position()))
+        let left = end as i64 * 8 - self.position();
+        // They are ones, or with some programs zeros.
+        (1..8).contains(&left) && [0, (1 << left) - 1].contains(&self.peek(left as u32)) || left == 0
     }
 
     /// Number of bits before the next one.
@@ -151,6 +158,12 @@ impl<'a> Bits<'a> {
     fn position(&self) -> i64 {
         self.at as i64 * 8 - i64::from(self.held)
     }
+}
+
+/// Whether a piece of the data is zero, as after a failed copy. With other codes than [`Huffman::zeros_end_blocks`]
+/// they would stand for dozens of equal coefficients.
+pub fn has_hole(data: &[u8]) -> bool {
+    memchr::memmem::find(data, &[0; 32]).is_some()
 }
 
 /// The entropy-coded data of a scan without stuffed bytes.

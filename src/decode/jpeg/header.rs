@@ -23,6 +23,9 @@ impl std::fmt::Display for Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 pub const TRUNCATED: Error = Error::Damaged("the image data is truncated");
+/// Lost or changed bytes make the blocks end before or after the data.
+pub const LEFT_OVER: Error = Error::Damaged("image data is left over after the last block");
+pub const HOLE: Error = Error::Damaged("a piece of the image data is zero");
 const SHORT: Error = Error::Damaged("a segment is too short");
 const NO_SUCH_TABLE: Error = Error::Damaged("a table number is invalid");
 

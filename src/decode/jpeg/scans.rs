@@ -1,8 +1,8 @@
 //! Decodes JPEGs of all kinds that `baseline` does not: progressive, in several scans, with unusual sampling, RGB or
 //! CMYK. All coefficients are kept until the end, so this takes more time and memory.
 
-use super::entropy::{Bits, Huffman, Intervals, PAD};
-use super::header::{Colours, Error, Header, Result, Scan, TRUNCATED, ZIGZAG};
+use super::entropy::{Bits, Huffman, Intervals, PAD, has_hole};
+use super::header::{Colours, Error, HOLE, Header, LEFT_OVER, Result, Scan, TRUNCATED, ZIGZAG};
 use super::transform::{Shuffles, inverse, rgb};
 
 /// A file has about ten scans; damaged ones could have thousands, each of which passes over the whole image.
@@ -164,7 +164,12 @@ fn read_scan(header: &Header, scan: &Scan, planes: &mut [Plane], mcus: (usize, u
     }
     reader.finish(end)?;
     if ends.any(|next| *next > end + PAD) {
-        return Err(Error::Damaged("image data is left over after the last block"));
+        return Err(LEFT_OVER);
+    }
+    // Further bits of coefficients can well be zeros.
+    let is_first = high == 0 && tables.iter().any(|(_, ac)| ac.as_ref().is_some_and(|ac| !ac.zeros_end_blocks()));
+    if is_first && has_hole(&scan.data[..intervals.length]) {
+        return Err(HOLE);
     }
     Ok(intervals.length)
 }
@@ -185,7 +190,7 @@ impl Reader<'_> {
             return Err(TRUNCATED);
         }
         if !self.bits.is_at(end) || self.end_run > 0 {
-            return Err(Error::Damaged("image data is left over after the last block"));
+            return Err(LEFT_OVER);
         }
         Ok(())
     }
