@@ -173,7 +173,9 @@ fn guarded<T>(path: &Path, decoder: impl FnOnce() -> std::result::Result<T, Stri
     let result = catch_unwind(AssertUnwindSafe(decoder));
     QUIET.set(false);
     let result = result.unwrap_or_else(|_| Err("its decoder failed: the file is damaged or of a rare kind".into()));
-    result.map_err(|message| Error::Image { path: path.into(), message })
+    // Some libraries' messages have several lines.
+    let one_line = |message: String| message.split_whitespace().collect::<Vec<_>>().join(" ");
+    result.map_err(|message| Error::Image { path: path.into(), message: one_line(message) })
 }
 
 fn stored(bytes: &[u8]) -> std::result::Result<Stored, String> {

@@ -59,9 +59,12 @@ pub fn decode(bytes: &[u8], ground: u8) -> Result<Vec<u8>> {
     let mut reader = open(bytes)?;
     reader.seek_to_image(page).map_err(words)?;
     let (width, height) = reader.dimensions().map_err(words)?;
+    if number(&mut reader, Tag::PhotometricInterpretation) == Some(3.0) {
+        return Err("its colours are those of a palette, which is not supported: save it as RGB".into());
+    }
     let colours = reader.colortype().map_err(words)?;
     let (channels, extra) = match colours {
-        ColorType::Gray(_) | ColorType::Palette(_) => (1, 0),
+        ColorType::Gray(_) => (1, 0),
         ColorType::RGB(_) | ColorType::YCbCr(_) => (3, 0),
         ColorType::RGBA(_) => (3, 1),
         ColorType::CMYK(_) => (4, 0),
@@ -93,7 +96,7 @@ pub fn decode(bytes: &[u8], ground: u8) -> Result<Vec<u8>> {
         return Err(format!("expected {count} samples, found {}", values.len()));
     }
     values.truncate(count);
-    if bits < 8 && !matches!(colours, ColorType::Palette(_)) {
+    if bits < 8 {
         let most = (1u16 << bits) - 1;
         values.iter_mut().for_each(|v| *v = (u16::from(*v) * 255 / most) as u8);
     }
@@ -101,14 +104,9 @@ pub fn decode(bytes: &[u8], ground: u8) -> Result<Vec<u8>> {
         let plane = width as usize * height as usize;
         values = (0..count).map(|i| values[i % samples * plane + i / samples]).collect();
     }
-    let palette = match colours {
-        ColorType::Palette(_) => palette(&mut reader)?,
-        _ => Vec::new(),
-    };
     let mut pixels = Vec::with_capacity(width as usize * height as usize * 3);
     for sample in values.chunks_exact(samples) {
         let rgb = match colours {
-            ColorType::Palette(_) => *palette.get(usize::from(sample[0])).ok_or("a pixel is not in its palette")?,
             ColorType::YCbCr(_) => jpeg::rgb(sample[0], sample[1], sample[2]),
             ColorType::CMYK(_) | ColorType::CMYKA(_) => jpeg::inks([sample[0], sample[1], sample[2]], sample[3], false),
             ColorType::RGB(_) | ColorType::RGBA(_) => [sample[0], sample[1], sample[2]],
@@ -278,15 +276,6 @@ fn unpack(packed: &[u8], bits: u8, per_row: usize, rows: usize) -> Vec<u8> {
     values
 }
 
-/// The colours of a palette.
-fn palette(reader: &mut Reader) -> Result<Vec<[u8; 3]>> {
-    let map = numbers(reader, Tag::ColorMap).ok_or("its palette is missing")?;
-    // Some programs write 8 bits where the standard has 16.
-    let divisor = if map.iter().all(|v| *v < 256.0) { 1.0 } else { 257.0 };
-    let third = map.len() / 3;
-    Ok((0..third).map(|i| [i, third + i, 2 * third + i].map(|at| (map[at] / divisor).round() as u8)).collect())
-}
-
 fn number(reader: &mut Reader, tag: Tag) -> Option<f64> {
     numbers(reader, tag)?.first().copied()
 }
@@ -327,6 +316,9 @@ fn words(error: TiffError) -> String {
                 .into()
         }
         TiffError::UnsupportedError(other) => format!("{other}: save it as PNG"),
+        TiffError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            "the file is truncated".into()
+        }
         other => other.to_string(),
     }
 }
