@@ -80,14 +80,16 @@ fn extend(bits: u32, size: u32) -> i32 {
 pub struct Bits<'a> {
     bytes: &'a [u8],
     pub at: usize,
+    /// The next bits, left-aligned.
     buffer: u64,
-    held: u32,
+    /// Number of bits in the buffer.
+    filled: u32,
 }
 
 impl<'a> Bits<'a> {
     /// `bytes` must end in [`PAD`] zero bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, buffer: 0, held: 0 }
+        Self { bytes, at: 0, buffer: 0, filled: 0 }
     }
 
     /// Fills the buffer to at least 56 bits, with zeros after the end.
@@ -95,12 +97,12 @@ impl<'a> Bits<'a> {
     pub fn fill(&mut self) {
         if let Some(next) = self.bytes.get(self.at..self.at + 8) {
             let next = u64::from_be_bytes(next.try_into().expect("eight bytes"));
-            self.buffer |= next >> self.held;
-            let taken = (63 - self.held) >> 3;
+            self.buffer |= next >> self.filled;
+            let taken = (63 - self.filled) >> 3;
             self.at += taken as usize;
-            self.held += taken * 8;
+            self.filled += taken * 8;
         } else {
-            self.held = 63;
+            self.filled = 63;
             self.at = self.bytes.len();
         }
     }
@@ -113,7 +115,7 @@ impl<'a> Bits<'a> {
     #[inline(always)]
     pub fn skip(&mut self, n: u32) {
         self.buffer <<= n;
-        self.held = self.held.wrapping_sub(n);
+        self.filled = self.filled.wrapping_sub(n);
     }
 
     /// Reads a symbol whose code is not in the lookup table.
@@ -156,7 +158,7 @@ impl<'a> Bits<'a> {
     /// Number of bits before the next one.
     #[inline(always)]
     fn position(&self) -> i64 {
-        self.at as i64 * 8 - i64::from(self.held)
+        self.at as i64 * 8 - i64::from(self.filled)
     }
 }
 
