@@ -22,6 +22,8 @@ pub struct Look {
     /// 5th and 95th percentile of grey, 0 to 255.
     pub dark_end: u8,
     pub bright_end: u8,
+    /// Smallest and largest grey value.
+    pub range: (u8, u8),
     /// Standard deviation of the Laplacian of grey over that of grey: 0 (flat) upwards.
     pub sharpness: f64,
     /// 64-bit perceptual hashes of the thumbnail's windows, moved by up to a tenth of the picture each way, row by row:
@@ -69,6 +71,7 @@ impl WithSimd for Measure<'_> {
         Look {
             dark_end: percentile(&counts, 0.05),
             bright_end: percentile(&counts, 0.95),
+            range: range(&counts),
             sharpness: sharpness(grey, width, height),
             hashes: hashes(&thumb),
             thumb,
@@ -106,6 +109,12 @@ fn percentile(counts: &[u64; 256], share: f64) -> u8 {
             below > rank
         })
         .unwrap_or(255)
+}
+
+fn range(counts: &[u64; 256]) -> (u8, u8) {
+    let first = counts.iter().position(|count| *count > 0).unwrap_or(0);
+    let last = counts.iter().rposition(|count| *count > 0).unwrap_or(0);
+    (first as u8, last as u8)
 }
 
 #[inline(always)]

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
 
+mod blank;
 mod blurred;
 mod class_counts;
 pub mod copies;
@@ -27,8 +28,9 @@ mod undecodable;
 pub use look::Look;
 
 /// The checks, in the order of the summary. A file each (or two that measure the same), and a line here.
-pub static CHECKS: [&dyn Check; 9] = [
+pub static CHECKS: [&dyn Check; 10] = [
     &undecodable::Undecodable,
+    &blank::Blank,
     &copies::ExactCopy,
     &copies::NearCopy,
     &label_conflict::LabelConflict,

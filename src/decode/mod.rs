@@ -62,6 +62,30 @@ pub struct Grey {
     pub pixels: Vec<u8>,
 }
 
+impl Rgb {
+    /// What the image is if nothing can be seen in it: "all black", "all white" or "of one colour".
+    pub fn blank(&self) -> Option<&'static str> {
+        let channel = |c: usize| self.pixels.iter().skip(c).step_by(3);
+        let range = |c: usize| Some((*channel(c).min()?, *channel(c).max()?));
+        let kinds = [blank(range(0)?)?, blank(range(1)?)?, blank(range(2)?)?];
+        Some(if kinds.iter().all(|kind| *kind == kinds[0]) { kinds[0] } else { OF_ONE_COLOUR })
+    }
+}
+
+const OF_ONE_COLOUR: &str = "of one colour";
+
+/// What an image is whose darkest and brightest value hardly differ, as [`Rgb::blank`].
+pub(crate) fn blank((darkest, brightest): (u8, u8)) -> Option<&'static str> {
+    // A lossy format does not keep a colour exactly.
+    const ROUNDING: u8 = 3;
+    match () {
+        () if brightest - darkest > ROUNDING => None,
+        () if brightest <= ROUNDING => Some("all black"),
+        () if darkest >= 255 - ROUNDING => Some("all white"),
+        () => Some(OF_ONE_COLOUR),
+    }
+}
+
 impl From<Rgb> for Grey {
     /// Uses the weights of ITU-R BT.601, like JPEG's luma.
     fn from(image: Rgb) -> Self {

@@ -41,9 +41,9 @@ pub mod check {
     }
 
     checks! {
-        /// The bytes are none of the four image formats.
+        /// The bytes are none of the six image formats; the message says what they are.
         NOT_AN_IMAGE = "not_an_image";
-        /// The first bytes are an image's, but its header is broken or claims an impossible size.
+        /// The first bytes are an image's, but its header is damaged, or it is not one image of a supported kind.
         BAD_HEADER = "bad_header";
         /// A file or folder cannot be opened or read, or is no regular file.
         UNREADABLE = "unreadable";
@@ -415,7 +415,7 @@ impl Found {
 fn mask_regions(tree: &Tree, image: &SeenFile, mask: &SeenFile) -> std::result::Result<Vec<Region>, String> {
     let path = tree.full_path(&mask.path);
     let bytes = std::fs::read(&path).map_err(|e| format!("mask cannot be read: {e}"))?;
-    let picture = decode::rgb(&bytes, &path).map_err(|e| e.to_string())?;
+    let picture = decode::mask(&bytes, &path).map_err(|e| e.to_string())?;
     let size = image.header.as_ref().map(|h| (h.width_px, h.height_px)).unwrap_or_default();
     if (picture.width_px, picture.height_px) != size {
         let (width, height) = (picture.width_px, picture.height_px);
