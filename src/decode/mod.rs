@@ -339,4 +339,11 @@ mod tests {
         assert!(rgb(&bytes[..bytes.len() / 2], Path::new("x")).is_err());
         assert!(rgb(b"not an image", Path::new("x")).is_err());
     }
+
+    #[test]
+    fn a_panic_in_a_decoder_is_an_error() {
+        let result = guarded::<()>(Path::new("x"), || panic!("not printed"));
+        assert!(matches!(result, Err(Error::Image { .. })));
+        assert_eq!(guarded(Path::new("x"), || Ok(1)).unwrap(), 1);
+    }
 }

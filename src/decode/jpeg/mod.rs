@@ -126,6 +126,77 @@ mod tests {
         }
     }
 
+    /// Where the image data start.
+    fn data_start(bytes: &[u8]) -> usize {
+        let at = bytes.windows(2).position(|marker| marker == [0xFF, 0xDA]).unwrap();
+        at + 2 + usize::from(bytes[at + 3])
+    }
+
+    #[test]
+    fn data_after_the_last_block_are_damage() {
+        for (name, bytes, _) in fixtures() {
+            let end = bytes.len() - 2;
+            let extraneous = [&bytes[..end], &[0x12, 0x34], &bytes[end..]].concat();
+            assert!(matches!(decode(&extraneous, WHOLE), Err(Error::Damaged(_))), "{name}");
+            let fill = [&bytes[..end], &[0xFF, 0xFF], &bytes[end..]].concat();
+            assert!(decode(&fill, WHOLE) == decode(bytes, WHOLE), "{name}: fill bytes before a marker are valid");
+            // What is above the damage can still be read as a part.
+            assert!(decode(&extraneous, Rect { height: 8, ..WHOLE }).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn holes_in_the_data_are_damage() {
+        let [progressive] = fixtures!("progressive");
+        for (name, bytes, _) in fixtures() {
+            let start = data_start(bytes);
+            for length in [32, 100, 300] {
+                for at in [start + 10, (start + bytes.len()) / 2] {
+                    let mut damaged = bytes.to_vec();
+                    let end = (at + length).min(bytes.len() - 2);
+                    damaged[at..end].fill(0);
+                    assert!(matches!(decode(&damaged, WHOLE), Err(Error::Damaged(_))), "{name}: {at} {length}");
+                    damaged.drain(at..end);
+                    assert!(matches!(decode(&damaged, WHOLE), Err(Error::Damaged(_))), "{name}: {at} {length} lost");
+                }
+            }
+        }
+        let mut damaged = progressive.1.to_vec();
+        let middle = damaged.len() / 2;
+        damaged[middle..middle + 100].fill(0);
+        assert!(matches!(decode(&damaged, WHOLE), Err(Error::Damaged(_))));
+    }
+
+    #[test]
+    fn restart_markers_must_be_in_order() {
+        let [(_, bytes, _)] = fixtures!("restart");
+        let start = data_start(bytes);
+        let is_restart = |at: &usize| bytes[*at] == 0xFF && (0xD0..=0xD7).contains(&bytes[at + 1]);
+        let markers: Vec<usize> = (start..bytes.len() - 1).filter(is_restart).collect();
+        assert!(markers.len() > 4);
+        let mut swapped = bytes.to_vec();
+        swapped.swap(markers[1] + 1, markers[2] + 1);
+        let mut missing = bytes.to_vec();
+        missing.drain(markers[1]..markers[1] + 2);
+        let mut lost = bytes.to_vec();
+        lost.drain(markers[1]..markers[2]);
+        for damaged in [swapped, missing, lost] {
+            assert!(matches!(decode(&damaged, WHOLE), Err(Error::Damaged(_))));
+        }
+    }
+
+    #[test]
+    fn an_incomplete_progressive_image_is_damage() {
+        let [(_, bytes, expected)] = fixtures!("progressive");
+        assert!(decode(bytes, WHOLE).unwrap() == image::load_from_memory(expected).unwrap().into_rgb8().into_raw());
+        let scans: Vec<usize> = (0..bytes.len() - 1).filter(|at| bytes[*at] == 0xFF && bytes[at + 1] == 0xDA).collect();
+        assert!(scans.len() > 5);
+        for at in &scans[1..] {
+            let cut = [&bytes[..*at], &[0xFF, 0xD9]].concat();
+            assert!(matches!(decode(&cut, WHOLE), Err(Error::Damaged(_))), "{at}");
+        }
+    }
+
     proptest! {
         #[test]
         fn parts_equal_the_cropped_image(x in 0u32..70, y in 0u32..53, width in 1u32..=70, height in 1u32..=53) {
