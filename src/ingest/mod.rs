@@ -618,7 +618,7 @@ fn nothing_recognised(dataset: &str, tree: &Tree) -> Error {
         (0, _) if tree.problems.is_empty() => "an empty folder".into(),
         (0, _) => format!("no file that can be read ({}: {})", tree.problems[0].0, tree.problems[0].3),
         (files, 0) => format!(
-            "{files} files, none of them an image (JPEG, PNG, BMP or TIFF): {}",
+            "{files} files, none of them an image (JPEG, PNG, BMP, TIFF, WebP or GIF): {}",
             some(tree.files.iter().map(|f| f.path.as_str()).collect())
         ),
         _ => format!(
