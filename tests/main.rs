@@ -1,9 +1,11 @@
 //! All integration tests in one binary, to link only once. One module per subject.
 
+mod cases;
 mod check;
 mod classical;
 mod common;
 mod compare;
+mod decode;
 mod docs;
 mod doctor;
 mod examples;

@@ -23,6 +23,8 @@ pub struct Measurements {
     pub grey_p05: u8,
     /// 95th percentile of the grey levels, 0 to 255.
     pub grey_p95: u8,
+    /// Smallest and largest grey level.
+    pub grey_range: (u8, u8),
     /// Standard deviation of the Laplacian of the grey levels, divided by that of the grey levels; 0 for a uniform image.
     pub sharpness: f64,
     /// 64-bit perceptual hashes of the windows of the thumbnail, row by row: one bit for each of the 8 x 8 lowest cosine
@@ -72,6 +74,7 @@ impl WithSimd for Measure<'_> {
         Measurements {
             grey_p05: percentile(&counts, 0.05),
             grey_p95: percentile(&counts, 0.95),
+            grey_range: range(&counts),
             sharpness: sharpness(grey, width, height),
             hashes: hashes(&thumbnail),
             thumbnail,
@@ -109,6 +112,12 @@ fn percentile(counts: &[u64; 256], share: f64) -> u8 {
             below > rank
         })
         .unwrap_or(255)
+}
+
+fn range(counts: &[u64; 256]) -> (u8, u8) {
+    let first = counts.iter().position(|count| *count > 0).unwrap_or(0);
+    let last = counts.iter().rposition(|count| *count > 0).unwrap_or(0);
+    (first as u8, last as u8)
 }
 
 #[inline(always)]

@@ -4,6 +4,7 @@
 
 #![warn(missing_docs)]
 
+mod blank;
 mod blurred;
 mod class_counts;
 mod copies;
@@ -33,8 +34,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 /// The checks, in the order of the summary.
-pub static CHECKS: [&dyn Check; 9] = [
+pub static CHECKS: [&dyn Check; 10] = [
     &undecodable::Undecodable,
+    &blank::Blank,
     &copies::ExactCopy,
     &copies::NearCopy,
     &label_conflict::LabelConflict,

@@ -379,7 +379,7 @@ fn images_in(dataset: &str, folder: &Path) -> Result<u64> {
     let archives = ["zip", "rar", "7z", "gz", "tar"].iter().any(|a| others.iter().any(|o| o.ends_with(a)));
     Err(Error::Data {
         dataset: dataset.into(),
-        expected: "images (JPEG, PNG, BMP or TIFF) in the archive".into(),
+        expected: "images (JPEG, PNG, BMP, TIFF, WebP or GIF) in the archive".into(),
         got: if others.is_empty() {
             "none that the data set is known to have".into()
         } else {

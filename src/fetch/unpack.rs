@@ -59,7 +59,7 @@ impl Kind {
             () if starts(b"BZh") => format!("a bzip2 archive: {by_hand}"),
             () if starts(b"\x28\xb5\x2f\xfd") => format!("a Zstandard archive: {by_hand}"),
             () if starts(b"\x93NUMPY") => "a NumPy array, and wbc reads image files".into(),
-            () if decode::guess_format(head).is_some() => {
+            () if decode::is_image(head) => {
                 "a single image: put it into a folder named after its class, such as data/raw/mine/neutrophil/".into()
             }
             () if text.starts_with("<!doctype html") || text.starts_with("<html") || text.starts_with("<?xml") => {

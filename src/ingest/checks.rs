@@ -9,9 +9,9 @@ macro_rules! checks {
 }
 
 checks! {
-    /// The file is not a JPEG, PNG, BMP or TIFF image.
+    /// The file is not a JPEG, PNG, BMP, TIFF, WebP or GIF image; the message says what it is.
     NOT_AN_IMAGE = "not_an_image";
-    /// The file starts like an image, but its header is damaged or states an impossible size.
+    /// The file starts like an image, but its header is damaged, states an impossible size, or it is not one image.
     BAD_HEADER = "bad_header";
     /// A file or folder cannot be opened or read, or is not a regular file.
     UNREADABLE = "unreadable";

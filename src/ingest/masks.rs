@@ -10,7 +10,7 @@ use crate::rows::ManifestRow;
 pub fn mask_regions(tree: &Tree, image: &ScannedFile, mask: &ScannedFile) -> Result<Vec<Region>, String> {
     let path = tree.full_path(&mask.path);
     let bytes = std::fs::read(&path).map_err(|e| format!("mask cannot be read: {e}"))?;
-    let pixels = decode::rgb(&bytes, &path).map_err(|e| e.to_string())?;
+    let pixels = decode::mask(&bytes, &path).map_err(|e| e.to_string())?;
     let expected = image.header.as_ref().map(|h| (h.width_px, h.height_px)).unwrap_or_default();
     let (width, height) = (pixels.width_px, pixels.height_px);
     if (width, height) != expected {

@@ -241,7 +241,7 @@ fn no_layout(dataset: &str, tree: &Tree) -> Error {
         (0, _) if tree.problems.is_empty() => "an empty folder".into(),
         (0, _) => format!("no readable file ({}: {})", tree.problems[0].path, tree.problems[0].message),
         (files, 0) => format!(
-            "{files} files, none of them an image (JPEG, PNG, BMP or TIFF): {}",
+            "{files} files, none of them an image (JPEG, PNG, BMP, TIFF, WebP or GIF): {}",
             some(tree.files.iter().map(|f| f.path.as_str()).collect())
         ),
         _ => format!(

@@ -194,7 +194,7 @@ fn scan_file(full_path: &Path, path: String) -> ScannedFile {
     match std::fs::read(full_path) {
         Ok(bytes) => {
             let header = decode::header(&bytes, full_path).map_err(|error| {
-                let check = decode::guess_format(&bytes).map_or(checks::NOT_AN_IMAGE, |_| checks::BAD_HEADER);
+                let check = if decode::is_image(&bytes) { checks::BAD_HEADER } else { checks::NOT_AN_IMAGE };
                 let message = match error {
                     _ if bytes.is_empty() => "expected an image, found an empty file".into(),
                     Error::Image { message, .. } => message,

@@ -150,6 +150,9 @@ impl Reader {
 fn read_cells(path: &Path, kind: ImageKind, settings: &preprocess::Settings) -> Result<Vec<CellImage>> {
     let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
     let image = decode::rgb(&bytes, path)?;
+    if let Some(kind) = image.blank() {
+        return Err(Error::Image { path: path.into(), message: format!("the image is {kind}") });
+    }
     let whole = ManifestRow {
         path: path.display().to_string(),
         width_px: image.width_px,
