@@ -44,7 +44,6 @@ pub enum Kind {
 
 impl Kind {
     /// The usual file extension.
-    /// The usual file extension.
     pub fn extension(self) -> &'static str {
         ["zip", "tar", "tar.gz"][self as usize]
     }
