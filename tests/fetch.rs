@@ -208,7 +208,7 @@ fn what_is_fetched_can_be_ingested() {
     let sum = wbc_sha256(&sum);
     let server = Server::new(&zip, &[]);
     let said = w.fetch(&[&server.url("cells.zip?download=1"), "--sha256", &sum.to_uppercase()]).ok().stdout;
-    assert!(said.contains("30 of them images") && said.contains(&sum) && said.contains("as it should be"), "{said}");
+    assert!(said.contains("30 of them images") && said.contains(&sum) && said.contains("as expected"), "{said}");
     for (name, archive) in [("tarred", tar_of(&entries)), ("gzipped", gzip(&tar_of(&entries)))] {
         let server = Server::new(&archive, &[]);
         let json = w.fetch(&[&server.url("x"), "--name", name, "--json", "--keep"]).ok().stdout;
@@ -270,7 +270,7 @@ fn a_download_that_breaks_off_goes_on() {
     nothing_unpacked(&w);
     let said = w.fetch(&[&server.url("cells.zip")]).ok();
     assert_eq!(server.seen()[2], (Some(100_000), 206, zip.len() - 100_000), "{}", said.stderr);
-    assert!(said.stdout.contains("of them now"), "{}", said.stdout);
+    assert!(said.stdout.contains("of it downloaded now"), "{}", said.stdout);
     assert!(files(&w.path("data/raw/cells")) == expected);
     assert!(!part(&w).exists());
 }
@@ -290,7 +290,7 @@ fn a_download_that_cannot_go_on_starts_over() {
     let server = broken_off(&[Reply::NoRanges]);
     let run = w.fetch(&[&server.url("cells.zip")]).ok();
     assert_eq!(server.seen().last().unwrap(), &(Some(100_000), 200, zip.len()), "{}", run.stderr);
-    assert!(run.stderr.contains("sends no parts"), "{}", run.stderr);
+    assert!(run.stderr.contains("does not send parts"), "{}", run.stderr);
     assert!(files(&w.path("data/raw/cells")) == expected);
 
     // Another file by now: nothing of the old one is left in it.
@@ -298,7 +298,7 @@ fn a_download_that_cannot_go_on_starts_over() {
     let server = broken_off(&[]);
     server.change(|s| (s.body, s.etag) = (new.clone(), "\"two\"".into()));
     let run = w.fetch(&[&server.url("cells.zip")]).ok();
-    assert!(run.stderr.contains("another file"), "{}", run.stderr);
+    assert!(run.stderr.contains("different file"), "{}", run.stderr);
     assert_eq!(files(&w.path("data/raw/cells")).len(), 1);
 
     // Another address under the same name.
@@ -312,7 +312,7 @@ fn a_download_that_cannot_go_on_starts_over() {
     let server = broken_off(&[]);
     server.change(|s| s.body = zip[..200_000].to_vec());
     let run = w.fetch(&[&server.url("cells.zip"), "--retries", "0"]).exits(2);
-    assert!(run.stderr.contains("another file now") && run.stderr.contains("broken"), "{}", run.stderr);
+    assert!(run.stderr.contains("different file now") && run.stderr.contains("broken"), "{}", run.stderr);
     // What came is whole and no use: it is put aside, and asked for anew when the server has mended it.
     assert_eq!(std::fs::metadata(part(&w).with_extension("rejected")).unwrap().len(), 200_000);
     nothing_unpacked(&w);
@@ -330,7 +330,7 @@ fn faults_that_pass_are_tried_again_and_others_are_not() {
     assert!(files(&w.path("data/raw/cells")) == expected);
     std::fs::remove_dir_all(w.path("data")).unwrap();
 
-    for (status, said) in [(404, "404"), (403, "wants a person"), (410, "410")] {
+    for (status, said) in [(404, "404"), (403, "login required"), (410, "410")] {
         let server = Server::new(&zip, &[Reply::Status(status)]);
         let failed = w.fetch(&[&server.url("cells.zip")]).exits(2).stderr;
         assert!(failed.contains(said) && failed.contains(&server.address), "{failed}");
@@ -491,7 +491,7 @@ fn names_that_meet_are_told_apart() {
     ]);
     let path = w.write("names.zip", archive);
     let said = w.fetch(&[path.to_str().unwrap()]).ok().stdout;
-    assert!(said.contains("4 files were given other names"), "{said}");
+    assert!(said.contains("4 files were renamed"), "{said}");
     let found = files(&w.path("data/raw/names"));
     let expected = ["_NUL.png", "1-2.PNG", "1.png", "a_b-2.png", "a_b.png"].map(|n| format!("Neutrophil/{n}"));
     let mut expected: Vec<&str> = expected.iter().map(String::as_str).collect();
@@ -576,7 +576,7 @@ fn a_known_data_sets_archive_is_arranged_for_ingest() {
     let entries: Vec<(&str, &[u8])> = entries.iter().map(|(name, bytes)| (name.as_str(), &bytes[..])).collect();
     let path = w.write("segmentation_WBC-master.zip", zip_of(&entries));
     let said = w.fetch(&[path.to_str().unwrap(), "--name", "jtsc"]).ok().stdout;
-    assert!(said.contains("not the data set's (3)") && said.contains("cite: Zheng"), "{said}");
+    assert!(said.contains("do not belong to the data set (3)") && said.contains("cite: Zheng"), "{said}");
     w.wbc(&["ingest", "--dataset", "jtsc", "--no-check"]).ok();
     let rows = w.manifest("jtsc");
     assert_eq!(rows.len(), count);

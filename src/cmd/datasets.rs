@@ -47,7 +47,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
             let Some(dataset) = find(&name) else {
                 let names: Vec<&str> = DATASETS.iter().map(|d| d.name.as_str()).collect();
                 let expected = format!("one of: {}", names.join(", "));
-                return Err(Error::Setting { key: "name".into(), expected, got: name }.into());
+                return Err(Error::setting("name", expected, name).into());
             };
             let row = row(dataset);
             globals.print(&row, &row)?;

@@ -52,21 +52,16 @@ pub struct Args {
 }
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
-    let sum = |key: &str, kind, hex: &Option<String>| match hex {
+    let sum = |kind, hex: &Option<String>| match hex {
         None => Ok(None),
-        Some(hex) => Checksum::new(kind, hex).map(Some).map_err(|message| {
-            let (expected, got) = message.split_once(", found ").unwrap_or((&message, hex));
-            let expected = expected.trim_start_matches("expected ").to_string();
-            Error::Setting { key: key.into(), expected, got: got.into() }
-        }),
+        Some(hex) => Checksum::new(kind, hex).map(Some),
     };
     // Checked before anything is downloaded.
     if !(args.max_unpacked_gb > 0.0 && args.max_unpacked_gb.is_finite()) {
-        let (key, expected) = ("max-unpacked-gb".into(), "a number above 0".into());
-        return Err(Error::Setting { key, expected, got: args.max_unpacked_gb.to_string() }.into());
+        return Err(Error::setting("max-unpacked-gb", "a number above 0", args.max_unpacked_gb).into());
     }
     let settings = Settings {
-        checksum: sum("sha256", Kind::Sha256, &args.sha256)?.or(sum("md5", Kind::Md5, &args.md5)?),
+        checksum: sum(Kind::Sha256, &args.sha256)?.or(sum(Kind::Md5, &args.md5)?),
         force: args.force,
         keep: args.keep,
         retries: args.retries,

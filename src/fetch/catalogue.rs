@@ -1,4 +1,4 @@
-//! `datasets.toml`, compiled in: the public data sets that we know of.
+//! The catalogue of public data sets, from `datasets.toml`.
 
 use super::checksum::Checksum;
 use crate::class::Class;
@@ -9,56 +9,62 @@ use std::sync::LazyLock;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dataset {
-    /// The name that it gets under `raw/`.
+    /// Name of its folder in `raw/`.
     pub name: String,
+    /// Full name.
     pub title: String,
     /// The publisher's page.
     pub page: String,
-    /// What its publisher allows.
+    /// Licence, as the publisher states it.
     pub terms: String,
+    /// How to cite it.
     pub citation: String,
-    /// The layout that `wbc ingest` reads it with; none where it cannot.
+    /// The layout with which ingest reads it; `None` where it cannot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<String>,
-    /// Images, of all classes.
+    /// Number of images of all classes.
     pub images: u64,
-    /// Images of the five classes, in order.
+    /// Number of images of each of the five classes, in class order.
     pub counts: [u64; Class::COUNT],
-    /// Images of other classes.
+    /// Number of images of other classes.
     pub others: u64,
+    /// What else to know.
     pub note: String,
     /// The publisher's checksum of the file that is downloaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checksum: Option<Checksum>,
-    /// Why there is no checksum here.
+    /// Why there is no checksum.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub checksum_note: String,
-    /// How `wbc fetch` gets it; none where a person has to.
+    /// How to download it; `None` where that has to be done manually.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub download: Option<Download>,
-    /// What a person has to do; none where `wbc fetch` gets it.
+    /// How to download it manually; `None` where [`Dataset::download`] works.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by_hand: Option<ByHand>,
 }
 
-/// What `wbc fetch` does.
+/// How to download a data set.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Download {
+    /// Address of the archive.
     pub url: String,
-    /// What to do where the server wants a person.
+    /// What to do if the server requires a login.
     pub else_by_hand: String,
-    /// What is kept of the archive and where it goes: pairs of paths with a `*` each, which stands for any characters.
-    /// Empty: everything, where it is.
+    /// Which files of the archive to keep, and where: pairs of paths, in which `*` stands for any characters. Empty
+    /// keeps everything in place.
     #[serde(default)]
     pub keep: Vec<(String, String)>,
 }
 
-/// Why no program can fetch it, and what to do.
+/// How to download a data set manually.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ByHand {
+    /// Why it cannot be downloaded automatically.
     pub why: String,
+    /// What to do.
     pub how: String,
 }
 
@@ -79,13 +85,13 @@ pub fn find(name: &str) -> Option<&'static Dataset> {
 }
 
 impl Dataset {
-    /// What stands for the checksum in words.
+    /// The checksum, or why there is none.
     pub fn checksum_text(&self) -> String {
         self.checksum.as_ref().map_or(self.checksum_note.clone(), Checksum::to_string)
     }
 }
 
-/// Where `path` goes by the pairs of [`Download::keep`]; none: it is not kept.
+/// Where the pairs of [`Download::keep`] place `path`; `None` where it is not kept.
 pub fn destination(keep: &[(String, String)], path: &str) -> Option<String> {
     if keep.is_empty() {
         return Some(path.into());

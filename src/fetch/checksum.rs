@@ -1,4 +1,4 @@
-//! SHA-256 and MD5: what publishers state, and what a file has.
+//! SHA-256 and MD5 checksums, as publishers state them and of files.
 
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -12,10 +12,12 @@ use std::io::Read;
 use std::path::Path;
 use std::str::FromStr;
 
-/// Which sum it is.
+/// The algorithm of a checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// SHA-256, 64 hex digits.
     Sha256,
+    /// MD5, 32 hex digits.
     Md5,
 }
 
@@ -29,23 +31,26 @@ impl Kind {
     }
 }
 
-/// A sum as its publisher states it: `sha256:HEX` or `md5:HEX`.
+/// A checksum as its publisher states it: `sha256:HEX` or `md5:HEX`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Checksum {
+    /// The algorithm.
     pub kind: Kind,
-    /// Lower case.
+    /// The digits, in lower case.
     pub hex: String,
 }
 
 impl Checksum {
+    /// A checksum from hex digits in any case.
+    ///
     /// # Errors
-    /// Says what was expected where `hex` is not a sum of this kind.
-    pub fn new(kind: Kind, hex: &str) -> std::result::Result<Self, String> {
+    /// [`Error::Setting`] where `hex` is not a checksum of this kind.
+    pub fn new(kind: Kind, hex: &str) -> Result<Self> {
         let hex = hex.trim();
         match HEXLOWER_PERMISSIVE.decode(hex.as_bytes()) {
             Ok(_) if hex.len() == kind.digits() => Ok(Self { kind, hex: hex.to_lowercase() }),
-            _ => Err(format!("expected {} hex digits ({}), found {hex:?}", kind.digits(), kind.name())),
+            _ => Err(Error::setting(kind.name(), format!("{} hex digits", kind.digits()), format!("{hex:?}"))),
         }
     }
 }
@@ -55,8 +60,8 @@ impl FromStr for Checksum {
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match text.split_once(':') {
-            Some(("sha256", hex)) => Self::new(Kind::Sha256, hex),
-            Some(("md5", hex)) => Self::new(Kind::Md5, hex),
+            Some(("sha256", hex)) => Self::new(Kind::Sha256, hex).map_err(|e| e.to_string()),
+            Some(("md5", hex)) => Self::new(Kind::Md5, hex).map_err(|e| e.to_string()),
             _ => Err(format!("expected sha256:HEX or md5:HEX, found {text:?}")),
         }
     }
@@ -82,7 +87,7 @@ impl fmt::Display for Checksum {
     }
 }
 
-/// The SHA-256 of a file (always), and the sum of the other kind where `expected` is one.
+/// The SHA-256 of a file, and its checksum of the kind of `expected`.
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Interrupted`].
@@ -91,7 +96,7 @@ pub fn of_file(path: &Path, expected: Option<&Checksum>, ctx: &Context) -> Resul
     let bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
     let mut sha256 = Sha256::new();
     let mut md5 = expected.filter(|e| e.kind == Kind::Md5).map(|_| Md5::new());
-    ctx.progress.begin("computing the checksum", Some(bytes), "bytes");
+    let task = ctx.progress.task("checksum", Some(bytes), "bytes");
     let mut buffer = vec![0; 1 << 20];
     loop {
         ctx.check_stop()?;
@@ -103,24 +108,23 @@ pub fn of_file(path: &Path, expected: Option<&Checksum>, ctx: &Context) -> Resul
         if let Some(md5) = &mut md5 {
             md5.update(&buffer[..n]);
         }
-        ctx.progress.advance(n as u64);
+        task.advance(n as u64);
     }
-    ctx.progress.end();
     let sha256 = Checksum { kind: Kind::Sha256, hex: HEXLOWER.encode(&sha256.finalize()) };
-    let asked = match md5 {
+    let same_kind = match md5 {
         Some(md5) => Some(Checksum { kind: Kind::Md5, hex: HEXLOWER.encode(&md5.finalize()) }),
         None => expected.map(|_| sha256.clone()),
     };
-    Ok((sha256, asked))
+    Ok((sha256, same_kind))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The sums of "abc" are those of FIPS 180-2 and RFC 1321.
+    /// The checksums of "abc" in FIPS 180-2 and RFC 1321.
     #[test]
-    fn known_sums() {
+    fn known_checksums() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "abc").unwrap();
         let ctx = Context::silent(0);

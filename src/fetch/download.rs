@@ -1,6 +1,6 @@
-//! HTTP downloads that go on where they were. What has come lies in a `.part` file, and what it is a part of (address,
-//! ETag or date, length) beside it: a later request asks for the rest (RFC 9110, section 14: Range and If-Range), and
-//! starts over where the server cannot give it or has another file by now.
+//! Resumable HTTP downloads. The bytes received so far are in a `.part` file, and a note beside it identifies the file
+//! (address, ETag or date, length). A later request asks for the rest (RFC 9110, section 14: Range and If-Range), and
+//! starts over if the server cannot send it or has a different file.
 
 use crate::atomic;
 use crate::context::Context;
@@ -13,38 +13,38 @@ use std::time::{Duration, Instant};
 use ureq::http::{HeaderMap, Response, header};
 use ureq::{Agent, Body};
 
-/// First bytes that say what a file is.
+/// Number of bytes that identify the type of a file.
 pub const HEAD_BYTES: usize = 512;
-/// The longest that a server may keep us waiting before we ask again, s.
+/// Longest wait that a server may request before a retry, s.
 const LONGEST_WAIT_S: u64 = 60;
 
-/// How often, and how patiently.
+/// How often to retry, and how long to wait.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// Tries after one that broke off; counted anew when a byte more has come.
+    /// Retries after a failure; counted anew when more bytes have arrived.
     pub retries: u32,
-    /// Wait before the first of them; doubles with each.
+    /// Wait before the first retry; doubles with each.
     pub wait: Duration,
-    /// How long a server may say nothing.
+    /// How long a server may be silent.
     pub silence: Duration,
 }
 
-/// What was downloaded.
+/// The result of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Downloaded {
     /// Bytes of the file.
     pub bytes: u64,
-    /// Of them, those that came now.
+    /// Bytes that were received now.
     pub new_bytes: u64,
 }
 
-/// What the part is a part of.
+/// The file that a part belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Origin {
     url: String,
     etag: Option<String>,
     last_modified: Option<String>,
-    /// Length of the whole file, where the server says.
+    /// Length of the whole file, where known.
     bytes: Option<u64>,
 }
 
@@ -54,12 +54,12 @@ impl Origin {
         Self { url: url.into(), etag: text(header::ETAG), last_modified: text(header::LAST_MODIFIED), bytes }
     }
 
-    /// What If-Range takes: a strong ETag, else the date.
+    /// The value of If-Range: a strong ETag, else the date.
     fn validator(&self) -> Option<&str> {
         self.etag.as_deref().filter(|tag| !tag.starts_with("W/")).or(self.last_modified.as_deref())
     }
 
-    /// Whether an answer to a request for the rest is of the same file.
+    /// Whether a response to a request for the rest is about the same file.
     fn same_file(&self, other: &Origin) -> bool {
         let agree = |a: &Option<String>, b: &Option<String>| a.is_none() || b.is_none() || a == b;
         let lengths = self.bytes.is_none() || other.bytes.is_none() || self.bytes == other.bytes;
@@ -67,28 +67,28 @@ impl Origin {
     }
 }
 
-/// How one request ended, when nothing is wrong for good.
+/// The result of one request, unless it failed for good.
 enum Step {
     Complete,
-    /// Try again; after so long, where the server says.
+    /// Try again because of this; after this time, where the server requests one.
     Again(String, Option<Duration>),
 }
 
-/// A download under way.
+/// A download in progress.
 struct Part<'a> {
     url: &'a str,
     path: &'a Path,
     origin: Origin,
-    /// Bytes there.
+    /// Bytes received so far.
     have: u64,
     new_bytes: u64,
-    /// Whether the first bytes have been looked at.
+    /// Whether `accept` has seen the first bytes.
     accepted: bool,
     accept: &'a dyn Fn(&[u8]) -> Result<()>,
     ctx: &'a Context<'a>,
 }
 
-/// Where the part's origin is noted.
+/// The file with the origin of a part.
 pub fn note_of(part: &Path) -> PathBuf {
     let mut name = part.file_name().unwrap_or_default().to_os_string();
     name.push(".json");
@@ -101,12 +101,12 @@ pub fn discard(part: &Path) {
     let _ = std::fs::remove_file(note_of(part));
 }
 
-/// Downloads `url` into the file `part`, going on with what is there of the same file. `accept` sees the first bytes (at
-/// most [`HEAD_BYTES`]) before the rest is waited for.
+/// Downloads `url` into the file `part`, or resumes the download. `accept` receives the first bytes (at most
+/// [`HEAD_BYTES`]) before the rest is downloaded; if it fails, nothing is kept.
 ///
 /// # Errors
-/// [`Error::Fetch`] where the server has no such file or does not give it, after all retries; what `accept` returns, and
-/// then nothing is kept; [`Error::Io`]; [`Error::Interrupted`]. What has come stays in `part`.
+/// [`Error::Fetch`] where the server does not send the file, after all retries; the error of `accept`; [`Error::Io`];
+/// [`Error::Interrupted`]. The bytes received so far stay in `part`.
 pub fn download(
     url: &str,
     part: &Path,
@@ -128,18 +128,16 @@ pub fn download(
     let have = if origin.url == url { there } else { 0 };
     let mut part = Part { url, path: part, origin, have, new_bytes: 0, accepted: false, accept, ctx };
     if have > 0 {
-        ctx.progress.log(&format!("going on after {} that are there", bytes_text(have)));
+        ctx.progress.log(&format!("resuming after {}", bytes_text(have)));
     }
     let (mut tries, mut most) = (0, have);
     loop {
         ctx.check_stop()?;
-        let step = part.request(&agent);
-        ctx.progress.end();
-        let Step::Again(reason, wait) = step? else { break };
+        let Step::Again(reason, wait) = part.request(&agent)? else { break };
         tries = if part.have > most { 1 } else { tries + 1 };
         most = most.max(part.have);
         if tries > patience.retries {
-            let kept = if part.have > 0 { "; what has come is kept, and the same command goes on with it" } else { "" };
+            let kept = if part.have > 0 { "; the part is kept, and the same command resumes" } else { "" };
             return Err(part.error(format!("{reason} ({} retries{kept})", patience.retries)));
         }
         let wait = wait.unwrap_or(patience.wait * 2_u32.pow((tries - 1).min(6)));
@@ -150,7 +148,7 @@ pub fn download(
 }
 
 impl Part<'_> {
-    /// Asks for what is missing, and reads it.
+    /// Requests the missing bytes and reads them.
     fn request(&mut self, agent: &Agent) -> Result<Step> {
         if self.have > 0 && self.origin.bytes == Some(self.have) {
             return self.complete();
@@ -171,7 +169,8 @@ impl Part<'_> {
             200 => {
                 let origin = Origin::of(self.url, headers, number(headers, header::CONTENT_LENGTH));
                 if self.have > 0 {
-                    let reason = if self.origin.same_file(&origin) { "sends no parts" } else { "has another file now" };
+                    let same = self.origin.same_file(&origin);
+                    let reason = if same { "does not send parts" } else { "has a different file now" };
                     self.ctx.progress.log(&format!("the server {reason}: starting over"));
                 }
                 self.start_over(&origin)?;
@@ -185,31 +184,32 @@ impl Part<'_> {
                 }
                 self.again(agent)
             }
-            // Nothing lies after what we have.
+            // The part is the whole file.
             416 if content_range(headers).is_some_and(|(_, bytes)| bytes == Some(self.have)) => self.complete(),
             416 => self.again(agent),
             408 | 425 | 429 | 500 | 502 | 503 | 504 => {
                 let wait = number(headers, header::RETRY_AFTER).map(|s| Duration::from_secs(s.min(LONGEST_WAIT_S)));
-                Ok(Step::Again(format!("the server says {}", response.status()), wait))
+                Ok(Step::Again(format!("the server responded {}", response.status()), wait))
             }
             401 | 403 => {
-                Err(self.error(format!("the server says {}: it wants a person, or a login", response.status())))
+                Err(self
+                    .error(format!("the server responded {}: manual download or login required", response.status())))
             }
-            _ => Err(self.error(format!("expected the file, and the server says {}", response.status()))),
+            _ => Err(self.error(format!("expected the file, but the server responded {}", response.status()))),
         }
     }
 
-    /// The rest is not of the file that we have the beginning of: asks for the whole.
+    /// Requests the whole file, because the rest does not belong to the part.
     fn again(&mut self, agent: &Agent) -> Result<Step> {
         if self.have == 0 {
-            return Err(self.error("expected the whole file, and the server sends a part".into()));
+            return Err(self.error("expected the whole file, but the server sent a part".into()));
         }
-        self.ctx.progress.log("the server has another file now: starting over");
+        self.ctx.progress.log("the server has a different file now: starting over");
         self.start_over(&Origin::default())?;
         self.request(agent)
     }
 
-    /// Empties the part for a file of `origin`.
+    /// Empties the part, for the file of `origin`.
     fn start_over(&mut self, origin: &Origin) -> Result<()> {
         File::create(self.path).map_err(Error::io(self.path, "create"))?;
         (self.have, self.accepted, self.origin) = (0, false, origin.clone());
@@ -217,14 +217,14 @@ impl Part<'_> {
         atomic::write_bytes(&note_of(self.path), &note)
     }
 
-    /// Appends the answer's body.
+    /// Appends the body of a response.
     fn read(&mut self, response: Response<Body>) -> Result<Step> {
         let mut file =
             OpenOptions::new().append(true).create(true).open(self.path).map_err(Error::io(self.path, "open"))?;
         let mut body = response.into_body().into_reader();
         let mut buffer = vec![0; 1 << 16];
-        self.ctx.progress.begin("downloading", self.origin.bytes, "bytes");
-        self.ctx.progress.advance(self.have);
+        let task = self.ctx.progress.task("downloading", self.origin.bytes, "bytes");
+        task.advance(self.have);
         loop {
             self.ctx.check_stop()?;
             let n = match body.read(&mut buffer) {
@@ -237,9 +237,9 @@ impl Part<'_> {
             file.write_all(&buffer[..n]).map_err(Error::io(self.path, "write"))?;
             self.have += n as u64;
             self.new_bytes += n as u64;
-            self.ctx.progress.advance(n as u64);
+            task.advance(n as u64);
             if self.have >= HEAD_BYTES as u64 {
-                self.look()?;
+                self.check_head()?;
             }
         }
         match self.origin.bytes {
@@ -249,21 +249,21 @@ impl Part<'_> {
             }
             Some(bytes) if self.have > bytes => {
                 self.start_over(&Origin::default())?;
-                Ok(Step::Again("the server sent more than it said: starting over".into(), None))
+                Ok(Step::Again("the server sent more bytes than announced: starting over".into(), None))
             }
             _ => self.complete(),
         }
     }
 
     fn complete(&mut self) -> Result<Step> {
-        self.look()?;
+        self.check_head()?;
         let file = File::open(self.path).map_err(Error::io(self.path, "open"))?;
         file.sync_all().map_err(Error::io(self.path, "sync"))?;
         Ok(Step::Complete)
     }
 
-    /// Shows the first bytes to `accept`, once a file.
-    fn look(&mut self) -> Result<()> {
+    /// Passes the first bytes to `accept`, once per file.
+    fn check_head(&mut self) -> Result<()> {
         if self.accepted {
             return Ok(());
         }
@@ -272,12 +272,12 @@ impl Part<'_> {
         Ok(())
     }
 
-    /// What an error before the answer means: most pass.
+    /// Whether to retry after an error without a response. Most errors are temporary.
     fn fault(&self, error: ureq::Error) -> Result<Step> {
         use ureq::Error as E;
         let refused = |e: &std::io::Error| e.kind() == std::io::ErrorKind::ConnectionRefused;
         match &error {
-            // Where something has come, the line is what failed; else the address is wrong.
+            // If bytes have arrived, the connection failed; otherwise the address is wrong.
             E::HostNotFound if self.have > 0 => {}
             E::Io(e) if self.have > 0 || !refused(e) => {}
             E::Timeout(_) | E::Protocol(_) | E::ConnectionFailed => {}
@@ -287,7 +287,7 @@ impl Part<'_> {
     }
 
     fn error(&self, message: String) -> Error {
-        Error::Fetch { address: self.url.into(), message }
+        Error::fetch(self.url, message)
     }
 }
 
@@ -313,14 +313,14 @@ fn number(headers: &HeaderMap, name: header::HeaderName) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
 
-/// First byte and length of the whole of `Content-Range: bytes 5-9/10`, where they are given.
+/// First byte and total length of `Content-Range: bytes 5-9/10`, where given.
 fn content_range(headers: &HeaderMap) -> Option<(Option<u64>, Option<u64>)> {
     let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
     let (range, bytes) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     Some((range.split_once('-').and_then(|(start, _)| start.trim().parse().ok()), bytes.trim().parse().ok()))
 }
 
-/// Waits, and sees the stop sign.
+/// Waits, unless the user stops.
 fn pause(wait: Duration, ctx: &Context) -> Result<()> {
     let start = Instant::now();
     while start.elapsed() < wait {

@@ -1,6 +1,5 @@
-//! Fetch: a public data set, an address or an archive → a folder under `raw/`, as `wbc ingest` wants it. What comes is
-//! checked against its checksum, where there is one, and unpacked beside; the folder appears when it is whole. Where it
-//! came from stands in `downloads/<dataset>.json`.
+//! Fetch: downloads and unpacks a data set into a folder in `raw/`. The archive is checked against its checksum, where
+//! one is known, and the folder appears only when it is complete. `downloads/<dataset>.json` records its origin.
 
 use crate::atomic;
 use crate::context::Context;
@@ -26,17 +25,19 @@ use unpack::{Kind, Limits, Unpacked};
 /// Settings of the stage.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What the file must have; the catalogue's where none is given.
+    /// Checksum that the archive must have; by default that of the catalogue.
     pub checksum: Option<Checksum>,
-    /// Replace a data set of that name.
+    /// Replace an existing data set of that name.
     pub force: bool,
     /// Keep the archive in `downloads/`.
     pub keep: bool,
-    /// Tries after one that broke off; counted anew when a byte more has come.
+    /// Retries after a failure; counted anew when more bytes have arrived.
     pub retries: u32,
-    /// Most bytes, files and folders that an archive may unpack to, and most bytes for one that is packed.
+    /// Most bytes that an archive may unpack to.
     pub max_unpacked_bytes: u64,
+    /// Most files and folders in an archive.
     pub max_files: u64,
+    /// Most unpacked bytes per packed byte.
     pub max_ratio: u64,
 }
 
@@ -57,9 +58,11 @@ impl Default for Settings {
 /// Where a data set comes from.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// One that we know.
+    /// A data set of the catalogue.
     Known(&'static catalogue::Dataset),
+    /// An http or https address of an archive.
     Url(String),
+    /// An archive.
     File(PathBuf),
 }
 
@@ -67,7 +70,7 @@ impl Source {
     /// A name of [`catalogue::DATASETS`], an http, https or file address, or the path of an archive.
     ///
     /// # Errors
-    /// [`Error::Setting`] where it is none of them.
+    /// [`Error::Setting`] for any other text.
     pub fn parse(text: &str) -> Result<Self> {
         if let Some(path) = text.strip_prefix("file://") {
             return Ok(Self::File(percent_decoded(path.strip_prefix("localhost").unwrap_or(path)).into()));
@@ -82,17 +85,14 @@ impl Source {
             return Ok(Self::File(text.into()));
         }
         let names: Vec<&str> = catalogue::DATASETS.iter().map(|d| d.name.as_str()).collect();
-        Err(Error::Setting {
-            key: "source".into(),
-            expected: format!("a known data set ({}), an http or https address, or an archive", names.join(", ")),
-            got: text.into(),
-        })
+        let expected = format!("a known data set ({}), an http or https address, or an archive", names.join(", "));
+        Err(Error::setting("source", expected, text))
     }
 
-    /// The name for the data set where the user gives none.
+    /// The default name of the data set.
     ///
     /// # Errors
-    /// [`Error::Setting`] where the address has none to offer.
+    /// [`Error::Setting`] where the address does not end in a usable name.
     pub fn default_name(&self) -> Result<String> {
         let last = match self {
             Self::Known(known) => return Ok(known.name.clone()),
@@ -104,15 +104,13 @@ impl Source {
             stem = stem.strip_suffix(extension).unwrap_or(stem);
         }
         let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c.to_ascii_lowercase() } else { '-' };
-        dataset_name(stem.chars().map(plain).collect::<String>().trim_matches(['-', '.'])).map_err(|_| Error::Setting {
-            key: "name".into(),
-            expected: "a name for the data set (--name), because the address has none".into(),
-            got: last.clone(),
-        })
+        let name: String = stem.chars().map(plain).collect();
+        dataset_name(name.trim_matches(['-', '.']))
+            .map_err(|_| Error::setting("name", "a name for the data set, because the address has none", last))
     }
 }
 
-/// `%20` is a space: how addresses write what they cannot say.
+/// Decodes `%20` and the like in an address.
 fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
@@ -126,26 +124,31 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// What was fetched.
+/// The result of fetching.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
+    /// Name of the data set.
     pub dataset: String,
-    /// The address or path that it came from.
+    /// The address or path of the archive.
     pub source: String,
+    /// Folder of the data set.
     pub folder: PathBuf,
-    /// Bytes of the archive; of them, those that came over the line now.
+    /// Size of the archive, bytes.
     pub archive_bytes: u64,
+    /// Bytes of it that were downloaded now.
     pub downloaded_bytes: u64,
     /// SHA-256 of the archive.
     pub sha256: String,
-    /// The checksum that it was held to; none was given or known.
+    /// The checksum that it was checked against, where one was given or known.
     pub verified: Option<Checksum>,
+    /// The unpacked files.
     #[serde(flatten)]
     pub unpacked: Unpacked,
-    /// Image files among them, by their names.
+    /// Number of image files among them, by their names.
     pub images: u64,
-    /// What the publisher allows and how to cite it, where we know.
+    /// The licence, where known.
     pub terms: Option<String>,
+    /// How to cite the data set, where known.
     pub citation: Option<String>,
     /// The archive, where it was kept.
     pub archive: Option<PathBuf>,
@@ -158,16 +161,16 @@ impl std::fmt::Display for Summary {
         write!(f, " ({}) in {}", bytes_text(*bytes), self.folder.display())?;
         write!(f, "\n  from {} ({})", self.source, bytes_text(self.archive_bytes))?;
         if self.downloaded_bytes < self.archive_bytes && self.downloaded_bytes > 0 {
-            write!(f, ", the last {} of them now", bytes_text(self.downloaded_bytes))?;
+            write!(f, ", {} of it downloaded now", bytes_text(self.downloaded_bytes))?;
         }
         write!(f, "\n  sha256 {}", self.sha256)?;
         match &self.verified {
-            Some(sum) if sum.hex == self.sha256 => write!(f, ", as it should be")?,
-            Some(sum) => write!(f, "; {sum}, as it should be")?,
-            None => write!(f, " (nothing to hold it to)")?,
+            Some(sum) if sum.hex == self.sha256 => write!(f, ", as expected")?,
+            Some(sum) => write!(f, "; {sum}, as expected")?,
+            None => write!(f, " (no checksum to compare with)")?,
         }
         if *renamed > 0 {
-            write!(f, "\n  {renamed} files were given other names: theirs were taken, or not fit for every system")?;
+            write!(f, "\n  {renamed} files were renamed: their names existed, or are not valid on every system")?;
         }
         for (reason, count) in left_out {
             write!(f, "\n  left out: {reason} ({count})")?;
@@ -182,15 +185,18 @@ impl std::fmt::Display for Summary {
     }
 }
 
-/// Where a data set of the workspace was fetched from.
+/// The origin of a data set in the workspace.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Origin {
+    /// The address or path of the archive.
     pub source: String,
+    /// The licence, where known.
     pub terms: Option<String>,
+    /// How to cite it, where known.
     pub citation: Option<String>,
 }
 
-/// What [`run`] kept of a data set; `None` where it was not fetched.
+/// The origin of a data set that [`run`] fetched; `None` for any other.
 pub fn origin(ws: &Workspace, dataset: &str) -> Option<Origin> {
     serde_json::from_slice(&fs::read(record(ws, dataset)).ok()?).ok()
 }
@@ -199,37 +205,33 @@ fn record(ws: &Workspace, dataset: &str) -> PathBuf {
     ws.downloads().join(format!("{dataset}.json"))
 }
 
-/// A name that a data set can have: a visible folder's, and none that the workspace uses itself.
+/// Checks the name of a data set.
 ///
 /// # Errors
-/// [`Error::Setting`] otherwise.
+/// [`Error::Setting`] for a name that is not that of a visible folder, or that the workspace uses itself.
 pub fn dataset_name(name: &str) -> Result<String> {
     Workspace::check_name("name", name)?;
     if !["raw", "runs", "downloads"].contains(&name) {
         return Ok(name.into());
     }
-    let expected = "none of raw, runs, downloads".into();
-    Err(Error::Setting { key: "name".into(), expected, got: format!("{name:?}") })
+    Err(Error::setting("name", "a name other than raw, runs and downloads", format!("{name:?}")))
 }
 
 /// Fetches `source` into `raw/<dataset>/`.
 ///
 /// # Errors
-/// [`Error::Data`] where a data set of that name is there already, where a person has to download it, or where there is no
-/// image in it; [`Error::Fetch`], [`Error::Format`] (a wrong checksum, a broken or evil archive), [`Error::Io`] and
-/// [`Error::Interrupted`]. What was there stays, and so does what has been downloaded.
+/// [`Error::Data`] where a data set of that name exists, has to be downloaded manually, or has no images;
+/// [`Error::Fetch`]; [`Error::Format`] for a wrong checksum or a broken or malicious archive; [`Error::Io`];
+/// [`Error::Interrupted`]. An existing data set is kept, and so are the bytes that were downloaded.
 pub fn run(ws: &Workspace, dataset: &str, source: &Source, settings: &Settings, ctx: &Context) -> Result<Summary> {
     let dataset = &dataset_name(dataset)?;
     let folder = ws.raw_dataset(dataset);
     if !settings.force && folder.exists() {
-        return Err(Error::Data {
-            dataset: dataset.clone(),
-            expected: format!("no folder {}", folder.display()),
-            got: "one, which was left as it is".into(),
-            hint: "Another name: --name NAME; to replace it: --force".into(),
-        });
+        let expected = format!("no folder {}", folder.display());
+        let hint = "Choose another name (--name NAME), or replace it (--force)";
+        return Err(Error::data(dataset, expected, "an existing one").with_hint(hint));
     }
-    // A known data set's archive may also have been downloaded by hand: `wbc fetch FILE --name jtsc`.
+    // The archive of a known data set may have been downloaded manually: `wbc fetch FILE --name jtsc`.
     let known = match source {
         Source::Known(known) => Some(*known),
         Source::File(_) => catalogue::find(dataset),
@@ -245,7 +247,7 @@ pub fn run(ws: &Workspace, dataset: &str, source: &Source, settings: &Settings, 
             (Some(download), _) => {
                 let got = get(&download.url, &part, settings, ctx).map_err(|error| match error {
                     Error::Fetch { address, message } => {
-                        Error::Fetch { address, message: format!("{message}. By hand: {}", download.else_by_hand) }
+                        Error::fetch(address, format!("{message}. To download it manually: {}", download.else_by_hand))
                     }
                     other => other,
                 })?;
@@ -253,12 +255,9 @@ pub fn run(ws: &Workspace, dataset: &str, source: &Source, settings: &Settings, 
             }
             (None, by_hand) => {
                 let (why, how) = by_hand.as_ref().map_or(("", ""), |b| (&b.why, &b.how));
-                return Err(Error::Data {
-                    dataset: dataset.clone(),
-                    expected: "a data set that a program can fetch".into(),
-                    got: format!("one that a person has to: {why}"),
-                    hint: format!("From {}: {how}", known.page),
-                });
+                let expected = "a data set that can be downloaded automatically";
+                let got = format!("one that requires manual download or login: {why}");
+                return Err(Error::data(dataset, expected, got).with_hint(format!("See {}: {how}", known.page)));
             }
         },
     };
@@ -282,7 +281,7 @@ pub fn run(ws: &Workspace, dataset: &str, source: &Source, settings: &Settings, 
         Ok((unpacked, images))
     });
     if let (Err(Error::Format { .. } | Error::Data { .. }), true) = (&filled, is_ours) {
-        // What came is whole and no use: the next try asks for it anew.
+        // The download is complete but unusable, so the next attempt starts over.
         put_aside(&archive);
     }
     let (unpacked, images) = filled?;
@@ -313,7 +312,7 @@ pub fn run(ws: &Workspace, dataset: &str, source: &Source, settings: &Settings, 
     Ok(summary)
 }
 
-/// Downloads into `part`: how many bytes came now.
+/// Downloads into `part`. Returns the number of bytes received now.
 fn get(url: &str, part: &Path, settings: &Settings, ctx: &Context) -> Result<u64> {
     let parent = part.parent().expect("below the workspace");
     fs::create_dir_all(parent).map_err(Error::io(parent, "create the folder"))?;
@@ -322,20 +321,16 @@ fn get(url: &str, part: &Path, settings: &Settings, ctx: &Context) -> Result<u64
     ctx.progress.log(&format!("downloading {url}"));
     let accept = |head: &[u8]| match Kind::of(head) {
         Ok(_) => Ok(()),
-        Err(found) => {
-            let message = format!("expected a zip, tar or tar.gz archive, found {found}");
-            Err(Error::Fetch { address: url.into(), message })
-        }
+        Err(found) => Err(Error::fetch(url, format!("expected a zip, tar or tar.gz archive, found {found}"))),
     };
     Ok(download::download(url, part, &patience, &accept, ctx)?.new_bytes)
 }
 
 fn not_an_archive(path: &Path, got: String) -> Error {
-    let expected = "a zip, tar or tar.gz archive".into();
-    Error::Format { path: path.into(), item: "contents".into(), expected, got }
+    Error::format(path, "contents", "a zip, tar or tar.gz archive", got)
 }
 
-/// Names a download that is no use `.rejected`, so that the next try begins anew.
+/// Renames an unusable download to `.rejected`, so that the next attempt starts over.
 fn put_aside(archive: &Path) -> Option<PathBuf> {
     let aside = archive.with_extension("rejected");
     fs::rename(archive, &aside).ok()?;
@@ -343,21 +338,16 @@ fn put_aside(archive: &Path) -> Option<PathBuf> {
     Some(aside)
 }
 
-/// The error for a wrong checksum. What was downloaded is put aside, so that the next try begins anew.
+/// The error for a wrong checksum. A downloaded archive is set aside, so that the next attempt starts over.
 fn mismatch(archive: &Path, is_ours: bool, expected: &Checksum, found: &Checksum) -> Error {
     let kept = match is_ours.then(|| put_aside(archive)).flatten() {
-        Some(aside) => format!(". The file was put aside ({}); nothing was unpacked", aside.display()),
+        Some(aside) => format!(". Nothing was unpacked; the file is now {}", aside.display()),
         None => ". Nothing was unpacked".into(),
     };
-    Error::Format {
-        path: archive.into(),
-        item: "checksum".into(),
-        expected: expected.to_string(),
-        got: format!("{found}{kept}"),
-    }
+    Error::format(archive, "checksum", expected.to_string(), format!("{found}{kept}"))
 }
 
-/// How many images were unpacked, by their names; a list of images elsewhere is as good.
+/// The number of images, by their names. A list of images at the top will do, too.
 fn images_in(dataset: &str, folder: &Path) -> Result<u64> {
     let (mut images, mut lists) = (0, 0);
     let mut others: BTreeMap<String, u64> = BTreeMap::new();
@@ -377,17 +367,13 @@ fn images_in(dataset: &str, folder: &Path) -> Result<u64> {
     }
     let others: Vec<String> = others.iter().map(|(extension, n)| format!("{n} .{extension}")).collect();
     let archives = ["zip", "rar", "7z", "gz", "tar"].iter().any(|a| others.iter().any(|o| o.ends_with(a)));
-    Err(Error::Data {
-        dataset: dataset.into(),
-        expected: "images (JPEG, PNG, BMP, TIFF, WebP or GIF) in the archive".into(),
-        got: if others.is_empty() {
-            "none that the data set is known to have".into()
-        } else {
-            format!("files of {}", others.join(", "))
-        },
-        hint: match archives {
-            true => "Unpack the archives in it by hand, and put their images into a folder under data/raw/".into(),
-            false => "Nothing was unpacked".into(),
-        },
-    })
+    let got = match others.is_empty() {
+        true => "none of the files that the data set should have".into(),
+        false => format!("only {}", others.join(", ")),
+    };
+    let hint = match archives {
+        true => "Unpack the archives in it by hand into a folder in data/raw/",
+        false => "Nothing was unpacked",
+    };
+    Err(Error::data(dataset, "images (JPEG, PNG, BMP, TIFF, WebP or GIF) in the archive", got).with_hint(hint))
 }

@@ -1,5 +1,5 @@
-//! Archives (zip, tar, tar.gz) to files, trusting nothing in them: no path leaves the folder, no link or device is made,
-//! names are made fit for every system, and what is unpacked is bounded in size, number and ratio.
+//! Unpacks archives (zip, tar, tar.gz) safely: no path leaves the folder, links and devices are left out, names are
+//! changed to be valid on every system, and the size, the number of files and the compression ratio are limited.
 
 use super::download::{HEAD_BYTES, bytes_text, head};
 use crate::class::Class;
@@ -13,41 +13,48 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Bounds on what an archive may unpack to.
+/// Limits on the contents of an archive.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Files and folders.
+    /// Most files and folders.
     pub files: u64,
+    /// Most unpacked bytes.
     pub bytes: u64,
-    /// Bytes unpacked for one that is packed, over the whole archive.
+    /// Most unpacked bytes per packed byte, over the whole archive.
     pub ratio: u64,
-    /// Below this the ratio proves nothing: masks and drawn pictures pack very small.
+    /// The ratio is checked from this size on, bytes: masks compress to very small files.
     pub ratio_from_bytes: u64,
 }
 
-/// Longest name of a file or folder, bytes; most folders above a file.
+/// Longest name of a file or folder, bytes.
 const NAME_BYTES: usize = 240;
+/// Most folders above a file.
 const DEPTH: usize = 32;
 
-/// What a file is, by its first bytes.
+/// The type of an archive, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// Zip.
     Zip,
+    /// Tar, not compressed.
     Tar,
-    /// Gzip; a tar archive inside, if all is well.
+    /// Gzip, with a tar archive inside.
     Gzip,
 }
 
 impl Kind {
+    /// The usual file extension.
     pub fn extension(self) -> &'static str {
         ["zip", "tar", "tar.gz"][self as usize]
     }
 
+    /// The type of archive of a file that begins with `head`.
+    ///
     /// # Errors
-    /// Says what it is instead, and what to do, where it is no archive that we unpack.
+    /// For another file: what it is instead, and what to do.
     pub fn of(head: &[u8]) -> std::result::Result<Kind, String> {
         let starts = |magic: &[u8]| head.starts_with(magic);
-        let by_hand = "unpack it by hand, so that its images lie in a folder under data/raw/";
+        let by_hand = "unpack it by hand into a folder in data/raw/";
         let text = String::from_utf8_lossy(head).trim_start().to_ascii_lowercase();
         Err(match () {
             () if starts(b"PK\x03\x04") || starts(b"PK\x05\x06") => return Ok(Kind::Zip),
@@ -58,19 +65,19 @@ impl Kind {
             () if starts(b"\xfd7zXZ\0") => format!("an xz archive: {by_hand}"),
             () if starts(b"BZh") => format!("a bzip2 archive: {by_hand}"),
             () if starts(b"\x28\xb5\x2f\xfd") => format!("a Zstandard archive: {by_hand}"),
-            () if starts(b"\x93NUMPY") => "a NumPy array, and wbc reads image files".into(),
+            () if starts(b"\x93NUMPY") => "a NumPy array, but wbc reads image files".into(),
             () if decode::is_image(head) => {
                 "a single image: put it into a folder named after its class, such as data/raw/mine/neutrophil/".into()
             }
             () if text.starts_with("<!doctype html") || text.starts_with("<html") || text.starts_with("<?xml") => {
-                "a web page: open it in a browser, and give the address of the file itself, or the file".into()
+                "a web page: open it in a browser, and use the address of the file itself, or the downloaded file"
+                    .into()
             }
             () if head.is_empty() => "an empty file".into(),
             () if !head.contains(&0) && std::str::from_utf8(&head[..head.len().saturating_sub(4)]).is_ok() => {
-                "a text file: a list of images goes into data/raw/<DATASET>/list.csv (columns path,class) by hand"
-                    .into()
+                "a text file: save a list of images as data/raw/<DATASET>/list.csv (columns path,class)".into()
             }
-            () => "a file of no kind that wbc knows".into(),
+            () => "a file of an unknown type".into(),
         })
     }
 }
@@ -79,23 +86,25 @@ fn is_tar(head: &[u8]) -> bool {
     head.get(257..262) == Some(b"ustar")
 }
 
-/// What was unpacked.
+/// The result of unpacking.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Unpacked {
+    /// Files that were unpacked.
     pub files: u64,
+    /// Their size, bytes.
     pub bytes: u64,
-    /// Entries that were left out, by reason.
+    /// Number of entries that were left out, by reason.
     pub left_out: BTreeMap<String, u64>,
     /// Files whose names were changed.
     pub renamed: u64,
 }
 
-/// Unpacks `archive` into the empty folder `into`: without the one folder that everything is in, where there is one and
-/// its name says nothing, and by the pairs of `keep` (see [`super::catalogue::destination`]). An archive that holds one
-/// archive and nothing else is unpacked twice.
+/// Unpacks `archive` into the empty folder `into`. A single folder around everything is dropped, unless its name means
+/// something. `keep` selects and places files (see [`super::catalogue::destination`]). An archive that contains only
+/// another archive is unpacked twice.
 ///
 /// # Errors
-/// [`Error::Format`] where it is no archive, is broken, has an entry that would leave the folder, or goes beyond
+/// [`Error::Format`] where it is not an archive, is broken, has an entry that would leave the folder, or exceeds
 /// `limits`; [`Error::Io`]; [`Error::Interrupted`].
 pub fn unpack(
     archive: &Path,
@@ -104,7 +113,7 @@ pub fn unpack(
     limits: &Limits,
     ctx: &Context,
 ) -> Result<Unpacked> {
-    // What is unpacked first lies in a folder of its own, so that no name in the archive can meet one of ours.
+    // Files are unpacked into a temporary folder first, so that their names cannot collide with others.
     let stage =
         tempfile::Builder::new().prefix(".unpack-").tempdir_in(into).map_err(Error::io(into, "create a folder"))?;
     let mut sink = Sink::new(archive, stage.path().join("1"), limits, ctx)?;
@@ -126,7 +135,7 @@ pub fn unpack(
     Ok(done)
 }
 
-/// Takes entries and makes files of them.
+/// Writes the entries of an archive as files.
 struct Sink<'a> {
     archive: &'a Path,
     root: PathBuf,
@@ -135,13 +144,13 @@ struct Sink<'a> {
     /// Entries and bytes that count towards the limits.
     files: u64,
     bytes: u64,
-    /// Names as they lie in `root`, by the name in lower case: some systems know no other.
+    /// Names in `root`, by the name in lower case, because some systems ignore case.
     names: HashMap<String, String>,
     done: Unpacked,
     ctx: &'a Context<'a>,
 }
 
-/// Bytes of a tar archive's headers that every archive may have.
+/// Bytes that the headers of a tar archive may take in addition.
 const HEADERS_BYTES: u64 = 64 << 20;
 
 /// A reader that fails after so many bytes, or when the user stops.
@@ -160,7 +169,7 @@ impl<R: Read> Read for Bounded<'_, R> {
         let n = self.reader.read(buffer)?;
         match self.left.checked_sub(n as u64) {
             Some(left) => self.left = left,
-            None => return failed("far more in it than its files: it is made to fill memory or disk"),
+            None => return failed("it unpacks to far more than its files, to fill memory or disk"),
         }
         Ok(n)
     }
@@ -174,12 +183,12 @@ impl<'a> Sink<'a> {
         Ok(Self { archive, root, limits, packed_bytes, files: 0, bytes: 0, names, done, ctx })
     }
 
-    /// Unpacks the whole of a file.
+    /// Unpacks a whole archive file.
     fn fill(&mut self, file: &Path) -> Result<()> {
         let kind =
             Kind::of(&head(file)?).map_err(|found| self.error("contents", "a zip, tar or tar.gz archive", found))?;
         let open = File::open(file).map_err(Error::io(file, "open"))?;
-        let filled = match kind {
+        let unpacked = match kind {
             Kind::Zip => self.zip(open),
             Kind::Tar => self.tar(BufReader::new(open)),
             Kind::Gzip => {
@@ -194,21 +203,20 @@ impl<'a> Sink<'a> {
                 }
             }
         };
-        self.ctx.progress.end();
-        if filled.is_err() {
+        if unpacked.is_err() {
             self.ctx.check_stop()?;
         }
-        filled
+        unpacked
     }
 
     fn zip(&mut self, file: File) -> Result<()> {
         let mut archive = zip::ZipArchive::new(BufReader::new(file)).map_err(|e| self.broken(&e))?;
-        self.ctx.progress.begin("unpacking", Some(archive.len() as u64), "files");
+        let task = self.ctx.progress.task("unpacking", Some(archive.len() as u64), "files");
         for i in 0..archive.len() {
-            self.ctx.progress.advance(1);
+            task.advance(1);
             let mut entry = archive.by_index(i).map_err(|e| self.broken(&e))?;
             let name = entry.name().map_err(|e| self.broken(&e))?.into_owned();
-            // The kind of file in the upper bits of a Unix mode.
+            // The upper bits of a Unix mode are the type of the file.
             let kind = entry.unix_mode().map_or(0, |mode| mode & 0o170_000);
             if entry.is_symlink() {
                 let mut target = String::new();
@@ -226,7 +234,7 @@ impl<'a> Sink<'a> {
     }
 
     fn tar(&mut self, reader: impl Read) -> Result<()> {
-        // Long names, and what lies in entries that are no files, are read by the library, and count nowhere else.
+        // The tar crate reads long names and other extensions itself, so that only this reader can limit them.
         let contents = self
             .limits
             .bytes
@@ -237,15 +245,15 @@ impl<'a> Sink<'a> {
             ctx: self.ctx,
         };
         let mut archive = tar::Archive::new(reader);
-        self.ctx.progress.begin("unpacking", None, "files");
+        let task = self.ctx.progress.task("unpacking", None, "files");
         for entry in archive.entries().map_err(|e| self.broken(&e))? {
-            self.ctx.progress.advance(1);
+            task.advance(1);
             let mut entry = entry.map_err(|e| self.broken(&e))?;
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let kind = entry.header().entry_type();
             if kind.is_symlink() || kind.is_hard_link() {
                 let target = entry.link_name_bytes().map(|t| String::from_utf8_lossy(&t).into_owned());
-                // A hard link's target counts from the top.
+                // The target of a hard link is relative to the top of the archive.
                 let from = if kind.is_hard_link() { "" } else { name.as_str() };
                 self.link(from, &target.unwrap_or_default())?;
             } else if kind.is_dir() {
@@ -259,7 +267,7 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
-    /// One more entry; the stop sign, and the limit on their number.
+    /// Counts an entry. Fails if the user stops, or at the limit.
     fn count(&mut self) -> Result<()> {
         self.ctx.check_stop()?;
         self.files += 1;
@@ -275,7 +283,7 @@ impl<'a> Sink<'a> {
         self.count()
     }
 
-    /// Links are not made; one that leads out of the folder says what the archive is for.
+    /// Leaves out a link. One that leads out of the folder is an attack, and an error.
     fn link(&mut self, name: &str, target: &str) -> Result<()> {
         let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
         let outside = is_absolute(target) || {
@@ -342,29 +350,30 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
-    /// Where an entry goes; none for what operating systems leave in archives. Names are made fit for every system, and
-    /// one that is taken (in any case) gets a number.
+    /// The path to unpack an entry to, or `None` for files that operating systems add to archives. Names are changed to
+    /// be valid on every system; a name that exists already (in any case) gets a number.
     fn path(&mut self, name: &str, is_folder: bool) -> Result<Option<PathBuf>> {
         if is_absolute(name) {
-            return Err(self.error(name, "a path below the archive's top", "an absolute one".into()));
+            return Err(self.error(name, "a relative path inside the archive", "an absolute one".into()));
         }
         let parts: Vec<&str> = name.split(['/', '\\']).filter(|p| !p.is_empty() && *p != ".").collect();
         if parts.contains(&"..") {
-            return Err(self.error(name, "a path below the archive's top", "one that leads out of it".into()));
+            return Err(self.error(name, "a relative path inside the archive", "one that leads outside".into()));
         }
         if parts.len() > DEPTH || parts.iter().any(|p| p.len() > NAME_BYTES) {
             let expected = format!("at most {DEPTH} folders and names of {NAME_BYTES} bytes");
             return Err(self.error(name, &expected, "a longer path".into()));
         }
         let Some(last) = parts.last() else { return Ok(is_folder.then(|| self.root.clone())) };
-        let litter = [".ds_store", "thumbs.db", "desktop.ini"];
-        if parts.contains(&"__MACOSX") || last.starts_with("._") || litter.contains(&last.to_lowercase().as_str()) {
+        let system_files = [".ds_store", "thumbs.db", "desktop.ini"];
+        if parts.contains(&"__MACOSX") || last.starts_with("._") || system_files.contains(&last.to_lowercase().as_str())
+        {
             return Ok(None);
         }
         let mut path = String::new();
         for (i, part) in parts.iter().enumerate() {
             let folder = is_folder || i + 1 < parts.len();
-            let part = fit(part);
+            let part = valid_name(part);
             if i > 0 {
                 path.push('/');
             }
@@ -375,8 +384,8 @@ impl<'a> Sink<'a> {
         Ok(Some(self.root.join(path)))
     }
 
-    /// `before` and `part`, as it lies in the root: a folder that is there is that folder, a file that is there gets a
-    /// number. Files are marked with a bar, which no name has.
+    /// The path of `part` in the folder `before`. An existing folder is reused; a file that exists gets a number. Files
+    /// are marked with a bar in `names`, which no name contains.
     fn name(&mut self, before: String, part: &str, folder: bool) -> String {
         let (stem, extension) = match part.rsplit_once('.') {
             Some((stem, extension)) if !folder && !stem.is_empty() => (stem, format!(".{extension}")),
@@ -405,7 +414,7 @@ impl<'a> Sink<'a> {
         files.next().is_none().then(|| self.root.join(first))
     }
 
-    /// Moves what was unpacked to where it belongs.
+    /// Moves the unpacked files to their destination.
     fn place(&mut self, into: &Path, keep: &[(String, String)]) -> Result<()> {
         let top = top_of(&self.root)?;
         if keep.is_empty() {
@@ -424,7 +433,7 @@ impl<'a> Sink<'a> {
             let below = entry.path().strip_prefix(&top).expect("walked from there");
             let below = below.iter().map(|p| p.to_string_lossy()).collect::<Vec<_>>().join("/");
             match super::catalogue::destination(keep, &below) {
-                None => *self.done.left_out.entry("files that are not the data set's".into()).or_default() += 1,
+                None => *self.done.left_out.entry("files that do not belong to the data set".into()).or_default() += 1,
                 Some(to) => {
                     let to = into.join(to);
                     let parent = to.parent().expect("below the folder");
@@ -444,20 +453,19 @@ impl<'a> Sink<'a> {
     }
 
     fn error(&self, item: &str, expected: &str, got: String) -> Error {
-        Error::Format { path: self.archive.into(), item: item.into(), expected: expected.into(), got }
+        Error::format(self.archive, item, expected, got)
     }
 }
 
-/// The folder that the data set begins in: goes into one that is alone and whose name is neither a class's nor one that
-/// a layout looks for.
+/// The top folder of the data set: the only folder in `root`, unless its name is that of a class or part of a layout.
 fn top_of(root: &Path) -> Result<PathBuf> {
-    const MEANT: [&str; 4] = ["main dataset", "ground truth segmentation", "images", "masks"];
-    let found = entries(root)?;
-    if let [only] = &found[..]
+    const OF_LAYOUTS: [&str; 4] = ["main dataset", "ground truth segmentation", "images", "masks"];
+    let entries = entries(root)?;
+    if let [only] = &entries[..]
         && only.path().is_dir()
     {
         let name = only.file_name().to_string_lossy().to_lowercase();
-        if !MEANT.contains(&name.as_str()) && Class::parse(&name).is_none() {
+        if !OF_LAYOUTS.contains(&name.as_str()) && Class::parse(&name).is_none() {
             return Ok(only.path());
         }
     }
@@ -465,19 +473,19 @@ fn top_of(root: &Path) -> Result<PathBuf> {
 }
 
 fn entries(dir: &Path) -> Result<Vec<fs::DirEntry>> {
-    let found: std::io::Result<Vec<_>> = fs::read_dir(dir).and_then(Iterator::collect);
-    found.map_err(Error::io(dir, "list"))
+    let entries: std::io::Result<Vec<_>> = fs::read_dir(dir).and_then(Iterator::collect);
+    entries.map_err(Error::io(dir, "list"))
 }
 
-/// Whether a path says where it is from the root on: `/a`, `\\a`, `C:\a`, `C:a`.
+/// Whether a path is absolute on any system: `/a`, `\\a`, `C:\a`, `C:a`.
 fn is_absolute(path: &str) -> bool {
     let mut chars = path.chars();
     let first = chars.next();
     matches!(first, Some('/' | '\\')) || (first.is_some_and(|c| c.is_ascii_alphabetic()) && chars.next() == Some(':'))
 }
 
-/// A name that every system takes.
-fn fit(part: &str) -> String {
+/// A name that is valid on every system.
+fn valid_name(part: &str) -> String {
     const RESERVED: [&str; 6] = ["con", "prn", "aux", "nul", "com", "lpt"];
     let odd = |c: char| c.is_control() || "<>:\"|?*".contains(c);
     let mut name: String = part.chars().map(|c| if odd(c) { '_' } else { c }).collect();
@@ -555,8 +563,8 @@ mod tests {
     }
 
     #[test]
-    fn names_are_made_fit() {
-        for (name, fits) in [
+    fn names_become_valid() {
+        for (name, valid) in [
             ("1.bmp", "1.bmp"),
             ("a:b?.jpg", "a_b_.jpg"),
             ("NUL.txt", "_NUL.txt"),
@@ -566,7 +574,7 @@ mod tests {
             ("end. ", "end__"),
             ("Zellen ü.png", "Zellen ü.png"),
         ] {
-            assert_eq!(fit(name), fits);
+            assert_eq!(valid_name(name), valid);
         }
         for path in ["/etc/passwd", "\\\\host\\share", "C:\\x", "c:x"] {
             assert!(is_absolute(path), "{path}");
