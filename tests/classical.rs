@@ -61,9 +61,9 @@ fn every_classifier_learns_and_writes_a_complete_run() {
         assert_eq!(epochs.len(), 0);
         // Settings of networks are not recorded.
         let record = json(&w, dir.join("run.json"));
-        assert_eq!((record["model"].as_str(), record["settings"]["model"].as_str()), (Some(model), Some(model)));
+        assert_eq!((record["model"].as_str(), record["recipe"]["model"].as_str()), (Some(model), Some(model)));
         for key in ["epochs", "batch", "learning_rate", "dropout", "test_views"] {
-            assert!(record["settings"].get(key).is_none(), "{model}: {record}");
+            assert!(record["recipe"].get(key).is_none(), "{model}: {record}");
         }
         assert!(record.get("size_px").is_none() && record["inputs"]["features"].is_string(), "{record}");
         let fit = json(&w, dir.join("fold-01/fit.json"));

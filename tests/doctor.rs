@@ -23,7 +23,7 @@ fn doctor_reports_the_machine_and_the_workspace() {
     assert!(!w.path("data").exists(), "doctor creates nothing");
 
     w.wbc(&["synth", "--images", "40"]).ok();
-    w.wbc(&["ingest", "--no-check"]).ok();
+    w.wbc(&["ingest"]);
     w.wbc(&["split", "--stratified"]).ok();
     w.write("data/raw/new/neutrophil/1.png", "");
     w.write("data/runs/some-run/run.json", "{}");

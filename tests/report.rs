@@ -227,7 +227,11 @@ fn the_notes_give_intervals_and_limitations() {
     )
     .unwrap();
     let run = w.wbc(&["report", "--table", "3"]).exits(2);
-    assert!(run.stderr.contains("metrics.parquet: out of date: the predictions have changed"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("metrics.parquet: out of date: the table of predictions has changed"),
+        "{}",
+        run.stderr
+    );
     assert!(w.wbc(&["report", "--table", "1"]).ok().stdout.contains("d-wnet-quick (out of date"));
 }
 

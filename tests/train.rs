@@ -343,7 +343,7 @@ fn a_runs_name_is_not_a_path() {
         let run = format!("--run={name}");
         for restart in [&[][..], &["--restart"]] {
             let refused = w.wbc(&[&train[..], &[&run], restart].concat()).exits(2).stderr;
-            assert!(refused.contains("setting `run`: expected a folder's name"), "{name}: {refused}");
+            assert!(refused.contains("setting `run`: expected a folder name"), "{name}: {refused}");
         }
         let refused = w.wbc(&["report", "--html", &run]).exits(2).stderr;
         assert!(refused.contains("run"), "{refused}");

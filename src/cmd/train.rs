@@ -108,13 +108,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     // Read the split first: if it is missing or stale, the user must make it before anything is computed. The run
     // records the folds that the split has, whatever the pipeline says.
     let folds = split::read(&ws, &dataset)?.folds;
-    if folds != pipeline.split.folds {
-        eprintln!(
-            "wbc: the split has {folds} folds, the pipeline {}: the split is used as it is (wbc split makes a new one)",
-            pipeline.split.folds
-        );
-        pipeline.split.folds = folds;
-    }
+    let folds_of_pipeline = std::mem::replace(&mut pipeline.split.folds, folds);
     let plan = train::Plan {
         run: match args.run {
             Some(name) => name,
@@ -134,6 +128,12 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         pipeline_file: Some(pipeline.to_toml()?),
     };
     plan.suits(&pipeline.train)?;
+    if folds != folds_of_pipeline {
+        eprintln!(
+            "wbc: the split has {folds} folds, the pipeline {folds_of_pipeline}: the split is used as it is (wbc split \
+             makes a new one)"
+        );
+    }
     match &pipeline.train {
         Recipe::Network(_) => {
             let tensors = preprocess::run(&ws, &dataset, &pipeline.preprocess, &ctx)?;

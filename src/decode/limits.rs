@@ -25,8 +25,8 @@ pub fn check(width: u32, height: u32, file_bytes: usize) -> Result<(), String> {
 pub fn few_bits(most: u16) -> String {
     let bits = [8, 10, 12, 14].into_iter().find(|bits| u32::from(most) < 1 << bits).unwrap_or(16);
     format!(
-        "the largest of its 16-bit values is {most}, as in {bits}-bit data, so its brightness is unknown: save it with 8 \
-         bits per channel"
+        "the largest of its 16-bit values is {most}, as in {bits}-bit data, so its brightness is unknown: save it with \
+         8 bits per channel"
     )
 }
 

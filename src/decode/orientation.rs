@@ -2,8 +2,8 @@
 
 use crate::rect::Rect;
 
-/// The EXIF and TIFF tag 274 as three steps: a stored pixel's place is that of the upright one after exchanging x and y,
-/// then mirroring each axis.
+/// The EXIF and TIFF tag 274 as three steps: a stored pixel's place is that of the upright one after exchanging x and
+/// y, then mirroring each axis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Orientation {
     transposed: bool,

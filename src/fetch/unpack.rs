@@ -558,7 +558,7 @@ mod tests {
             let into = tempfile::tempdir().unwrap();
             let error =
                 unpack(&archive, into.path(), &[], &limits, &ctx).map(|done| done.bytes).unwrap_err().to_string();
-            assert!(error.contains("made to fill memory or disk"), "{kind:?}: {error}");
+            assert!(error.contains("to fill memory or disk"), "{kind:?}: {error}");
         }
     }
 
@@ -596,7 +596,7 @@ mod tests {
             (b"\n<!DOCTYPE html><html>", "web page"),
             (b"path,class\n1.jpg,neutrophil\n", "list.csv"),
             (b"", "empty"),
-            (b"\0\0\0\x01garbage", "no kind"),
+            (b"\0\0\0\x01garbage", "unknown type"),
         ] {
             let found = Kind::of(bytes).unwrap_err();
             assert!(found.contains(said), "{found}");

@@ -93,7 +93,6 @@ pub fn run_with(
 ) -> Result<Summary> {
     recipe.validate()?;
     plan.suits(recipe)?;
-    Workspace::check_name("run", &plan.run)?;
     let started = Instant::now();
     let work = Work::load(ws, dataset, recipe, ctx.seed, plan)?;
     let folds = work.record().folds;

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::nn::device::Device;
 use crate::preprocess;
 use crate::run::{ModelId, Recipe};
+use crate::workspace::Workspace;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -61,11 +62,13 @@ impl Plan {
         }
     }
 
-    /// Checks the plan against the recipe, before any data are read.
+    /// Checks the run's name, and the plan against the recipe, before any data are read.
     ///
     /// # Errors
-    /// [`crate::error::Error::Setting`] for an option that a classical classifier does not have.
+    /// [`crate::error::Error::Setting`] for a name that cannot be a folder's, or an option that a classical classifier
+    /// does not have.
     pub fn suits(&self, recipe: &Recipe) -> Result<()> {
+        Workspace::check_name("run", &self.run)?;
         recipe.network_only(&[
             ("all", self.target == Target::AllImages),
             ("init", self.init.is_some()),
