@@ -1,8 +1,6 @@
 //! Atomic writes: write a temporary file in the same folder, sync it, rename it. All output files are written this way,
 //! so that a reader sees either the old content or the new, even after a power failure.
 
-#![warn(missing_docs)]
-
 use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};

@@ -17,8 +17,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-/// All pictures of a data set in memory: u8, `[size, size, 3]` each.
+/// All tensors of a data set in memory: u8, `[size, size, 3]` each.
 pub struct Tensors {
+    /// Side, px.
     pub size_px: usize,
     pixels: Vec<u8>,
     index: HashMap<String, usize>,
@@ -137,12 +138,15 @@ pub enum Normalisation {
     Image,
 }
 
-/// A fitted normalisation: `(v - mean) / deviation` a channel, v from 0 to 255; for [`Normalisation::Image`] the
-/// numbers are taken from each picture instead.
+/// A fitted normalisation: `(v - mean) / deviation` per channel, with v from 0 to 255. For [`Normalisation::Image`]
+/// mean and deviation are computed from each image instead.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Normalise {
+    /// The method.
     pub kind: Normalisation,
+    /// Mean of each channel, 0 to 255.
     pub mean: [f32; 3],
+    /// Standard deviation of each channel.
     pub deviation: [f32; 3],
 }
 
@@ -214,8 +218,8 @@ pub struct Augment {
     /// Enlarge around the middle by 1 - z to 1 + z.
     #[serde(skip_serializing_if = "is_zero")]
     pub zoom: f32,
-    /// Another stain: optical densities to the power of 1 / (1 + 2 s) to 1 + 2 s, which moves pale parts against dark ones, then
-    /// each channel's times 1 - s to 1 + s with half as much of the others mixed in.
+    /// Another stain: optical densities to the power of 1 / (1 + 2 s) to 1 + 2 s, which moves pale parts against dark
+    /// ones, then each channel's times 1 - s to 1 + s with half as much of the others mixed in.
     #[serde(skip_serializing_if = "is_zero")]
     pub stain: f32,
     /// Shrink by up to 1 + r times each way and enlarge again: a picture of fewer pixels, or out of focus.
@@ -241,19 +245,11 @@ impl Augment {
         ];
         for (name, share) in shares {
             if !(0.0..1.0).contains(&share) {
-                return Err(Error::Setting {
-                    key: format!("train.augment.{name}"),
-                    expected: "0 to below 1".into(),
-                    got: share.to_string(),
-                });
+                return Err(Error::setting(format!("train.augment.{name}"), "0 to below 1", share));
             }
         }
         if !(0.0..=15.0).contains(&self.coarse) {
-            return Err(Error::Setting {
-                key: "train.augment.coarse".into(),
-                expected: "0 to 15".into(),
-                got: self.coarse.to_string(),
-            });
+            return Err(Error::setting("train.augment.coarse", "0 to 15", self.coarse));
         }
         Ok(())
     }

@@ -1,8 +1,6 @@
 //! Times training, inference and the data path on synthetic cells, for `wbc bench` and `benches/`. Times are medians
 //! over repeated passes; files are read from the page cache.
 
-#![warn(missing_docs)]
-
 use crate::batch::{Normalisation, Normalise, Tensors, View};
 use crate::check;
 use crate::class::Class;

@@ -4,8 +4,6 @@
 //! is close to their blue (pink ones) or their red (bluish ones). Otsu's threshold (IEEE Trans. SMC 9:62-66, 1979) on
 //! the difference separates nuclei from the rest.
 
-#![warn(missing_docs)]
-
 use crate::decode::Rgb;
 use crate::rect::Rect;
 

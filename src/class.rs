@@ -1,7 +1,5 @@
 //! The five classes of white blood cells, and the names that data sets use for them.
 
-#![warn(missing_docs)]
-
 use serde::{Deserialize, Serialize};
 
 /// A class of white blood cells. The order is that of the paper, and of every table and model output.

@@ -1,6 +1,5 @@
-//! A data set as ingest and check describe it: its cells, the groups that they form, and which of them later stages use.
-
-#![warn(missing_docs)]
+//! A data set as ingest and check describe it: its cells, the groups that they form, and which of them later stages
+//! use.
 
 use crate::error::{Error, Input, Result};
 use crate::rows::{CheckRow, IssueRow, ManifestRow};

@@ -61,6 +61,8 @@
 //!
 //! A module uses those of its own layer and of lower layers, which are listed first.
 
+#![warn(missing_docs)]
+
 // 0: the base, which imports nothing of wbc
 pub mod atomic;
 pub mod class;

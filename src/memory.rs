@@ -1,7 +1,5 @@
 //! The settings of the memory allocator.
 
-#![warn(missing_docs)]
-
 /// Tells mimalloc to keep freed memory for later use, as training allocates the same large blocks in every step:
 /// returning them to the operating system would take a fifth of a step. Without effect in programs that use another
 /// allocator.

@@ -1,5 +1,4 @@
 //! A pipeline: the settings of every stage in one file (`pipelines/*.toml`). Some are built in.
-#![warn(missing_docs)]
 
 use crate::error::{Error, Input, Result};
 use crate::run::Recipe;

@@ -1,7 +1,5 @@
 //! An upright rectangle of whole pixels, such as the box around a cell.
 
-#![warn(missing_docs)]
-
 /// A rectangle of an image, px: `x` and `y` count from the image's top left corner to the rectangle's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rect {

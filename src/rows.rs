@@ -1,7 +1,5 @@
 //! Rows of the tables as structs. A struct that does not match its schema in `schemas/` cannot be written.
 
-#![warn(missing_docs)]
-
 use crate::class::Class;
 use crate::rect::Rect;
 use crate::scores::{Method, Metric};

@@ -1,7 +1,5 @@
 //! The schemas in `schemas/*.toml`, compiled in: the single source of truth for the columns of every Parquet table.
 
-#![warn(missing_docs)]
-
 use crate::error::Input;
 use arrow_schema::{DataType, Field, Schema as ArrowSchema, SchemaRef};
 use serde::Deserialize;

@@ -1,6 +1,5 @@
 //! Metrics, and the scores of a fold or run computed from counts: one definition for evaluation, resampling and
 //! comparison.
-#![warn(missing_docs)]
 
 use crate::class::Class;
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,6 @@
 //! The only source of randomness. Each generator is keyed by its purpose, so that results do not depend on the number
 //! of threads, the order of work, or where a run was interrupted.
 
-#![warn(missing_docs)]
-
 pub use rand_pcg::Pcg64;
 
 /// A 64-bit key derived (by BLAKE3) from the run's seed and the purpose of the random numbers.

@@ -37,24 +37,22 @@ impl Settings {
     /// # Errors
     /// [`Error::Setting`] for fewer than two folds, or folds that are not stratified.
     pub fn validate(&self) -> Result<()> {
-        let wrong = |key: &str, expected: &str, got: String| {
-            Err(Error::Setting { key: key.into(), expected: expected.into(), got })
-        };
         if self.folds < 2 {
-            return wrong("split.folds", "at least 2 (one to test, the others to train)", self.folds.to_string());
+            return Err(Error::setting("split.folds", "at least 2 (one to test, the others to train)", self.folds));
         }
         if !self.stratified {
-            return wrong("split.stratified", "true: every split is stratified", "false".into());
+            return Err(Error::setting("split.stratified", "true: every split is stratified", false));
         }
         Ok(())
     }
 }
 
-/// What a split came out as.
+/// The result of the stage.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
+    /// Name of the data set.
     pub dataset: String,
-    /// Images dealt.
+    /// Number of images in the split.
     pub images: u64,
     /// Groups that the images form: copies and cells of one frame count once.
     pub groups: u64,
@@ -168,10 +166,9 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     }
 
     let ids = StringArray::from(ids);
-    ctx.progress.begin("split", Some(u64::from(settings.folds)), "folds");
-    let written = write(&ws.splits(dataset), &provenance, &ids, &deal.fold_of, settings.folds, ctx);
-    ctx.progress.end();
-    written?;
+    let task = ctx.progress.task("split", Some(u64::from(settings.folds)), "folds");
+    write(&ws.splits(dataset), &provenance, &ids, &deal.fold_of, settings.folds, ctx)?;
+    drop(task);
 
     let mut test_images = vec![[0; Class::COUNT]; folds];
     for (class, fold) in classes.iter().zip(&deal.fold_of) {

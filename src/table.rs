@@ -1,8 +1,6 @@
 //! Reading and writing Parquet tables. The footer of every file has the schema (`wbc.schema`) and the provenance
 //! (`wbc.provenance`: stage, settings, seed and hashes of the inputs).
 
-#![warn(missing_docs)]
-
 use crate::atomic;
 use crate::error::{Error, Input, Result};
 use crate::schema::{Schema, Storage};

@@ -1,7 +1,5 @@
 //! Where files are in a workspace: data sets in `raw/<dataset>/`, results in `<dataset>/` and `runs/<run>/`.
 
-#![warn(missing_docs)]
-
 use crate::error::{Error, Input, Result};
 use std::path::{Path, PathBuf};
 
@@ -126,7 +124,8 @@ impl Workspace {
     /// Selects one of the data sets `present`: the requested one, or the only one, or the one named `cuk`.
     ///
     /// # Errors
-    /// [`Error::Setting`] with all names if `requested` is not among them, or if there are several and none is requested.
+    /// [`Error::Setting`] with all names if `requested` is not among them, or if there are several and none is
+    /// requested.
     pub fn choose(&self, requested: Option<&str>, present: &[String]) -> Result<String> {
         let names = present.join(", ");
         match requested {

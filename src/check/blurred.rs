@@ -1,7 +1,7 @@
 //! Images that are far less sharp than the others of the data set. Sharpness is the standard deviation of the Laplacian
 //! divided by that of the grey levels, so that it does not depend on stain or exposure. Its logarithm is compared with
-//! the median, in robust standard deviations (from the median absolute deviation). A data set that is blurred as a whole
-//! is not recognised.
+//! the median, in robust standard deviations (from the median absolute deviation). A data set that is blurred as a
+//! whole is not recognised.
 
 use super::findings::{Check, Findings, Images};
 use super::settings::Settings;

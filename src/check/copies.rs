@@ -120,8 +120,8 @@ impl WithSimd for Candidates<'_> {
 }
 
 /// A correlation that unrelated images of the data set hardly reach, because small images of a cell on a plain
-/// background all look similar: the 99th percentile of up to 2,000 random pairs, increased by 0.3 on Fisher's z scale. -1
-/// if there are too few images.
+/// background all look similar: the 99th percentile of up to 2,000 random pairs, increased by 0.3 on Fisher's z scale.
+/// -1 if there are too few images.
 fn unrelated(decoded: &[(usize, &Measurements)]) -> f32 {
     const PAIRS: u64 = 2000;
     const ABOVE: f32 = 0.3;
@@ -137,8 +137,8 @@ fn unrelated(decoded: &[(usize, &Measurements)]) -> f32 {
     (correlations[correlations.len() * 99 / 100].atanh() + ABOVE).tanh()
 }
 
-/// The best correlation of two thumbnails over all shifts up to [`REACH`], computed where they overlap, and its shift. A
-/// uniform image correlates with none. If every second shift is far below `threshold`, the others are not tried.
+/// The best correlation of two thumbnails over all shifts up to [`REACH`], computed where they overlap, and its shift.
+/// A uniform image correlates with none. If every second shift is far below `threshold`, the others are not tried.
 fn correlation(a: &[u8], b: &[u8], threshold: f32) -> (f32, u32) {
     Arch::new().dispatch(Shift { a, b, threshold })
 }

@@ -16,8 +16,8 @@ impl Check for LabelConflict {
         "the same image with two labels; not used"
     }
     fn find(&self, images: &Images, _: &Settings, findings: &mut Findings) {
-        // For each row, the first row in conflict with it. Cells of one frame may be of different classes, so only rows of
-        // different files can conflict.
+        // For each row, the first row in conflict with it. Cells of one frame may be of different classes, so only rows
+        // of different files can conflict.
         let mut conflicts: BTreeMap<usize, usize> = BTreeMap::new();
         let mut compare = |a: usize, b: usize| {
             let (first, second) = (&images.rows[a], &images.rows[b]);

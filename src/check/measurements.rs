@@ -25,10 +25,11 @@ pub struct Measurements {
     pub grey_p95: u8,
     /// Smallest and largest grey level.
     pub grey_range: (u8, u8),
-    /// Standard deviation of the Laplacian of the grey levels, divided by that of the grey levels; 0 for a uniform image.
+    /// Standard deviation of the Laplacian of the grey levels, divided by that of the grey levels; 0 for a uniform
+    /// image.
     pub sharpness: f64,
-    /// 64-bit perceptual hashes of the windows of the thumbnail, row by row: one bit for each of the 8 x 8 lowest cosine
-    /// frequencies, set if it is above their median.
+    /// 64-bit perceptual hashes of the windows of the thumbnail, row by row: one bit for each of the 8 x 8 lowest
+    /// cosine frequencies, set if it is above their median.
     hashes: [u64; WINDOWS * WINDOWS],
     /// The whole image in grey, resized to [`THUMBNAIL_PX`] x [`THUMBNAIL_PX`].
     pub thumbnail: Vec<u8>,
@@ -182,7 +183,8 @@ fn thumbnail(grey: &[u8], width: usize, height: usize) -> Vec<u8> {
     thumbnail
 }
 
-/// The perceptual hash of every window (pHash; Zauner, thesis, 2010): low cosine frequencies compared with their median.
+/// The perceptual hash of every window (pHash; Zauner, thesis, 2010): low cosine frequencies compared with their
+/// median.
 #[inline(always)]
 fn hashes(thumbnail: &[u8]) -> [u64; WINDOWS * WINDOWS] {
     // Frequencies 1 to 8 along each axis. Frequency 0 is the brightness, which must not matter.

@@ -1,8 +1,7 @@
 //! Check: decodes every image of a manifest once and looks for problems: unreadable files, exact and near copies, label
 //! conflicts, odd sizes, dark, bright and blurred images, small classes. Nothing is deleted or changed. It writes
-//! `checks.parquet`, with the groups of copies that a split keeps in one fold, and `issues.parquet`, with every problem.
-
-#![warn(missing_docs)]
+//! `checks.parquet`, with the groups of copies that a split keeps in one fold, and `issues.parquet`, with every
+//! problem.
 
 mod blank;
 mod blurred;
@@ -113,8 +112,8 @@ impl std::fmt::Display for Summary {
     }
 }
 
-/// Decodes every image of `dataset` and writes `checks.parquet` (groups and measurements) and `issues.parquet` (the issues
-/// of ingest and of this stage).
+/// Decodes every image of `dataset` and writes `checks.parquet` (groups and measurements) and `issues.parquet` (the
+/// issues of ingest and of this stage).
 ///
 /// # Errors
 /// [`Error::Missing`] or [`Error::Format`] for the tables of ingest, [`Error::Stale`] if they do not belong together,

@@ -11,8 +11,8 @@ pub struct Settings {
     /// Number of bits (of 64) in which the perceptual hashes of near copies may differ, 0 to 32. Pairs of images within
     /// it are then compared by their pixels.
     pub near_copy_bits: u32,
-    /// Correlation of the aligned thumbnails above which two images are near copies, 0.5 to 1. It is raised for data sets
-    /// whose unrelated images come close to it.
+    /// Correlation of the aligned thumbnails above which two images are near copies, 0.5 to 1. It is raised for data
+    /// sets whose unrelated images come close to it.
     pub near_copy_correlation: f32,
     /// An image whose 95th percentile of grey (0 to 255) is below this is too dark.
     pub dark_below: u8,

@@ -2,8 +2,6 @@
 //! classifier with its hyper-parameters. As with the networks, classes are not weighted, so that frequent classes of
 //! the training cells are more probable.
 
-#![warn(missing_docs)]
-
 use crate::class::Class;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};

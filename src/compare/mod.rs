@@ -4,7 +4,6 @@
 //! Images are joined by `image_id`. Each pair of predictions has one of four outcomes: both correct, only the first,
 //! only the second, neither. Everything follows from the number of outcomes per fold and class; [`crate::statistics`]
 //! has the methods and their sources. Both runs must have the same folds, as other folds mean other training images.
-#![warn(missing_docs)]
 
 use crate::class::Class;
 use crate::context::Context;

@@ -5,8 +5,6 @@
 //! a library's, becomes an [`Error::Image`]. An image that is turned by a note in the file (EXIF, TIFF's tag 274) is
 //! turned upright, transparency is laid on white, and a file of several images is an error.
 
-#![warn(missing_docs)]
-
 use crate::error::{Error, Result};
 use crate::rect::Rect;
 use image::DynamicImage;

@@ -108,8 +108,8 @@ fn share(part: Expr, whole: Expr) -> Expr {
     when(whole.gt(lit(0u64))).then(quotient).otherwise(lit(NULL))
 }
 
-/// The mean of the defined values of a column; null where there is none. The values are added in the order of `keys`, the
-/// values of column `key`: Polars' own sum and mean round differently from the plain sums of [`crate::scores`].
+/// The mean of the defined values of a column; null where there is none. The values are added in the order of `keys`,
+/// the values of column `key`: Polars' own sum and mean round differently from the plain sums of [`crate::scores`].
 fn mean(values: &str, key: &str, keys: impl IntoIterator<Item = u32>) -> Expr {
     let value = |number: u32| col(values).filter(col(key).eq(lit(number))).sum();
     let sum = keys.into_iter().map(value).reduce(|sum, value| sum + value).unwrap_or(lit(0.0));

@@ -5,7 +5,6 @@
 //! The paper's "accuracy" of a class (Tables 3 to 6) is the share of its test images that are predicted correctly,
 //! which is recall; its "Aver. Accuracy" of a fold is the mean over classes, which is balanced accuracy. An image is
 //! predicted as the class of its largest probability (the first of equal ones).
-#![warn(missing_docs)]
 
 use crate::error::Result;
 use crate::rows::{IntervalRow, MetricRow, PredictionRow};

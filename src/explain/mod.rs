@@ -4,7 +4,6 @@
 //! The maps show where, not why. The share of a map within the segmented cell tells whether a model uses the cell or
 //! its surroundings. Where the two maps differ, occlusion is what the model does: Grad-CAM averages over places, as
 //! ResNet50 itself does, whereas W-Net's hidden layer has separate weights for each place.
-#![warn(missing_docs)]
 
 use crate::batch::Tensors;
 use crate::class::Class;

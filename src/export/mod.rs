@@ -1,6 +1,5 @@
 //! Writes trained networks for other programs: arrays for PyTorch as safetensors, or an ONNX graph that takes images
 //! and returns probabilities; with a model card and a Python example.
-#![warn(missing_docs)]
 
 use crate::atomic;
 use crate::class::Class;

@@ -4,8 +4,6 @@
 //! A cell is segmented and measured in a window around it, which preprocessing cuts, but with more of the plasma that
 //! segmentation needs. It is not resized, so that sizes are in pixels of the original image.
 
-#![warn(missing_docs)]
-
 use crate::context::Context;
 use crate::dataset::{self, Usable};
 use crate::error::{Error, Input, Result};

@@ -1,6 +1,5 @@
 //! Figures: plots as SVG, heat maps over cells, and PNG files. [`crate::explain`] and [`crate::page`] both draw with
 //! it.
-#![warn(missing_docs)]
 
 pub(crate) mod dataset_plots;
 pub(crate) mod explanation;

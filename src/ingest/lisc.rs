@@ -5,8 +5,8 @@
 //! [LISC Database/]Ground Truth Segmentation/<class>/areaforexpert{1,2}/<n>_expert.bmp
 //! ```
 //!
-//! A cell is a connected region of the expert's mask. Without a mask, cells are found by the stain of their nuclei, which
-//! is an issue. Frames in `mixt` contain several classes and get no class.
+//! A cell is a connected region of the expert's mask. Without a mask, cells are found by the stain of their nuclei,
+//! which is an issue. Frames in `mixt` contain several classes and get no class.
 
 use super::checks;
 use super::layout::{Layout, Output};

@@ -1,6 +1,6 @@
-//! A list of images and their classes: `list.csv`, `list.parquet`, `labels.csv` or `labels.parquet` in the folder of the
-//! data set, with the columns `path`, `class` and optionally `subtype`. Other columns are ignored. Paths are relative to
-//! the folder, or absolute.
+//! A list of images and their classes: `list.csv`, `list.parquet`, `labels.csv` or `labels.parquet` in the folder of
+//! the data set, with the columns `path`, `class` and optionally `subtype`. Other columns are ignored. Paths are
+//! relative to the folder, or absolute.
 
 use super::checks;
 use super::layout::{Layout, Output};

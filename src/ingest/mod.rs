@@ -2,10 +2,8 @@
 //! `ingest_issues.parquet`.
 //!
 //! Every file is read once, for its BLAKE3 hash and its image header. Only the masks of LISC and JTSC, and LISC frames
-//! without a mask, are decoded. A [`Layout`] then assigns a class to each image. Whatever cannot be used becomes an issue
-//! (see [`checks`]), not an error.
-
-#![warn(missing_docs)]
+//! without a mask, are decoded. A [`Layout`] then assigns a class to each image. Whatever cannot be used becomes an
+//! issue (see [`checks`]), not an error.
 
 pub mod checks;
 mod class_folders;
@@ -132,8 +130,8 @@ impl std::fmt::Display for Summary {
 /// Reads the data set `dataset` and writes its manifest and issues, unless nothing has changed.
 ///
 /// # Errors
-/// [`Error::Data`] if there is no labelled image in the folder, [`Error::Setting`], [`Error::Missing`], [`Error::Io`] and
-/// [`Error::Interrupted`]. Tables written before are then kept.
+/// [`Error::Data`] if there is no labelled image in the folder, [`Error::Setting`], [`Error::Missing`], [`Error::Io`]
+/// and [`Error::Interrupted`]. Tables written before are then kept.
 pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) -> Result<Summary> {
     settings.validate()?;
     let (tree, layout) = scan(ws, dataset, settings, ctx)?;

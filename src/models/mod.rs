@@ -1,7 +1,5 @@
 //! The networks that can be trained. A model's file holds its architecture and what its paper prescribes, nothing else.
 
-#![warn(missing_docs)]
-
 use crate::classical;
 use crate::error::{Error, Result};
 

@@ -4,8 +4,6 @@
 //! two implementations: `composed`, from dfdx's public operations, for any device; and `fused`, by the CPU kernels in
 //! `kernel`. Tests check that both give the same outputs and gradients.
 
-#![warn(missing_docs)]
-
 pub(crate) mod composed;
 pub mod device;
 pub(crate) mod fused;

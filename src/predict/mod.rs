@@ -1,6 +1,5 @@
 //! Predict: the cells of new images, classified by the networks of a run. Probabilities are the mean over the models,
 //! calibrated on the run's own test images; cells on which the models should not be trusted are flagged.
-#![warn(missing_docs)]
 
 use crate::atomic;
 use crate::context::Context;

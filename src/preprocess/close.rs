@@ -1,30 +1,30 @@
-//! The cell cut close, as its segmentation shows it, so that pictures of other laboratories look alike: of one size, on
-//! plasma of one colour, in one strength of stain, without what lies around. A cell without a box is looked for in the middle
-//! 260 px, of which it should fill a twentieth to a half: pictures of a much larger magnification want boxes.
+//! Cuts the segmented cell out of its surroundings, so that images of different laboratories look alike: the same size
+//! of cell, colour of plasma and strength of stain. A cell without a box is searched for in the central 260 px, of
+//! which it should fill a twentieth to a half. Images of a much larger magnification need boxes.
 
-use super::{Around, Settings, Square, Stain};
+use super::settings::{Around, Settings, Square, Stain};
 use crate::decode::Rgb;
 use crate::segment::{self, Cell};
 
-/// Side of the central square in which the cell is looked for, px, and the margin around a box there is: as features are
-/// measured.
+/// Side of the central square in which a cell without a box is searched for, px; the same as for features.
 pub const WINDOW_PX: u32 = 260;
+/// Margin around the box of a cell, as a share of its longer side; the same as for features.
 pub const WINDOW_MARGIN: f64 = 0.3;
-/// Larger windows are made smaller first, px: segmentation's lengths are for that.
+/// Larger windows are reduced to this size first, px, for which the segmentation's lengths are chosen.
 pub const LARGEST_PX: u32 = 512;
-/// What is shown around a cell that is shown alone, px: its edge is blurred.
+/// Width of the border kept around a cell on white, px, because its edge is blurred.
 const EDGE_PX: f32 = 2.0;
-/// Median optical densities of the nucleus, red, green, blue, that every picture is given with [`Stain::Nucleus`]. Set once: a
-/// little paler than PBC's nuclei (1.1, 1.8, 0.4), so that paler stains need not be made up.
+/// Median optical densities of the nucleus (red, green, blue) in every image with [`Stain::Nucleus`]. A little paler
+/// than PBC's nuclei (1.1, 1.8, 0.4), so that paler stains are not amplified.
 const NUCLEUS: [f32; 3] = [0.90, 1.25, 0.55];
-/// By how much densities are made stronger or weaker at most: where more is asked for, it is no nucleus.
+/// Largest factor, or its inverse, by which densities change: beyond it, the region is not a nucleus.
 const MOST: f32 = 3.0;
 
-/// The window recoloured, and the square to cut out of it; as it is, and its central square, where no nucleus is found.
+/// The recoloured window, and the square to cut out of it; the window itself and its central square without a nucleus.
 pub fn of(mut window: Rgb, settings: &Settings) -> (Rgb, Square) {
     let width = i64::from(window.width_px);
-    let found = segment::cell(&window);
-    let Some((cell, bounds)) = found.and_then(|c| c.whole.bounds().map(|b| (c, b))) else {
+    let segmented = segment::cell(&window);
+    let Some((cell, bounds)) = segmented.and_then(|c| c.whole.bounds().map(|b| (c, b))) else {
         let side = width.min(settings.centre_px.into());
         let start = (width - side) / 2;
         return (window, Square { x: start, y: start, side });
@@ -45,8 +45,8 @@ pub fn of(mut window: Rgb, settings: &Settings) -> (Rgb, Square) {
     (window, Square { x: (left + right - side).div_euclid(2), y: (top + bottom - side).div_euclid(2), side })
 }
 
-/// Each channel's optical density against the plasma, times a gain, on white: Beer and Lambert's law, in which a thicker
-/// or stronger stain is a factor.
+/// Multiplies the optical density of each channel relative to the plasma by a gain, on white. In the law of Beer and
+/// Lambert, a thicker or stronger stain is a factor.
 fn recolour(window: &mut Rgb, cell: &Cell, stain: Stain) {
     for (c, plasma) in cell.plasma.into_iter().enumerate() {
         let density = |v: u8| ((plasma + 1.0) / (f32::from(v) + 1.0)).ln();

@@ -1,6 +1,6 @@
 //! A sheet of the pictures that a model will see, to look at before training: a row a class.
 
-use super::Settings;
+use super::settings::Settings;
 use crate::atomic;
 use crate::class::Class;
 use crate::error::{Error, Result};
@@ -45,6 +45,7 @@ pub struct Sheet {
 }
 
 impl Sheet {
+    /// An empty sheet for tiles of `tile_px` x `tile_px`.
     pub fn new(tile_px: u32) -> Self {
         let side = |n: usize| n as u32 * (tile_px + GAP) + GAP;
         Self { tile_px, sheet: RgbImage::from_pixel(side(COLUMNS), side(Class::COUNT), image::Rgb([255; 3])), shown: 0 }

@@ -1,9 +1,9 @@
-//! Preprocess: cuts the cell out of every usable image, resizes it, and stores the pictures in Parquet shards.
+//! Preprocess: crops every usable image to its cell, resizes it, and stores the tensors in Parquet shards.
 //!
-//! The paper cuts 80 (top), 81 (bottom), 80 (left) and 80 (right) off 360 x 361 pixels: the central square of 200. The
-//! same square is cut from other whole-cell images; where a manifest row has a cell's box (LISC's frames, masks), the
-//! box and a margin are cut. Pixels stay 0 to 255: normalising belongs to training, which fits it on training rows.
-//! `cut = "cell"` looks for the cell instead, and can take the laboratory's colours out of it: see `close`.
+//! The paper cuts 80 (top), 81 (bottom), 80 (left) and 80 (right) pixels off images of 360 x 361: the central square of
+//! 200. The same square is cut from other images of one cell; where the manifest has a box (frames, masks), the box
+//! with a margin is cut. Pixels stay 0 to 255, because training fits the normalisation on training rows. `cut = "cell"`
+//! segments the cell instead, and can normalise the colours of the laboratory: see `close`.
 
 use crate::atomic;
 use crate::context::Context;
@@ -21,7 +21,7 @@ use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -30,155 +30,30 @@ use std::sync::Arc;
 
 mod close;
 pub mod contact_sheet;
+mod settings;
+
+pub use settings::{Around, Cut, Filter, Settings, Square, Stain};
 
 thread_local! {
-    /// Keeps its buffers.
+    /// One per thread, because it keeps its buffers.
     static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
 }
 
-/// Tensors a shard file.
+/// Tensors per shard file.
 const SHARD: usize = 4096;
-/// Tensors that are cut at once, while as many are written: enough for many cores, and no more memory than that.
+/// Tensors that are computed at once, while as many are written: enough for many cores, in little memory.
 const BATCH: usize = 128;
 
-/// Settings of the stage.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Side of the stored pictures, px. The paper: 128 for W-Net, 224 for ResNet50.
-    pub size_px: u32,
-    pub cut: Cut,
-    /// Side of the central square, px; smaller pictures give their largest central square. The paper: 200.
-    pub centre_px: u32,
-    /// Margin around a cell's box on each side, as a share of the box's longer side.
-    pub margin: f64,
-    pub filter: Filter,
-    /// What is made of the stain's colours; needs `cut = "cell"`.
-    #[serde(skip_serializing_if = "is_default")]
-    pub stain: Stain,
-    /// What is shown around the cell; needs `cut = "cell"`.
-    #[serde(skip_serializing_if = "is_default")]
-    pub around: Around,
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
-/// Which part of an image is kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Cut {
-    /// The cell's box where there is one, else the central square.
-    #[default]
-    Auto,
-    /// The central square.
-    Centre,
-    /// The cell's box; an image without one is an error.
-    Box,
-    /// The largest central square.
-    Whole,
-    /// The cell as segmentation finds it, in the window that features are measured in; where no nucleus is found, as `auto`.
-    Cell,
-}
-
-/// What is made of the colours that a laboratory's stain, light and camera give.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stain {
-    #[default]
-    Keep,
-    /// The plasma becomes white.
-    Plasma,
-    /// The plasma becomes white, and the nucleus holds back the same of each channel in every picture.
-    Nucleus,
-}
-
-/// What is shown around the cell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Around {
-    #[default]
-    Keep,
-    /// Nothing: white.
-    White,
-}
-
-/// How pixels are resampled; all average over the source when making smaller. The paper does not say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Filter {
-    #[default]
-    Bilinear,
-    Box,
-    Lanczos3,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            size_px: 128,
-            cut: Cut::Auto,
-            centre_px: 200,
-            margin: 0.1,
-            filter: Filter::Bilinear,
-            stain: Stain::Keep,
-            around: Around::Keep,
-        }
-    }
-}
-
-impl Settings {
-    /// # Errors
-    /// [`Error::Setting`] for a number outside its range.
-    pub fn validate(&self) -> Result<()> {
-        let check = |ok: bool, key: &str, expected: &str, got: String| match ok {
-            true => Ok(()),
-            false => Err(Error::Setting { key: format!("preprocess.{key}"), expected: expected.into(), got }),
-        };
-        check((8..=1024).contains(&self.size_px), "size_px", "8 to 1024", self.size_px.to_string())?;
-        check((8..=8192).contains(&self.centre_px), "centre_px", "8 to 8192", self.centre_px.to_string())?;
-        check((0.0..=2.0).contains(&self.margin), "margin", "0 to 2", self.margin.to_string())?;
-        let close = self.cut == Cut::Cell;
-        check(close || self.stain == Stain::Keep, "stain", "keep, unless cut = \"cell\"", format!("{:?}", self.stain))?;
-        check(
-            close || self.around == Around::Keep,
-            "around",
-            "keep, unless cut = \"cell\"",
-            format!("{:?}", self.around),
-        )
-    }
-
-    /// Name of the folder for the pictures: `tensors-<size>`, and a mark of the other settings where one is not as usual,
-    /// so that recipes do not take each other's pictures away.
-    pub fn folder(&self) -> String {
-        let size = format!("tensors-{}", self.size_px);
-        if *self == (Self { size_px: self.size_px, ..Self::default() }) {
-            return size;
-        }
-        let hash = blake3::hash(serde_json::to_string(self).expect("settings are plain JSON").as_bytes());
-        format!("{size}-{}", &hash.to_hex()[..8])
-    }
-}
-
-/// A square of an image, px; it may reach over the edge, where the edge's pixels are repeated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Square {
-    pub x: i64,
-    pub y: i64,
-    pub side: i64,
-}
-
-/// The square that the settings cut out of a row's image, and by which rule.
+/// The square that the settings cut out of the image of a row, and the rule that applied.
 ///
 /// # Errors
-/// [`Error::Data`] where a box is asked for and the row has none.
+/// [`Error::Data`] where the settings require a box and the row has none.
 pub fn square(row: &ManifestRow, settings: &Settings) -> Result<(Square, Cut)> {
     let (width, height) = (i64::from(row.width_px), i64::from(row.height_px));
     // Rounded towards the top left, as the paper's 80 and 81 rows of 361 are.
     let central = |side: i64| Square { x: (width - side) / 2, y: (height - side) / 2, side };
     let smaller = width.min(height);
-    // The cell is looked for with the plasma around it, and cut later.
+    // The cell is segmented with the plasma around it, and cut later.
     let close = settings.cut == Cut::Cell;
     let (centre_px, margin) =
         if close { (close::WINDOW_PX, close::WINDOW_MARGIN) } else { (settings.centre_px, settings.margin) };
@@ -286,19 +161,22 @@ pub fn resize(picture: &[u8], from: u32, to: u32, filter: Filter) -> Vec<u8> {
     resized
 }
 
-/// What preprocessing did.
+/// The result of the stage.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
+    /// Name of the data set.
     pub dataset: String,
-    /// The pictures there were made from the same images with the same settings, and were kept.
+    /// Whether the existing tensors were kept, because images and settings are the same.
     pub up_to_date: bool,
-    /// Tensors stored.
+    /// Number of tensors.
     pub images: u64,
+    /// Side of the tensors, px.
     pub size_px: u32,
     /// Tensors by the rule that cut them.
     pub cuts: BTreeMap<Cut, u64>,
     /// Rows without a class, or with an issue of severity error.
     pub left_out: u64,
+    /// Folder of the shards.
     pub folder: PathBuf,
 }
 
@@ -381,15 +259,13 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     let up_to_date = work.is_current(&dir);
     if !up_to_date {
         let raw = ws.raw_dataset(dataset);
-        ctx.progress.begin("preprocessing", Some(work.rows.len() as u64), "images");
-        let made = atomic::write_dir(&dir, |dir| {
+        let _task = ctx.progress.task("preprocessing", Some(work.rows.len() as u64), "images");
+        atomic::write_dir(&dir, |dir| {
             work.rows.chunks(SHARD).enumerate().try_for_each(|(number, rows)| {
                 let (path, made) = work.shard(dir, number);
                 write_shard(&path, &made, &raw, rows, settings, ctx)
             })
-        });
-        ctx.progress.end();
-        made?;
+        })?;
     }
     Ok(Summary {
         dataset: dataset.into(),
@@ -427,7 +303,7 @@ fn write_shard(
     })
 }
 
-/// The pictures of `rows`, on all cores.
+/// The tensors of `rows`, on all cores.
 fn batch(raw: &Path, rows: &[ManifestRow], settings: &Settings, ctx: &Context) -> Result<RecordBatch> {
     let length = (settings.size_px * settings.size_px * 3) as usize;
     let mut pixels = vec![0u8; rows.len() * length];
@@ -528,7 +404,8 @@ mod tests {
         /// The square holds the whole box, lies in the image where it fits, and a picture has the size asked for.
         #[test]
         fn a_boxs_square_holds_the_box(
-            width in 1u32..400, height in 1u32..400, x in 0.0..1.0f64, y in 0.0..1.0f64, w in 0.0..1.0f64, h in 0.0..1.0f64,
+            width in 1u32..400, height in 1u32..400,
+            x in 0.0..1.0f64, y in 0.0..1.0f64, w in 0.0..1.0f64, h in 0.0..1.0f64,
         ) {
             let start = |share: f64, end: u32| (share * f64::from(end)) as u32;
             let (bx, by) = (start(x, width), start(y, height));

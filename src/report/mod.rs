@@ -1,6 +1,5 @@
 //! Reports: the paper's tables, with the paper's figures beside those of the workspace, and notes that say what they
 //! are based on and where they are limited. Nothing here computes a metric: see [`crate::evaluate`].
-#![warn(missing_docs)]
 
 use crate::atomic;
 use crate::error::{Error, Result};

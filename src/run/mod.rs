@@ -1,7 +1,6 @@
 //! A run: the models that one experiment trained, with their predictions and metrics, in one folder of the workspace.
 //!
 //! `train` writes runs; everything that only reads them uses this module.
-#![warn(missing_docs)]
 
 pub mod checkpoint;
 mod dir;

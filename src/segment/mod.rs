@@ -12,8 +12,6 @@
 //! Lengths are relative to the size of the nucleus, so that the magnification does not matter. The result does not
 //! depend on the orientation of the image.
 
-#![warn(missing_docs)]
-
 use crate::cells;
 use crate::decode::Rgb;
 use stain::{Stain, max_density, quantile};

@@ -5,8 +5,6 @@
 //! images give the same result?* The corrected t-test and Wilcoxon's test use the variation between folds. Neither
 //! accounts for other laboratories, stains or seeds, or for several cells from one patient.
 
-#![warn(missing_docs)]
-
 mod bootstrap;
 mod folds;
 mod interval;

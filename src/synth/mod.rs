@@ -4,8 +4,6 @@
 //! Results on synthetic cells say nothing about real cells. Therefore a file in each synthetic data set marks it as
 //! such, and other data sets are never overwritten.
 
-#![warn(missing_docs)]
-
 mod canvas;
 mod cell;
 mod scene;

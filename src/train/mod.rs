@@ -5,7 +5,6 @@
 //! same results to the last bit.
 //!
 //! No choice is made on a test fold: the number of epochs is fixed, and the weights of the last epoch are the result.
-#![warn(missing_docs)]
 
 use crate::context::Context;
 use crate::error::{Error, Result};
