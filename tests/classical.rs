@@ -83,7 +83,7 @@ fn every_classifier_learns_and_writes_a_complete_run() {
     for text in ["wbc: d-svm-three", "support vector machine, three, seed 0", "random forest", "naive Bayes"] {
         assert!(studies.contains(text), "{text} not in\n{studies}");
     }
-    let compared = w.wbc(&["compare", "d-svm-three", "d-bayes-three"]).ok().stdout;
+    let compared = w.wbc(&["compare", "d-svm-three", "d-bayes-three", "--notes"]).ok().stdout;
     assert!(compared.contains("measured features"), "{compared}");
 }
 
