@@ -31,7 +31,7 @@ pub struct Measurements {
     /// 64-bit perceptual hashes of the windows of the thumbnail, row by row: one bit for each of the 8 x 8 lowest
     /// cosine frequencies, set if it is above their median.
     hashes: [u64; WINDOWS * WINDOWS],
-    /// The whole image in grey, resized to [`THUMBNAIL_PX`] x [`THUMBNAIL_PX`].
+    /// The whole image in grey, resized to 40 x 40 px.
     pub thumbnail: Vec<u8>,
 }
 
