@@ -28,7 +28,7 @@ pub struct Tensors {
 }
 
 impl Tensors {
-    /// Reads the pictures that preprocessing made with `settings`.
+    /// Reads the images that preprocessing made with `settings`.
     ///
     /// # Errors
     /// [`Error::Missing`] where nothing was preprocessed, [`Error::Stale`] where it was from another manifest, and
@@ -92,13 +92,13 @@ impl Tensors {
         self.index.get(image_id).copied()
     }
 
-    /// A picture's bytes, `[size, size, 3]`.
+    /// An image's bytes, `[size, size, 3]`.
     pub fn picture(&self, row: usize) -> &[u8] {
         let len = self.size_px * self.size_px * 3;
         &self.pixels[row * len..][..len]
     }
 
-    /// Writes the pictures at `rows` into `x` (`[rows, size, size, 3]`), all cores; `view` gives each its view.
+    /// Writes the images at `rows` into `x` (`[rows, size, size, 3]`), all cores; `view` gives each its view.
     pub fn fill(&self, rows: &[usize], view: impl Fn(usize) -> View + Sync, normalise: &Normalise, x: &mut [f32]) {
         let len = self.size_px * self.size_px * 3;
         x.par_chunks_mut(len).zip(rows).enumerate().for_each(|(i, (x, row))| {
@@ -129,12 +129,12 @@ fn shards(dir: &std::path::Path) -> Result<Vec<PathBuf>> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Normalisation {
-    /// Each channel minus its mean over the training pictures, by its standard deviation there.
+    /// Each channel minus its mean over the training images, by its standard deviation there.
     #[default]
     Channel,
     /// 0 to 1.
     Unit,
-    /// Each picture minus its own mean, by its own deviation (all channels together).
+    /// Each image minus its own mean, by its own deviation (all channels together).
     Image,
 }
 
@@ -151,7 +151,7 @@ pub struct Normalise {
 }
 
 impl Normalise {
-    /// Fits on the pictures at `rows`: training rows, never test rows. Sums are of whole numbers, so that the result
+    /// Fits on the images at `rows`: training rows, never test rows. Sums are of whole numbers, so that the result
     /// does not depend on the order.
     pub fn fit(kind: Normalisation, tensors: &Tensors, rows: &[usize]) -> Self {
         if kind != Normalisation::Channel {
@@ -170,7 +170,7 @@ impl Normalise {
         Self { kind, mean: mean.map(|m| m as f32), deviation }
     }
 
-    /// The numbers for one picture.
+    /// The numbers for one image.
     fn of(&self, picture: &[u8]) -> ([f32; 3], [f32; 3]) {
         if self.kind != Normalisation::Image {
             return (self.mean, self.deviation);
@@ -197,7 +197,7 @@ pub(crate) fn moments(picture: &[u8]) -> [[u64; 2]; 3] {
     sums
 }
 
-/// What training does to pictures, so that the model meets each a little different in every epoch.
+/// What training does to images, so that the model meets each a little different in every epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augment {
@@ -209,7 +209,7 @@ pub struct Augment {
     pub shift_px: u32,
     /// Multiply all channels by 1 - b to 1 + b.
     pub brightness: f32,
-    /// Stretch around the picture's mean grey by 1 - c to 1 + c.
+    /// Stretch around the image's mean grey by 1 - c to 1 + c.
     pub contrast: f32,
     /// Stretch each pixel's colour around its grey by 1 - s to 1 + s.
     pub saturation: f32,
@@ -222,7 +222,7 @@ pub struct Augment {
     /// ones, then each channel's times 1 - s to 1 + s with half as much of the others mixed in.
     #[serde(skip_serializing_if = "is_zero")]
     pub stain: f32,
-    /// Shrink by up to 1 + r times each way and enlarge again: a picture of fewer pixels, or out of focus.
+    /// Shrink by up to 1 + r times each way and enlarge again: an image of fewer pixels, or out of focus.
     #[serde(skip_serializing_if = "is_zero")]
     pub coarse: f32,
 }
@@ -293,7 +293,7 @@ impl Augment {
     }
 }
 
-/// One way of looking at a picture.
+/// How an image is transformed before it reaches the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct View {
     /// Rows become columns.
@@ -354,7 +354,7 @@ struct Jitter {
 }
 
 impl View {
-    /// The eight views of turns and flips; the first is the picture as it is.
+    /// The eight views of turns and flips; the first is the image as it is.
     pub fn turned(which: usize) -> View {
         View { swap: which & 4 != 0, mirror: [which & 1 != 0, which & 2 != 0], ..View::default() }
     }

@@ -1,6 +1,6 @@
-//! Split: deals a data set's images to k folds. Stratified (every class even over the folds) and group-aware (rows of
-//! one `group_id` (copies, near copies, cells of one frame) never stand in two folds), as the paper's ten-fold
-//! cross-validation needs it. Reads the manifest and the issues; no pixels.
+//! Split: assigns the images of a data set to k folds, for cross-validation as in the paper. Folds are stratified (each
+//! class is spread evenly) and keep groups whole: rows of one `group_id` (copies, near copies, cells of one frame) are
+//! never in two folds. It reads tables, no pixels.
 
 use crate::class::Class;
 use crate::context::Context;
@@ -150,7 +150,7 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
             1 => "More images are needed".into(),
             n => format!("Ask for at most as many folds as that: wbc split --folds {n}"),
         };
-        return no_data(format!("at least {folds} images to deal to {folds} folds"), got, hint);
+        return no_data(format!("at least {folds} images for {folds} folds"), got, hint);
     }
     for class in Class::ALL {
         let images = classes.iter().filter(|c| **c == class).count();
@@ -252,11 +252,11 @@ pub struct Deal {
     pub class_groups: [usize; Class::COUNT],
 }
 
-/// Deals images, given as class and group each, to `folds` folds.
+/// Assigns images, each given as class and group, to `folds` folds.
 ///
-/// Groups are shuffled; then the larger ones go first, each to the fold that has fewest images of the group's classes
-/// so far and, where several have, fewest images at all. Single images follow class by class. So, where groups are
-/// single images, each class's counts and the totals differ by at most one between folds.
+/// Groups are shuffled. The larger ones are assigned first, each to the fold with the fewest images of the group's
+/// classes so far, and among those to the one with the fewest images. Single images follow class by class, so that
+/// without larger groups the counts of each class, and the totals, differ by at most one between folds.
 pub fn deal(classes: &[Class], groups: &[String], folds: u32, seed: u64) -> Deal {
     assert_eq!(classes.len(), groups.len(), "one class and one group an image");
     let mut order: Vec<usize> = (0..groups.len()).collect();

@@ -69,7 +69,7 @@ mod tests {
     use super::super::{Cut, picture};
     use super::*;
 
-    /// A cell of `radius` px with a nucleus of half that, at (x, y) of a picture of 240 px, seen through plasma of one
+    /// A cell of `radius` px with a nucleus of half that, at (x, y) of an image of 240 px, seen through plasma of one
     /// colour and a stain of one strength.
     fn drawn(x: f64, y: f64, radius: f64, plasma: [f32; 3], strength: f32) -> Rgb {
         let pixels = (0..240 * 240).flat_map(|i| {

@@ -1,4 +1,4 @@
-//! A sheet of the pictures that a model will see, to look at before training: a row a class.
+//! A contact sheet of the images as a model receives them, for inspection before training: one row per class.
 
 use super::settings::Settings;
 use crate::atomic;
@@ -15,10 +15,10 @@ use std::path::Path;
 
 /// Tensors a class.
 const COLUMNS: usize = 10;
-/// Between pictures, px.
+/// Between images, px.
 const GAP: u32 = 4;
 
-/// Where a picture stands on a sheet.
+/// Where an image stands on a sheet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     row: usize,
@@ -51,14 +51,14 @@ impl Sheet {
         Self { tile_px, sheet: RgbImage::from_pixel(side(COLUMNS), side(Class::COUNT), image::Rgb([255; 3])), shown: 0 }
     }
 
-    /// Puts a picture in its place.
+    /// Puts an image in its place.
     pub fn put(&mut self, place: Place, picture: &RgbImage) {
         let at = |n: usize| i64::from(GAP + n as u32 * (self.tile_px + GAP));
         image::imageops::replace(&mut self.sheet, picture, at(place.column), at(place.row));
         self.shown += 1;
     }
 
-    /// Writes a PNG; returns how many pictures are on it.
+    /// Writes a PNG; returns how many images are on it.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -75,7 +75,7 @@ impl Sheet {
     }
 }
 
-/// Writes a PNG of up to ten preprocessed pictures a class. Returns how many pictures are on it.
+/// Writes a PNG of up to ten preprocessed images per class. Returns how many images are on it.
 ///
 /// # Errors
 /// [`Error::Missing`] where nothing was preprocessed; [`Error::Io`].

@@ -85,7 +85,7 @@ pub fn square(row: &ManifestRow, settings: &Settings) -> Result<(Square, Cut)> {
     }
 }
 
-/// The square of a row's image that its picture shows, wherever the cell had to be looked for.
+/// The square of a row's image that its image shows, wherever the cell had to be looked for.
 ///
 /// # Errors
 /// As [`part`] and [`square`].
@@ -109,8 +109,8 @@ fn window(image: &Rgb, square: Square, settings: &Settings) -> Rgb {
     Rgb { width_px: to, height_px: to, pixels: resize(&cut, side, to, settings.filter) }
 }
 
-/// Cuts `square` out and resizes it to `size_px`: `[size, size, 3]`, u8. `image` is the picture or a part of it that
-/// `square` counts from; where the square reaches over its edge, the edge's pixels are repeated. Every picture that a
+/// Cuts `square` out and resizes it to `size_px`: `[size, size, 3]`, u8. `image` is the image or a part of it that
+/// `square` counts from; where the square reaches over its edge, the edge's pixels are repeated. Every image that a
 /// model sees, while training or later, is made here.
 pub fn picture(image: &Rgb, square: Square, settings: &Settings) -> Vec<u8> {
     let of = |image: &Rgb, square: Square| {
@@ -142,7 +142,7 @@ fn cut_out(image: &Rgb, square: Square) -> Cow<'_, [u8]> {
     Cow::Owned(cut)
 }
 
-/// A square picture of `from` px a side as one of `to` px.
+/// A square image of `from` px a side as one of `to` px.
 pub fn resize(picture: &[u8], from: u32, to: u32, filter: Filter) -> Vec<u8> {
     if from == to {
         return picture.to_vec();
@@ -244,13 +244,13 @@ impl Work {
     }
 }
 
-/// Cuts, resizes and stores the pictures of every usable row of `dataset`, in manifest order. Memory does not depend
+/// Cuts, resizes and stores the images of every usable row of `dataset`, in manifest order. Memory does not depend
 /// on how many there are.
 ///
 /// # Errors
 /// [`Error::Setting`], [`Error::Missing`] or [`Error::Format`] for the tables, [`Error::Stale`] where an image is not
 /// the one that was ingested, [`Error::Image`] where one cannot be decoded (`wbc check` finds them all and leaves them
-/// out), [`Error::Interrupted`]. In each case the pictures there were before stay.
+/// out), [`Error::Interrupted`]. In each case the images there were before stay.
 pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) -> Result<Summary> {
     settings.validate()?;
     let work = Work::plan(ws, dataset, settings)?;
@@ -401,7 +401,7 @@ mod tests {
     }
 
     proptest! {
-        /// The square holds the whole box, lies in the image where it fits, and a picture has the size asked for.
+        /// The square holds the whole box, lies in the image where it fits, and an image has the size asked for.
         #[test]
         fn a_boxs_square_holds_the_box(
             width in 1u32..400, height in 1u32..400,
