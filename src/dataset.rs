@@ -21,6 +21,8 @@ pub struct Dataset {
     pub checks: Vec<CheckRow>,
     /// Whether check has run on this manifest.
     pub checked: bool,
+    /// The tables that were read, for a provenance: see [`inputs`].
+    pub inputs: BTreeMap<String, String>,
 }
 
 impl Dataset {
@@ -31,11 +33,12 @@ impl Dataset {
     /// where the manifest has changed since check ran.
     pub fn read(ws: &Workspace, name: &str) -> Result<Self> {
         let (cells, _) = table::read_rows::<ManifestRow>(&ws.manifest(name), &MANIFEST)?;
-        let checked = inputs(ws, name)?.contains_key(Input::Checks.name());
+        let inputs = inputs(ws, name)?;
+        let checked = inputs.contains_key(Input::Checks.name());
         let path = ws.checks(name);
         let checks = if checked { table::read_rows(&path, &CHECKS)?.0 } else { unchecked(&cells) };
         same_cells(&path, cells.iter().map(|c| &c.image_id), checks.iter().map(|c| &c.image_id))?;
-        Ok(Self { cells, checks, checked })
+        Ok(Self { cells, checks, checked, inputs })
     }
 }
 
@@ -66,7 +69,7 @@ impl Usable {
     /// # Errors
     /// As [`Dataset::read`], and [`Error::Data`] where no cell can be used.
     pub fn read(ws: &Workspace, name: &str) -> Result<Self> {
-        let Dataset { cells, checks, .. } = Dataset::read(ws, name)?;
+        let Dataset { cells, checks, inputs, .. } = Dataset::read(ws, name)?;
         let all = cells.len();
         let usable = cells.into_iter().zip(checks).filter(|(_, check)| check.left_out.is_none());
         let cells: Vec<ManifestRow> = usable.map(|(cell, _)| cell).collect();
@@ -74,7 +77,7 @@ impl Usable {
             let error = Error::data(name, "usable images with a class", format!("none among {all}"));
             return Err(error.with_hint(format!("What is wrong with them: {}", ws.issues(name).display())));
         }
-        Ok(Self { left_out: (all - cells.len()) as u64, cells, inputs: inputs(ws, name)? })
+        Ok(Self { left_out: (all - cells.len()) as u64, cells, inputs })
     }
 }
 

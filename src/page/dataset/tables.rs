@@ -37,7 +37,7 @@ impl Tables {
     /// # Errors
     /// [`Error::Missing`] without a manifest, [`Error::Format`], [`Error::Interrupted`].
     pub fn read(ws: &Workspace, dataset: &str, help: &dyn Fn(Input) -> String, ctx: &Context) -> Result<Self> {
-        let Dataset { cells: rows, checks, checked } = Dataset::read(ws, dataset)?;
+        let Dataset { cells: rows, checks, checked, .. } = Dataset::read(ws, dataset)?;
         let mut warnings = Vec::new();
         match ingest::has_changed(ws, dataset, ctx) {
             Ok(false) => {}
