@@ -14,10 +14,18 @@ pub struct ManifestRow {
     pub dataset: String,
     /// Image file, relative to `raw/<dataset>/`, with forward slashes; absolute if a list gives an absolute path.
     pub path: String,
-    /// neutrophil, eosinophil, basophil, lymphocyte or monocyte; null if none is known (LISC's mixt).
+    /// The data set's own label, as it is spelled there (a folder, a value of a list); null if there is none.
+    pub label: Option<String>,
+    /// The class that the label stands for; null if none of the data set's classes (such as LISC's mixt).
     pub class: Option<Class>,
     /// Finer label, if the data set has one (PBC: the file-name prefix, such as BNE).
     pub subtype: Option<String>,
+    /// The person (or animal) the cell is from; null if the data set does not say.
+    pub subject_id: Option<String>,
+    /// The slide or smear the cell is from; null if the data set does not say.
+    pub slide_id: Option<String>,
+    /// Role that the data set gives the image: train, test or validation; null if it gives none.
+    pub given_role: Option<String>,
     /// Layout of the data set's files, such as class_folders.
     pub layout: String,
     /// jpeg, png, bmp or tiff, as the file's first bytes say.

@@ -71,7 +71,9 @@ impl std::fmt::Display for Summary {
         writeln!(f, "{}: {} images in {} groups, {folds} folds, stratified", self.dataset, self.images, self.groups)?;
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED);
-        table.set_header(["Test images"].into_iter().chain(Class::ALL.map(Class::title)).chain(["All"]));
+        table.set_header(
+            ["Test images".to_string()].into_iter().chain(Class::ALL.map(Class::title)).chain(["All".into()]),
+        );
         let row = |name: String, counts: [u64; Class::COUNT]| {
             let all: u64 = counts.iter().sum();
             [name].into_iter().chain(counts.iter().chain([&all]).map(u64::to_string)).collect::<Vec<_>>()

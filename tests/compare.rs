@@ -15,14 +15,14 @@ fn near(value: &serde_json::Value, expected: f64) {
 
 /// Wrong on monocyte 0 of every fold.
 fn better(_: u32, class: Class, i: u32) -> Option<bool> {
-    Some(class != Class::Monocyte || i > 0)
+    Some(class != Class::MONOCYTE || i > 0)
 }
 
 /// Wrong on monocytes 1 and 2 of every fold, and neutrophils 0 to `fold`.
 fn worse(fold: u32, class: Class, i: u32) -> Option<bool> {
     Some(match class {
-        Class::Monocyte => !(1..=2).contains(&i),
-        Class::Neutrophil => i > fold,
+        Class::MONOCYTE => !(1..=2).contains(&i),
+        Class::NEUTROPHIL => i > fold,
         _ => true,
     })
 }
@@ -145,7 +145,7 @@ fn predictions_are_joined_by_image_id_not_by_position() {
     rows.reverse();
     table::write_rows(&path, &PREDICTIONS, &made, &rows).unwrap();
     assert_eq!(compare(&w, "one", "two"), before);
-    rows[0].truth = Class::Neutrophil;
+    rows[0].truth = Class::NEUTROPHIL;
     table::write_rows(&path, &PREDICTIONS, &made, &rows).unwrap();
     let run = w.wbc(&["compare", "one", "two"]).exits(2);
     assert!(run.stderr.contains("d/monocyte/3-5: expected a monocyte of fold 3"), "{}", run.stderr);

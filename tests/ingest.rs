@@ -23,10 +23,10 @@ fn class_folders_of_every_format_and_spelling() {
     assert_eq!(
         found,
         [
-            ("LY/4.tiff", Class::Lymphocyte, "tiff"),
-            ("Neutrophils/SNE_1.jpg", Class::Neutrophil, "jpeg"),
-            ("deep/er/Baso/3.bmp", Class::Basophil, "bmp"),
-            ("eosi/2.png", Class::Eosinophil, "png"),
+            ("LY/4.tiff", Class::LYMPHOCYTE, "tiff"),
+            ("Neutrophils/SNE_1.jpg", Class::NEUTROPHIL, "jpeg"),
+            ("deep/er/Baso/3.bmp", Class::BASOPHIL, "bmp"),
+            ("eosi/2.png", Class::EOSINOPHIL, "png"),
         ]
     );
     assert!(rows.iter().all(|r| (r.width_px, r.height_px) == (90, 80) && r.content_hash.len() == 64));
@@ -139,8 +139,8 @@ fn images_masks_and_labels() {
     assert_eq!(
         found,
         [
-            ("images/001.bmp", Some(Class::Neutrophil), Some([10, 20, 20, 25])),
-            ("images/002.bmp", Some(Class::Basophil), None),
+            ("images/001.bmp", Some(Class::NEUTROPHIL), Some([10, 20, 20, 25])),
+            ("images/002.bmp", Some(Class::BASOPHIL), None),
         ]
     );
     let checks: Vec<String> = w.issues("j").into_iter().map(|i| i.0).collect();
@@ -160,7 +160,7 @@ fn a_list_names_images_in_the_folder_and_elsewhere() {
     let rows = w.manifest("l");
     let mut found: Vec<_> = rows.iter().map(|r| (r.class.unwrap(), r.subtype.as_deref())).collect();
     found.sort();
-    assert_eq!(found, [(Class::Neutrophil, Some("BNE")), (Class::Monocyte, None)]);
+    assert_eq!(found, [(Class::NEUTROPHIL, Some("BNE")), (Class::MONOCYTE, None)]);
     assert!(w.issues("l").iter().any(|(check, _)| check == "no_image"));
 }
 

@@ -20,7 +20,7 @@ fn rows(table: &serde_json::Value) -> Vec<Vec<String>> {
 
 /// All correct but the first monocyte of every fold, and the second of fold 0.
 fn most(fold: u32, class: Class, i: u32) -> Option<bool> {
-    Some(class != Class::Monocyte || i > u32::from(fold == 0))
+    Some(class != Class::MONOCYTE || i > u32::from(fold == 0))
 }
 
 fn init(dataset: &str) -> Option<Init> {

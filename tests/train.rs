@@ -322,11 +322,11 @@ fn a_table_of_another_version_is_refused_with_advice() {
     let w = synthetic("version", "10,10,10,10,10");
     let path = w.workspace().manifest("d");
     let mut bytes = std::fs::read(&path).unwrap();
-    let at = bytes.windows(10).position(|b| b == b"manifest/2").expect("the footer has the tag");
+    let at = bytes.windows(10).position(|b| b == b"manifest/3").expect("the footer has the tag");
     bytes[at + 9] = b'9';
     std::fs::write(&path, bytes).unwrap();
     let run = w.wbc(&["split", "--stratified"]).exits(2);
-    for text in ["manifest.parquet", "manifest/2", "manifest/9", "wbc ingest"] {
+    for text in ["manifest.parquet", "manifest/3", "manifest/9", "wbc ingest"] {
         assert!(run.stderr.contains(text), "{text} not in {}", run.stderr);
     }
 }

@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn posterior_matches_hand_calculation() {
-        use Class::{Basophil as BA, Neutrophil as NE};
+        const BA: Class = Class::BASOPHIL;
+        const NE: Class = Class::NEUTROPHIL;
         // Neutrophils with mean 0 and variance 1, twice as many as basophils with mean 3 and variance 4.
         let x: Vec<Vec<f64>> = [-1.0, 1.0, -1.0, 1.0, 1.0, 5.0].map(|v| vec![v]).into();
         let got = fitted(&ENTRY, &[], &x, &[NE, NE, NE, NE, BA, BA]).probabilities(&[1.0]).unwrap();

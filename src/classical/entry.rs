@@ -91,7 +91,7 @@ pub(super) mod tests {
     pub fn clusters(n: usize, width: f64) -> (Vec<Vec<f64>>, Vec<Class>) {
         let mut rng = seed::rng(1, "heaps", 0, 0, 0);
         let mut unit = || f64::from(rng.next_u32()) / f64::from(u32::MAX) - 0.5;
-        let centres = [(Class::Neutrophil, 0.0, 0.0), (Class::Basophil, 6.0, 0.0), (Class::Monocyte, 0.0, 6.0)];
+        let centres = [(Class::NEUTROPHIL, 0.0, 0.0), (Class::BASOPHIL, 6.0, 0.0), (Class::MONOCYTE, 0.0, 6.0)];
         let mut cells = Vec::new();
         for _ in 0..n {
             for (class, x, y) in centres {

@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn probabilities_are_shares_of_the_nearest_cells() {
-        use Class::{Basophil as BA, Neutrophil as NE};
+        const BA: Class = Class::BASOPHIL;
+        const NE: Class = Class::NEUTROPHIL;
         let x: Vec<Vec<f64>> = [0.0, 1.0, 2.0, 10.0, 11.0, 12.0].map(|v| vec![v, 0.0]).into();
         let classes = [NE, BA, NE, BA, BA, BA];
         let p = |k: f64, at: f64| fitted(&ENTRY, &[("k", k)], &x, &classes).probabilities(&[at, 0.0]).unwrap();

@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn classes_are_equally_probable_halfway_between_them() {
-        use Class::{Basophil as BA, Neutrophil as NE};
+        const BA: Class = Class::BASOPHIL;
+        const NE: Class = Class::NEUTROPHIL;
         let x: Vec<Vec<f64>> = [(-1.0, 1.0), (1.0, -1.0), (0.5, 0.5), (-0.5, -0.5)]
             .iter()
             .flat_map(|(a, b)| [vec![*a, *b], vec![a + 4.0, *b]])

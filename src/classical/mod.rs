@@ -160,21 +160,21 @@ mod tests {
         for entry in &CLASSIFIERS {
             let fitted = fitted(entry, &[], &x, &classes);
             for (class, at) in
-                [(Class::Neutrophil, [0.1, 0.2]), (Class::Basophil, [6.2, -0.3]), (Class::Monocyte, [0.3, 6.4])]
+                [(Class::NEUTROPHIL, [0.1, 0.2]), (Class::BASOPHIL, [6.2, -0.3]), (Class::MONOCYTE, [0.3, 6.4])]
             {
                 let p = fitted.probabilities(&at).unwrap();
                 assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{}: {p:?}", entry.name);
                 assert!(p[class.index()] > 0.8, "{}: {p:?}", entry.name);
-                assert!(p[Class::Eosinophil.index()] < 1e-6, "{}: a class without training cells", entry.name);
+                assert!(p[Class::EOSINOPHIL.index()] < 1e-6, "{}: a class without training cells", entry.name);
             }
             let settings: Settings = toml::from_str(&format!("model = \"{}\"", entry.name)).unwrap();
             let rows: Vec<&[f64]> = x[..6].iter().map(Vec::as_slice).collect();
-            let (classes, held_out_by) = ([Class::Lymphocyte; 6], [0, 0, 1, 1, 2, 2]);
+            let (classes, held_out_by) = ([Class::LYMPHOCYTE; 6], [0, 0, 1, 1, 2, 2]);
             let (inner_folds, key, calibrate) = (3, 5, true);
             let samples =
                 Samples { x: &rows, classes: &classes, held_out_by: &held_out_by, inner_folds, key, calibrate };
             let constant = settings.fit(&settings.choices()[0], &samples).unwrap();
-            assert_eq!(constant.probabilities(&[3.0, 3.0]).unwrap()[Class::Lymphocyte.index()], 1.0);
+            assert_eq!(constant.probabilities(&[3.0, 3.0]).unwrap()[Class::LYMPHOCYTE.index()], 1.0);
         }
     }
 

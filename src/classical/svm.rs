@@ -128,9 +128,9 @@ mod tests {
         let (x, classes) = clusters(40, 9.0);
         let machine = fitted(&ENTRY, &[], &x, &classes);
         let between = machine.probabilities(&[3.0, 0.0]).unwrap();
-        let shared = between[Class::Neutrophil.index()].min(between[Class::Basophil.index()]);
+        let shared = between[Class::NEUTROPHIL.index()].min(between[Class::BASOPHIL.index()]);
         assert!(shared > 0.15, "{between:?}");
         let inside = machine.probabilities(&[9.0, 0.0]).unwrap();
-        assert!(inside[Class::Basophil.index()] > between[Class::Basophil.index()] + 0.2, "{inside:?}");
+        assert!(inside[Class::BASOPHIL.index()] > between[Class::BASOPHIL.index()] + 0.2, "{inside:?}");
     }
 }

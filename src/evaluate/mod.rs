@@ -132,7 +132,10 @@ mod tests {
     /// Counted by hand: fold 0 has NE, NE predicted as EO, EO, EO; fold 1 has NE, NE, NE, LY predicted as NE.
     #[test]
     fn metrics_equal_those_counted_by_hand() {
-        use Class::{Eosinophil as EO, Lymphocyte as LY, Monocyte as MO, Neutrophil as NE};
+        const EO: Class = Class::EOSINOPHIL;
+        const LY: Class = Class::LYMPHOCYTE;
+        const MO: Class = Class::MONOCYTE;
+        const NE: Class = Class::NEUTROPHIL;
         let rows = metrics(&predictions(&[
             (0, NE, NE),
             (0, NE, EO),
@@ -254,7 +257,7 @@ mod tests {
         }
         assert_eq!(rows.len(), 4 + 1 + Class::COUNT);
         assert!(rows.iter().all(|r| 0.0 <= r.low && r.low < r.value && r.value <= r.high && r.high <= 1.0), "{rows:?}");
-        let all_correct = find(Metric::Recall, Some(Class::Lymphocyte), Method::Wilson);
+        let all_correct = find(Metric::Recall, Some(Class::LYMPHOCYTE), Method::Wilson);
         assert_eq!((all_correct.value, all_correct.high, all_correct.units), (1.0, 1.0, 80));
         assert!(0.95 < all_correct.low && all_correct.low < 0.96, "80 of 80 still has an interval: {all_correct:?}");
         // Wilson's interval pools all images, the bootstrap keeps folds and classes: close, but not equal.
@@ -269,7 +272,7 @@ mod tests {
 
     #[test]
     fn equal_probabilities_predict_the_first_class() {
-        let rows = [PredictionRow::new("d/1".into(), 0, Class::Neutrophil, [0.2; 5])];
+        let rows = [PredictionRow::new("d/1".into(), 0, Class::NEUTROPHIL, [0.2; 5])];
         assert_eq!(value(&metrics(&rows).unwrap(), None, Metric::Accuracy, None), Some(1.0));
     }
 }

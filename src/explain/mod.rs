@@ -149,7 +149,7 @@ mod tests {
                 [inputs, outputs] if name == "fc1.weight" => {
                     (0..inputs / 64).filter(|i| reads(*i)).for_each(|i| values[i * 64 * outputs] = 0.7);
                 }
-                [_, _] => values[Class::Basophil.index()] = 1.0,
+                [_, _] => values[Class::BASOPHIL.index()] = 1.0,
                 _ => {}
             }
             Ok(values)
@@ -176,7 +176,7 @@ mod tests {
 
     fn occluded(model: TrainedModel, image: &[u8]) -> Measured {
         let patch = Patch::new(Some(8), Some(2), SIZE).unwrap();
-        occlusion::map(&[model], image, SIZE, Class::Basophil, patch).unwrap().measured(None, occlusion::LEAST)
+        occlusion::map(&[model], image, SIZE, Class::BASOPHIL, patch).unwrap().measured(None, occlusion::LEAST)
     }
 
     /// Bright in the upper right corner: in a mirrored or transposed map it would lie in another.
@@ -184,14 +184,14 @@ mod tests {
     fn both_maps_have_the_images_orientation() {
         let marked = image(|x, y| if x >= 28 && (1..8).contains(&y) { 255 } else { 30 });
         let tensors = Tensors::of(SIZE, marked.clone());
-        let map = grad_cam::maps(&[bright(|_| true)], &tensors, &[0], &[Class::Basophil]).unwrap().remove(0);
+        let map = grad_cam::maps(&[bright(|_| true)], &tensors, &[0], &[Class::BASOPHIL]).unwrap().remove(0);
         assert_eq!(map.side, 8);
         let map = map.resized(SIZE).measured(None, 0.0);
         for measured in [map, occluded(bright(|_| true), &marked)] {
             assert!(measured.x_px.unwrap() >= 25 && measured.y_px.unwrap() < 8, "{measured:?}");
         }
         // A class without evidence has no map.
-        let other = grad_cam::maps(&[bright(|_| true)], &tensors, &[0], &[Class::Monocyte]).unwrap().remove(0);
+        let other = grad_cam::maps(&[bright(|_| true)], &tensors, &[0], &[Class::MONOCYTE]).unwrap().remove(0);
         assert_eq!(other.measured(None, 0.0).x_px, None);
     }
 

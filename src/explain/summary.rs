@@ -110,10 +110,10 @@ impl std::fmt::Display for Summary {
         for row in &self.cells {
             table.add_row([
                 row.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-                row.truth.map_or("-", Class::title).into(),
-                row.class.title().into(),
+                row.truth.map_or("-".into(), Class::title),
+                row.class.title(),
                 percent(Some(row.probability)),
-                row.explained.title().into(),
+                row.explained.title(),
                 percent(row.grad_cam.within_cell),
                 percent(row.occlusion.within_cell),
                 percent(row.cell_share),

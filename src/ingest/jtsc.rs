@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const LABELS: &str = "labels.csv";
 /// The classes of the labels 1, 2, ...
 const NUMBERED: [Class; 5] =
-    [Class::Neutrophil, Class::Lymphocyte, Class::Monocyte, Class::Eosinophil, Class::Basophil];
+    [Class::NEUTROPHIL, Class::LYMPHOCYTE, Class::MONOCYTE, Class::EOSINOPHIL, Class::BASOPHIL];
 
 pub struct Jtsc;
 

@@ -129,9 +129,9 @@ mod tests {
             p_lymphocyte: 0.0,
             p_monocyte: 0.0,
         };
-        let mut rows: Vec<CellRow> = (0..50).map(|i| row(&format!("b/{i}.png"), Class::Eosinophil, None)).collect();
-        rows.extend((0..50).map(|i| row(&format!("b/n{i}.png"), Class::Neutrophil, None)));
-        rows.push(row("a/1.png", Class::Monocyte, Some("unlike training")));
+        let mut rows: Vec<CellRow> = (0..50).map(|i| row(&format!("b/{i}.png"), Class::EOSINOPHIL, None)).collect();
+        rows.extend((0..50).map(|i| row(&format!("b/n{i}.png"), Class::NEUTROPHIL, None)));
+        rows.push(row("a/1.png", Class::MONOCYTE, Some("unlike training")));
         let counts = by_folder(&rows);
         assert_eq!(counts.iter().map(|d| d.folder.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!((counts[0].counted, counts[0].flagged, counts[0].shares.len()), (0, 1, 0));

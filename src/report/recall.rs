@@ -84,7 +84,7 @@ impl Table for Recall {
         let CrossValidation(paper) = self.paper;
         let mut rows = Vec::new();
         for class in Class::ALL {
-            rows.push(row(&run, class.title(), Metric::Recall, Some(class)));
+            rows.push(row(&run, &class.title(), Metric::Recall, Some(class)));
             rows.push(paper_row(&paper[class.index()], folds));
         }
         rows.push(row(&run, "Aver. Accuracy", Metric::BalancedAccuracy, None));

@@ -51,11 +51,11 @@ pub struct Cell {
 /// A random radius for a cell of `class`, in px of CUK's images.
 pub fn radius(class: Class, rng: &mut Pcg64) -> f32 {
     let (usual, rare): (Range<f32>, Range<f32>) = match class {
-        Class::Neutrophil => (60.0..74.0, 54.0..80.0),
-        Class::Eosinophil => (64.0..80.0, 56.0..86.0),
-        Class::Basophil => (52.0..66.0, 46.0..74.0),
-        Class::Lymphocyte => (44.0..57.0, 52.0..70.0),
-        Class::Monocyte => (68.0..88.0, 58.0..72.0),
+        Class::NEUTROPHIL => (60.0..74.0, 54.0..80.0),
+        Class::EOSINOPHIL => (64.0..80.0, 56.0..86.0),
+        Class::BASOPHIL => (52.0..66.0, 46.0..74.0),
+        Class::LYMPHOCYTE => (44.0..57.0, 52.0..70.0),
+        _ => (68.0..88.0, 58.0..72.0),
     };
     let range = if rng.random_bool(0.85) { usual } else { rare };
     rng.random_range(range)
@@ -66,26 +66,24 @@ impl Cell {
     pub fn new(class: Class, centre: Point, radius: f32, scale: f32, stain: &Stain, rng: &mut Pcg64) -> Self {
         let r = radius * scale;
         let bend = match class {
-            Class::Monocyte => rng.random_range(0.03..0.10),
+            Class::MONOCYTE => rng.random_range(0.03..0.10),
             _ => rng.random_range(0.01..0.06),
         };
         let outline = Outline::new(centre, r, bend, 0.006, rng);
         let nucleus = nucleus(class, centre, r, rng);
         // Colours of the cytoplasm, dark and light chromatin and granules, measured on stained cells.
         let (cytoplasm, dark, light, grain): (Rgb, Rgb, Rgb, Rgb) = match class {
-            Class::Neutrophil => {
+            Class::NEUTROPHIL => {
                 ([216.0, 180.0, 188.0], [70.0, 28.0, 126.0], [124.0, 82.0, 164.0], [172.0, 122.0, 162.0])
             }
-            Class::Eosinophil => {
+            Class::EOSINOPHIL => {
                 ([208.0, 150.0, 156.0], [84.0, 40.0, 136.0], [128.0, 84.0, 166.0], [184.0, 104.0, 112.0])
             }
-            Class::Basophil => ([166.0, 112.0, 172.0], [88.0, 42.0, 138.0], [122.0, 74.0, 160.0], [62.0, 20.0, 106.0]),
-            Class::Lymphocyte => {
+            Class::BASOPHIL => ([166.0, 112.0, 172.0], [88.0, 42.0, 138.0], [122.0, 74.0, 160.0], [62.0, 20.0, 106.0]),
+            Class::LYMPHOCYTE => {
                 ([138.0, 134.0, 186.0], [74.0, 30.0, 126.0], [120.0, 76.0, 160.0], [140.0, 70.0, 150.0])
             }
-            Class::Monocyte => {
-                ([160.0, 144.0, 184.0], [92.0, 42.0, 136.0], [148.0, 102.0, 176.0], [146.0, 122.0, 176.0])
-            }
+            _ => ([160.0, 144.0, 184.0], [92.0, 42.0, 136.0], [148.0, 102.0, 176.0], [146.0, 122.0, 176.0]),
         };
         // The stain varies between cells.
         let mut vary = |colour: Rgb, by: f32| {
@@ -96,11 +94,11 @@ impl Cell {
             (vary(cytoplasm, 13.0), vary(dark, 8.0), vary(light, 9.0), vary(grain, 11.0));
         let mut between = |low: f32, high: f32| rng.random_range(low..high);
         let (spacing, size, share, opacity, over_nucleus) = match class {
-            Class::Neutrophil => (between(4.0, 5.5), 0.36, between(0.3, 0.8), between(0.25, 0.7), 0.0),
-            Class::Eosinophil => (between(4.6, 6.6), 0.54, between(0.7, 1.0), between(0.35, 0.85), 0.06),
-            Class::Basophil => (between(5.0, 7.5), 0.58, between(0.5, 1.0), between(0.75, 0.95), between(0.3, 0.85)),
-            Class::Lymphocyte => (9.0, 0.25, between(0.0, 0.12), 0.7, 0.0),
-            Class::Monocyte => (between(3.5, 5.0), 0.34, between(0.2, 0.7), between(0.15, 0.45), 0.0),
+            Class::NEUTROPHIL => (between(4.0, 5.5), 0.36, between(0.3, 0.8), between(0.25, 0.7), 0.0),
+            Class::EOSINOPHIL => (between(4.6, 6.6), 0.54, between(0.7, 1.0), between(0.35, 0.85), 0.06),
+            Class::BASOPHIL => (between(5.0, 7.5), 0.58, between(0.5, 1.0), between(0.75, 0.95), between(0.3, 0.85)),
+            Class::LYMPHOCYTE => (9.0, 0.25, between(0.0, 0.12), 0.7, 0.0),
+            _ => (between(3.5, 5.0), 0.34, between(0.2, 0.7), between(0.15, 0.45), 0.0),
         };
         let granules = Granules {
             colour: grain,
@@ -111,20 +109,20 @@ impl Cell {
             over_nucleus,
         };
         let vacuoles = match class {
-            Class::Monocyte => (between(-0.3, 0.5).max(0.0), between(11.0, 16.0) * scale),
-            Class::Basophil => (between(-0.3, 0.2).max(0.0), between(11.0, 14.0) * scale),
+            Class::MONOCYTE => (between(-0.3, 0.5).max(0.0), between(11.0, 16.0) * scale),
+            Class::BASOPHIL => (between(-0.3, 0.2).max(0.0), between(11.0, 14.0) * scale),
             _ => (0.0, 1.0),
         };
         let clump = scale
             * match class {
-                Class::Monocyte => between(4.0, 6.0),
-                Class::Lymphocyte => between(7.0, 11.0),
+                Class::MONOCYTE => between(4.0, 6.0),
+                Class::LYMPHOCYTE => between(7.0, 11.0),
                 _ => between(6.0, 9.0),
             };
         let ragged = scale
             * match class {
-                Class::Monocyte | Class::Lymphocyte => between(0.3, 3.2),
-                Class::Basophil => between(1.0, 2.5),
+                Class::MONOCYTE | Class::LYMPHOCYTE => between(0.3, 3.2),
+                Class::BASOPHIL => between(1.0, 2.5),
                 _ => between(0.3, 1.4),
             };
         Self {
@@ -201,26 +199,26 @@ fn nucleus(class: Class, centre: Point, r: f32, rng: &mut Pcg64) -> Lobes {
     let kind = rng.random_range(0.0..1.0);
     match class {
         // Segmented, in one of five cells a band.
-        Class::Neutrophil if kind < 0.8 => {
+        Class::NEUTROPHIL if kind < 0.8 => {
             let lobes = [2, 3, 3, 3, 4, 4, 5][rng.random_range(0..7)];
             let size = [0.0, 0.0, 0.41, 0.37, 0.33, 0.29][lobes];
             chain(lobes, 0.42..0.50, 1.05..1.45, size, 0.07..0.15, r, &at, rng)
         }
-        Class::Neutrophil => chain(5, 0.42..0.52, 0.62..0.85, 0.27, 0.23..0.27, r, &at, rng),
+        Class::NEUTROPHIL => chain(5, 0.42..0.52, 0.62..0.85, 0.27, 0.23..0.27, r, &at, rng),
         // Two lobes, sometimes three, off the centre.
-        Class::Eosinophil => {
+        Class::EOSINOPHIL => {
             let lobes = if kind < 0.82 { 2 } else { 3 };
             let size = if lobes == 2 { 0.43 } else { 0.36 };
             chain(lobes, 0.42..0.52, 1.3..1.75, size, 0.07..0.16, r, &at, rng)
         }
         // Large, with up to three indistinct lobes.
-        Class::Basophil => {
+        Class::BASOPHIL => {
             let lobes = if kind < 0.4 { 1 } else { rng.random_range(2..=3) };
             let size = [0.0, 0.72, 0.56, 0.48][lobes];
             chain(lobes, 0.20..0.38, 1.8..2.4, size, 0.25..0.35, r, &at, rng)
         }
         // Round and almost as large as the cell, sometimes with a notch or a broad rim of cytoplasm.
-        Class::Lymphocyte => {
+        Class::LYMPHOCYTE => {
             let size = if kind < 0.75 { rng.random_range(0.80..0.93) } else { rng.random_range(0.66..0.80) };
             let offset = (1.0 - size) * rng.random_range(0.2..0.9);
             let body = Capsule {
@@ -236,7 +234,7 @@ fn nucleus(class: Class, centre: Point, r: f32, rng: &mut Pcg64) -> Lobes {
             lobes
         }
         // Kidney-shaped: a disc with a dent.
-        Class::Monocyte if kind < 0.5 => {
+        Class::MONOCYTE if kind < 0.5 => {
             let size = rng.random_range(0.62..0.76);
             let offset = rng.random_range(0.05..0.25);
             let dent = rng.random_range(0.16..0.36);
@@ -250,9 +248,9 @@ fn nucleus(class: Class, centre: Point, r: f32, rng: &mut Pcg64) -> Lobes {
             Lobes { parts: vec![body], dents: vec![dent], fillet: 0.16 * r }
         }
         // Horseshoe-shaped.
-        Class::Monocyte if kind < 0.85 => chain(5, 0.38..0.46, 0.75..1.05, 0.34, 0.30..0.37, r, &at, rng),
+        Class::MONOCYTE if kind < 0.85 => chain(5, 0.38..0.46, 0.75..1.05, 0.34, 0.30..0.37, r, &at, rng),
         // Folded and irregular.
-        Class::Monocyte => chain(3, 0.22..0.36, 1.5..2.2, 0.46, 0.40..0.48, r, &at, rng),
+        _ => chain(3, 0.22..0.36, 1.5..2.2, 0.46, 0.40..0.48, r, &at, rng),
     }
 }
 

@@ -126,10 +126,11 @@ impl Images {
     /// A whole image with its path and the class of `row`, by default its first.
     pub fn tile(&self, tables: &Tables, path: &str, row: Option<usize>) -> Value {
         let row = row.or_else(|| tables.files.get(path).map(|rows| rows.start));
-        let class = row.and_then(|row| tables.rows[row].class).map_or("", Class::title);
+        let class = row.and_then(|row| tables.rows[row].class).map_or(String::new(), Class::title);
         let image = self.thumbnails.get(path).cloned();
         let reason = self.failed.get(path).cloned().unwrap_or_else(|| "no image".into());
-        context! { image => image, reason => reason, class => class, name => path, alt => format!("{class} {path}") }
+        let alt = format!("{class} {path}");
+        context! { image => image, reason => reason, class => class, name => path, alt => alt }
     }
 
     /// A cut cell with its name.
@@ -137,7 +138,7 @@ impl Images {
         let cell = &rows[row];
         let name = cell.image_id.rsplit('/').next().unwrap_or_default();
         let reason = self.failed.get(&cell.path).cloned().unwrap_or_default();
-        let alt = cell.class.map_or("", Class::title);
+        let alt = cell.class.map_or(String::new(), Class::title);
         context! { image => self.cells.get(&row).cloned(), reason => reason, class => "", name => name, alt => alt }
     }
 

@@ -161,7 +161,7 @@ fn by_fold(run: &Results) -> Sheet {
         let values = folds.iter().map(|f| cell(run.value(Some(*f), metric, class)));
         std::iter::once(name.to_string()).chain(values).chain([cell(run.value(None, metric, class))]).collect()
     };
-    let mut rows: Vec<Vec<String>> = Class::ALL.map(|c| row(c.title(), Metric::Recall, Some(c))).into();
+    let mut rows: Vec<Vec<String>> = Class::ALL.map(|c| row(&c.title(), Metric::Recall, Some(c))).into();
     rows.extend([Metric::BalancedAccuracy, Metric::Accuracy].map(|metric| row(metric.title(), metric, None)));
     let columns = std::iter::once("Recall, %".to_string()).chain(folds.iter().map(|f| format!("Fold {f}")));
     Sheet::plain("folds", "Recall of each class by fold", columns.chain(["Mean".into()]), rows)

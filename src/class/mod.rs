@@ -1,29 +1,57 @@
-//! The five classes of white blood cells, and the names that data sets use for them.
+//! Classes of cells, and sets of them: which classes there are, in which order, and how data sets spell them.
+//!
+//! A [`Class`] is a name. [`Classes`] is the ordered list of the classes of a data set or run: the order of every
+//! table, probability and model output. A [`ClassSet`] (see [`set`]) adds the spellings that ingest recognises.
 
-use serde::{Deserialize, Serialize};
+mod list;
+pub mod set;
 
-/// A class of white blood cells. The order is that of the paper, and of every table and model output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Class {
-    /// Neutrophil (granulocyte).
-    Neutrophil,
-    /// Eosinophil (granulocyte).
-    Eosinophil,
-    /// Basophil (granulocyte).
-    Basophil,
-    /// Lymphocyte.
-    Lymphocyte,
-    /// Monocyte.
-    Monocyte,
-}
+pub use list::{ClassInfo, Classes};
+pub use set::ClassSet;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+/// A class of cells, by its name in lower case, such as "neutrophil". Names are interned, so that copying is cheap.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Class(&'static str);
+
+/// All names that were interned.
+static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
 
 impl Class {
-    /// Number of classes.
+    /// Neutrophil (granulocyte).
+    pub const NEUTROPHIL: Class = Class("neutrophil");
+    /// Eosinophil (granulocyte).
+    pub const EOSINOPHIL: Class = Class("eosinophil");
+    /// Basophil (granulocyte).
+    pub const BASOPHIL: Class = Class("basophil");
+    /// Lymphocyte.
+    pub const LYMPHOCYTE: Class = Class("lymphocyte");
+    /// Monocyte.
+    pub const MONOCYTE: Class = Class("monocyte");
+
+    /// Number of the paper's classes.
     pub const COUNT: usize = 5;
-    /// All classes, in order.
+    /// The paper's classes, in order.
     pub const ALL: [Class; Class::COUNT] =
-        [Class::Neutrophil, Class::Eosinophil, Class::Basophil, Class::Lymphocyte, Class::Monocyte];
+        [Class::NEUTROPHIL, Class::EOSINOPHIL, Class::BASOPHIL, Class::LYMPHOCYTE, Class::MONOCYTE];
+
+    /// The class of this name.
+    pub fn new(name: &str) -> Class {
+        if let Some(known) = Class::from_name(name) {
+            return known;
+        }
+        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        let interned = names.get(name).copied().unwrap_or_else(|| {
+            let name: &'static str = Box::leak(name.into());
+            names.insert(name);
+            name
+        });
+        Class(interned)
+    }
 
     /// The class with the largest of five probabilities; the first one if several are equal.
     pub fn likeliest(p: [f32; Class::COUNT]) -> Class {
@@ -32,20 +60,21 @@ impl Class {
 
     /// The name in tables, such as "neutrophil".
     pub fn name(self) -> &'static str {
-        ["neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte"][self.index()]
+        self.0
     }
 
     /// The name in headings, such as "Neutrophil".
-    pub fn title(self) -> &'static str {
-        ["Neutrophil", "Eosinophil", "Basophil", "Lymphocyte", "Monocyte"][self.index()]
+    pub fn title(self) -> String {
+        let mut letters = self.0.chars();
+        letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
     }
 
     /// Position in [`Class::ALL`], 0 to 4.
     pub fn index(self) -> usize {
-        self as usize
+        Class::ALL.into_iter().position(|class| class == self).expect("one of the paper's classes")
     }
 
-    /// The class with exactly this [`name`](Class::name).
+    /// The class of the paper with exactly this [`name`](Class::name).
     pub fn from_name(name: &str) -> Option<Class> {
         Class::ALL.into_iter().find(|c| c.name() == name)
     }
@@ -58,7 +87,7 @@ impl Class {
         let stem = word.strip_suffix('s').filter(|w| w.len() > 3).unwrap_or(&word);
         const SPELLINGS: [(Class, &[&str]); Class::COUNT] = [
             (
-                Class::Neutrophil,
+                Class::NEUTROPHIL,
                 &[
                     "neutrophil",
                     "neutrophile",
@@ -88,7 +117,7 @@ impl Class {
                 ],
             ),
             (
-                Class::Eosinophil,
+                Class::EOSINOPHIL,
                 &[
                     "eosinophil",
                     "eosinophile",
@@ -105,7 +134,7 @@ impl Class {
                 ],
             ),
             (
-                Class::Basophil,
+                Class::BASOPHIL,
                 &[
                     "basophil",
                     "basophile",
@@ -119,7 +148,7 @@ impl Class {
                 ],
             ),
             (
-                Class::Lymphocyte,
+                Class::LYMPHOCYTE,
                 &[
                     "lymphocyte",
                     "lymphocytic",
@@ -134,9 +163,41 @@ impl Class {
                     "lymphocytetypical",
                 ],
             ),
-            (Class::Monocyte, &["monocyte", "monocytic", "mono", "mon", "mo", "m", "mnz"]),
+            (Class::MONOCYTE, &["monocyte", "monocytic", "mono", "mon", "mo", "m", "mnz"]),
         ];
         SPELLINGS.iter().find(|(_, names)| names.iter().any(|n| *n == stem || *n == word)).map(|(class, _)| *class)
+    }
+}
+
+/// The paper's classes in their order, then all others by name.
+impl Ord for Class {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let key = |class: &Class| (Class::ALL.iter().position(|c| c == class).unwrap_or(Class::COUNT), class.0);
+        key(self).cmp(&key(other))
+    }
+}
+
+impl PartialOrd for Class {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl std::fmt::Debug for Class {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Serialize for Class {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Class {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|name| Class::new(&name))
     }
 }
 
@@ -153,17 +214,17 @@ mod tests {
     #[test]
     fn spellings_of_public_data_sets_are_known() {
         for (label, class) in [
-            ("neutrophil", Class::Neutrophil),
-            ("NEUTROPHILS", Class::Neutrophil),
-            ("neut", Class::Neutrophil),
-            ("Baso", Class::Basophil),
-            ("eosi", Class::Eosinophil),
-            ("EOS", Class::Eosinophil),
-            ("lymp", Class::Lymphocyte),
-            ("1_Monocytes", Class::Monocyte),
-            ("mono", Class::Monocyte),
-            ("BA", Class::Basophil),
-            ("Segmented Neutrophil", Class::Neutrophil),
+            ("neutrophil", Class::NEUTROPHIL),
+            ("NEUTROPHILS", Class::NEUTROPHIL),
+            ("neut", Class::NEUTROPHIL),
+            ("Baso", Class::BASOPHIL),
+            ("eosi", Class::EOSINOPHIL),
+            ("EOS", Class::EOSINOPHIL),
+            ("lymp", Class::LYMPHOCYTE),
+            ("1_Monocytes", Class::MONOCYTE),
+            ("mono", Class::MONOCYTE),
+            ("BA", Class::BASOPHIL),
+            ("Segmented Neutrophil", Class::NEUTROPHIL),
         ] {
             assert_eq!(Class::parse(label), Some(class), "{label}");
         }
