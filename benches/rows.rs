@@ -4,7 +4,7 @@ use divan::counter::ItemsCount;
 use rand::Rng;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, OnceLock};
-use wbc::class::Class;
+use wbc::class::{Class, Classes};
 use wbc::context::Context;
 use wbc::report::{self, Request};
 use wbc::rows::{ManifestRow, PredictionRow};
@@ -29,7 +29,8 @@ fn context() -> Context<'static> {
 const COUNTS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 
 fn provenance(stage: &str) -> Provenance {
-    Provenance { stage: stage.into(), settings: serde_json::Value::Null, seed: None, inputs: BTreeMap::new() }
+    let settings = serde_json::json!({"classes": Classes::wbc5()});
+    Provenance { stage: stage.into(), settings, seed: None, inputs: BTreeMap::new() }
 }
 
 /// Classes have the same shares as in CUK; every fiftieth image is a copy of the one before.
@@ -95,6 +96,7 @@ fn workspace(count: usize) -> Workspace {
         let record = run::Record {
             version: run::Record::VERSION,
             dataset: "synthetic".into(),
+            classes: Classes::wbc5(),
             model: "wnet".into(),
             pipeline: "quick".into(),
             seed: 0,
@@ -106,7 +108,8 @@ fn workspace(count: usize) -> Workspace {
         };
         for (i, run) in ["run", "other"].into_iter().enumerate() {
             let path = ws.run(run).join("predictions.parquet");
-            table::write_rows(&path, &PREDICTIONS, &provenance("train"), &predictions(&rows, 1 + i as u64)).unwrap();
+            let predictions = predictions(&rows, 1 + i as u64);
+            table::write_class_rows(&path, &PREDICTIONS, &record.classes, &provenance("train"), &predictions).unwrap();
             std::fs::write(ws.run(run).join("run.json"), serde_json::to_string(&record).unwrap()).unwrap();
         }
         evaluate::run(&ws, "run").unwrap();

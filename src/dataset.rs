@@ -1,11 +1,13 @@
 //! A data set as ingest and check describe it: its cells, the groups that they form, and which of them later stages
 //! use.
 
+use crate::class::Classes;
 use crate::error::{Error, Input, Result};
 use crate::rows::{CheckRow, IssueRow, ManifestRow};
 use crate::schema::{CHECKS, ISSUES, MANIFEST};
 use crate::table::{self, Provenance};
 use crate::workspace::Workspace;
+use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
@@ -15,6 +17,8 @@ pub const NO_CLASS: &str = "no_class";
 /// The cells of a data set, whether later stages use them or not.
 #[derive(Clone, Debug)]
 pub struct Dataset {
+    /// The classes, in order; each cell has one of them or none.
+    pub classes: Classes,
     /// The manifest.
     pub cells: Vec<ManifestRow>,
     /// The table of checks: one row per cell, in the same order. Where check has not run, it is [`unchecked`].
@@ -32,14 +36,29 @@ impl Dataset {
     /// [`Error::Missing`] where there is no manifest, [`Error::Format`] for a table that is damaged, [`Error::Stale`]
     /// where the manifest has changed since check ran.
     pub fn read(ws: &Workspace, name: &str) -> Result<Self> {
-        let (cells, _) = table::read_rows::<ManifestRow>(&ws.manifest(name), &MANIFEST)?;
+        let (cells, made) = table::read_rows::<ManifestRow>(&ws.manifest(name), &MANIFEST)?;
+        let classes = classes_in(&made, &ws.manifest(name))?;
         let inputs = inputs(ws, name)?;
         let checked = inputs.contains_key(Input::Checks.name());
         let path = ws.checks(name);
         let checks = if checked { table::read_rows(&path, &CHECKS)?.0 } else { unchecked(&cells) };
         same_cells(&path, cells.iter().map(|c| &c.image_id), checks.iter().map(|c| &c.image_id))?;
-        Ok(Self { cells, checks, checked, inputs })
+        Ok(Self { classes, cells, checks, checked, inputs })
     }
+}
+
+/// The classes of a data set, in order, from the provenance of its manifest.
+///
+/// # Errors
+/// [`Error::Missing`] where there is no manifest, [`Error::Stale`] where it does not say which classes there are.
+pub fn classes(ws: &Workspace, name: &str) -> Result<Classes> {
+    let path = ws.manifest(name);
+    classes_in(&table::provenance(&path, &MANIFEST)?, &path)
+}
+
+fn classes_in(made: &Provenance, manifest: &Path) -> Result<Classes> {
+    let classes = made.settings.get("classes").and_then(|classes| Classes::deserialize(classes).ok());
+    classes.ok_or_else(|| Error::stale(Input::Manifest, manifest, "it does not say which classes there are"))
 }
 
 /// Everything found in a data set: the issues of check, which include those of ingest; before check has run, those of
@@ -55,6 +74,8 @@ pub fn issues(ws: &Workspace, name: &str) -> Result<Vec<IssueRow>> {
 
 /// The cells of a data set that later stages use.
 pub struct Usable {
+    /// The classes of the data set, in order; there may be no cell of some of them.
+    pub classes: Classes,
     /// Their rows in the manifest.
     pub cells: Vec<ManifestRow>,
     /// How many cells are not among them: those without a class, and those for which check reported an error.
@@ -69,7 +90,7 @@ impl Usable {
     /// # Errors
     /// As [`Dataset::read`], and [`Error::Data`] where no cell can be used.
     pub fn read(ws: &Workspace, name: &str) -> Result<Self> {
-        let Dataset { cells, checks, inputs, .. } = Dataset::read(ws, name)?;
+        let Dataset { classes, cells, checks, inputs, .. } = Dataset::read(ws, name)?;
         let all = cells.len();
         let usable = cells.into_iter().zip(checks).filter(|(_, check)| check.left_out.is_none());
         let cells: Vec<ManifestRow> = usable.map(|(cell, _)| cell).collect();
@@ -77,7 +98,7 @@ impl Usable {
             let error = Error::data(name, "usable images with a class", format!("none among {all}"));
             return Err(error.with_hint(format!("What is wrong with them: {}", ws.issues(name).display())));
         }
-        Ok(Self { left_out: (all - cells.len()) as u64, cells, inputs })
+        Ok(Self { classes, left_out: (all - cells.len()) as u64, cells, inputs })
     }
 }
 

@@ -3,7 +3,17 @@
 use crate::class::Class;
 use crate::rect::Rect;
 use crate::scores::{Method, Metric};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+/// A row of a table that has one probability per class, in columns `p_<class>` that depend on the classes.
+pub trait ClassRow: Serialize + DeserializeOwned {
+    /// One value per class, in the order of the run's classes.
+    fn probabilities(&self) -> &[f32];
+
+    /// [`ClassRow::probabilities`], to fill.
+    fn probabilities_mut(&mut self) -> &mut Vec<f32>;
+}
 
 /// A row of `manifest.parquet`: see `schemas/manifest.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -150,33 +160,35 @@ pub struct PredictionRow {
     pub fold: u32,
     /// Class according to the data set.
     pub truth: Class,
-    /// Probability, 0 to 1.
-    pub p_neutrophil: f32,
-    /// Probability, 0 to 1.
-    pub p_eosinophil: f32,
-    /// Probability, 0 to 1.
-    pub p_basophil: f32,
-    /// Probability, 0 to 1.
-    pub p_lymphocyte: f32,
-    /// Probability, 0 to 1.
-    pub p_monocyte: f32,
+    /// Probability of each class, 0 to 1, in the order of the run's classes: the columns `p_<class>`.
+    #[serde(skip)]
+    pub probabilities: Vec<f32>,
 }
 
 impl PredictionRow {
-    /// From the five probabilities in class order.
-    pub fn new(image_id: String, fold: u32, truth: Class, p: [f32; Class::COUNT]) -> Self {
-        let [p_neutrophil, p_eosinophil, p_basophil, p_lymphocyte, p_monocyte] = p;
-        Self { image_id, fold, truth, p_neutrophil, p_eosinophil, p_basophil, p_lymphocyte, p_monocyte }
+    /// A row; `probabilities` has one value per class, in the order of the run's classes.
+    pub fn new(image_id: String, fold: u32, truth: Class, probabilities: impl Into<Vec<f32>>) -> Self {
+        Self { image_id, fold, truth, probabilities: probabilities.into() }
     }
 
-    /// The class of the largest probability, the first of equal ones.
+    /// Shim of five classes, to be removed: use [`crate::class::Classes::likeliest`].
     pub fn predicted(&self) -> Class {
         Class::likeliest(self.probabilities())
     }
 
-    /// The five probabilities in class order.
+    /// Shim of five classes, to be removed: use the field.
     pub fn probabilities(&self) -> [f32; Class::COUNT] {
-        [self.p_neutrophil, self.p_eosinophil, self.p_basophil, self.p_lymphocyte, self.p_monocyte]
+        self.probabilities[..].try_into().expect("five classes")
+    }
+}
+
+impl ClassRow for PredictionRow {
+    fn probabilities(&self) -> &[f32] {
+        &self.probabilities
+    }
+
+    fn probabilities_mut(&mut self) -> &mut Vec<f32> {
+        &mut self.probabilities
     }
 }
 
@@ -207,22 +219,18 @@ pub struct CellRow {
     /// Why the class should not be trusted: low confidence (below 0.9), unlike training (distance above 1), or both,
     /// separated by a comma; null for cells without a flag.
     pub flag: Option<String>,
-    /// Calibrated probability, 0 to 1.
-    pub p_neutrophil: f32,
-    /// Calibrated probability, 0 to 1.
-    pub p_eosinophil: f32,
-    /// Calibrated probability, 0 to 1.
-    pub p_basophil: f32,
-    /// Calibrated probability, 0 to 1.
-    pub p_lymphocyte: f32,
-    /// Calibrated probability, 0 to 1.
-    pub p_monocyte: f32,
+    /// Calibrated probability of each class, 0 to 1, in the order of the run's classes: the columns `p_<class>`.
+    #[serde(skip)]
+    pub probabilities: Vec<f32>,
 }
 
-impl CellRow {
-    /// The five probabilities in class order.
-    pub fn probabilities(&self) -> [f32; Class::COUNT] {
-        [self.p_neutrophil, self.p_eosinophil, self.p_basophil, self.p_lymphocyte, self.p_monocyte]
+impl ClassRow for CellRow {
+    fn probabilities(&self) -> &[f32] {
+        &self.probabilities
+    }
+
+    fn probabilities_mut(&mut self) -> &mut Vec<f32> {
+        &mut self.probabilities
     }
 }
 

@@ -1,12 +1,16 @@
 //! The schemas in `schemas/*.toml`, compiled in: the single source of truth for the columns of every Parquet table.
 
+use crate::class::{Class, Classes};
 use crate::error::Input;
 use arrow_schema::{DataType, Field, Schema as ArrowSchema, SchemaRef};
 use serde::Deserialize;
 use std::sync::{Arc, LazyLock};
 
+/// Name of a column in a schema that stands for one column per class, `p_<class>`: see [`Schema::with_classes`].
+pub const PER_CLASS: &str = "p_*";
+
 /// The schema of a table, as in its file in `schemas/`.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schema {
     /// Name of the table, which is also the [`Input::name`] of tables that stages read.
@@ -40,10 +44,10 @@ impl Default for Storage {
 }
 
 /// One column of a table.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
-    /// Name of the column.
+    /// Name of the column; [`PER_CLASS`] stands for one column per class.
     pub name: String,
     /// Type of its values.
     #[serde(rename = "type")]
@@ -90,6 +94,18 @@ impl Kind {
 }
 
 impl Schema {
+    /// The schema with a column for each of these classes in place of [`PER_CLASS`].
+    pub fn with_classes(&self, classes: &Classes) -> Schema {
+        let columns = self.columns.iter().flat_map(|column| match column.name.as_str() {
+            PER_CLASS => {
+                let of_class = |class: Class| Column { name: format!("p_{class}"), ..column.clone() };
+                classes.iter().map(of_class).collect()
+            }
+            _ => vec![column.clone()],
+        });
+        Schema { columns: columns.collect(), ..self.clone() }
+    }
+
     /// The Arrow schema with the same columns.
     pub fn arrow(&self) -> SchemaRef {
         Arc::new(ArrowSchema::new(
@@ -140,6 +156,15 @@ schemas! {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_class_column_stands_for_one_column_per_class() {
+        let classes = crate::class::Classes::named(["blast", "normal"].map(crate::class::Class::new));
+        let schema = super::PREDICTIONS.with_classes(&classes);
+        let names: Vec<&str> = schema.columns.iter().map(|column| column.name.as_str()).collect();
+        assert_eq!(names, ["image_id", "fold", "truth", "p_blast", "p_normal"]);
+        assert_eq!(schema.tag(), super::PREDICTIONS.tag());
+    }
+
     #[test]
     fn every_schema_file_is_compiled_in_and_documented() {
         let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas");

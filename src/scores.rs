@@ -1,7 +1,7 @@
 //! Metrics, and the scores of a fold or run computed from counts: one definition for evaluation, resampling and
 //! comparison.
 
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use serde::{Deserialize, Serialize};
 
 /// A metric in `metrics.parquet` and `intervals.parquet`.
@@ -75,61 +75,58 @@ pub enum Method {
 }
 
 /// Scores of a fold or their means over folds, 0 to 1; `None` where there is no image to compute one from.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Scores {
     /// Mean of the recalls that are defined.
     pub balanced_accuracy: Option<f64>,
     /// Share of all images that are predicted correctly.
     pub accuracy: Option<f64>,
     /// Recall of each class, in class order.
-    pub recall: [Option<f64>; Class::COUNT],
+    pub recall: Vec<Option<f64>>,
 }
 
 impl Scores {
-    /// How many scores there are.
-    pub const COUNT: usize = 2 + Class::COUNT;
-
     /// The metric, and for a recall the class, of each of [`Scores::values`].
-    pub fn keys() -> [(Metric, Option<Class>); Scores::COUNT] {
-        std::array::from_fn(|i| match i {
-            0 => (Metric::BalancedAccuracy, None),
-            1 => (Metric::Accuracy, None),
-            i => (Metric::Recall, Some(Class::ALL[i - 2])),
-        })
+    pub fn keys(classes: &Classes) -> Vec<(Metric, Option<Class>)> {
+        let recalls = classes.iter().map(|class| (Metric::Recall, Some(class)));
+        [(Metric::BalancedAccuracy, None), (Metric::Accuracy, None)].into_iter().chain(recalls).collect()
     }
 
-    /// The scores as an array, in the order of [`Scores::keys`].
-    pub fn values(&self) -> [Option<f64>; Scores::COUNT] {
-        let mut values = [None; Scores::COUNT];
-        values[0] = self.balanced_accuracy;
-        values[1] = self.accuracy;
-        values[2..].copy_from_slice(&self.recall);
-        values
+    /// The scores as a list, in the order of [`Scores::keys`].
+    pub fn values(&self) -> Vec<Option<f64>> {
+        [self.balanced_accuracy, self.accuracy].iter().chain(&self.recall).copied().collect()
     }
 
-    /// Scores of one fold from (correctly predicted images, all images) of each class.
-    pub fn from_counts(classes: [(u64, u64); Class::COUNT]) -> Scores {
+    /// Scores of one fold from (correctly predicted images, all images) of each class, in class order.
+    pub fn from_counts(classes: &[(u64, u64)]) -> Scores {
         let share = |(correct, all): (u64, u64)| (all > 0).then(|| correct as f64 / all as f64);
-        let recall = classes.map(share);
+        let recall: Vec<Option<f64>> = classes.iter().copied().map(share).collect();
         let sums = classes.iter().fold((0, 0), |sum, class| (sum.0 + class.0, sum.1 + class.1));
-        Scores { balanced_accuracy: mean(recall), accuracy: share(sums), recall }
+        Scores { balanced_accuracy: mean(recall.iter().copied()), accuracy: share(sums), recall }
     }
 
-    /// The mean over folds of each score. A fold where a score is not defined does not count towards its mean.
+    /// The mean over folds of each score. A fold where a score is not defined does not count towards its mean. All
+    /// folds have the same classes.
     pub fn mean(folds: &[Scores]) -> Scores {
+        let classes = folds.first().map_or(0, |fold| fold.recall.len());
         Scores {
             balanced_accuracy: mean(folds.iter().map(|fold| fold.balanced_accuracy)),
             accuracy: mean(folds.iter().map(|fold| fold.accuracy)),
-            recall: std::array::from_fn(|class| mean(folds.iter().map(|fold| fold.recall[class]))),
+            recall: (0..classes).map(|class| mean(folds.iter().map(|fold| fold.recall[class]))).collect(),
         }
     }
 
     /// The scores of each fold from its strata. A stratum is the images of one fold and class, counted by outcome;
-    /// strata are ordered by fold, then class. `correct` returns how many images of a stratum are predicted correctly.
-    pub fn by_fold<const K: usize>(strata: &[[u64; K]], correct: impl Fn(&[u64; K]) -> u64) -> Vec<Scores> {
+    /// strata are ordered by fold, then class, and `classes` is the number of classes. `correct` returns how many
+    /// images of a stratum are predicted correctly.
+    pub fn by_fold<const K: usize>(
+        strata: &[[u64; K]],
+        classes: usize,
+        correct: impl Fn(&[u64; K]) -> u64,
+    ) -> Vec<Scores> {
         let counts = |stratum: &[u64; K]| (correct(stratum), stratum.iter().sum());
-        let folds = strata.chunks_exact(Class::COUNT);
-        folds.map(|classes| Scores::from_counts(std::array::from_fn(|class| counts(&classes[class])))).collect()
+        let fold = |strata: &[[u64; K]]| Scores::from_counts(&strata.iter().map(counts).collect::<Vec<_>>());
+        strata.chunks_exact(classes).map(fold).collect()
     }
 }
 

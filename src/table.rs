@@ -2,9 +2,14 @@
 //! (`wbc.provenance`: stage, settings, seed and hashes of the inputs).
 
 use crate::atomic;
+use crate::class::Classes;
 use crate::error::{Error, Input, Result};
-use crate::schema::{Schema, Storage};
-use arrow_array::RecordBatch;
+use crate::rows::ClassRow;
+use crate::schema::{PER_CLASS, Schema, Storage};
+use arrow_array::cast::AsArray;
+use arrow_array::types::Float32Type;
+use arrow_array::{ArrayRef, Float32Array, RecordBatch};
+use arrow_schema::{Field, Fields};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::basic::Compression;
@@ -15,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 /// How a table was made. Tables of equal provenance have equal rows, so a stage need not run if its output already has
 /// the provenance that it would write.
@@ -134,6 +140,67 @@ pub fn read_rows<T: DeserializeOwned>(path: &Path, schema: &Schema) -> Result<(V
     Ok((rows, provenance))
 }
 
+/// [`write_rows`] for rows with one probability per class of `classes`.
+///
+/// # Errors
+/// As [`write_rows`], and [`Error::Format`] for a row that has not one probability per class.
+pub fn write_class_rows<T: ClassRow>(
+    path: &Path,
+    schema: &Schema,
+    classes: &Classes,
+    provenance: &Provenance,
+    rows: &[T],
+) -> Result<()> {
+    let schema = schema.with_classes(classes);
+    let arrow = schema.arrow();
+    let (own, of_class): (Vec<_>, Vec<_>) = arrow.fields().iter().cloned().partition(|field| !is_of_class(field));
+    if let Some(row) = rows.iter().find(|row| row.probabilities().len() != classes.len()) {
+        let got = row.probabilities().len();
+        return Err(Error::format(path, "rows", format!("one probability for each of {classes}"), got));
+    }
+    write_stream(path, &schema, provenance, |put| {
+        for chunk in rows.chunks(schema.storage.row_group_rows) {
+            let batch = serde_arrow::to_record_batch(&own, &chunk)
+                .map_err(|e| Error::format(path, "rows", format!("rows of schema {}", schema.tag()), e))?;
+            let mut columns = batch.columns().to_vec();
+            columns.extend((0..of_class.len()).map(|class| {
+                let values = chunk.iter().map(|row| row.probabilities()[class]);
+                Arc::new(Float32Array::from_iter_values(values)) as ArrayRef
+            }));
+            put(&RecordBatch::try_new(arrow.clone(), columns).expect("columns of one length, in the schema's order"))?;
+        }
+        Ok(())
+    })
+}
+
+/// [`read_rows`] for rows with one probability per class of `classes`.
+///
+/// # Errors
+/// As [`read_rows`], and [`Error::Format`] where the table has the probabilities of other classes.
+pub fn read_class_rows<T: ClassRow>(path: &Path, schema: &Schema, classes: &Classes) -> Result<(Vec<T>, Provenance)> {
+    let schema = schema.with_classes(classes);
+    let mut rows: Vec<T> = Vec::new();
+    let provenance = read_batches(path, &schema, |batch| {
+        let own = batch.schema().fields().iter().filter(|field| !is_of_class(field)).count();
+        let fixed = batch.project(&(0..own).collect::<Vec<_>>()).expect("the first columns");
+        let mut part: Vec<T> = serde_arrow::from_record_batch(&fixed).map_err(|e| {
+            Error::format(path, format!("rows from {}", rows.len()), format!("rows of schema {}", schema.tag()), e)
+        })?;
+        for column in &batch.columns()[own..] {
+            let values = column.as_primitive::<Float32Type>().values();
+            part.iter_mut().zip(values).for_each(|(row, value)| row.probabilities_mut().push(*value));
+        }
+        rows.extend(part);
+        Ok(())
+    })?;
+    Ok((rows, provenance))
+}
+
+/// Whether a column has the probabilities of a class. These columns are the last ones of a table.
+fn is_of_class(field: &Field) -> bool {
+    field.name().starts_with("p_")
+}
+
 /// Reads a table batch by batch, and returns its provenance.
 ///
 /// # Errors
@@ -193,13 +260,19 @@ fn open(path: &Path, schema: &Schema) -> Result<(File, ArrowReaderMetadata, Prov
             None => Error::format(path, SCHEMA_KEY, schema.tag(), tag),
         });
     }
-    let columns = |fields: &arrow_schema::Fields| {
-        let columns = fields.iter().map(|field| format!("{} ({})", field.name(), field.data_type()));
-        columns.collect::<Vec<_>>().join(", ")
+    let columns = |fields: &Fields| -> Vec<String> {
+        fields.iter().map(|field| format!("{} ({})", field.name(), field.data_type())).collect()
     };
-    let (expected, got) = (columns(schema.arrow().fields()), columns(metadata.schema().fields()));
+    let (expected, mut got) = (columns(schema.arrow().fields()), columns(metadata.schema().fields()));
+    if schema.columns.iter().any(|column| column.name == PER_CLASS) {
+        // Any classes will do.
+        let of_class = |column: &String| column.starts_with("p_") && column.ends_with("(Float32)");
+        let any = format!("{PER_CLASS} (Float32)");
+        got = got.into_iter().map(|column| if of_class(&column) { any.clone() } else { column }).collect();
+        got.dedup();
+    }
     if expected != got {
-        return Err(Error::format(path, "columns", expected, got));
+        return Err(Error::format(path, "columns", expected.join(", "), got.join(", ")));
     }
     let text = value(PROVENANCE_KEY).unwrap_or_default();
     let provenance = serde_json::from_str(&text)

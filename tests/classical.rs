@@ -1,6 +1,6 @@
 //! Classical classifiers through `wbc train`, `wbc report` and `wbc run`.
 
-use crate::common::Workdir;
+use crate::common::{Workdir, predictions};
 use crate::train::{results, same};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float64Type;
@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::sync::Arc;
-use wbc::rows::{EpochRow, PredictionRow};
-use wbc::schema::{EPOCHS, FEATURES, PREDICTIONS};
+use wbc::rows::EpochRow;
+use wbc::schema::{EPOCHS, FEATURES};
 use wbc::table;
 
 const MODELS: [&str; 5] = ["knn", "svm", "lda", "bayes", "forest"];
@@ -48,7 +48,7 @@ fn every_classifier_learns_and_writes_a_complete_run() {
         assert!(run.stderr.contains(&format!("{model}: 3 of 3 folds")), "{}", run.stderr);
 
         let dir = w.path(format!("data/runs/d-{model}-three"));
-        let (rows, _) = table::read_rows::<PredictionRow>(&dir.join("predictions.parquet"), &PREDICTIONS).unwrap();
+        let rows = predictions(&dir.join("predictions.parquet"));
         let ids: BTreeSet<&str> = rows.iter().map(|r| r.image_id.as_str()).collect();
         assert_eq!((rows.len(), ids.len()), (100, 100), "{model}");
         let splits = wbc::split::read(&w.workspace(), "d").unwrap();

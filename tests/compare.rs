@@ -1,7 +1,7 @@
 //! `wbc compare`: two runs on the same test images.
 
-use crate::common::Workdir;
-use wbc::class::Class;
+use crate::common::{Workdir, predictions};
+use wbc::class::{Class, Classes};
 use wbc::run::Record;
 
 fn compare(w: &Workdir, first: &str, second: &str) -> serde_json::Value {
@@ -133,20 +133,22 @@ fn runs_on_different_images_are_refused_with_the_reason() {
 
 #[test]
 fn predictions_are_joined_by_image_id_not_by_position() {
-    use wbc::rows::PredictionRow;
     use wbc::schema::PREDICTIONS;
-    use wbc::table;
+    use wbc::table::{Provenance, write_class_rows};
     let w = Workdir::new("joined");
     w.untrained_run("one", |_| (), better);
     w.untrained_run("two", |r| r.seed = 1, worse);
     let before = compare(&w, "one", "two");
     let path = w.workspace().run("two").join("predictions.parquet");
-    let (mut rows, made) = table::read_rows::<PredictionRow>(&path, &PREDICTIONS).unwrap();
+    let mut rows = predictions(&path);
+    let write = |rows: &[_]| {
+        write_class_rows(&path, &PREDICTIONS, &Classes::wbc5(), &Provenance::default(), rows).unwrap();
+    };
     rows.reverse();
-    table::write_rows(&path, &PREDICTIONS, &made, &rows).unwrap();
+    write(&rows);
     assert_eq!(compare(&w, "one", "two"), before);
     rows[0].truth = Class::NEUTROPHIL;
-    table::write_rows(&path, &PREDICTIONS, &made, &rows).unwrap();
+    write(&rows);
     let run = w.wbc(&["compare", "one", "two"]).exits(2);
     assert!(run.stderr.contains("d/monocyte/3-5: expected a monocyte of fold 3"), "{}", run.stderr);
     assert!(run.stderr.contains("found a neutrophil of fold 3"), "{}", run.stderr);

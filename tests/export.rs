@@ -1,14 +1,11 @@
 //! `wbc export`: other programs load its files and return the same probabilities.
 
-use crate::common::{Workdir, python};
+use crate::common::{Workdir, predictions, python};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use wbc::batch::Tensors;
 use wbc::preprocess::Settings;
-use wbc::rows::PredictionRow;
-use wbc::schema::PREDICTIONS;
-use wbc::table;
 
 const RECIPE: &str = r#"
 name = "tiny"
@@ -47,9 +44,7 @@ fn trained(name: &str) -> Workdir {
 
 /// Writes the tensors of fold 0's test images to `tensors.bin`; returns the probabilities of `run`.
 fn tested(w: &Workdir, run: &str) -> Vec<[f32; 5]> {
-    let rows =
-        table::read_rows::<PredictionRow>(&w.workspace().run(run).join("fold-00/predictions.parquet"), &PREDICTIONS);
-    let rows = rows.unwrap().0;
+    let rows = predictions(&w.workspace().run(run).join("fold-00/predictions.parquet"));
     let tensors = Tensors::load(&w.workspace(), "d", &Settings { size_px: 32, ..Settings::default() }).unwrap();
     let bytes: Vec<u8> =
         rows.iter().flat_map(|r| tensors.picture(tensors.row(&r.image_id).unwrap()).to_vec()).collect();

@@ -1,6 +1,6 @@
 //! `wbc train --all` and `--init`: one model on all images, and trainings that start from other weights.
 
-use crate::common::{Run, Workdir, shared};
+use crate::common::{Run, Workdir, predictions, shared};
 use wbc::nn::device::Device;
 use wbc::run::{ModelId, Record, checkpoint};
 
@@ -67,12 +67,12 @@ fn a_run_starts_from_a_model_of_all_images() {
     // The same weights from a file give the same result; random ones another.
     train(&w, &["--dataset", "b", "--init", whole.to_str().unwrap(), "--run", "file"]).ok();
     train(&w, &["--dataset", "b", "--run", "fresh"]).ok();
-    let predictions = |run: &str| {
+    let of_run = |run: &str| {
         let path = w.path("data/runs").join(run).join("predictions.parquet");
-        wbc::table::read_rows::<wbc::rows::PredictionRow>(&path, &wbc::schema::PREDICTIONS).unwrap().0
+        predictions(&path)
     };
-    assert_eq!(predictions(run), predictions("file"));
-    assert_ne!(predictions(run), predictions("fresh"));
+    assert_eq!(of_run(run), of_run("file"));
+    assert_ne!(of_run(run), of_run("fresh"));
     // A run of the same name with other weights is another experiment.
     let refused = train(&w, &["--dataset", "b", "--run", "fresh", "--init", "a-wnet-tiny"]).exits(2).stderr;
     assert!(refused.contains("other settings") || refused.contains("--restart"), "{refused}");

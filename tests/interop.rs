@@ -1,14 +1,14 @@
 //! Interoperability: every table in pandas, Polars, DuckDB and Hugging Face datasets, the scripts in `docs/`, learning
 //! curves in TensorBoard, and JSON on stdout.
 
-use crate::common::{Workdir, python};
+use crate::common::{Workdir, predictions, python};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use wbc::class::Class;
-use wbc::rows::{EpochRow, IssueRow, ManifestRow, MetricRow, PredictionRow};
+use wbc::rows::{EpochRow, IssueRow, ManifestRow, MetricRow};
 use wbc::run::checkpoint;
-use wbc::schema::{self, EPOCHS, ISSUES, Kind, MANIFEST, METRICS, PREDICTIONS};
+use wbc::schema::{self, EPOCHS, ISSUES, Kind, MANIFEST, METRICS};
 use wbc::scores::Metric;
 use wbc::table;
 
@@ -119,9 +119,7 @@ fn scripts_of_the_documents_agree_with_wbc() {
     let w = full("docs");
     let Some(python) = with_tables() else { return };
     let ws = w.workspace();
-    let predictions = |run: &str| {
-        table::read_rows::<PredictionRow>(&ws.run(run).join("predictions.parquet"), &PREDICTIONS).unwrap().0
-    };
+    let predictions = |run: &str| predictions(&ws.run(run).join("predictions.parquet"));
     let metrics = |run: &str| table::read_rows::<MetricRow>(&ws.run(run).join("metrics.parquet"), &METRICS).unwrap().0;
     let balanced = |run: &str| {
         let row = |row: &MetricRow| row.fold.is_none() && row.metric == Metric::BalancedAccuracy;

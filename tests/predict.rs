@@ -1,6 +1,7 @@
 //! `wbc predict`: the cells of new images, classified by the networks of a run.
 
 use crate::common::Workdir;
+use wbc::class::Classes;
 use wbc::rows::CellRow;
 use wbc::schema::CELLS;
 use wbc::table;
@@ -15,8 +16,27 @@ fn trained() -> Workdir {
     w
 }
 
+/// A row of a CSV or JSON file.
+#[derive(serde::Deserialize)]
+struct Read {
+    #[serde(flatten)]
+    row: CellRow,
+    p_neutrophil: f32,
+    p_eosinophil: f32,
+    p_basophil: f32,
+    p_lymphocyte: f32,
+    p_monocyte: f32,
+}
+
+impl Read {
+    fn row(self) -> CellRow {
+        let p = [self.p_neutrophil, self.p_eosinophil, self.p_basophil, self.p_lymphocyte, self.p_monocyte];
+        CellRow { probabilities: p.into(), ..self.row }
+    }
+}
+
 fn cells(w: &Workdir, file: &str) -> Vec<CellRow> {
-    table::read_rows(&w.path(file), &CELLS).unwrap().0
+    table::read_class_rows(&w.path(file), &CELLS, &Classes::wbc5()).unwrap().0
 }
 
 #[test]
@@ -29,7 +49,7 @@ fn new_images_are_classified_counted_and_flagged() {
     let correct = rows.iter().filter(|r| r.path.contains(&format!("/{}/", r.class))).count();
     assert!(correct >= 45, "{correct} of 60 new synthetic cells");
     for row in &rows {
-        let p = [row.p_neutrophil, row.p_eosinophil, row.p_basophil, row.p_lymphocyte, row.p_monocyte];
+        let p = &row.probabilities;
         assert!((p.iter().sum::<f32>() - 1.0).abs() < 1e-5 && p[row.class.index()] == row.confidence, "{row:?}");
         assert!([0.0, 0.5, 1.0].contains(&row.agreement) && row.distance.is_some() && row.x_px.is_none(), "{row:?}");
         let flags = [("low confidence", row.confidence < 0.9), ("unlike training", row.distance.unwrap() > 1.0)];
@@ -42,13 +62,13 @@ fn new_images_are_classified_counted_and_flagged() {
     w.write("list.txt", "# all\n".to_string() + &images.join("\n"));
     let again = ["predict", "r", "list.csv", "--format", "json", "--threads", "1"];
     w.wbc(&again).ok();
-    let json: Vec<CellRow> = serde_json::from_slice(&std::fs::read(w.path("cells.json")).unwrap()).unwrap();
-    assert_eq!(json, rows);
+    let json: Vec<Read> = serde_json::from_slice(&std::fs::read(w.path("cells.json")).unwrap()).unwrap();
+    assert_eq!(json.into_iter().map(Read::row).collect::<Vec<_>>(), rows);
     w.wbc(&["predict", "r", "list.txt", "--output", "out/rows.csv"]).ok();
     let refused = w.wbc(&["predict", "r", "list.txt", "--output", "rows.csv", "--format", "json"]).exits(2).stderr;
     assert!(refused.contains("expected csv, the extension of rows.csv, found json"), "{refused}");
-    let csv: Vec<CellRow> =
-        csv::Reader::from_path(w.path("out/rows.csv")).unwrap().deserialize().map(|r| r.unwrap()).collect();
+    let csv = csv::Reader::from_path(w.path("out/rows.csv")).unwrap();
+    let csv: Vec<CellRow> = csv.into_deserialize::<Read>().map(|r| r.unwrap().row()).collect();
     assert_eq!(csv, rows);
     // One fold's model alone; without the tensors there is no distance, and the output says so.
     std::fs::remove_dir_all(w.path("data/d/tensors-32")).unwrap();

@@ -1,6 +1,6 @@
 //! `wbc split` and the dealing behind it.
 
-use crate::common::Workdir;
+use crate::common::{Workdir, of_five_classes};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use wbc::class::Class;
@@ -72,7 +72,7 @@ fn rows(n: usize) -> Vec<ManifestRow> {
 /// A workspace with a manifest, and checks that leave out each of `bad`.
 fn workspace(w: &Workdir, rows: &[ManifestRow], bad: &[&str]) -> Workspace {
     let ws = Workspace::new(w.path("data"));
-    table::write_rows(&ws.manifest("d"), &MANIFEST, &Provenance::default(), rows).unwrap();
+    table::write_rows(&ws.manifest("d"), &MANIFEST, &of_five_classes(), rows).unwrap();
     let mut checks = unchecked(rows);
     for check in checks.iter_mut().filter(|c| bad.contains(&c.image_id.as_str())) {
         check.left_out = Some("label_conflict".into());

@@ -1,11 +1,11 @@
 //! `wbc train`, `wbc report` and `wbc run`: from a split data set to tables.
 
-use crate::common::Workdir;
+use crate::common::{Workdir, predictions};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
-use wbc::rows::{EpochRow, MetricRow, PredictionRow};
-use wbc::schema::{EPOCHS, METRICS, PREDICTIONS};
+use wbc::rows::{EpochRow, MetricRow};
+use wbc::schema::{EPOCHS, METRICS};
 use wbc::scores::Metric;
 use wbc::table;
 
@@ -49,7 +49,7 @@ fn every_image_is_tested_once_and_the_tables_agree() {
     let run = w.wbc(&["train", "--pipeline", "tiny.toml"]).ok();
     assert!(run.stdout.contains("balanced accuracy") && run.stderr.contains("3 of 3 folds"), "{}", run.stderr);
     let dir = w.path("data/runs/d-wnet-tiny");
-    let (rows, _) = table::read_rows::<PredictionRow>(&dir.join("predictions.parquet"), &PREDICTIONS).unwrap();
+    let rows = predictions(&dir.join("predictions.parquet"));
     let ids: BTreeSet<&str> = rows.iter().map(|r| r.image_id.as_str()).collect();
     assert_eq!((rows.len(), ids.len()), (86, 86));
     let splits = wbc::split::read(&w.workspace(), "d").unwrap();

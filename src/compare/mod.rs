@@ -39,14 +39,17 @@ pub fn run(ws: &Workspace, first: &str, second: &str, ctx: &Context) -> Result<C
         return Err(differ("a fold that both have finished", got));
     }
     let strata = join(a, b, &folds)?;
-    let of_first = |strata: &[[u64; 4]]| Scores::by_fold(strata, |[both, first, ..]| both + first);
-    let of_second = |strata: &[[u64; 4]]| Scores::by_fold(strata, |[both, _, second, _]| both + second);
+    let of_first =
+        |strata: &[[u64; 4]]| Scores::by_fold(strata, a.record.classes.len(), |[both, first, ..]| both + first);
+    let of_second =
+        |strata: &[[u64; 4]]| Scores::by_fold(strata, a.record.classes.len(), |[both, _, second, _]| both + second);
     let by_fold = [of_first(&strata), of_second(&strata)];
     let means = [Scores::mean(&by_fold[0]).values(), Scores::mean(&by_fold[1]).values()];
-    let difference = |strata: &[[u64; 4]]| -> [Option<f64>; Scores::COUNT] {
+    let keys = Scores::keys(&a.record.classes);
+    let difference = |strata: &[[u64; 4]]| -> Vec<Option<f64>> {
         let mean = |folds: &[Scores]| Scores::mean(folds).values();
         let (first, second) = (mean(&of_first(strata)), mean(&of_second(strata)));
-        std::array::from_fn(|i| Some(first[i]? - second[i]?))
+        first.iter().zip(second).map(|(first, second)| Some((*first)? - second?)).collect()
     };
     let intervals = statistics::bootstrap(&strata, ctx.seed, difference);
     let score = |(i, (metric, class)): (usize, (Metric, Option<Class>))| {
@@ -59,7 +62,7 @@ pub fn run(ws: &Workspace, first: &str, second: &str, ctx: &Context) -> Result<C
         let differences: Vec<f64> =
             pairs.filter_map(|(first, second)| Some(first.values()[i]? - second.values()[i]?)).collect();
         OverFolds {
-            metric: Scores::keys()[i].0,
+            metric: keys[i].0,
             corrected_t: statistics::corrected_t(&differences, test_to_train(a.record.folds)),
             wilcoxon: statistics::wilcoxon(&differences),
             differences,
@@ -78,7 +81,7 @@ pub fn run(ws: &Workspace, first: &str, second: &str, ctx: &Context) -> Result<C
         images: strata.as_flattened().iter().sum(),
         left_out: [lacks(a, first), lacks(b, second)].concat(),
         folds,
-        scores: Scores::keys().into_iter().enumerate().filter_map(score).collect(),
+        scores: keys.iter().copied().enumerate().filter_map(score).collect(),
         outcomes,
         mcnemar: statistics::mcnemar(outcomes.first_only, outcomes.second_only),
         over_folds: vec![over_folds(0), over_folds(1)],

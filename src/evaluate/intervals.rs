@@ -1,6 +1,6 @@
 //! Confidence intervals of metrics. They resample counts 10,000 times, in plain loops: see [`crate::statistics`].
 
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use crate::rows::{IntervalRow, MetricRow};
 use crate::scores::{Method, Metric, Scores};
 use crate::statistics::{self, Interval, LEVEL};
@@ -9,12 +9,12 @@ use crate::statistics::{self, Interval, LEVEL};
 /// shares of all images. `folds` is the number of folds of the split, finished or not.
 pub(super) fn intervals(metrics: &[MetricRow], folds: u32, seed: u64) -> Vec<IntervalRow> {
     let strata = strata(metrics);
-    let by_fold = |strata: &[[u64; 2]]| Scores::by_fold(strata, |[correct, _]| *correct);
+    let by_fold = |strata: &[[u64; 2]]| Scores::by_fold(strata, Class::COUNT, |[correct, _]| *correct);
     let folds_scores = by_fold(&strata);
     let means = Scores::mean(&folds_scores).values();
     let over_images = statistics::bootstrap(&strata, seed, |strata| Scores::mean(&by_fold(strata)).values());
     let mut rows = Vec::new();
-    for (i, (metric, class)) in Scores::keys().into_iter().enumerate() {
+    for (i, (metric, class)) in Scores::keys(&Classes::wbc5()).into_iter().enumerate() {
         let (correct, images) = pooled(&strata, class);
         let mut add = |method: Method, value: Option<f64>, interval: Option<Interval>, units: u64| {
             if let (Some(value), Some(interval)) = (value, interval) {

@@ -60,7 +60,7 @@ pub fn run(ws: &Workspace, run: &str) -> Result<Summary> {
     let record = Record::read(ws, run)?;
     let dir = RunDir::new(ws, run);
     let path = dir.predictions();
-    let (predictions, _) = table::read_rows::<PredictionRow>(&path, &PREDICTIONS)?;
+    let (predictions, _) = table::read_class_rows::<PredictionRow>(&path, &PREDICTIONS, &record.classes)?;
     let metrics = metrics::metrics(&predictions)?;
     let mut provenance = Provenance {
         stage: "evaluate".into(),
@@ -182,7 +182,7 @@ mod tests {
             };
             let correct = |class: Class| count(fold, Some(class), Some(class));
             let counts = Class::ALL.map(|class| (correct(class), count(fold, Some(class), None)));
-            let scores = Scores::from_counts(counts);
+            let scores = Scores::from_counts(&counts);
             for (class, (correct, images)) in Class::ALL.into_iter().zip(counts) {
                 let predicted = count(fold, None, Some(class));
                 add(Metric::Recall, Some(class), scores.recall[class.index()], images);

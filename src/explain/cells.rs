@@ -121,7 +121,7 @@ pub fn of_images(
                     fold: None,
                     truth: None,
                     class: row.class,
-                    probabilities: row.probabilities(),
+                    probabilities: row.probabilities[..].try_into().expect("five classes"),
                     pixels: image.pixels.clone(),
                     segmented: Segmented::new(Path::new(""), &image.row, &image.cut),
                 });

@@ -96,7 +96,7 @@ fn provenance(inputs: BTreeMap<String, String>, settings: &Settings) -> Provenan
 /// then unchanged.
 pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) -> Result<Summary> {
     settings.validate()?;
-    let Usable { cells: rows, left_out, inputs } = Usable::read(ws, dataset)?;
+    let Usable { cells: rows, left_out, inputs, .. } = Usable::read(ws, dataset)?;
     let path = ws.features(dataset);
     let mut provenance = provenance(inputs, settings);
     let mut summary = Summary {

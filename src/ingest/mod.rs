@@ -19,14 +19,14 @@ pub use layout::{Layout, Output};
 pub use settings::Settings;
 pub use tree::{Problem, ScannedFile, Tree};
 
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use crate::context::Context;
 use crate::error::{Error, Input, Result};
 use crate::rows::{IssueRow, ManifestRow, Severity};
 use crate::schema::{ISSUES, MANIFEST};
 use crate::table::{self, Provenance};
 use crate::workspace::Workspace;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
@@ -191,10 +191,20 @@ fn scan(
     Ok((tree, layout))
 }
 
+/// The settings in the provenance of the manifest.
+#[derive(Serialize, Deserialize)]
+struct Made {
+    #[serde(flatten)]
+    settings: Settings,
+    /// The classes of the data set: see [`crate::dataset::classes`].
+    classes: Classes,
+}
+
 fn provenance(tree: &Tree, settings: &Settings) -> Provenance {
+    let made = Made { settings: settings.clone(), classes: Classes::wbc5() };
     Provenance {
         stage: "ingest".into(),
-        settings: serde_json::to_value(settings).expect("settings are plain JSON"),
+        settings: serde_json::to_value(made).expect("settings are plain JSON"),
         seed: None,
         inputs: BTreeMap::from([("files".into(), tree.fingerprint())]),
     }
@@ -215,7 +225,7 @@ fn is_same(ws: &Workspace, dataset: &str, expected: &Provenance) -> bool {
 /// [`Error::Missing`] if there is no manifest or no folder of the data set, [`Error::Io`] and [`Error::Interrupted`].
 pub fn has_changed(ws: &Workspace, dataset: &str, ctx: &Context) -> Result<bool> {
     let made = table::provenance(&ws.manifest(dataset), &MANIFEST)?;
-    let Ok(settings) = serde_json::from_value::<Settings>(made.settings.clone()) else { return Ok(true) };
+    let Ok(Made { settings, .. }) = serde_json::from_value(made.settings.clone()) else { return Ok(true) };
     let (tree, _) = scan(ws, dataset, &settings, ctx)?;
     Ok(provenance(&tree, &settings) != made)
 }

@@ -1,13 +1,12 @@
 //! What every model can do, and the values that go in and come out.
 
-use crate::class::Class;
 use crate::error::Result;
 
 /// A batch of `n` images for training.
 pub struct Batch<'a> {
     /// Normalised RGB pixels, `[n, size, size, 3]`.
     pub x: Vec<f32>,
-    /// Index of each image's class ([`Class::index`]), `n` values.
+    /// Index of each image's class among the run's classes, `n` values.
     pub labels: &'a [usize],
     /// Key of each image's dropout pattern, `n` values: the same key drops the same activations.
     pub keys: &'a [u64],
@@ -25,8 +24,8 @@ pub struct Step {
 /// Output of a model for `n` images.
 #[derive(Clone, Debug, Default)]
 pub struct Inference {
-    /// Probability of each class for each image, in the order of [`Class::ALL`]; each row sums to 1.
-    pub probabilities: Vec<[f32; Class::COUNT]>,
+    /// Probability of each class for each image, in the order of the run's classes; each row sums to 1.
+    pub probabilities: Vec<Vec<f32>>,
     /// Input of the last layer, `[n, width]`.
     pub features: Vec<f32>,
     /// Number of features per image.
@@ -74,7 +73,7 @@ pub trait Model {
     ///
     /// # Errors
     /// As [`Model::infer`].
-    fn predict(&self, x: &[f32], n: usize) -> Result<Vec<[f32; Class::COUNT]>> {
+    fn predict(&self, x: &[f32], n: usize) -> Result<Vec<Vec<f32>>> {
         Ok(self.infer(x, n)?.probabilities)
     }
 

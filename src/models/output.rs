@@ -12,11 +12,11 @@ fn argmax(values: &[f32]) -> usize {
 }
 
 /// Probabilities of the classes from their logits.
-pub fn softmax(logits: &[f32]) -> [f32; Class::COUNT] {
+pub fn softmax(logits: &[f32]) -> Vec<f32> {
     let top = logits.iter().copied().fold(f32::MIN, f32::max);
-    let exps: [f32; Class::COUNT] = std::array::from_fn(|i| (logits[i] - top).exp());
+    let exps: Vec<f32> = logits.iter().map(|logit| (logit - top).exp()).collect();
     let sum: f32 = exps.iter().sum();
-    exps.map(|e| e / sum)
+    exps.iter().map(|e| e / sum).collect()
 }
 
 /// Logits `[n, 5]` by a linear layer: `features` is `[n, width]`, `weight` `[width, 5]`, `bias` `[5]`.

@@ -62,7 +62,7 @@ fn assert_same(spec: &Spec, n: usize, cpu: &mut dyn Model, dfdx: &mut dyn Model,
     assert_eq!(arrays(dfdx), arrays(cpu));
     let (a, b) = (cpu.infer(&x, n).unwrap(), dfdx.infer(&x, n).unwrap());
     assert_eq!((a.width, a.features.len()), (b.width, b.features.len()));
-    let pairs = a.probabilities.as_flattened().iter().zip(b.probabilities.as_flattened());
+    let pairs = a.probabilities.iter().flatten().zip(b.probabilities.iter().flatten());
     for (a, b) in pairs.chain(a.features.iter().zip(&b.features)) {
         assert!((a - b).abs() < 10.0 * tolerance, "{a} and {b}");
     }

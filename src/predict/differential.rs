@@ -123,11 +123,7 @@ mod tests {
             agreement: 1.0,
             distance: None,
             flag: flag.map(Into::into),
-            p_neutrophil: 0.0,
-            p_eosinophil: 0.0,
-            p_basophil: 0.0,
-            p_lymphocyte: 0.0,
-            p_monocyte: 0.0,
+            probabilities: vec![0.0; 5],
         };
         let mut rows: Vec<CellRow> = (0..50).map(|i| row(&format!("b/{i}.png"), Class::EOSINOPHIL, None)).collect();
         rows.extend((0..50).map(|i| row(&format!("b/n{i}.png"), Class::NEUTROPHIL, None)));

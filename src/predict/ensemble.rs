@@ -108,7 +108,10 @@ impl Ensemble {
         let mut distances = vec![0f32; cells.len()];
         for (i, model) in self.models.iter().enumerate() {
             let inferred = model.infer(&tensors, &rows)?;
-            by_model.iter_mut().zip(&inferred.probabilities).for_each(|(all, p)| all.push(*p));
+            by_model
+                .iter_mut()
+                .zip(&inferred.probabilities)
+                .for_each(|(all, p)| all.push(p[..].try_into().expect("five classes")));
             if let Some(references) = &self.references {
                 let model_distances = references[i].distances(&inferred.features);
                 distances.iter_mut().zip(model_distances).for_each(|(sum, d)| *sum += share * d);
@@ -129,7 +132,6 @@ impl Ensemble {
         let distance = self.references.as_ref().map(|_| distance);
         let flags = [(LOW_CONFIDENCE, confidence < CONFIDENT), (UNLIKE_TRAINING, distance.is_some_and(|d| d > 1.0))];
         let flags: Vec<&str> = flags.into_iter().filter_map(|(flag, holds)| holds.then_some(flag)).collect();
-        let [p_neutrophil, p_eosinophil, p_basophil, p_lymphocyte, p_monocyte] = p;
         let row = CellRow {
             path: cell.path.display().to_string(),
             cell: cell.cell,
@@ -142,11 +144,7 @@ impl Ensemble {
             agreement: share * votes as f32,
             distance,
             flag: (!flags.is_empty()).then(|| flags.join(", ")),
-            p_neutrophil,
-            p_eosinophil,
-            p_basophil,
-            p_lymphocyte,
-            p_monocyte,
+            probabilities: p.into(),
         };
         Classified { row, by_model }
     }

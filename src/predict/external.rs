@@ -6,7 +6,7 @@ use super::ensemble::Ensemble;
 use super::images::CellImage;
 use super::plural::plural;
 use crate::atomic;
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use crate::context::Context;
 use crate::dataset::Usable;
 use crate::error::{Error, Input, Result};
@@ -118,7 +118,7 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
         return Err(Error::setting("dataset", expected, dataset));
     }
     let settings = record.network_preprocess(run)?.clone();
-    let Usable { cells: rows, left_out, inputs } = Usable::read(ws, dataset)?;
+    let Usable { cells: rows, left_out, inputs, .. } = Usable::read(ws, dataset)?;
     let manifest = inputs[Input::Manifest.name()].clone();
     let weights = leak::Weights { key: "run", from: run, record: &record, model: *model };
     let note = leak::check(ws, weights, &rows, dataset)?;
@@ -136,10 +136,10 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
         let images: Vec<CellImage> = rows.par_iter().map(read).collect::<Result<_>>()?;
         for (row, cell) in rows.iter().zip(ensemble.classify(&images)?) {
             let truth = row.class.expect("usable rows have a class");
-            let prediction = |fold, p| PredictionRow::new(row.image_id.clone(), fold, truth, p);
-            averaged.push(prediction(0, cell.row.probabilities()));
+            let prediction = |fold, p: Vec<f32>| PredictionRow::new(row.image_id.clone(), fold, truth, p);
+            averaged.push(prediction(0, cell.row.probabilities.clone()));
             let by_model = ensemble.ids().zip(cell.by_model);
-            single.extend(by_model.filter_map(|(id, p)| Some(prediction(id.fold()?, p))));
+            single.extend(by_model.filter_map(|(id, p)| Some(prediction(id.fold()?, p.to_vec()))));
             cells.push(cell.row);
         }
         task.advance(rows.len() as u64);
@@ -212,9 +212,10 @@ impl Validation {
     fn write(&self, folder: &ExternalDir, provenance: &Provenance) -> Result<()> {
         atomic::write_dir(folder.path(), |folder| {
             let folder = ExternalDir::new(folder);
-            table::write_rows(&folder.cells(), &CELLS, provenance, &self.cells)?;
+            let classes = Classes::wbc5();
+            table::write_class_rows(&folder.cells(), &CELLS, &classes, provenance, &self.cells)?;
             let path = folder.predictions();
-            table::write_rows(&path, &PREDICTIONS, provenance, &self.predictions)?;
+            table::write_class_rows(&path, &PREDICTIONS, &classes, provenance, &self.predictions)?;
             let inputs = BTreeMap::from([(Input::Predictions.name().into(), table::file_hash(&path)?)]);
             let evaluated = Provenance { stage: "evaluate".into(), inputs, ..provenance.clone() };
             table::write_rows(&folder.metrics(), &METRICS, &evaluated, &self.metrics)?;
@@ -229,10 +230,11 @@ impl Validation {
         let text = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
         let about = serde_json::from_slice(&text)
             .map_err(|e| Error::format(&path, "validation", "the result of wbc validate", e))?;
+        let classes = Classes::wbc5();
         Ok(Self {
             about,
-            cells: table::read_rows(&folder.cells(), &CELLS)?.0,
-            predictions: table::read_rows(&folder.predictions(), &PREDICTIONS)?.0,
+            cells: table::read_class_rows(&folder.cells(), &CELLS, &classes)?.0,
+            predictions: table::read_class_rows(&folder.predictions(), &PREDICTIONS, &classes)?.0,
             metrics: table::read_rows(&folder.metrics(), &METRICS)?.0,
             intervals: table::read_rows(&folder.intervals(), &INTERVALS)?.0,
         })

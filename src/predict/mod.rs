@@ -2,6 +2,7 @@
 //! calibrated on the run's own test images; cells on which the models should not be trusted are flagged.
 
 use crate::atomic;
+use crate::class::Classes;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::nn::device::Device;
@@ -10,7 +11,7 @@ use crate::run::{ModelRef, Record};
 use crate::schema::CELLS;
 use crate::table;
 use crate::workspace::Workspace;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -168,17 +169,34 @@ pub fn run(
     })
 }
 
+/// A row in a JSON file: the columns of the table.
+#[derive(Serialize)]
+struct JsonRow<'a> {
+    #[serde(flatten)]
+    row: &'a CellRow,
+    #[serde(flatten, serialize_with = "by_class")]
+    probabilities: (&'a Classes, &'a CellRow),
+}
+
+/// `p_<class>` of each class.
+fn by_class<S: Serializer>((classes, row): &(&Classes, &CellRow), serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(classes.iter().map(|class| format!("p_{class}")).zip(&row.probabilities))
+}
+
 fn write(path: &Path, format: Format, run: &str, ensemble: &Ensemble, rows: &[CellRow]) -> Result<()> {
+    let classes = ensemble.models[0].classes();
     match format {
-        Format::Parquet => table::write_rows(path, &CELLS, &ensemble.provenance(run), rows),
+        Format::Parquet => table::write_class_rows(path, &CELLS, classes, &ensemble.provenance(run), rows),
         Format::Csv => atomic::write(path, |out| {
-            let mut writer = csv::Writer::from_writer(out);
+            let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(out);
             let failed = |e: csv::Error| Error::Io { path: path.into(), action: "write", source: e.into() };
-            rows.iter().try_for_each(|row| writer.serialize(row)).map_err(failed)?;
+            writer.write_record(CELLS.with_classes(classes).columns.iter().map(|c| &c.name)).map_err(failed)?;
+            rows.iter().try_for_each(|row| writer.serialize((row, &row.probabilities))).map_err(failed)?;
             writer.flush().map_err(Error::io(path, "write"))
         }),
         Format::Json => {
-            atomic::write_bytes(path, (serde_json::to_string_pretty(rows).expect("plain data") + "\n").as_bytes())
+            let rows: Vec<JsonRow> = rows.iter().map(|row| JsonRow { row, probabilities: (classes, row) }).collect();
+            atomic::write_bytes(path, (serde_json::to_string_pretty(&rows).expect("plain data") + "\n").as_bytes())
         }
     }
 }

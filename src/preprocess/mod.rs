@@ -208,7 +208,7 @@ struct Work {
 
 impl Work {
     fn plan(ws: &Workspace, dataset: &str, settings: &Settings) -> Result<Self> {
-        let Usable { cells: rows, left_out, inputs } = Usable::read(ws, dataset)?;
+        let Usable { cells: rows, left_out, inputs, .. } = Usable::read(ws, dataset)?;
         let made = Provenance {
             stage: "preprocess".into(),
             settings: serde_json::to_value(settings).expect("settings are plain JSON"),

@@ -6,7 +6,7 @@ use super::model_id::ModelId;
 use super::recipe::NetworkSettings;
 use super::record::Record;
 use crate::batch::{Normalise, Tensors, View};
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use crate::error::{Error, Input, Result};
 use crate::models::grad_cam::ClassMap;
 use crate::models::{self, Inference, Model};
@@ -26,6 +26,11 @@ pub struct TrainedModel {
 }
 
 impl TrainedModel {
+    /// The classes that it tells apart, in the order of its outputs.
+    pub fn classes(&self) -> &Classes {
+        &self.record.classes
+    }
+
     /// Which model of the run it is.
     pub fn id(&self) -> ModelId {
         self.meta.id
@@ -68,7 +73,7 @@ pub(crate) fn infer(
     rows: &[usize],
 ) -> Result<Inference> {
     let len = tensors.size_px * tensors.size_px * 3;
-    let mut mean = Inference { probabilities: vec![[0.0; Class::COUNT]; rows.len()], ..Default::default() };
+    let mut mean = Inference { probabilities: vec![Vec::new(); rows.len()], ..Default::default() };
     for view in 0..views {
         let mut x = vec![0.0; rows.len() * len];
         tensors.fill(rows, |_| View::turned(view), normalise, &mut x);
@@ -76,8 +81,10 @@ pub(crate) fn infer(
         if view == 0 {
             (mean.features, mean.width) = (inferred.features, inferred.width);
         }
-        let sums = mean.probabilities.as_flattened_mut().iter_mut().zip(inferred.probabilities.as_flattened());
-        sums.for_each(|(sum, p)| *sum += p / views as f32);
+        for (means, p) in mean.probabilities.iter_mut().zip(inferred.probabilities) {
+            means.resize(p.len(), 0.0);
+            means.iter_mut().zip(p).for_each(|(sum, p)| *sum += p / views as f32);
+        }
     }
     Ok(mean)
 }

@@ -3,6 +3,7 @@
 use super::dir::{RunDir, names};
 use super::model_id::{ModelId, ModelRef};
 use super::recipe::{NetworkSettings, Recipe};
+use crate::class::Classes;
 use crate::error::{Error, Input, Result};
 use crate::preprocess;
 use crate::workspace::Workspace;
@@ -17,6 +18,8 @@ pub struct Record {
     pub version: u32,
     /// The data set whose images train and test the models.
     pub dataset: String,
+    /// The classes that the models tell apart, in the order of their outputs.
+    pub classes: Classes,
     /// Name of the network or the classifier, as in the recipe.
     pub model: String,
     /// Name of the pipeline.
@@ -52,7 +55,7 @@ pub struct Init {
 
 impl Record {
     /// Version of `run.json` that this program reads and writes.
-    pub const VERSION: u32 = 2;
+    pub const VERSION: u32 = 3;
 
     /// Reads a run's `run.json`.
     ///
@@ -138,9 +141,12 @@ mod tests {
     fn a_record_is_written_as_it_was_read() {
         let settings = serde_json::to_string(&NetworkSettings::default()).unwrap();
         let preprocess = serde_json::to_string(&preprocess::Settings::default()).unwrap();
-        let head = r#"{"version":2,"dataset":"pbc","model":"wnet","pipeline":"quick","seed":0,"folds":10,"#;
-        let text = head.to_string()
-            + &format!(r#""preprocess":{preprocess},"recipe":{settings},"inputs":{{"manifest":"a"}}}}"#);
+        let classes = serde_json::to_string(&Classes::wbc5()).unwrap();
+        let head = format!(r#"{{"version":3,"dataset":"pbc","classes":{classes},"model":"wnet","#);
+        let text = head
+            + &format!(
+                r#""pipeline":"quick","seed":0,"folds":10,"preprocess":{preprocess},"recipe":{settings},"inputs":{{"manifest":"a"}}}}"#
+            );
         let record: Record = serde_json::from_str(&text).unwrap();
         assert_eq!(record.recipe, Recipe::Network(NetworkSettings::default()));
         assert_eq!(serde_json::to_string(&record).unwrap(), text);

@@ -2,7 +2,7 @@
 
 use super::dir::RunDir;
 use super::record::Record;
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use crate::error::{Error, Input, Result};
 use crate::rows::{EpochRow, IntervalRow, MetricRow, PredictionRow};
 use crate::schema::{EPOCHS, INTERVALS, METRICS, PREDICTIONS, Schema};
@@ -17,10 +17,10 @@ use std::path::PathBuf;
 /// # Errors
 /// [`Error::Missing`] where there is no such run or no fold of it is finished.
 pub fn predictions(ws: &Workspace, run: &str) -> Result<Vec<PredictionRow>> {
-    Record::read(ws, run)?;
+    let record = Record::read(ws, run)?;
     let path = RunDir::new(ws, run).predictions();
     let none = || Error::missing(Input::Predictions, &path).with_hint(format!("No fold of {run} is finished"));
-    match table::read_rows::<PredictionRow>(&path, &PREDICTIONS) {
+    match table::read_class_rows::<PredictionRow>(&path, &PREDICTIONS, &record.classes) {
         Err(Error::Missing { .. }) => Err(none()),
         Ok((rows, _)) if rows.is_empty() => Err(none()),
         rows => Ok(rows?.0),
@@ -78,10 +78,16 @@ impl Results {
         self.intervals.iter().find(|r| r.metric == metric && r.class == class && r.method == method)
     }
 
-    /// Test images of each class, over the finished folds.
-    pub fn images(&self) -> [u64; Class::COUNT] {
+    /// The classes that the run's models tell apart, in order.
+    pub fn classes(&self) -> &Classes {
+        &self.record.classes
+    }
+
+    /// Test images of each class, in class order, over the finished folds.
+    pub fn images(&self) -> Vec<u64> {
         let recalls = || self.metrics.iter().filter(|r| r.fold.is_none() && r.metric == Metric::Recall);
-        Class::ALL.map(|class| recalls().filter(|r| r.class == Some(class)).map(|r| r.images).sum())
+        let images = |class| recalls().filter(|r| r.class == Some(class)).map(|r| r.images).sum();
+        self.classes().iter().map(images).collect()
     }
 
     /// Classes of which at least one finished fold has no test image.
@@ -90,7 +96,7 @@ impl Results {
             let mut rows = self.metrics.iter().filter(|r| r.fold.is_some() && r.metric == Metric::Recall);
             rows.any(|r| r.class == Some(*class) && r.images == 0)
         };
-        Class::ALL.into_iter().filter(empty).collect()
+        self.classes().iter().filter(empty).collect()
     }
 
     /// The smallest number, above 0, of test images of one class in one fold.

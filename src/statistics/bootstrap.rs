@@ -12,29 +12,30 @@ use rayon::prelude::*;
 /// Number of bootstrap resamples.
 pub const RESAMPLES: usize = 10_000;
 
-/// Intervals of the `M` values of `statistic`.
+/// Intervals of the values of `statistic`, which always has as many.
 ///
 /// `strata` has the counts of the `K` outcomes in each stratum, and `statistic` computes its values from such counts.
 /// Whether a value is defined may depend only on the sizes of the strata; the interval of an undefined value is `None`.
 /// The same seed gives the same intervals on any number of threads.
-pub fn bootstrap<const K: usize, const M: usize>(
+pub fn bootstrap<const K: usize>(
     strata: &[[u64; K]],
     seed: u64,
-    statistic: impl Fn(&[[u64; K]]) -> [Option<f64>; M] + Sync,
-) -> [Option<Interval>; M] {
-    let resamples: Vec<[Option<f64>; M]> = (0..RESAMPLES as u64)
+    statistic: impl Fn(&[[u64; K]]) -> Vec<Option<f64>> + Sync,
+) -> Vec<Option<Interval>> {
+    let resamples: Vec<Vec<Option<f64>>> = (0..RESAMPLES as u64)
         .into_par_iter()
         .map(|item| {
             let mut rng = seed::rng(seed, "bootstrap", 0, 0, item);
             statistic(&strata.iter().map(|counts| resample(*counts, &mut rng)).collect::<Vec<_>>())
         })
         .collect();
-    std::array::from_fn(|m| {
+    let interval = |m: usize| {
         let mut values: Vec<f64> = resamples.iter().filter_map(|r| r[m]).collect();
         values.sort_by(f64::total_cmp);
         let tail = (1.0 - LEVEL) / 2.0;
         Some(Interval { low: quantile(&values, tail)?, high: quantile(&values, 1.0 - tail)? })
-    })
+    };
+    (0..resamples[0].len()).map(interval).collect()
 }
 
 /// Samples as many outcomes as `counts` sums to, with replacement: a multinomial sample as a chain of binomial ones.
@@ -100,9 +101,9 @@ mod tests {
         let strata = [[45u64, 5], [18, 2], [30, 10]];
         let statistic = |strata: &[[u64; 2]]| {
             let share = |[correct, wrong]: &[u64; 2]| *correct as f64 / (correct + wrong) as f64;
-            [mean(&strata.iter().map(share).collect::<Vec<f64>>())]
+            vec![mean(&strata.iter().map(share).collect::<Vec<f64>>())]
         };
-        let [by_counts] = bootstrap(&strata, 7, statistic);
+        let by_counts = bootstrap(&strata, 7, statistic)[0];
         let mut rng = seed::rng(1, "test", 0, 0, 0);
         let mut by_image: Vec<f64> = (0..RESAMPLES)
             .map(|_| {

@@ -69,7 +69,7 @@ struct Tried {
 impl Data {
     pub fn load(ws: &Workspace, dataset: &str, settings: &Settings, seed: u64, plan: &Plan) -> Result<Self> {
         let splits = split::read(ws, dataset)?;
-        let Dataset { cells, checks, .. } = Dataset::read(ws, dataset)?;
+        let Dataset { classes, cells, checks, .. } = Dataset::read(ws, dataset)?;
         let features = features::read(ws, dataset)?;
         let row_of: HashMap<&str, usize> =
             features.image_ids.iter().enumerate().map(|(row, id)| (id.as_str(), row)).collect();
@@ -88,6 +88,7 @@ impl Data {
         let record = Record {
             version: Record::VERSION,
             dataset: dataset.into(),
+            classes,
             model: settings.model.clone(),
             pipeline: plan.pipeline.clone(),
             seed,
@@ -205,7 +206,7 @@ impl Data {
             .collect::<Result<_>>()?;
         let balanced = |counts: &[[[u64; 2]; Class::COUNT]]| {
             let sum = |class: usize, k: usize| counts.iter().map(|c| c[class][k]).sum::<u64>();
-            let scores = Scores::from_counts(std::array::from_fn(|class| (sum(class, 0), sum(class, 1))));
+            let scores = Scores::from_counts(&Class::ALL.map(|class| (sum(class.index(), 0), sum(class.index(), 1))));
             scores.balanced_accuracy.unwrap_or(0.0)
         };
         Ok(counts.chunks(folds).map(balanced).collect())

@@ -1,10 +1,10 @@
 //! The learning curve of one model, from its checkpoint.
 
-use crate::class::Class;
+use crate::class::Classes;
 use crate::error::Result;
 use crate::rows::PredictionRow;
 use crate::run::checkpoint::{self, Epoch};
-use crate::run::{ModelId, RunDir};
+use crate::run::{ModelId, Record, RunDir};
 use crate::schema::PREDICTIONS;
 use crate::scores::Scores;
 use crate::table;
@@ -19,14 +19,17 @@ pub struct Curve {
 }
 
 impl Curve {
-    /// Reads what the checkpoint of a model has so far; `run` is the record's hash.
-    pub fn read(dir: &RunDir, id: ModelId, run: &str) -> Result<Self> {
-        let Some(meta) = checkpoint::meta(&dir.checkpoint(id))?.filter(|meta| meta.run == run) else {
+    /// Reads what the checkpoint of a model has so far.
+    pub fn read(dir: &RunDir, id: ModelId, record: &Record) -> Result<Self> {
+        let Some(meta) = checkpoint::meta(&dir.checkpoint(id))?.filter(|meta| meta.run == record.hash()) else {
             return Ok(Self { epochs: Vec::new(), balanced_accuracy: None });
         };
         let predictions = dir.model_predictions(id);
         let balanced_accuracy = match meta.finished && predictions.is_file() {
-            true => balanced_accuracy(&table::read_rows(&predictions, &PREDICTIONS)?.0),
+            true => {
+                let (rows, _) = table::read_class_rows(&predictions, &PREDICTIONS, &record.classes)?;
+                balanced_accuracy(&rows, &record.classes)
+            }
             false => None,
         };
         Ok(Self { epochs: meta.epochs, balanced_accuracy })
@@ -39,12 +42,12 @@ impl Curve {
     }
 }
 
-fn balanced_accuracy(rows: &[PredictionRow]) -> Option<f64> {
-    let mut counts = [(0, 0); Class::COUNT];
+fn balanced_accuracy(rows: &[PredictionRow], classes: &Classes) -> Option<f64> {
+    let mut counts = vec![(0, 0); classes.len()];
     for row in rows {
-        let (correct, all) = &mut counts[row.truth.index()];
-        *correct += u64::from(row.predicted() == row.truth);
+        let (correct, all) = &mut counts[classes.index(row.truth)?];
+        *correct += u64::from(classes.likeliest(&row.probabilities) == row.truth);
         *all += 1;
     }
-    Scores::from_counts(counts).balanced_accuracy
+    Scores::from_counts(&counts).balanced_accuracy
 }

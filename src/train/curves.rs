@@ -10,7 +10,7 @@ use super::tensorboard;
 use crate::atomic;
 use crate::error::Result;
 use crate::run::checkpoint::Epoch;
-use crate::run::{ModelId, RunDir};
+use crate::run::{ModelId, Record, RunDir};
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -25,13 +25,13 @@ pub enum Log {
     Csv,
 }
 
-/// Brings the curves of `models` up to date. `run` is the record's hash, `folds` the number of folds.
-pub(super) fn write(dir: &RunDir, folds: u32, models: &[ModelId], run: &str, logs: &[Log]) -> Result<()> {
+/// Brings the curves of `models` up to date.
+pub(super) fn write(dir: &RunDir, record: &Record, models: &[ModelId], logs: &[Log]) -> Result<()> {
     for log in logs {
         match log {
             Log::Tensorboard => {
                 for id in models {
-                    let curve = Curve::read(dir, *id, run)?;
+                    let curve = Curve::read(dir, *id, record)?;
                     if !curve.epochs.is_empty() {
                         let path = dir.tensorboard().join(id.folder_name()).join(tensorboard::FILE);
                         atomic::extend(&path, &tensorboard::encode(&curve))?;
@@ -40,10 +40,10 @@ pub(super) fn write(dir: &RunDir, folds: u32, models: &[ModelId], run: &str, log
             }
             Log::Csv => {
                 if models.contains(&ModelId::All) {
-                    write_csv(dir.curves(true), dir, [ModelId::All], run)?;
+                    write_csv(dir.curves(true), dir, [ModelId::All], record)?;
                 }
                 if models.iter().any(|id| *id != ModelId::All) {
-                    write_csv(dir.curves(false), dir, (0..folds).map(ModelId::Fold), run)?;
+                    write_csv(dir.curves(false), dir, (0..record.folds).map(ModelId::Fold), record)?;
                 }
             }
         }
@@ -61,12 +61,12 @@ pub(super) fn paths(dir: &RunDir, all: bool, logs: &[Log]) -> Vec<PathBuf> {
 }
 
 /// The columns have the names of `epochs.parquet`; `fold` is empty for the model of all images.
-fn write_csv(path: PathBuf, dir: &RunDir, models: impl IntoIterator<Item = ModelId>, run: &str) -> Result<()> {
+fn write_csv(path: PathBuf, dir: &RunDir, models: impl IntoIterator<Item = ModelId>, record: &Record) -> Result<()> {
     let mut text = String::from("fold,epoch,train_loss,train_accuracy,learning_rate,test_balanced_accuracy\n");
     let header = text.len();
     for id in models {
         let fold = id.fold().map_or(String::new(), |fold| fold.to_string());
-        for (row, tested) in Curve::read(dir, id, run)?.points() {
+        for (row, tested) in Curve::read(dir, id, record)?.points() {
             let Epoch { epoch, train_loss, train_accuracy, learning_rate, .. } = row;
             let tested = tested.map_or(String::new(), |v| v.to_string());
             writeln!(text, "{fold},{epoch},{train_loss},{train_accuracy},{learning_rate},{tested}").expect("a string");

@@ -77,7 +77,8 @@ pub fn provenance(record: &Record) -> Provenance {
 
 /// Writes the predictions of one fold's test images.
 pub fn write_predictions(dir: &RunDir, record: &Record, fold: u32, rows: &[PredictionRow]) -> Result<()> {
-    table::write_rows(&dir.model_predictions(ModelId::Fold(fold)), &PREDICTIONS, &provenance(record), rows)
+    let path = dir.model_predictions(ModelId::Fold(fold));
+    table::write_class_rows(&path, &PREDICTIONS, &record.classes, &provenance(record), rows)
 }
 
 /// Appends a line to `timings.csv`. Times differ from run to run, so they are kept apart from the results.

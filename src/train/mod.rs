@@ -115,7 +115,7 @@ pub fn run_with(
         data.note.iter().for_each(|note| ctx.progress.log(note));
     }
     // Curves of models that are finished already; each epoch adds its own.
-    curves::write(&dir, folds, &models, &work.record().hash(), &plan.logs)?;
+    curves::write(&dir, work.record(), &models, &plan.logs)?;
     let (mut up_to_date, mut left) = (Vec::new(), Vec::new());
     for id in models {
         if work.finished(&dir, id)?.is_some() { up_to_date.push(id) } else { left.push(id) }
@@ -168,10 +168,11 @@ fn gather(dir: &RunDir, work: &Work) -> Result<()> {
     for id in (0..record.folds).map(ModelId::Fold) {
         if let Some(rows) = work.finished(dir, id)? {
             epochs.extend(rows);
-            predictions.extend(table::read_rows::<PredictionRow>(&dir.model_predictions(id), &PREDICTIONS)?.0);
+            let path = dir.model_predictions(id);
+            predictions.extend(table::read_class_rows::<PredictionRow>(&path, &PREDICTIONS, &record.classes)?.0);
         }
     }
     let provenance = folder::provenance(record);
     table::write_rows(&dir.epochs(), &EPOCHS, &provenance, &epochs)?;
-    table::write_rows(&dir.predictions(), &PREDICTIONS, &provenance, &predictions)
+    table::write_class_rows(&dir.predictions(), &PREDICTIONS, &record.classes, &provenance, &predictions)
 }

@@ -7,6 +7,7 @@ use super::plan::{Plan, Target};
 use crate::batch::{Normalisation, Normalise, Tensors, View};
 use crate::class::Class;
 use crate::context::Context;
+use crate::dataset;
 use crate::error::{Error, Input, Result};
 use crate::models::{Batch, Model};
 use crate::nn::device::Device;
@@ -50,6 +51,7 @@ struct Image<'a> {
 impl Data {
     pub fn load(ws: &Workspace, dataset: &str, settings: &NetworkSettings, seed: u64, plan: &Plan) -> Result<Self> {
         let splits = split::read(ws, dataset)?;
+        let classes = dataset::classes(ws, dataset)?;
         let (manifest, _) = table::read_rows::<ManifestRow>(&ws.manifest(dataset), &MANIFEST)?;
         let tensors = Tensors::load(ws, dataset, &plan.preprocess)?;
         let start = plan.init.as_ref().map(|source| Start::find(ws, source, &settings.model)).transpose()?;
@@ -69,6 +71,7 @@ impl Data {
         let record = Record {
             version: Record::VERSION,
             dataset: dataset.into(),
+            classes,
             model: settings.model.clone(),
             pipeline: plan.pipeline.clone(),
             seed,
@@ -200,7 +203,7 @@ impl Data {
             checkpoint::save(&dir.checkpoint(id), model.as_ref(), &meta)?;
             let elapsed = start.elapsed().as_secs_f64();
             log_time(dir, id, meta.epoch, train.len(), elapsed, self.device)?;
-            curves::write(dir, record.folds, &[id], &self.hash, logs)?;
+            curves::write(dir, record, &[id], logs)?;
             ctx.progress.log(&format!("{line}, {:.0} images/s", train.len() as f64 / elapsed));
         }
         Ok(())

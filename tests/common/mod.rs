@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
-use wbc::class::Class;
+use wbc::class::{Class, Classes};
 use wbc::rows::{CheckRow, ManifestRow, PredictionRow};
 use wbc::run::Record;
 use wbc::schema::{CHECKS, MANIFEST, PREDICTIONS};
@@ -149,7 +149,7 @@ impl Workdir {
         correct: impl Fn(u32, Class, u32) -> Option<bool>,
     ) {
         let mut record: Record = serde_json::from_value(serde_json::json!({
-            "dataset": "d", "model": "wnet", "pipeline": "quick", "seed": 0, "folds": 4,
+            "dataset": "d", "classes": Classes::wbc5(), "model": "wnet", "pipeline": "quick", "seed": 0, "folds": 4,
             "version": Record::VERSION, "preprocess": {"size_px": 128}, "recipe": {}, "inputs": {"splits": "one"},
         }))
         .unwrap();
@@ -159,16 +159,26 @@ impl Workdir {
             for (class, i) in Class::ALL.into_iter().flat_map(|class| (0..6).map(move |i| (class, i))) {
                 let Some(correct) = correct(fold, class, i) else { continue };
                 let predicted = (class.index() + usize::from(!correct)) % Class::COUNT;
-                let p = std::array::from_fn(|c| if c == predicted { 0.6 } else { 0.1 });
+                let p: [f32; 5] = std::array::from_fn(|c| if c == predicted { 0.6 } else { 0.1 });
                 rows.push(PredictionRow::new(format!("{}/{class}/{fold}-{i}", record.dataset), fold, class, p));
             }
         }
         let ws = self.workspace();
         self.write(Path::new("data/runs").join(run).join("run.json"), serde_json::to_string(&record).unwrap());
         let path = ws.run(run).join("predictions.parquet");
-        table::write_rows(&path, &PREDICTIONS, &Provenance::default(), &rows).unwrap();
+        table::write_class_rows(&path, &PREDICTIONS, &record.classes, &Provenance::default(), &rows).unwrap();
         wbc::evaluate::run(&ws, run).unwrap();
     }
+}
+
+/// A table of predictions of the paper's five classes.
+pub fn predictions(path: &Path) -> Vec<PredictionRow> {
+    table::read_class_rows(path, &PREDICTIONS, &Classes::wbc5()).unwrap().0
+}
+
+/// The provenance of a manifest with the paper's five classes.
+pub fn of_five_classes() -> Provenance {
+    Provenance { settings: serde_json::json!({"classes": Classes::wbc5()}), ..Provenance::default() }
 }
 
 /// A Python that can import `modules`, in an environment that later test runs reuse. Prints a message if there is none.
