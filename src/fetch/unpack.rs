@@ -6,6 +6,7 @@ use crate::class::Class;
 use crate::context::Context;
 use crate::decode;
 use crate::error::{Error, Result};
+use crate::ingest::is_leftover;
 use flate2::read::MultiGzDecoder;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -365,9 +366,7 @@ impl<'a> Sink<'a> {
             return Err(self.error(name, &expected, "a longer path".into()));
         }
         let Some(last) = parts.last() else { return Ok(is_folder.then(|| self.root.clone())) };
-        let system_files = [".ds_store", "thumbs.db", "desktop.ini"];
-        if parts.contains(&"__MACOSX") || last.starts_with("._") || system_files.contains(&last.to_lowercase().as_str())
-        {
+        if parts.iter().any(|part| is_leftover(part)) {
             return Ok(None);
         }
         let mut path = String::new();

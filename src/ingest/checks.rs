@@ -17,6 +17,8 @@ checks! {
     UNREADABLE = "unreadable";
     /// A link leads back to a folder that contains it.
     LINK_LOOP = "link_loop";
+    /// Files that operating systems and programs left in the folder (._*, .DS_Store, Thumbs.db, ...) were skipped.
+    LEFTOVERS = "leftovers";
     /// A hidden folder was skipped.
     HIDDEN_FOLDER = "hidden_folder";
     /// A folder or label is not the name of one of the five classes.

@@ -96,6 +96,10 @@ impl Output {
     /// Adds issues for what could not be scanned and for every file that the layout did not account for, and sorts rows
     /// and issues as their schemas require.
     pub(super) fn finish(&mut self, tree: &Tree) {
+        if tree.leftovers > 0 {
+            let message = format!("files of operating systems and programs left out: {}", tree.leftovers);
+            self.issue("", checks::LEFTOVERS, Severity::Note, message).score = Some(tree.leftovers as f64);
+        }
         for problem in &tree.problems {
             self.issue(&problem.path, problem.check, problem.severity, problem.message.clone());
         }

@@ -17,7 +17,7 @@ mod tree;
 
 pub use layout::{Layout, Output};
 pub use settings::Settings;
-pub use tree::{Problem, ScannedFile, Tree};
+pub use tree::{Problem, ScannedFile, Tree, Walk, is_leftover, walk};
 
 use crate::class::{Class, Classes};
 use crate::context::Context;

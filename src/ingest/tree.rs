@@ -72,8 +72,86 @@ pub struct Tree {
     pub root: PathBuf,
     /// Every file, sorted by path.
     pub files: Vec<ScannedFile>,
+    /// Number of files that operating systems and programs left there: see [`is_leftover`].
+    pub leftovers: u64,
     /// What cannot be scanned.
     pub problems: Vec<Problem>,
+}
+
+/// The files below a folder.
+pub struct Walk {
+    /// Every regular file, sorted by path. Links are followed.
+    pub files: Vec<PathBuf>,
+    /// Number of files that operating systems and programs left there: see [`is_leftover`]. They are not in `files`.
+    pub leftovers: u64,
+    /// What cannot be read, and hidden folders, which are skipped. Paths are relative to the folder.
+    pub problems: Vec<Problem>,
+}
+
+/// Whether a file or folder of this name was left by an operating system or a program, and is nobody's data.
+pub fn is_leftover(name: &str) -> bool {
+    const NAMES: [&str; 6] = ["__macosx", ".ds_store", "thumbs.db", "desktop.ini", ".ipynb_checkpoints", "@eadir"];
+    name.starts_with("._") || NAMES.contains(&name.to_lowercase().as_str())
+}
+
+/// Lists the files below `root`, without leftovers and hidden folders. Training, `predict` and `validate` all find
+/// their files by this function.
+///
+/// # Errors
+/// [`Error::Io`] if `root` cannot be listed.
+pub fn walk(root: &Path) -> Result<Walk> {
+    std::fs::read_dir(root).map_err(Error::io(root, "list"))?;
+    let mut walk = Walk { files: Vec::new(), leftovers: 0, problems: Vec::new() };
+    let mut entries = walkdir::WalkDir::new(root).follow_links(true).sort_by_file_name().into_iter();
+    while let Some(entry) = entries.next() {
+        let mut problem = |path: &Path, check, severity, message: String| {
+            walk.problems.push(Problem { path: relative(root, path), check, severity, message });
+        };
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                let path = error.path().unwrap_or(root);
+                match error.loop_ancestor().map(|ancestor| relative(root, ancestor)) {
+                    Some(to) => {
+                        let to = if to.is_empty() { "the folder of the data set".into() } else { to };
+                        problem(path, checks::LINK_LOOP, Severity::Warning, format!("the link leads back to {to}"));
+                    }
+                    None => {
+                        let cause = error.io_error().map_or_else(|| error.to_string(), |e| e.to_string());
+                        problem(path, checks::UNREADABLE, Severity::Error, format!("cannot be opened: {cause}"));
+                    }
+                }
+                continue;
+            }
+        };
+        let name = entry.file_name().to_string_lossy();
+        let is_folder = entry.file_type().is_dir();
+        if entry.depth() > 0 && is_leftover(&name) {
+            walk.leftovers += if is_folder { files_in(entry.path()) } else { 1 };
+            if is_folder {
+                entries.skip_current_dir();
+            }
+        } else if is_folder {
+            if entry.depth() > 0 && name.starts_with('.') {
+                problem(entry.path(), checks::HIDDEN_FOLDER, Severity::Note, "hidden folder, skipped".into());
+                entries.skip_current_dir();
+            }
+        } else if entry.path().to_str().is_none() {
+            let message = "expected a file name in UTF-8, found other bytes".into();
+            problem(entry.path(), checks::UNREADABLE, Severity::Error, message);
+        } else if !entry.file_type().is_file() {
+            let message = "expected a regular file, found a device, socket, pipe or dead link".into();
+            problem(entry.path(), checks::UNREADABLE, Severity::Error, message);
+        } else {
+            walk.files.push(entry.into_path());
+        }
+    }
+    Ok(walk)
+}
+
+/// Number of files below a folder.
+fn files_in(folder: &Path) -> u64 {
+    walkdir::WalkDir::new(folder).into_iter().flatten().filter(|entry| !entry.file_type().is_dir()).count() as u64
 }
 
 impl Tree {
@@ -86,56 +164,9 @@ impl Tree {
             let hint = "Put the images of the data set there, such as neutrophil/*.jpg";
             return Err(Error::missing(Input::Images, root).with_hint(hint));
         }
-        std::fs::read_dir(root).map_err(Error::io(root, "list"))?;
-        let (mut paths, mut hidden, mut problems) = (Vec::new(), Vec::new(), Vec::new());
-        let is_hidden = |e: &walkdir::DirEntry| {
-            e.depth() > 0 && e.file_type().is_dir() && e.file_name().to_string_lossy().starts_with('.')
-        };
-        let entries = walkdir::WalkDir::new(root).follow_links(true).sort_by_file_name().into_iter();
-        for entry in entries.filter_entry(|e| {
-            let enter = !is_hidden(e);
-            if !enter {
-                hidden.push(e.path().to_path_buf());
-            }
-            enter
-        }) {
-            let (path, check, severity, message) = match entry {
-                Ok(entry) if entry.file_type().is_dir() => continue,
-                Ok(entry) if entry.file_type().is_file() && entry.path().to_str().is_some() => {
-                    paths.push(entry.into_path());
-                    continue;
-                }
-                Ok(entry) => {
-                    let message = match entry.path().to_str() {
-                        None => "expected a file name in UTF-8, found other bytes",
-                        Some(_) => "expected a regular file, found a device, socket, pipe or dead link",
-                    };
-                    (entry.into_path(), checks::UNREADABLE, Severity::Error, message.to_string())
-                }
-                Err(error) => {
-                    let path = error.path().unwrap_or(root).to_path_buf();
-                    match error.loop_ancestor().map(|ancestor| relative(root, ancestor)) {
-                        Some(to) => {
-                            let to = if to.is_empty() { "the folder of the data set".into() } else { to };
-                            (path, checks::LINK_LOOP, Severity::Warning, format!("the link leads back to {to}"))
-                        }
-                        None => {
-                            let cause = error.io_error().map_or_else(|| error.to_string(), |e| e.to_string());
-                            (path, checks::UNREADABLE, Severity::Error, format!("cannot be opened: {cause}"))
-                        }
-                    }
-                }
-            };
-            problems.push(Problem { path: relative(root, &path), check, severity, message });
-        }
-        problems.extend(hidden.into_iter().map(|path| Problem {
-            path: relative(root, &path),
-            check: checks::HIDDEN_FOLDER,
-            severity: Severity::Note,
-            message: "hidden folder, skipped".into(),
-        }));
-        let mut tree = Tree { root: root.into(), files: Vec::new(), problems };
-        tree.add(&paths, ctx)?;
+        let Walk { files, leftovers, problems } = walk(root)?;
+        let mut tree = Tree { root: root.into(), files: Vec::new(), leftovers, problems };
+        tree.add(&files, ctx)?;
         Ok(tree)
     }
 
