@@ -164,7 +164,7 @@ pub fn of_gallery(ws: &Workspace, source: &ModelRef, which: Which) -> Result<Vec
     }
     if which != Which::Mistakes {
         for class in Class::ALL {
-            let examples = gallery::examples(&predictions, class).into_iter().enumerate();
+            let examples = gallery::examples(&predictions, class, Class::COUNT).into_iter().enumerate();
             chosen.extend(examples.map(|(i, row)| (format!("{class}-{}", i + 1), row)));
         }
     }

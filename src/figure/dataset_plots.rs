@@ -1,31 +1,35 @@
 //! Plots of a data set: cells per class, sizes of their boxes, colours of the backgrounds.
 
+use super::palette::colours as class_colours;
 use super::svg::{
-    COLOURS, FAINT, Figure, HEIGHT, INK, LARGE, LEFT, SMALL, Scale, WIDTH, aligned, class_label, dots, draw, draw_with,
-    hex, rotated, text, x_axis,
+    FAINT, Figure, INK, LARGE, Rows, SMALL, Scale, WIDTH, aligned, dots, draw, draw_with, hex, label, rotated, text,
+    x_axis,
 };
-use crate::class::Class;
+use crate::class::{Class, Classes};
+use crate::figure::gallery::evenly_spaced;
 use crate::report::thousands;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 use std::fmt::Write;
 
-/// Cells of each class: `counts[class]` is (usable, not used).
-pub(crate) fn classes(counts: &[[u64; 2]; Class::COUNT]) -> Figure {
+/// Dots of other classes in all panels of backgrounds: more would only make the page larger.
+const OTHERS: usize = 40_000;
+
+/// Cells of each class: `counts[class]` is (usable, not used), in class order.
+pub(crate) fn classes(classes: &Classes, counts: &[[u64; 2]]) -> Figure {
+    let rows = Rows::new(classes.iter(), 12, 60);
     let all: u64 = counts.iter().flatten().sum();
     let most = counts.iter().map(|c| c[0] + c[1]).max().unwrap_or(0).max(1);
-    let svg = draw(|area| {
-        let (top, bottom) = (12, HEIGHT as i32 - 60);
-        let x = Scale { values: [0.0, most as f64], px: [LEFT, WIDTH as i32 - 130] };
-        x_axis(area, x, top, bottom, "cells")?;
-        let step = (bottom - top) / Class::COUNT as i32;
-        for (class, [used, unused]) in Class::ALL.into_iter().zip(counts) {
-            let y = top + step * class.index() as i32 + step / 2;
-            class_label(area, class, y)?;
+    let svg = draw(rows.size, |area| {
+        let x = Scale { values: [0.0, most as f64], px: [rows.left, WIDTH - 130] };
+        x_axis(area, x, rows.top, rows.bottom, "cells")?;
+        rows.draw_labels(area)?;
+        let half = 18.min(rows.step * 2 / 5);
+        for ((row, [used, unused]), colour) in counts.iter().enumerate().zip(class_colours(classes)) {
+            let y = rows.middle(row);
             let (end, whole) = (x.at(*used as f64), x.at((used + unused) as f64));
-            let colour = COLOURS[class.index()];
-            area.draw(&Rectangle::new([(LEFT, y - 18), (end, y + 18)], colour.filled()))?;
-            area.draw(&Rectangle::new([(end, y - 18), (whole, y + 18)], colour.mix(0.35).filled()))?;
+            area.draw(&Rectangle::new([(rows.left, y - half), (end, y + half)], colour.filled()))?;
+            area.draw(&Rectangle::new([(end, y - half), (whole, y + half)], colour.mix(0.35).filled()))?;
             let n = used + unused;
             let label = format!("{} ({:.1} %)", thousands(n), 100.0 * n as f64 / all.max(1) as f64);
             text(area, label, (whole + 8, y), aligned(LARGE, HPos::Left, VPos::Center))?;
@@ -39,6 +43,7 @@ pub(crate) fn classes(counts: &[[u64; 2]; Class::COUNT]) -> Figure {
             0 => "By the data set's labels.".into(),
             n => format!("By the data set's labels; the paler part ({n} cells) is not used."),
         },
+        size: rows.size,
         svg,
     }
 }
@@ -48,41 +53,40 @@ pub(crate) fn strips(
     title: &'static str,
     label: &str,
     caption: String,
-    values: &[Vec<f64>; Class::COUNT],
+    classes: &Classes,
+    values: &[Vec<f64>],
 ) -> Option<Figure> {
+    let rows = Rows::new(classes.iter(), 12, 60);
     let (low, high) =
         (values.iter().flatten().copied().reduce(f64::min)?, values.iter().flatten().copied().reduce(f64::max)?);
     let margin = ((high - low) * 0.03).max(0.5);
-    let x = Scale { values: [(low - margin).max(low.min(0.0)), high + margin], px: [LEFT, WIDTH as i32 - 16] };
-    let (top, bottom) = (12, HEIGHT as i32 - 60);
-    let step = (bottom - top) / Class::COUNT as i32;
+    let x = Scale { values: [(low - margin).max(low.min(0.0)), high + margin], px: [rows.left, WIDTH - 16] };
     let mut marks = String::new();
-    for (class, values) in Class::ALL.into_iter().zip(values) {
-        let y = top + step * class.index() as i32 + step / 2;
+    for ((row, values), colour) in values.iter().enumerate().zip(class_colours(classes)) {
+        let y = rows.middle(row);
         // Golden-ratio steps spread neighbouring dots, and are the same every time.
-        let offset = |i: usize| ((i as f64 * 0.618_033_988_75).fract() - 0.5) * f64::from(step) * 0.66;
+        let offset = |i: usize| ((i as f64 * 0.618_033_988_75).fract() - 0.5) * f64::from(rows.step) * 0.66;
         let mut sorted = values.clone();
         sorted.sort_by(f64::total_cmp);
         if let Some(median) = sorted.get(sorted.len() / 2).filter(|_| sorted.len() > 2) {
-            let (x, half) = (x.at(*median), step * 2 / 5);
+            let (x, half) = (x.at(*median), rows.step * 2 / 5);
             let _ =
                 writeln!(marks, "<path d=\"M{x} {}v{}\" stroke=\"#010203\" stroke-width=\"3\"/>", y - half, 2 * half);
         }
         let points = values.iter().enumerate().map(|(i, v)| (x.at(*v), y + offset(i).round() as i32));
-        marks += &dots(points, COLOURS[class.index()], 4.0, 0.7);
+        marks += &dots(points, colour, 4.0, 0.7);
     }
-    let svg = draw_with(&marks, |area| {
-        x_axis(area, x, top, bottom, label)?;
-        Class::ALL
-            .into_iter()
-            .try_for_each(|class| class_label(area, class, top + step * class.index() as i32 + step / 2))
+    let svg = draw_with(rows.size, &marks, |area| {
+        x_axis(area, x, rows.top, rows.bottom, label)?;
+        rows.draw_labels(area)
     });
-    Some(Figure { name: "strips", title, caption, svg })
+    Some(Figure { name: "strips", title, caption, size: rows.size, svg })
 }
 
 /// The background colour of every image, one panel per class, the other classes in grey; `None` without colours.
-pub(crate) fn backgrounds(colours: &[(Class, [f32; 3])]) -> Option<Figure> {
-    const COLUMNS: i32 = 3;
+pub(crate) fn backgrounds(classes: &Classes, colours: &[(Class, [f32; 3])]) -> Option<Figure> {
+    // Many panels fill the width of a page.
+    let columns = if classes.len() <= 9 { 3 } else { 6 };
     let point = |rgb: &[f32; 3]| {
         let [r, g, b] = rgb.map(f64::from);
         [r - b, (r + g + b) / 3.0]
@@ -103,30 +107,33 @@ pub(crate) fn backgrounds(colours: &[(Class, [f32; 3])]) -> Option<Figure> {
     }
     let (across, up) = (range(0)?, range(1)?);
     let (left, top, width, height) = (62, 28, 148, 130);
-    let panel = |class: Class| {
-        let (column, row) = (class.index() as i32 % COLUMNS, class.index() as i32 / COLUMNS);
+    let panel = |i: usize| {
+        let (column, row) = ((i % columns) as i32, (i / columns) as i32);
         let (x, y) = (left + column * (width + 16), top + row * (height + 42));
         (Scale { values: across, px: [x, x + width] }, Scale { values: up, px: [y + height, y] })
     };
+    let rows = classes.len().div_ceil(columns) as i32;
+    let size = [WIDTH.max(left + columns as i32 * (width + 16) + 6), top + rows * (height + 42) + 28];
     let mut marks = String::new();
-    for class in Class::ALL {
-        let (x, y) = panel(class);
+    for ((i, class), colour) in classes.iter().enumerate().zip(class_colours(classes)) {
+        let (x, y) = panel(i);
         let position = |(_, c): &&(Class, [f32; 3])| {
             let [across, up] = point(c);
             (x.at(across), y.at(up))
         };
         let (own, others): (Vec<_>, Vec<_>) = colours.iter().partition(|(c, _)| *c == class);
+        let others = evenly_spaced(&others, OTHERS / classes.len());
         marks += &dots(others.iter().map(position), INK, 3.0, 0.2);
-        marks += &dots(own.iter().map(position), COLOURS[class.index()], 3.0, 0.6);
+        marks += &dots(own.iter().map(position), colour, 3.0, 0.6);
     }
-    let svg = draw_with(&marks, |area| {
-        for class in Class::ALL {
-            let (x, y) = panel(class);
+    let svg = draw_with(size, &marks, |area| {
+        for (i, class) in classes.iter().enumerate() {
+            let (x, y) = panel(i);
             let ([left, right], [bottom, top]) = (x.px, y.px);
             area.draw(&Rectangle::new([(left, top), (right, bottom)], FAINT))?;
-            text(area, class.title(), ((left + right) / 2, top - 6), aligned(LARGE, HPos::Center, VPos::Bottom))?;
+            text(area, label(class), ((left + right) / 2, top - 6), aligned(LARGE, HPos::Center, VPos::Bottom))?;
             // Tick labels stand left of each row of panels and below the last panel of each column.
-            if class.index() as i32 % COLUMNS == 0 {
+            if i % columns == 0 {
                 let (ticks, decimals) = y.ticks(3.0);
                 for v in ticks {
                     text(
@@ -137,7 +144,7 @@ pub(crate) fn backgrounds(colours: &[(Class, [f32; 3])]) -> Option<Figure> {
                     )?;
                 }
             }
-            if class.index() + COLUMNS as usize >= Class::COUNT {
+            if i + columns >= classes.len() {
                 let (ticks, decimals) = x.ticks(3.0);
                 for v in ticks {
                     text(
@@ -149,37 +156,40 @@ pub(crate) fn backgrounds(colours: &[(Class, [f32; 3])]) -> Option<Figure> {
                 }
             }
         }
-        let middle = left + width + 8;
-        text(
-            area,
-            "red minus blue, grey levels",
-            (middle, HEIGHT as i32 - 18),
-            aligned(LARGE, HPos::Center, VPos::Center),
-        )?;
-        text(area, "brightness, grey levels", (10, top + height + 21), rotated(LARGE))
+        // Below the panels of the last row.
+        let last = (classes.len() - 1) % columns + 1;
+        let middle = left + (last as i32 * (width + 16) - 16) / 2;
+        text(area, "red minus blue, grey levels", (middle, size[1] - 18), aligned(LARGE, HPos::Center, VPos::Center))?;
+        text(area, "brightness, grey levels", (10, top + (rows * (height + 42) - 42) / 2), rotated(LARGE))
     });
+    let grey = match colours.len() > OTHERS / classes.len() {
+        true => "a sample of the other classes in grey",
+        false => "other classes in grey",
+    };
     Some(Figure {
         name: "backgrounds",
         title: "Background of each image",
-        caption: "Colour of the plasma around the cells, one dot per image: warmer (yellow, pink) to the right, \
-                  bluer to the left, brighter towards the top; other classes in grey. Clusters are batches: slides, \
-                  days, stains or microscopes. Dots at the edge lie outside the plot."
-            .into(),
+        caption: format!(
+            "Colour of the plasma around the cells, one dot per image: warmer (yellow, pink) to the right, bluer to \
+             the left, brighter towards the top; {grey}. Clusters are batches: slides, days, stains or microscopes. \
+             Dots at the edge lie outside the plot."
+        ),
+        size,
         svg,
     })
 }
 
 /// The background colours themselves in file order, one row per class.
-pub(crate) fn order(colours: &[(Class, [f32; 3])]) -> Figure {
+pub(crate) fn order(classes: &Classes, colours: &[(Class, [f32; 3])]) -> Figure {
     const COLUMNS: usize = 144;
-    let (top, bottom) = (8, HEIGHT as i32 - 34);
-    let step = (bottom - top) / Class::COUNT as i32;
+    let rows = Rows::new(classes.iter(), 8, 34);
+    let step = rows.step;
     let mut marks = String::from("<g shape-rendering=\"crispEdges\">");
-    for class in Class::ALL {
+    for (row, class) in classes.iter().enumerate() {
         let own: Vec<[f32; 3]> = colours.iter().filter(|(c, _)| *c == class).map(|(_, rgb)| *rgb).collect();
         let columns = own.len().min(COLUMNS);
-        let x = Scale { values: [0.0, columns as f64], px: [LEFT, WIDTH as i32 - 10] };
-        let y = top + step * class.index() as i32 + 5;
+        let x = Scale { values: [0.0, columns as f64], px: [rows.left, WIDTH - 10] };
+        let y = rows.start(row) + 5;
         for i in 0..columns {
             let part = &own[i * own.len() / columns..(i + 1) * own.len() / columns];
             let mean =
@@ -190,14 +200,14 @@ pub(crate) fn order(colours: &[(Class, [f32; 3])]) -> Figure {
         }
     }
     marks += "</g>\n";
-    let svg = draw_with(&marks, |area| {
-        for class in Class::ALL {
-            let y = top + step * class.index() as i32;
-            class_label(area, class, y + step / 2)?;
-            area.draw(&Rectangle::new([(LEFT - 1, y + 4), (WIDTH as i32 - 10, y + step - 5)], FAINT))?;
+    let svg = draw_with(rows.size, &marks, |area| {
+        rows.draw_labels(area)?;
+        for row in 0..classes.len() {
+            let y = rows.start(row);
+            area.draw(&Rectangle::new([(rows.left - 1, y + 4), (WIDTH - 10, y + step - 5)], FAINT))?;
         }
-        let middle = (LEFT + WIDTH as i32 - 10) / 2;
-        text(area, "files in order of name", (middle, bottom + 8), aligned(LARGE, HPos::Center, VPos::Top))
+        let middle = (rows.left + WIDTH - 10) / 2;
+        text(area, "files in order of name", (middle, rows.bottom + 8), aligned(LARGE, HPos::Center, VPos::Top))
     });
     Figure {
         name: "order",
@@ -205,6 +215,7 @@ pub(crate) fn order(colours: &[(Class, [f32; 3])]) -> Figure {
         caption: "The background colours from each class's first file to its last. Steps are batches; a class whose \
                   row differs from the others can be recognised by its background alone."
             .into(),
+        size: rows.size,
         svg,
     }
 }

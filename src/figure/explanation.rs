@@ -1,5 +1,6 @@
 //! The explanation of a cell as an image: the cell, two heat maps over it, and their measurements.
 
+use super::svg::escaped;
 use super::{heat::Heat, png};
 use crate::atomic;
 use crate::error::Result;
@@ -112,7 +113,7 @@ impl Explanation<'_> {
             let _ = write!(svg, r#"<rect x="{x}" y="{y}" width="{width}" height="16" fill="url(#scale)"/>"#);
         }
         let mut line = |x: u32, y: u32, size: u32, anchor: &str, text: &str| {
-            let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+            let text = escaped(text);
             let _ = write!(svg, r#"<text x="{x}" y="{y}" font-size="{size}" text-anchor="{anchor}">{text}</text>"#);
         };
         line(GAP, 44, 30, "start", &self.title);

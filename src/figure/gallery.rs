@@ -5,8 +5,10 @@ use crate::rows::PredictionRow;
 
 /// Mistakes shown.
 const MISTAKES: usize = 24;
-/// Cells shown of each class.
+/// Cells shown of each class, and of all classes together, but at least a few of each.
 const EXAMPLES: usize = 8;
+const ALL_EXAMPLES: usize = 160;
+const LEAST_EXAMPLES: usize = 2;
 
 /// Wrong predictions, the most confident first.
 pub(crate) fn mistakes(rows: &[PredictionRow]) -> Vec<&PredictionRow> {
@@ -17,9 +19,10 @@ pub(crate) fn mistakes(rows: &[PredictionRow]) -> Vec<&PredictionRow> {
     wrong
 }
 
-/// Cells of a class at even intervals.
-pub(crate) fn examples(rows: &[PredictionRow], class: Class) -> Vec<&PredictionRow> {
-    evenly_spaced(&rows.iter().filter(|r| r.truth == class).collect::<Vec<_>>(), EXAMPLES)
+/// Cells of one of `classes` classes at even intervals.
+pub(crate) fn examples(rows: &[PredictionRow], class: Class, classes: usize) -> Vec<&PredictionRow> {
+    let shown = EXAMPLES.min(ALL_EXAMPLES / classes.max(1)).max(LEAST_EXAMPLES);
+    evenly_spaced(&rows.iter().filter(|r| r.truth == class).collect::<Vec<_>>(), shown)
 }
 
 /// Up to `most` of `items`, at even intervals.

@@ -5,6 +5,7 @@ pub(crate) mod dataset_plots;
 pub(crate) mod explanation;
 pub(crate) mod gallery;
 pub mod heat;
+mod palette;
 pub(crate) mod png;
 pub(crate) mod run_plots;
 pub(crate) mod svg;

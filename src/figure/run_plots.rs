@@ -1,17 +1,19 @@
 //! Plots of a run: learning curves, confusion matrix, recall, reliability, precision and recall.
 
+use super::palette::colours;
 use super::svg::{
-    ACCENT, COLOURS, FAINT, Figure, HEIGHT, INK, LARGE, LEFT, SMALL, Scale, WIDTH, aligned, axes, class_label, draw,
-    rotated, text, x_axis,
+    ACCENT, Area, DrawResult, FAINT, Figure, INK, LARGE, RIGHT, Rows, SMALL, Scale, USUAL, WIDTH, WRONG, aligned, axes,
+    draw, draw_with, escaped, hex, label, labels_width, rotated, text, text_width, x_axis,
 };
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use crate::evaluate::curves::{PrecisionRecall, Reliability};
 use crate::rows::{EpochRow, IntervalRow, MetricRow};
 use crate::scores::{Method, Metric};
 use crate::statistics::wilson;
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, VPos};
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 
 /// Training loss per epoch, one line per fold; `None` without epochs.
 pub(crate) fn learning(epochs: &[EpochRow]) -> Option<Figure> {
@@ -22,7 +24,7 @@ pub(crate) fn learning(epochs: &[EpochRow]) -> Option<Figure> {
     let first = epochs.iter().map(|r| r.epoch).min()?;
     let last = epochs.iter().map(|r| r.epoch).max()?.max(first + 1);
     let top = epochs.iter().map(|r| r.train_loss).fold(0.0, f64::max) * 1.05;
-    let svg = draw(|area| {
+    let svg = draw(USUAL, |area| {
         let range = f64::from(first)..f64::from(last);
         let mut chart = axes!(area, range, 0.0..top.max(1e-3), "epoch", "training loss (nats)", 0, 20);
         for points in folds.values() {
@@ -41,85 +43,200 @@ pub(crate) fn learning(epochs: &[EpochRow]) -> Option<Figure> {
              recipe fixes the number of epochs, and training never sees a test image.",
             if folds.len() == 1 { "1 fold".into() } else { format!("{} folds", folds.len()) }
         ),
+        size: USUAL,
         svg,
     })
 }
 
 /// Confusion matrix over all folds.
-pub(crate) fn confusion(metrics: &[MetricRow]) -> Figure {
-    let mut counts = [[0u64; Class::COUNT]; Class::COUNT];
+pub(crate) fn confusion(classes: &Classes, metrics: &[MetricRow]) -> Figure {
+    let n = classes.len();
+    let mut counts = vec![vec![0u64; n]; n];
     for row in metrics.iter().filter(|m| m.metric == Metric::Confusion && m.fold.is_none()) {
-        if let (Some(truth), Some(predicted)) = (row.class, row.predicted) {
-            counts[truth.index()][predicted.index()] = row.images;
+        let place = |class: Option<Class>| classes.index(class?);
+        if let (Some(truth), Some(predicted)) = (place(row.class), place(row.predicted)) {
+            counts[truth][predicted] = row.images;
         }
     }
-    let svg = draw(|area| {
-        let (left, top, width, height) = (LEFT + 24, 58, 84, 66);
-        for (i, class) in Class::ALL.into_iter().enumerate() {
-            let i = i as i32;
-            let row = (left - 10, top + i * height + height / 2);
-            text(area, class.title(), row, aligned(LARGE, HPos::Right, VPos::Center))?;
-            let column = (left + i * width + width / 2, top - 10);
-            text(area, class.title(), column, aligned(LARGE, HPos::Center, VPos::Bottom))?;
-        }
-        text(area, "predicted class", (left + width * 5 / 2, 8), aligned(LARGE, HPos::Center, VPos::Top))?;
-        text(area, "true class", (14, top + height * 5 / 2), rotated(LARGE))?;
-        for (truth, row) in counts.iter().enumerate() {
-            let all: u64 = row.iter().sum();
-            for (predicted, n) in row.iter().enumerate() {
-                let share = if all > 0 { *n as f64 / all as f64 } else { 0.0 };
-                let (x, y) = (left + predicted as i32 * width, top + truth as i32 * height);
-                let colour = if truth == predicted { COLOURS[2] } else { COLOURS[1] };
-                // The square root keeps small shares visible.
-                let fill = colour.mix(if *n > 0 { 0.1 + 0.5 * share.sqrt() } else { 0.0 });
-                area.draw(&Rectangle::new([(x, y), (x + width - 2, y + height - 2)], fill.filled()))?;
-                area.draw(&Rectangle::new([(x, y), (x + width - 2, y + height - 2)], FAINT))?;
-                let (x, y) = (x + width / 2 - 1, y + height / 2 - 1);
-                let centred = |size| aligned(size, HPos::Center, VPos::Center);
-                if *n == 0 {
-                    text(area, "0", (x, y), centred(LARGE).color(&INK.mix(0.5)))?;
-                    continue;
-                }
-                text(area, n.to_string(), (x, y - 10), centred(19.0))?;
-                text(area, format!("{:.1} %", 100.0 * share), (x, y + 11), centred(SMALL))?;
-            }
-        }
-        Ok(())
+    let matrix = Matrix::new(classes);
+    let marks = if matrix.has_numbers() { String::new() } else { matrix.marks(classes, &counts) };
+    let svg = draw_with(matrix.size, &marks, |area| {
+        matrix.draw_names(area, classes)?;
+        if matrix.has_numbers() { matrix.draw_counts(area, &counts) } else { Ok(()) }
     });
+    let numbers = match matrix.has_numbers() {
+        true if matrix.has_shares() => "percentages are of the row.",
+        true => "colours are shares of the row.",
+        false => "colours are shares of the row. The numbers of images are in metrics.parquet.",
+    };
     Figure {
         name: "confusion",
         title: "Confusion matrix",
-        caption: "Test images of all finished folds: one row per true class, one column per predicted class; \
-                  percentages are of the row."
-            .into(),
+        caption: format!(
+            "Test images of all finished folds: one row per true class, one column per predicted class; {numbers}"
+        ),
+        size: matrix.size,
         svg,
     }
 }
 
+/// The layout of a confusion matrix, px.
+struct Matrix {
+    left: i32,
+    top: i32,
+    /// Width and height of a cell.
+    width: i32,
+    height: i32,
+    /// Size of the classes' names.
+    font: f64,
+    /// Whether the names above the columns read from bottom to top.
+    upright: bool,
+    size: [i32; 2],
+}
+
+impl Matrix {
+    /// Width of a matrix of many classes.
+    const WIDEST: i32 = 1000;
+
+    fn new(classes: &Classes) -> Self {
+        let n = classes.len().max(1) as i32;
+        // Up to five classes fit the usual size of figures.
+        let (width, height) = match n {
+            ..=5 => ((420 / n).min(130), (330 / n).min(100)),
+            _ => {
+                let width = (Self::WIDEST / n).min(72);
+                (width, if width < 25 { width } else { width * 3 / 4 })
+            }
+        };
+        let font = LARGE.min(1.2 * f64::from(height));
+        let names = labels_width(classes.iter(), font);
+        let upright = names > width;
+        let (left, top) = (132.max(names + 46), if upright { names + 48 } else { 58 });
+        let size = [WIDTH.max(left + n * width + 8), USUAL[1].max(top + n * height + 12)];
+        Self { left, top, width, height, font, upright, size }
+    }
+
+    /// Whether a cell has space for a number of images.
+    fn has_numbers(&self) -> bool {
+        self.width >= 25
+    }
+
+    /// Whether a cell has space for a percentage too.
+    fn has_shares(&self) -> bool {
+        self.width >= 60
+    }
+
+    /// Left and top edge of a cell.
+    fn cell(&self, truth: usize, predicted: usize) -> (i32, i32) {
+        (self.left + predicted as i32 * self.width, self.top + truth as i32 * self.height)
+    }
+
+    fn draw_names(&self, area: &Area, classes: &Classes) -> DrawResult {
+        for (i, class) in classes.iter().enumerate() {
+            let (x, y) = self.cell(i, i);
+            let row = (self.left - 10, y + self.height / 2);
+            text(area, label(class), row, aligned(self.font, HPos::Right, VPos::Center))?;
+            let column = (x + self.width / 2, self.top - 10);
+            let style = match self.upright {
+                true => rotated(self.font).pos(Pos::new(HPos::Left, VPos::Center)),
+                false => aligned(self.font, HPos::Center, VPos::Bottom),
+            };
+            text(area, label(class), column, style)?;
+        }
+        let n = classes.len() as i32;
+        let across = (self.left + self.width * n / 2, 8);
+        text(area, "predicted class", across, aligned(LARGE, HPos::Center, VPos::Top))?;
+        text(area, "true class", (14, self.top + self.height * n / 2), rotated(LARGE))
+    }
+
+    /// The colour of a cell. The square root keeps small shares visible.
+    fn fill(truth: usize, predicted: usize, images: u64, share: f64) -> RGBAColor {
+        let colour = if truth == predicted { RIGHT } else { WRONG };
+        colour.mix(if images > 0 { 0.1 + 0.5 * share.sqrt() } else { 0.0 })
+    }
+
+    fn draw_counts(&self, area: &Area, counts: &[Vec<u64>]) -> DrawResult {
+        let centred = |size| aligned(size, HPos::Center, VPos::Center);
+        for (truth, predicted, n, share) in cells(counts) {
+            let (x, y) = self.cell(truth, predicted);
+            let corners = [(x, y), (x + self.width - 2, y + self.height - 2)];
+            area.draw(&Rectangle::new(corners, Self::fill(truth, predicted, n, share).filled()))?;
+            area.draw(&Rectangle::new(corners, FAINT))?;
+            let (x, y) = (x + self.width / 2 - 1, y + self.height / 2 - 1);
+            let number = n.to_string();
+            // As large as fits.
+            let fitting = |most: f64| most.min(f64::from(self.width - 4) / text_width(number.len(), 1.0).max(1) as f64);
+            if n == 0 {
+                text(area, "0", (x, y), centred(LARGE.min(0.6 * f64::from(self.height))).color(&INK.mix(0.5)))?;
+            } else if self.has_shares() {
+                text(area, number.clone(), (x, y - 10), centred(fitting(19.0)))?;
+                text(area, format!("{:.1} %", 100.0 * share), (x, y + 11), centred(SMALL))?;
+            } else {
+                text(area, number.clone(), (x, y), centred(fitting(LARGE)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The cells of a matrix without numbers, each with a text that a browser shows under the pointer.
+    fn marks(&self, classes: &Classes, counts: &[Vec<u64>]) -> String {
+        let (right, bottom) = self.cell(counts.len(), counts.len());
+        let mut marks = format!(
+            "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"none\" stroke=\"#040506\"/>",
+            self.left,
+            self.top,
+            right - self.left,
+            bottom - self.top
+        );
+        for (truth, predicted, n, share) in cells(counts).filter(|(.., n, _)| *n > 0) {
+            let (x, y) = self.cell(truth, predicted);
+            let RGBAColor(r, g, b, opacity) = Self::fill(truth, predicted, n, share);
+            let (width, height, fill) = (self.width, self.height, hex([r, g, b]));
+            let title =
+                format!("{}, predicted {}: {n} ({:.1} %)", classes.at(truth), classes.at(predicted), 100.0 * share);
+            let _ = write!(
+                marks,
+                "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" fill=\"{fill}\" \
+                 fill-opacity=\"{opacity:.2}\"><title>{}</title></rect>",
+                escaped(&title)
+            );
+        }
+        marks
+    }
+}
+
+/// The cells of a confusion matrix: true class, predicted class, images, and their share of the true class.
+fn cells(counts: &[Vec<u64>]) -> impl Iterator<Item = (usize, usize, u64, f64)> + '_ {
+    counts.iter().enumerate().flat_map(|(truth, row)| {
+        let all: u64 = row.iter().sum();
+        let share = move |n: u64| if all > 0 { n as f64 / all as f64 } else { 0.0 };
+        row.iter().enumerate().map(move |(predicted, n)| (truth, predicted, *n, share(*n)))
+    })
+}
+
 /// Recall of each class with its Wilson interval; `None` where there are no intervals.
-pub(crate) fn recall(intervals: &[IntervalRow]) -> Option<Figure> {
+pub(crate) fn recall(classes: &Classes, intervals: &[IntervalRow]) -> Option<Figure> {
     let wilson = |r: &&IntervalRow| r.metric == Metric::Recall && r.method == Method::Wilson;
     let of = |class| intervals.iter().filter(wilson).find(|r| r.class == Some(class));
-    let rows: Vec<(Class, &IntervalRow)> = Class::ALL.into_iter().filter_map(|c| Some((c, of(c)?))).collect();
-    if rows.is_empty() {
+    let recalls = classes.iter().zip(colours(classes)).filter_map(|(class, colour)| Some((class, colour, of(class)?)));
+    let recalls: Vec<(Class, RGBColor, &IntervalRow)> = recalls.collect();
+    if recalls.is_empty() {
         return None;
     }
-    let lowest = rows.iter().map(|(_, r)| r.low).fold(1.0, f64::min);
+    let rows = Rows::new(recalls.iter().map(|(class, ..)| *class), 12, 60);
+    let lowest = recalls.iter().map(|(.., r)| r.low).fold(1.0, f64::min);
     let from = ((lowest * 20.0 - 0.1).floor() / 20.0).max(0.0);
-    let svg = draw(|area| {
-        let (top, bottom) = (12, HEIGHT as i32 - 60);
-        let x = Scale { values: [100.0 * from, 100.0], px: [LEFT, WIDTH as i32 - 90] };
-        x_axis(area, x, top, bottom, "recall, %")?;
-        let step = (bottom - top) / rows.len() as i32;
-        for (i, (class, row)) in rows.iter().enumerate() {
-            let y = top + step * i as i32 + step / 2;
-            let colour = COLOURS[class.index()];
-            class_label(area, *class, y)?;
+    let svg = draw(rows.size, |area| {
+        let x = Scale { values: [100.0 * from, 100.0], px: [rows.left, WIDTH - 90] };
+        x_axis(area, x, rows.top, rows.bottom, "recall, %")?;
+        rows.draw_labels(area)?;
+        for (i, (_, colour, row)) in recalls.iter().enumerate() {
+            let y = rows.middle(i);
             let ends = [(x.at(100.0 * row.low), y), (x.at(100.0 * row.high), y)];
             area.draw(&PathElement::new(ends, colour.stroke_width(4)))?;
             area.draw(&Circle::new((x.at(100.0 * row.value), y), 7, colour.filled()))?;
             let value = format!("{:.1} %", 100.0 * row.value);
-            text(area, value, (WIDTH as i32 - 10, y), aligned(LARGE, HPos::Right, VPos::Center))?;
+            text(area, value, (WIDTH - 10, y), aligned(LARGE, HPos::Right, VPos::Center))?;
         }
         Ok(())
     });
@@ -129,6 +246,7 @@ pub(crate) fn recall(intervals: &[IntervalRow]) -> Option<Figure> {
         caption: "Share of each class's test images that are predicted correctly, all folds pooled, with 95 % \
                   intervals (Wilson). The axis may not start at 0."
             .into(),
+        size: rows.size,
         svg,
     })
 }
@@ -140,7 +258,7 @@ const LEGEND: i32 = 438;
 pub(crate) fn reliability(reliability: &Reliability) -> Figure {
     let most = reliability.bins.iter().map(|b| b.images).max().unwrap_or(1);
     let size = |images: u64| 3 + (6.0 * (images as f64 / most as f64).sqrt()) as i32;
-    let svg = draw(|area| {
+    let svg = draw(USUAL, |area| {
         let mut chart = axes!(area, 0.0..1.0, 0.0..1.0, "confidence", "accuracy", 1, 144);
         chart.draw_series([PathElement::new([(0.0, 0.0), (1.0, 1.0)], INK.mix(0.5))])?;
         for bin in &reliability.bins {
@@ -172,40 +290,75 @@ pub(crate) fn reliability(reliability: &Reliability) -> Figure {
              the diagonal is perfect calibration. Expected calibration error (15 bins): {:.2} %.",
             100.0 * reliability.error
         ),
+        size: USUAL,
         svg,
     }
 }
 
-/// Precision against recall, one curve per class; `None` without curves.
-pub(crate) fn precision_recall(curves: &[(Class, PrecisionRecall)]) -> Option<Figure> {
+/// Precision against recall, one curve per class, in class order; `None` without curves.
+pub(crate) fn precision_recall(classes: &Classes, curves: &[(Class, PrecisionRecall)]) -> Option<Figure> {
     if curves.is_empty() {
         return None;
     }
     // The axis starts where recall is at most 0.9: beyond it precision may fall to any value.
     let before = curves.iter().flat_map(|(_, c)| &c.points).filter(|p| p.0 <= 0.9);
     let from = (before.map(|p| p.1).fold(0.9, f64::min) * 10.0 - 1.0).floor().max(0.0) / 10.0;
-    let svg = draw(|area| {
-        let mut chart = axes!(area, 0.0..1.0, from..1.0, "recall", "precision", 1, 144);
-        for (class, curve) in curves {
+    let named = worst(curves);
+    let (apart, below) = if named.len() <= ROOMY { (50, true) } else { (21, false) };
+    let names = labels_width(named.iter().map(|i| curves[*i].0), LARGE);
+    let legend = 100.max(if below { names } else { names + 70 });
+    let size = [WIDTH + legend - 100, USUAL[1].max(36 + apart * named.len() as i32)];
+    let svg = draw(size, |area| {
+        let mut chart = axes!(area, 0.0..1.0, from..1.0, "recall", "precision", 1, 44 + legend);
+        let all = colours(classes);
+        let colour = |i: usize| {
+            let colour = classes.index(curves[i].0).map_or(INK, |class| all[class]);
+            if named.contains(&i) { colour.to_rgba() } else { INK.mix(0.2) }
+        };
+        let (first, last): (Vec<usize>, Vec<usize>) = (0..curves.len()).partition(|i| !named.contains(i));
+        for i in first.into_iter().chain(last) {
+            let curve = &curves[i].1;
             let start = curve.points.first().map(|p| (0.0, p.1));
             let points = start.into_iter().chain(curve.points.iter().copied()).filter(|p| p.1 >= from);
-            chart.draw_series(LineSeries::new(points, COLOURS[class.index()].stroke_width(2)))?;
+            chart.draw_series(LineSeries::new(points, colour(i).stroke_width(2)))?;
         }
-        for (i, (class, curve)) in curves.iter().enumerate() {
-            let y = 24 + 50 * i as i32;
-            area.draw(&PathElement::new([(LEGEND, y), (LEGEND + 20, y)], COLOURS[class.index()].stroke_width(4)))?;
-            text(area, class.title(), (LEGEND + 26, y), aligned(LARGE, HPos::Left, VPos::Center))?;
+        for (row, i) in named.iter().enumerate() {
+            let (class, curve) = &curves[*i];
+            let y = 24 + apart * row as i32;
+            area.draw(&PathElement::new([(LEGEND, y), (LEGEND + 20, y)], colour(*i).stroke_width(4)))?;
+            text(area, label(*class), (LEGEND + 26, y), aligned(LARGE, HPos::Left, VPos::Center))?;
             let average = format!("{:.2} %", 100.0 * curve.average_precision);
-            text(area, average, (LEGEND + 26, y + 19), aligned(SMALL, HPos::Left, VPos::Center))?;
+            let at = if below { (LEGEND + 26, y + 19) } else { (LEGEND + 34 + names, y) };
+            text(area, average, at, aligned(SMALL, HPos::Left, VPos::Center))?;
         }
         Ok(())
     });
+    let others = match curves.len() - named.len() {
+        0 => String::new(),
+        n => format!(" The {NAMED} classes with the lowest are named, the other {n} are grey."),
+    };
     Some(Figure {
         name: "precision-recall",
         title: "Precision and recall",
-        caption: "Each class against all others as the threshold on its probability falls; the legend gives average \
-                  precision. The vertical axis may not start at 0."
-            .into(),
+        caption: format!(
+            "Each class against all others as the threshold on its probability falls; the legend gives average \
+             precision. The vertical axis may not start at 0.{others}"
+        ),
+        size,
         svg,
     })
+}
+
+/// Curves in a legend with two lines per class.
+const ROOMY: usize = 7;
+/// Most curves that are named: more colours could not be told apart.
+const NAMED: usize = 20;
+
+/// The curves to name, in class order: those with the lowest average precision.
+fn worst(curves: &[(Class, PrecisionRecall)]) -> Vec<usize> {
+    let mut named: Vec<usize> = (0..curves.len()).collect();
+    named.sort_by(|a, b| curves[*a].1.average_precision.total_cmp(&curves[*b].1.average_precision));
+    named.truncate(NAMED);
+    named.sort_unstable();
+    named
 }

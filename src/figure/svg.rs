@@ -1,6 +1,5 @@
 //! A figure as SVG, and what all plots are drawn with. Text and lines take the colour of the page around them, so that
-//! they can be read in light and dark mode; the class colours are Okabe and Ito's, which colour-blind readers can
-//! distinguish.
+//! they can be read in light and dark mode. The classes' colours are in `palette`.
 
 use crate::class::Class;
 use plotters::prelude::*;
@@ -20,21 +19,20 @@ const PLACEHOLDERS: [[&str; 3]; 3] = [
 ];
 /// The first class's colour, and that of plots without classes. The page lightens it on a dark background.
 pub(super) const ACCENT: RGBColor = RGBColor(0x00, 0x72, 0xb2);
-/// The colour of each class.
-pub(super) const COLOURS: [RGBColor; Class::COUNT] = [
-    ACCENT,
-    RGBColor(0xd5, 0x5e, 0x00),
-    RGBColor(0x00, 0x9e, 0x73),
-    RGBColor(0xcc, 0x79, 0xa7),
-    RGBColor(0xe6, 0x9f, 0x00),
-];
+/// Colours of what is right and what is wrong.
+pub(super) const RIGHT: RGBColor = RGBColor(0x00, 0x9e, 0x73);
+pub(super) const WRONG: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
 
-/// Width of every figure, px: side by side on a page they line up.
-pub(super) const WIDTH: u32 = 560;
-/// Height of every figure, px.
-pub(super) const HEIGHT: u32 = 400;
-/// Where bars and points start, right of the class names, px.
-pub(super) const LEFT: i32 = 108;
+/// Width of most figures, px: side by side on a page they line up. Many classes may need more.
+pub(super) const WIDTH: i32 = 560;
+/// Height of most figures, px.
+pub(super) const HEIGHT: i32 = 400;
+/// The size of most figures, px.
+pub(super) const USUAL: [i32; 2] = [WIDTH, HEIGHT];
+/// Least distance between the rows of classes, px.
+const ROW: i32 = 20;
+/// Longest name of a class in a figure, characters.
+const LONGEST: usize = 28;
 /// Size of tick labels. plotters' sizes are 1.24 times those of SVG.
 pub(super) const SMALL: f64 = 16.0;
 /// Size of all other text.
@@ -46,16 +44,24 @@ pub(crate) struct Figure {
     pub name: &'static str,
     pub title: &'static str,
     pub caption: String,
+    /// Width and height, px.
+    pub(super) size: [i32; 2],
     /// SVG with placeholder colours.
     pub(super) svg: String,
 }
 
 impl Figure {
+    /// Whether the figure is too wide to stand beside another.
+    pub fn is_wide(&self) -> bool {
+        5 * self.size[0] > 6 * WIDTH
+    }
+
     /// SVG that takes its colours, background and width from the page around it.
     pub fn on_page(&self) -> String {
-        let head = format!("<svg width=\"{WIDTH}\" height=\"{HEIGHT}\"");
+        let [width, height] = self.size;
+        let head = format!("<svg width=\"{width}\" height=\"{height}\"");
         let fluid = format!(
-            "<svg role=\"img\" aria-label=\"{}\" style=\"max-width:{WIDTH}px;width:100%;height:auto\"",
+            "<svg role=\"img\" aria-label=\"{}\" style=\"max-width:{width}px;width:100%;height:auto\"",
             self.title
         );
         let svg = self.svg.replacen(&head, &fluid, 1);
@@ -74,11 +80,12 @@ impl Figure {
 pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 pub(super) type DrawResult = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
-/// Runs `plot` on an empty figure and returns the SVG.
-pub(super) fn draw(plot: impl FnOnce(&Area) -> DrawResult) -> String {
+/// Runs `plot` on an empty figure of that width and height, px, and returns the SVG.
+pub(super) fn draw([width, height]: [i32; 2], plot: impl FnOnce(&Area) -> DrawResult) -> String {
     let mut svg = String::new();
     {
-        let area = SVGBackend::with_string(&mut svg, (WIDTH, HEIGHT)).into_drawing_area();
+        let size = (width.unsigned_abs(), height.unsigned_abs());
+        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         plot(&area).expect("drawing to memory does not fail");
         area.present().expect("drawing to memory does not fail");
     }
@@ -86,8 +93,8 @@ pub(super) fn draw(plot: impl FnOnce(&Area) -> DrawResult) -> String {
 }
 
 /// As [`draw`], with SVG elements `marks` on top.
-pub(super) fn draw_with(marks: &str, plot: impl FnOnce(&Area) -> DrawResult) -> String {
-    draw(plot).replace("</svg>", &format!("{marks}</svg>"))
+pub(super) fn draw_with(size: [i32; 2], marks: &str, plot: impl FnOnce(&Area) -> DrawResult) -> String {
+    draw(size, plot).replace("</svg>", &format!("{marks}</svg>"))
 }
 
 /// Round dots, px, as one path: a fortieth of the bytes of one circle element per dot.
@@ -169,9 +176,72 @@ pub(super) fn x_axis(area: &Area, x: Scale, top: i32, bottom: i32, label: &str) 
     text(area, label, ((x.px[0] + x.px[1]) / 2, bottom + 26), aligned(LARGE, HPos::Center, VPos::Top))
 }
 
-/// A class's name left of the plot, at height `y`.
-pub(super) fn class_label(area: &Area, class: Class, y: i32) -> DrawResult {
-    text(area, class.title(), (LEFT - 10, y), aligned(LARGE, HPos::Right, VPos::Center))
+/// A class's name in a figure; a long one is shortened.
+pub(super) fn label(class: Class) -> String {
+    let title = class.title();
+    match title.chars().count() > LONGEST {
+        true => title.chars().take(LONGEST - 1).chain(['…']).collect(),
+        false => title,
+    }
+}
+
+/// Text in SVG.
+pub(super) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// Roughly the width of a text of that size, px.
+pub(super) fn text_width(characters: usize, size: f64) -> i32 {
+    (characters as f64 * size * 0.45).ceil() as i32
+}
+
+/// Width of the longest of the classes' names at that size, px.
+pub(super) fn labels_width(classes: impl IntoIterator<Item = Class>, size: f64) -> i32 {
+    text_width(classes.into_iter().map(|class| label(class).chars().count()).max().unwrap_or(0), size)
+}
+
+/// One row per class, with its name on the left.
+pub(super) struct Rows {
+    classes: Vec<Class>,
+    /// Where bars and points start, right of the names, px.
+    pub left: i32,
+    /// Top of the first row, px.
+    pub top: i32,
+    /// Where the rows end, px: the last one ends at most a few px above.
+    pub bottom: i32,
+    /// Height of a row, px.
+    pub step: i32,
+    /// Width and height of the figure, px.
+    pub size: [i32; 2],
+}
+
+impl Rows {
+    /// Rows with space above and below them, px. The figure is higher where the classes need it.
+    pub fn new(classes: impl IntoIterator<Item = Class>, top: i32, below: i32) -> Self {
+        let classes: Vec<Class> = classes.into_iter().collect();
+        let rows = (classes.len() as i32).max(1);
+        let height = HEIGHT.max(top + ROW * rows + below);
+        let bottom = height - below;
+        let left = 108.max(labels_width(classes.iter().copied(), LARGE) + 20);
+        Self { classes, left, top, bottom, step: (bottom - top) / rows, size: [WIDTH, height] }
+    }
+
+    /// Top of a row, px.
+    pub fn start(&self, row: usize) -> i32 {
+        self.top + self.step * row as i32
+    }
+
+    /// Middle of a row, px.
+    pub fn middle(&self, row: usize) -> i32 {
+        self.start(row) + self.step / 2
+    }
+
+    /// Draws the names.
+    pub fn draw_labels(&self, area: &Area) -> DrawResult {
+        self.classes.iter().enumerate().try_for_each(|(row, class)| {
+            text(area, label(*class), (self.left - 10, self.middle(row)), aligned(LARGE, HPos::Right, VPos::Center))
+        })
+    }
 }
 
 /// The axes of a chart: x and y ranges, their labels, decimals of the x ticks, and the right margin in px.

@@ -1,6 +1,6 @@
 //! A data set's card: what it contains, where it is from, and its licence.
 
-use crate::class::Class;
+use crate::class::Classes;
 use crate::fetch;
 use crate::report::{notes, thousands};
 use crate::rows::{CheckRow, IssueRow, ManifestRow, Severity};
@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) fn facts(
     ws: &Workspace,
     dataset: &str,
+    classes: &Classes,
     rows: &[ManifestRow],
     checks: &[CheckRow],
     issues: Option<&[IssueRow]>,
@@ -18,12 +19,12 @@ pub(super) fn facts(
     let mut facts = Vec::new();
     let mut fact = |name: &str, text: String| facts.push([name.to_string(), text]);
     let count = |class| rows.iter().filter(|r| r.class == class).count() as u64;
-    let mut classes: Vec<String> =
-        Class::ALL.into_iter().map(|c| format!("{} {}", c.name(), thousands(count(Some(c))))).collect();
+    let mut counts: Vec<String> =
+        classes.iter().map(|c| format!("{} {}", c.name(), thousands(count(Some(c))))).collect();
     if count(None) > 0 {
-        classes.push(format!("without a class {}", thousands(count(None))));
+        counts.push(format!("without a class {}", thousands(count(None))));
     }
-    fact("Cells", format!("{}: {}", thousands(rows.len() as u64), classes.join(", ")));
+    fact("Cells", format!("{}: {}", thousands(rows.len() as u64), counts.join(", ")));
     let files: BTreeMap<&str, u64> = rows.iter().map(|r| (r.path.as_str(), r.file_bytes)).collect();
     let megabytes = files.values().sum::<u64>() as f64 / 1e6;
     fact("Image files", format!("{}, {megabytes:.1} MB", thousands(files.len() as u64)));

@@ -61,6 +61,9 @@ pub(super) fn sheet(sheet: &Sheet) -> Value {
 
 /// Figures with their titles and captions.
 pub(super) fn figures(figures: impl IntoIterator<Item = Figure>) -> Vec<Value> {
-    let value = |f: Figure| context! { title => f.title, svg => f.on_page(), caption => f.caption };
+    let value = |f: Figure| {
+        let (wide, svg) = (f.is_wide(), f.on_page());
+        context! { title => f.title, svg => svg, caption => f.caption, wide => wide }
+    };
     figures.into_iter().map(value).collect()
 }

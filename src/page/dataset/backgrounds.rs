@@ -1,7 +1,7 @@
 //! What the backgrounds' colours say: whether they differ between classes, and which images are unusual.
 
 use super::images::{Images, mean_and_deviation};
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use crate::rows::ManifestRow;
 
 /// Images with an unusual background that are shown.
@@ -10,7 +10,7 @@ const UNUSUAL: usize = 8;
 /// Share of the colours' variance that lies between the classes' means, 0 to 1, over all channels: epsilon squared
 /// (Kelley, PNAS 21:554-559, 1935), which is 0 where means differ no more than by chance. `None` with fewer than two
 /// classes, or where all colours are equal.
-pub(super) fn between_classes(colours: &[(Class, [f32; 3])]) -> Option<f64> {
+pub(super) fn between_classes(classes: &Classes, colours: &[(Class, [f32; 3])]) -> Option<f64> {
     let select = |class: Option<Class>| -> Vec<[f64; 3]> {
         let selected = colours.iter().filter(|(c, _)| class.is_none_or(|class| *c == class));
         selected.map(|(_, rgb)| rgb.map(f64::from)).collect()
@@ -19,7 +19,7 @@ pub(super) fn between_classes(colours: &[(Class, [f32; 3])]) -> Option<f64> {
         let variance = |deviation: [f64; 3]| deviation.iter().map(|d| d * d).sum::<f64>();
         mean_and_deviation(colours).map_or(0.0, |(_, deviation)| colours.len() as f64 * variance(deviation))
     };
-    let classes = Class::ALL.map(|class| select(Some(class)));
+    let classes: Vec<Vec<[f64; 3]>> = classes.iter().map(|class| select(Some(class))).collect();
     let present = classes.iter().filter(|c| !c.is_empty()).count();
     let total = sum_of_squares(&select(None));
     if present < 2 || colours.len() <= present || total <= 0.0 {
@@ -54,7 +54,9 @@ mod tests {
 
     #[test]
     fn the_share_between_classes_is_epsilon_squared() {
-        let grey = |class: usize, v: f32| (Class::ALL[class], [v; 3]);
+        let classes = Classes::wbc5();
+        let between_classes = |colours: &[(Class, [f32; 3])]| super::between_classes(&classes, colours);
+        let grey = |class: usize, v: f32| (classes.at(class), [v; 3]);
         // Class means 10 and 20, each value off by 1: mean squares 26 in total and 1 within; 3 and 2 degrees of
         // freedom.
         let colours = [grey(0, 9.0), grey(0, 11.0), grey(1, 19.0), grey(1, 21.0)];

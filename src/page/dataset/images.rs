@@ -3,7 +3,7 @@
 use super::summary::Colour;
 use super::tables::Tables;
 use crate::batch;
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use crate::context::Context;
 use crate::decode::{self, Rgb};
 use crate::error::{Error, Result};
@@ -153,7 +153,7 @@ impl Images {
     }
 
     /// Colours of each class, in class order; `None` where no image of the class could be read.
-    pub fn colours(&self, rows: &[ManifestRow]) -> Vec<Option<Colour>> {
+    pub fn colours(&self, classes: &Classes, rows: &[ManifestRow]) -> Vec<Option<Colour>> {
         let colour = |class: Class| {
             let pixels = f64::from(preprocess::Settings::default().size_px).powi(2);
             let (mut sums, mut n) = ([[0u64; 2]; 3], 0.0);
@@ -169,7 +169,7 @@ impl Images {
             let deviation = std::array::from_fn(|c| (sums[c][1] as f64 / n - mean[c] * mean[c]).max(0.0).sqrt());
             Some(Colour { mean, deviation, background, background_deviation })
         };
-        Class::ALL.into_iter().map(colour).collect()
+        classes.iter().map(colour).collect()
     }
 }
 

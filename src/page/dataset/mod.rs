@@ -25,8 +25,10 @@ mod tables;
 
 pub use summary::{CheckSummary, ClassSummary, Colour, Summary, Unreadable};
 
-/// Cells shown of each class.
+/// Cells shown of each class, and of all classes together, but at least a few of each.
 const EXAMPLES: usize = 16;
+const ALL_EXAMPLES: usize = 256;
+const LEAST_EXAMPLES: usize = 3;
 /// Images shown with the boxes of their cells.
 const BOXED: usize = 8;
 
@@ -47,7 +49,9 @@ pub fn write(
     let tables = Tables::read(ws, dataset, help, ctx)?;
     let rows = &tables.rows;
     let groups = Group::all(&tables);
-    let examples = Class::ALL.map(|class| evenly_spaced(&tables.usable(class), EXAMPLES));
+    let classes = &tables.classes;
+    let shown = EXAMPLES.min(ALL_EXAMPLES / classes.len().max(1)).max(LEAST_EXAMPLES);
+    let examples: Vec<Vec<usize>> = classes.iter().map(|class| evenly_spaced(&tables.usable(class), shown)).collect();
     let boxed: BTreeSet<&str> = rows.iter().filter(|r| r.box_source.is_some()).map(|r| r.path.as_str()).collect();
     let boxed = evenly_spaced(&boxed.into_iter().collect::<Vec<_>>(), BOXED);
 
@@ -66,9 +70,9 @@ pub fn write(
     let (sections, findings): (Vec<Value>, Vec<CheckSummary>) =
         groups.iter().map(|group| group.section(&tables, &images)).unzip();
     let summary = summarise(&tables, &images, &colours, findings, path);
-    let (without, with): (Vec<_>, Vec<_>) = Class::ALL.into_iter().zip(&examples).partition(|(_, c)| c.is_empty());
-    let background_figures =
-        dataset_plots::backgrounds(&colours).into_iter().flat_map(|f| [f, dataset_plots::order(&colours)]);
+    let (without, with): (Vec<_>, Vec<_>) = classes.iter().zip(&examples).partition(|(_, c)| c.is_empty());
+    let background_figures = dataset_plots::backgrounds(classes, &colours);
+    let background_figures = background_figures.into_iter().flat_map(|f| [f, dataset_plots::order(classes, &colours)]);
     let values = context! {
         title => format!("The images of {dataset}"),
         subtitle => format!(
@@ -98,11 +102,11 @@ pub fn write(
             Some(_) => "Ingest and check found nothing.",
             None => "Unknown: the images were not checked.",
         },
-        folds => tables.splits.as_ref().ok().map(|_| parts::sheet(&sheets::folds_sheet(&summary))),
+        folds => tables.splits.as_ref().ok().map(|_| parts::sheet(&sheets::folds_sheet(classes, &summary))),
         no_folds => tables.splits.as_ref().err().cloned().unwrap_or_default(),
         limitations => notes::of_dataset(ws, dataset, tables.checked),
         card => std::iter::once(["Data set".to_string(), dataset.to_string()])
-            .chain(card::facts(ws, dataset, rows, &tables.checks, tables.issues.as_deref()))
+            .chain(card::facts(ws, dataset, classes, rows, &tables.checks, tables.issues.as_deref()))
             .collect::<Vec<_>>(),
     };
     parts::write("dataset.html", values, path)?;
@@ -118,8 +122,8 @@ fn summarise(
     file: &Path,
 ) -> Summary {
     let rows = &tables.rows;
-    let class_colours = images.colours(rows);
-    let class = |class: Class| {
+    let classes = &tables.classes;
+    let class = |(class, colour): (Class, Option<Colour>)| {
         let own = || rows.iter().filter(move |r| r.class == Some(class));
         let both = || rows.iter().zip(&tables.checks).filter(move |(r, _)| r.class == Some(class));
         let mut subtypes = BTreeMap::new();
@@ -130,7 +134,7 @@ fn summarise(
             left_out: both().filter(|(_, check)| check.left_out.is_some()).count() as u64,
             groups: both().map(|(_, check)| &check.group_id).collect::<BTreeSet<_>>().len() as u64,
             subtypes,
-            colour: class_colours[class.index()].clone(),
+            colour,
         }
     };
     let (mut sizes_px, mut formats) = (BTreeMap::new(), BTreeMap::new());
@@ -140,10 +144,11 @@ fn summarise(
     }
     let mut folds = Vec::new();
     if let Ok(splits) = &tables.splits {
-        folds.resize(splits.folds as usize, [0; Class::COUNT]);
+        folds.resize(splits.folds as usize, vec![0; classes.len()]);
         for (id, fold) in &splits.fold_of {
-            if let Some(class) = tables.row(id).and_then(|row| rows[row].class) {
-                folds[*fold as usize][class.index()] += 1;
+            let class = tables.row(id).and_then(|row| rows[row].class);
+            if let Some(class) = class.and_then(|class| classes.index(class)) {
+                folds[*fold as usize][class] += 1;
             }
         }
     }
@@ -154,12 +159,12 @@ fn summarise(
         layout: rows.first().map_or(String::new(), |r| r.layout.clone()),
         cells: rows.len() as u64,
         images: tables.files.len() as u64,
-        classes: Class::ALL.map(class).into(),
+        classes: classes.iter().zip(images.colours(classes, rows)).map(class).collect(),
         unlabelled: rows.iter().filter(|r| r.class.is_none()).count() as u64,
         sizes_px,
         formats,
         groups: tables.checks.iter().map(|check| &check.group_id).collect::<BTreeSet<_>>().len() as u64,
-        background_between_classes: backgrounds::between_classes(colours),
+        background_between_classes: backgrounds::between_classes(classes, colours),
         findings,
         unreadable: failed.map(|(path, why)| Unreadable { path: path.clone(), message: why.clone() }).collect(),
         folds,
@@ -188,7 +193,7 @@ fn items(summary: &Summary) -> Vec<Value> {
     };
     vec![
         parts::item("Cells", thousands(summary.cells), unlabelled),
-        parts::item("Classes", format!("{present} of {}", Class::COUNT), each),
+        parts::item("Classes", format!("{present} of {}", summary.classes.len()), each),
         parts::item("Files or cells not used", count(Severity::Error), names(Severity::Error)),
         parts::item("Findings to review", count(Severity::Warning), names(Severity::Warning)),
     ]

@@ -2,7 +2,7 @@
 
 use super::summary::{ClassSummary, Summary};
 use super::tables::Tables;
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use crate::figure::{dataset_plots, svg::Figure};
 use crate::report::{Sheet, thousands};
 use crate::rows::ManifestRow;
@@ -10,16 +10,20 @@ use std::collections::BTreeMap;
 
 /// Rows of a table of sizes, formats and the like; the rarest are added up in one row.
 const KINDS: usize = 8;
+/// Classes that fit as columns of a table; more become its rows.
+const COLUMNS: usize = 8;
 
 /// Cells per class, and the size of their boxes.
 pub(super) fn class_figures(tables: &Tables, summary: &Summary) -> Vec<Figure> {
-    let counts = std::array::from_fn(|i| [summary.classes[i].usable(), summary.classes[i].left_out]);
+    let counts: Vec<[u64; 2]> = summary.classes.iter().map(|class| [class.usable(), class.left_out]).collect();
     let side = |row: &ManifestRow| row.cell_box().map(|rect| f64::from(rect.longer_side()));
-    let sides = Class::ALL.map(|c| tables.rows.iter().filter(|r| r.class == Some(c)).filter_map(side).collect());
+    let of_class = |class| tables.rows.iter().filter(|r| r.class == Some(class)).filter_map(side).collect();
+    let sides: Vec<Vec<f64>> = tables.classes.iter().map(of_class).collect();
     let caption = "Longer side of each cell's box, one dot per cell; the line is the class's median. A class whose \
                    boxes are larger or smaller than its cells stands out here.";
-    let boxes = dataset_plots::strips("Size of the cells' boxes", "longer side, px", caption.into(), &sides);
-    std::iter::once(dataset_plots::classes(&counts)).chain(boxes).collect()
+    let boxes =
+        dataset_plots::strips("Size of the cells' boxes", "longer side, px", caption.into(), &tables.classes, &sides);
+    std::iter::once(dataset_plots::classes(&tables.classes, &counts)).chain(boxes).collect()
 }
 
 /// Cells and groups per class; and sizes, formats and sources of boxes where there are several.
@@ -67,9 +71,9 @@ pub(super) fn colour_sheet(summary: &Summary) -> Sheet {
 }
 
 /// Test images of each fold and class.
-pub(super) fn folds_sheet(summary: &Summary) -> Sheet {
-    let folds = summary.folds.iter().enumerate().map(|(i, counts)| (format!("Fold {i}"), *counts));
-    counts_sheet("Test images of each fold and class", "Fold", folds.collect())
+pub(super) fn folds_sheet(classes: &Classes, summary: &Summary) -> Sheet {
+    let folds = summary.folds.iter().enumerate().map(|(i, counts)| (format!("Fold {i}"), counts.clone()));
+    counts_sheet("Test images of each fold and class", "Fold", classes, folds.collect())
 }
 
 /// Cells by a property and class; `None` where all cells have the same.
@@ -79,34 +83,46 @@ fn by_class(
     head: &str,
     property: impl Fn(&ManifestRow) -> Option<String>,
 ) -> Option<Sheet> {
-    let mut counts: BTreeMap<String, [u64; Class::COUNT]> = BTreeMap::new();
+    let classes = &tables.classes;
+    let mut counts: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for row in &tables.rows {
-        if let (Some(kind), Some(class)) = (property(row), row.class) {
-            counts.entry(kind).or_default()[class.index()] += 1;
+        if let (Some(kind), Some(class)) = (property(row), row.class.and_then(|class| classes.index(class))) {
+            counts.entry(kind).or_insert_with(|| vec![0; classes.len()])[class] += 1;
         }
     }
-    let mut kinds: Vec<(String, [u64; Class::COUNT])> = counts.into_iter().collect();
+    let mut kinds: Vec<(String, Vec<u64>)> = counts.into_iter().collect();
     if kinds.len() < 2 {
         return None;
     }
     kinds.sort_by_key(|(_, n)| std::cmp::Reverse(n.iter().sum::<u64>()));
     if kinds.len() > KINDS {
         let rare = kinds.split_off(KINDS - 1);
-        let sum = |class: usize| rare.iter().map(|(_, n)| n[class]).sum();
-        kinds.push((format!("{} others", rare.len()), std::array::from_fn(sum)));
+        kinds.push((format!("{} others", rare.len()), sums(classes, &rare)));
     }
-    Some(counts_sheet(title, head, kinds))
+    Some(counts_sheet(title, head, classes, kinds))
 }
 
-/// Counts per class, with their sums.
-fn counts_sheet(title: &str, head: &str, counts: Vec<(String, [u64; Class::COUNT])>) -> Sheet {
-    let sum = |class: usize| counts.iter().map(|(_, n)| n[class]).sum();
-    let all = ("All".to_string(), std::array::from_fn(sum));
-    let row = |(name, counts): (String, [u64; Class::COUNT])| {
-        let numbers = counts.into_iter().chain([counts.iter().sum()]).map(thousands);
-        std::iter::once(name).chain(numbers).collect()
+/// The sum of the counts of each class.
+fn sums(classes: &Classes, counts: &[(String, Vec<u64>)]) -> Vec<u64> {
+    (0..classes.len()).map(|class| counts.iter().map(|(_, n)| n[class]).sum()).collect()
+}
+
+/// Counts per class, with their sums: one column per class, or one row where they are many.
+fn counts_sheet(title: &str, head: &str, classes: &Classes, mut counts: Vec<(String, Vec<u64>)>) -> Sheet {
+    counts.push(("All".into(), sums(classes, &counts)));
+    counts.iter_mut().for_each(|(_, counts)| counts.push(counts.iter().sum()));
+    let titles: Vec<String> = classes.iter().map(Class::title).chain(["All".into()]).collect();
+    let label = head.to_lowercase();
+    if classes.len() <= COLUMNS {
+        let row = |(name, counts): (String, Vec<u64>)| {
+            std::iter::once(name).chain(counts.into_iter().map(thousands)).collect()
+        };
+        let columns = std::iter::once(head.to_string()).chain(titles);
+        return Sheet::plain(&label, title, columns, counts.into_iter().map(row));
+    }
+    let row = |(i, class): (usize, String)| {
+        std::iter::once(class).chain(counts.iter().map(|(_, counts)| thousands(counts[i]))).collect::<Vec<_>>()
     };
-    let titles = Class::ALL.map(|class| class.title().to_string());
-    let columns = std::iter::once(head.to_string()).chain(titles).chain(["All".into()]);
-    Sheet::plain(&head.to_lowercase(), title, columns, counts.into_iter().chain([all]).map(row))
+    let columns = std::iter::once("Class".to_string()).chain(counts.iter().map(|(name, _)| name.clone()));
+    Sheet::plain(&label, title, columns, titles.into_iter().enumerate().map(row))
 }

@@ -38,7 +38,7 @@ pub struct Summary {
     /// Images of the manifest that could not be read for the page, and why.
     pub unreadable: Vec<Unreadable>,
     /// Test images of each fold and class; empty where there is no split.
-    pub folds: Vec<[u64; Class::COUNT]>,
+    pub folds: Vec<Vec<u64>>,
     /// What is out of date or missing, and the command that mends it.
     pub warnings: Vec<String>,
 }

@@ -1,6 +1,6 @@
 //! A data set's tables, and what is out of date or missing among them.
 
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use crate::context::Context;
 use crate::dataset::{self, Dataset};
 use crate::error::{Error, Input, Result};
@@ -14,6 +14,8 @@ use std::ops::Range;
 /// The tables of a data set.
 pub(super) struct Tables {
     pub dataset: String,
+    /// Its classes.
+    pub classes: Classes,
     /// The manifest, sorted by `image_id`.
     pub rows: Vec<ManifestRow>,
     /// The table of checks, in the same order.
@@ -76,7 +78,8 @@ impl Tables {
         for (i, row) in rows.iter().enumerate() {
             files.entry(row.path.clone()).or_insert(i..i).end = i + 1;
         }
-        Ok(Self { dataset: dataset.into(), rows, checks, files, issues, splits, checked, warnings })
+        let classes = Classes::wbc5();
+        Ok(Self { dataset: dataset.into(), classes, rows, checks, files, issues, splits, checked, warnings })
     }
 
     /// The rows of a class that later stages use.

@@ -2,7 +2,7 @@
 
 use crate::atomic;
 use crate::batch::Tensors;
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use crate::dataset::{self, Dataset};
 use crate::error::{Input, Result};
 use crate::evaluate::curves;
@@ -25,6 +25,7 @@ mod maps;
 /// A run with its tables.
 struct Loaded {
     run: Results,
+    classes: Classes,
     epochs: Vec<EpochRow>,
     predictions: Vec<PredictionRow>,
 }
@@ -32,17 +33,17 @@ struct Loaded {
 impl Loaded {
     fn read(ws: &Workspace, name: &str) -> Result<Self> {
         let (predictions, epochs) = (run::predictions(ws, name)?, run::epochs(ws, name)?);
-        Ok(Self { run: Results::load(ws, name)?, epochs, predictions })
+        Ok(Self { run: Results::load(ws, name)?, classes: Classes::wbc5(), epochs, predictions })
     }
 
     /// All figures that the run has the data for.
     fn figures(&self) -> Vec<Figure> {
         let curve = |class| Some((class, curves::precision_recall(&self.predictions, class)?));
-        let precision_recall: Vec<_> = Class::ALL.into_iter().filter_map(curve).collect();
+        let precision_recall: Vec<_> = self.classes.iter().filter_map(curve).collect();
         [
-            Some(run_plots::confusion(&self.run.metrics)),
-            run_plots::recall(&self.run.intervals),
-            run_plots::precision_recall(&precision_recall),
+            Some(run_plots::confusion(&self.classes, &self.run.metrics)),
+            run_plots::recall(&self.classes, &self.run.intervals),
+            run_plots::precision_recall(&self.classes, &precision_recall),
             Some(run_plots::reliability(&curves::reliability(&self.predictions))),
             run_plots::learning(&self.epochs),
         ]
@@ -87,7 +88,7 @@ pub fn write_figures(ws: &Workspace, run: &str, format: Format, folder: &Path) -
 pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result<()> {
     let loaded = Loaded::read(ws, run)?;
     let (run, record) = (&loaded.run, &loaded.run.record);
-    let by_fold = [by_fold(run)];
+    let by_fold = [by_fold(&loaded.classes, run)];
     let sheets: &[Sheet] = if sheets.is_empty() { &by_fold } else { sheets };
     let limitations: Vec<String> = match sheets.iter().find(|sheet| sheet.run.is_some()) {
         Some(sheet) => sheet.all_notes().cloned().collect(),
@@ -106,7 +107,7 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
     };
     let show = |row: &PredictionRow| cell(tensors?, row, maps.overlays.get(&row.image_id));
     let examples = |class: Class| {
-        let rows = gallery::examples(&loaded.predictions, class);
+        let rows = gallery::examples(&loaded.predictions, class, loaded.classes.len());
         let cells: Vec<Value> = rows.into_iter().filter_map(show).collect();
         (!cells.is_empty()).then_some(context! { name => class.title(), cells => cells })
     };
@@ -127,7 +128,7 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
         no_mistakes => no_mistakes,
         maps => !maps.overlays.is_empty(),
         maps_note => maps.note,
-        examples => Class::ALL.into_iter().filter_map(examples).collect::<Vec<_>>(),
+        examples => loaded.classes.iter().filter_map(examples).collect::<Vec<_>>(),
         data => data(ws, record)?,
         settings => settings(ws, run),
         pipeline => std::fs::read_to_string(RunDir::new(ws, &run.name).pipeline()).unwrap_or_default(),
@@ -154,14 +155,14 @@ fn items(run: &Results) -> Vec<Value> {
 }
 
 /// Recall of each class and fold.
-fn by_fold(run: &Results) -> Sheet {
+fn by_fold(classes: &Classes, run: &Results) -> Sheet {
     let folds: Vec<u32> = (0..run.record.folds).filter(|f| !run.missing().contains(f)).collect();
     let cell = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.1}", 100.0 * v));
     let row = |name: &str, metric: Metric, class: Option<Class>| {
         let values = folds.iter().map(|f| cell(run.value(Some(*f), metric, class)));
         std::iter::once(name.to_string()).chain(values).chain([cell(run.value(None, metric, class))]).collect()
     };
-    let mut rows: Vec<Vec<String>> = Class::ALL.map(|c| row(&c.title(), Metric::Recall, Some(c))).into();
+    let mut rows: Vec<Vec<String>> = classes.iter().map(|c| row(&c.title(), Metric::Recall, Some(c))).collect();
     rows.extend([Metric::BalancedAccuracy, Metric::Accuracy].map(|metric| row(metric.title(), metric, None)));
     let columns = std::iter::once("Recall, %".to_string()).chain(folds.iter().map(|f| format!("Fold {f}")));
     Sheet::plain("folds", "Recall of each class by fold", columns.chain(["Mean".into()]), rows)
@@ -197,7 +198,7 @@ fn data(ws: &Workspace, record: &Record) -> Result<Vec<[String; 2]>> {
         facts.push(["Manifest".into(), "has changed since the run; the facts below describe the new one".into()]);
     }
     let issues = dataset::issues(ws, &record.dataset).ok();
-    facts.extend(card::facts(ws, &record.dataset, &cells, &checks, issues.as_deref()));
+    facts.extend(card::facts(ws, &record.dataset, &Classes::wbc5(), &cells, &checks, issues.as_deref()));
     Ok(facts)
 }
 
