@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Creates or replaces `path` with the bytes that `write` writes. Missing parent folders are created.
 ///
@@ -19,7 +19,7 @@ pub fn write<T>(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result
     })
 }
 
-/// As [`write()`], for libraries that need a path: `write` fills the temporary file at the given path.
+/// As [`write()`], for libraries that need a path: `write` fills the temporary file at the given path, or replaces it.
 ///
 /// # Errors
 /// As [`write()`].
@@ -29,10 +29,13 @@ pub fn write_path<T>(path: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Res
 
 fn write_temp<T>(path: &Path, write: impl FnOnce(&tempfile::NamedTempFile) -> Result<T>) -> Result<T> {
     let parent = create_parent(path)?;
-    let temp = temporary().tempfile_in(parent).map_err(Error::io(path, "create a temporary file beside it"))?;
+    let temp = temporary(0o666).tempfile_in(parent).map_err(Error::io(path, "create a temporary file beside it"))?;
+    let permissions = temp.as_file().metadata().map_err(Error::io(path, "read the permissions of"))?.permissions();
     let value = write(&temp)?;
-    make_readable(temp.as_file()).map_err(Error::io(path, "set permissions"))?;
-    temp.as_file().sync_all().map_err(Error::io(path, "sync"))?;
+    // A library may have replaced the file at the temporary path: it is the file there now that must reach the disk.
+    let written = File::options().write(true).open(temp.path()).map_err(Error::io(path, "open"))?;
+    written.set_permissions(permissions).map_err(Error::io(path, "set the permissions of"))?;
+    written.sync_all().map_err(Error::io(path, "sync"))?;
     temp.persist(path).map_err(|e| Error::Io { path: path.into(), action: "rename into place", source: e.error })?;
     sync_dir(parent);
     Ok(value)
@@ -66,23 +69,28 @@ pub fn extend(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Creates or replaces the folder `path` with the files that `fill` writes into the temporary folder it is given.
 ///
 /// # Errors
-/// Those of `fill`, and [`Error::Io`]. An existing folder is kept until the new one is complete.
+/// Those of `fill`, and [`Error::Io`]. An existing folder is kept until the new one is complete and on the disk.
 pub fn write_dir<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let parent = create_parent(path)?;
-    let temp = temporary().tempdir_in(parent).map_err(Error::io(path, "create a temporary folder beside it"))?;
+    let temp = temporary(0o777).tempdir_in(parent).map_err(Error::io(path, "create a temporary folder beside it"))?;
     let value = fill(temp.path())?;
-    sync_dir(temp.path());
+    sync_tree(temp.path()).map_err(Error::io(path, "sync"))?;
+    // Where the two can be exchanged, there is no moment without a folder at `path`.
+    if path.exists() && exchange(temp.path(), path) {
+        sync_dir(parent);
+        return temp.close().map(|()| value).map_err(Error::io(path, "remove the old folder of"));
+    }
     let old = temp.path().with_extension("old");
     let had_old = path.exists();
     if had_old {
         fs::rename(path, &old).map_err(Error::io(path, "move the old folder aside"))?;
     }
     let new = temp.keep();
-    make_dir_readable(&new);
     if let Err(source) = fs::rename(&new, path) {
         if had_old {
             let _ = fs::rename(&old, path);
         }
+        let _ = fs::remove_dir_all(&new);
         return Err(Error::Io { path: path.into(), action: "rename into place", source });
     }
     sync_dir(parent);
@@ -90,6 +98,34 @@ pub fn write_dir<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Resul
         fs::remove_dir_all(&old).map_err(Error::io(&old, "remove the old folder"))?;
     }
     Ok(value)
+}
+
+/// Exchanges two folders in one step. False where the system cannot.
+#[cfg(target_os = "linux")]
+fn exchange(one: &Path, other: &Path) -> bool {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).is_ok()
+}
+#[cfg(not(target_os = "linux"))]
+fn exchange(_: &Path, _: &Path) -> bool {
+    false
+}
+
+/// Writes everything below `dir` to the disk: on Linux its whole file system, in one call instead of one per file.
+#[cfg(target_os = "linux")]
+fn sync_tree(dir: &Path) -> std::io::Result<()> {
+    Ok(rustix::fs::syncfs(File::open(dir)?)?)
+}
+#[cfg(not(target_os = "linux"))]
+fn sync_tree(dir: &Path) -> std::io::Result<()> {
+    for entry in walkdir::WalkDir::new(dir) {
+        let entry = entry?;
+        match entry.file_type().is_file() {
+            true => File::options().write(true).open(entry.path())?.sync_all()?,
+            false => sync_dir(entry.path()),
+        }
+    }
+    Ok(())
 }
 
 /// Renames a complete file in the same folder to its final name, and replaces any file of that name.
@@ -102,9 +138,15 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn temporary() -> tempfile::Builder<'static, 'static> {
+/// Builder of temporary files and folders. They get the permissions `mode` without those that the umask removes, as
+/// files of other programs do, so that other users of a shared workspace can read results.
+fn temporary(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".wbc-").suffix(".part");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    #[cfg(not(unix))]
+    let _ = mode;
     builder
 }
 
@@ -129,21 +171,55 @@ fn sync_dir(dir: &Path) {
     }
 }
 
-/// Temporary files are private by default, but other users of a shared workspace must be able to read results.
-#[cfg(unix)]
-fn make_readable(file: &File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(fs::Permissions::from_mode(0o644))
-}
-#[cfg(not(unix))]
-fn make_readable(_: &File) -> std::io::Result<()> {
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-#[cfg(unix)]
-fn make_dir_readable(dir: &PathBuf) {
-    use std::os::unix::fs::PermissionsExt;
-    let _ = fs::set_permissions(dir, fs::Permissions::from_mode(0o755));
+    /// The permissions of a file that another program would create.
+    #[cfg(unix)]
+    fn mode(path: &Path) -> u32 {
+        use std::os::unix::fs::PermissionsExt;
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_library_may_replace_the_temporary_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("weights");
+        write_path(&path, |temp| {
+            let own = temp.with_extension("own");
+            fs::write(&own, "weights").unwrap();
+            fs::rename(own, temp).map_err(Error::io(temp, "rename"))
+        })
+        .unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "weights");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+        #[cfg(unix)]
+        {
+            fs::write(dir.path().join("other"), "").unwrap();
+            assert_eq!(mode(&path), mode(&dir.path().join("other")), "as the umask says");
+        }
+    }
+
+    #[test]
+    fn a_folder_is_replaced_as_a_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("folder");
+        let put =
+            |name: &'static str| move |temp: &Path| fs::write(temp.join(name), name).map_err(Error::io(temp, "write"));
+        write_dir(&path, put("old")).unwrap();
+        write_dir(&path, put("new")).unwrap();
+        assert!(path.join("new").is_file() && !path.join("old").exists());
+        let failed = write_dir(&path, |temp| {
+            put("third")(temp)?;
+            Err::<(), _>(Error::Interrupted)
+        });
+        assert!(failed.is_err() && path.join("new").is_file() && !path.join("third").exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+        #[cfg(unix)]
+        {
+            fs::create_dir(dir.path().join("other")).unwrap();
+            assert_eq!(mode(&path), mode(&dir.path().join("other")), "as the umask says");
+        }
+    }
 }
-#[cfg(not(unix))]
-fn make_dir_readable(_: &PathBuf) {}
