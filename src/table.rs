@@ -8,7 +8,7 @@ use crate::rows::ClassRow;
 use crate::schema::{PER_CLASS, Schema, Storage};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float32Type;
-use arrow_array::{ArrayRef, Float32Array, RecordBatch};
+use arrow_array::{Array, ArrayRef, Float32Array, RecordBatch, StringArray};
 use arrow_schema::{Field, Fields};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
@@ -220,6 +220,12 @@ pub fn read_batches(
         each(batch.map_err(|e| unreadable(e.to_string()))?)?;
     }
     Ok(provenance)
+}
+
+/// A text column of a batch of [`read_batches`], whose schema has been checked.
+pub(crate) fn text<'a>(batch: &'a RecordBatch, name: &str) -> &'a StringArray {
+    let column = batch.column_by_name(name).expect("the schema has the column");
+    column.as_any().downcast_ref().expect("the schema says text")
 }
 
 /// Number of rows of a table, from its footer.

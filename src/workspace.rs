@@ -56,6 +56,11 @@ impl Workspace {
         self.root.join(dataset).join("splits.parquet")
     }
 
+    /// `<dataset>/split_issues.parquet`: leaks of the data set's own split.
+    pub fn split_issues(&self, dataset: &str) -> PathBuf {
+        self.root.join(dataset).join("split_issues.parquet")
+    }
+
     /// A folder of preprocessed images; `folder` is [`crate::preprocess::Settings::folder`].
     pub fn tensors(&self, dataset: &str, folder: &str) -> PathBuf {
         self.root.join(dataset).join(folder)

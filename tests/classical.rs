@@ -53,7 +53,11 @@ fn every_classifier_learns_and_writes_a_complete_run() {
         assert_eq!((rows.len(), ids.len()), (100, 100), "{model}");
         let splits = wbc::split::read(&w.workspace(), "d").unwrap();
         for row in &rows {
-            assert_eq!(splits.fold_of[&row.image_id], row.fold, "predicted in the fold whose test image it is");
+            assert_eq!(
+                splits.place(&row.image_id),
+                Some(wbc::split::Place::Fold(row.fold)),
+                "predicted in the fold whose test image it is"
+            );
             assert!((row.probabilities().iter().sum::<f32>() - 1.0).abs() < 1e-5, "{model}: {row:?}");
             assert!(row.probabilities().iter().all(|p| (0.0..=1.0).contains(p)), "{model}: {row:?}");
         }

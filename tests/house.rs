@@ -76,6 +76,6 @@ fn columns_that_scripts_rely_on_exist() {
     for name in ["image_id", "group_id", "left_out", "perceptual_hash"] {
         assert!(columns("checks").contains(&name.to_string()), "{name}");
     }
-    assert_eq!(columns("splits"), ["image_id", "fold", "role"]);
+    assert_eq!(columns("splits"), ["image_id", "fold", "role", "group_id"]);
     assert_eq!(columns("predictions"), ["image_id", "fold", "truth", "p_*"]);
 }

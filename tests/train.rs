@@ -54,7 +54,11 @@ fn every_image_is_tested_once_and_the_tables_agree() {
     assert_eq!((rows.len(), ids.len()), (86, 86));
     let splits = wbc::split::read(&w.workspace(), "d").unwrap();
     for row in &rows {
-        assert_eq!(splits.fold_of[&row.image_id], row.fold, "predicted by the fold that tests it");
+        assert_eq!(
+            splits.place(&row.image_id),
+            Some(wbc::split::Place::Fold(row.fold)),
+            "predicted by the fold that tests it"
+        );
         assert!((row.probabilities().iter().sum::<f32>() - 1.0).abs() < 1e-5);
         assert!(row.image_id.starts_with(&format!("d/{}/", row.truth)));
     }

@@ -6,13 +6,17 @@ use crate::split;
 const EXAMPLES: &str = "\
 Examples:
   wbc split --stratified                      # every ingested data set, ten folds
-  wbc split --stratified --dataset pbc --folds 5 --seed 1";
+  wbc split --stratified --dataset pbc --folds 5 --seed 1
+  wbc split --test subject=P7,P9              # hold out two patients
+  wbc split --test 0.2                        # hold out a fifth of every class
+  wbc split --given                           # the data set's own train and test images";
 
-/// Assigns images to folds. Every class is spread evenly over the folds; copies and cells of one frame stay in one
-/// fold. Each fold is the test set of one model, which is trained on the other folds.
+/// Assigns images to folds. Every class is spread over the folds as evenly as possible; copies, cells of one frame and
+/// images of one patient (or slide) stay in one fold. Each fold is the test set of one model, which is trained on the
+/// other folds.
 ///
 /// Images without a class, unreadable images and images with two different labels are left out. Writes
-/// data/<DATASET>/splits.parquet.
+/// data/<DATASET>/splits.parquet. The exit status is 1 if something was left out, leaks or needs attention.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
@@ -22,6 +26,13 @@ pub struct Args {
     /// Number of folds [default: from the pipeline, usually 10]
     #[arg(long, value_name = "K", env = "WBC_FOLDS")]
     folds: Option<u32>,
+    /// Use the data set's own training and test images instead of folds, and name every copy and patient in both
+    #[arg(long)]
+    given: bool,
+    /// Hold out a test set that no fold trains on or tests: subject=NAME,NAME, slide=NAME, role=test, or a share such
+    /// as 0.2 of every class; patients and copies stay whole
+    #[arg(long, value_name = "WHICH", conflicts_with = "given", env = "WBC_TEST")]
+    test: Option<String>,
 }
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
@@ -29,6 +40,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let mut settings = pipeline.split.clone();
     settings.stratified |= args.stratified;
     settings.folds = args.folds.unwrap_or(settings.folds);
+    settings.given |= args.given;
+    settings.test = args.test.or(settings.test);
     settings.validate()?;
 
     let ws = globals.workspace();
@@ -40,5 +53,6 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let text: Vec<String> = summaries.iter().map(ToString::to_string).collect();
     globals.print(&summaries, text.join("\n\n"))?;
     failed.into_result("split")?;
-    Ok(Outcome::Done)
+    let findings = summaries.iter().any(split::Summary::has_findings);
+    Ok(if findings { Outcome::Findings } else { Outcome::Done })
 }

@@ -107,8 +107,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let ctx = globals.context(pipeline.seed, &progress);
     // Read the split first: if it is missing or stale, the user must make it before anything is computed. The run
     // records the folds that the split has, whatever the pipeline says.
-    let folds = split::read(&ws, &dataset)?.folds;
-    let folds_of_pipeline = std::mem::replace(&mut pipeline.split.folds, folds);
+    let splits = split::read(&ws, &dataset)?;
+    let split_of_pipeline = std::mem::replace(&mut pipeline.split, splits.settings);
     let plan = train::Plan {
         run: match args.run {
             Some(name) => name,
@@ -128,10 +128,10 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         pipeline_file: Some(pipeline.to_toml()?),
     };
     plan.suits(&pipeline.train)?;
-    if folds != folds_of_pipeline {
+    if pipeline.split != split_of_pipeline {
         eprintln!(
-            "wbc: the split has {folds} folds, the pipeline {folds_of_pipeline}: the split is used as it is (wbc split \
-             makes a new one)"
+            "wbc: the split has {}, the pipeline {}: the split is used as it is (wbc split makes a new one)",
+            pipeline.split, split_of_pipeline
         );
     }
     match &pipeline.train {

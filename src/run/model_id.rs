@@ -57,15 +57,16 @@ impl ModelId {
     }
 
     /// The images that the model is trained on, sorted by `image_id`.
-    pub fn training_images(self, splits: &Splits) -> impl Iterator<Item = &str> {
-        let images = splits.fold_of.iter();
-        images.filter(move |(_, fold)| self != Self::Fold(**fold)).map(|(id, _)| id.as_str())
+    pub fn training_images(self, splits: &Splits) -> Box<dyn Iterator<Item = &str> + '_> {
+        match self {
+            Self::Fold(fold) => Box::new(splits.train(fold)),
+            Self::All => Box::new(splits.train_any()),
+        }
     }
 
     /// The images that test the model, sorted by `image_id`; none for the model of all images.
     pub fn test_images(self, splits: &Splits) -> impl Iterator<Item = &str> {
-        let images = splits.fold_of.iter();
-        images.filter(move |(_, fold)| self == Self::Fold(**fold)).map(|(id, _)| id.as_str())
+        self.fold().into_iter().flat_map(|fold| splits.test(fold))
     }
 }
 

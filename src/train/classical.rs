@@ -69,15 +69,15 @@ struct Tried {
 impl Data {
     pub fn load(ws: &Workspace, dataset: &str, settings: &Settings, seed: u64, plan: &Plan) -> Result<Self> {
         let splits = split::read(ws, dataset)?;
-        let Dataset { classes, cells, checks, .. } = Dataset::read(ws, dataset)?;
+        let Dataset { classes, cells, .. } = Dataset::read(ws, dataset)?;
         let features = features::read(ws, dataset)?;
         let row_of: HashMap<&str, usize> =
             features.image_ids.iter().enumerate().map(|(row, id)| (id.as_str(), row)).collect();
         let cells = cells
             .into_iter()
-            .zip(checks)
-            .filter_map(|(m, check)| {
-                Some((m.image_id, (*row_of.get(check.image_id.as_str())?, m.class?, check.group_id)))
+            .filter_map(|m| {
+                let (row, group) = (*row_of.get(m.image_id.as_str())?, splits.group(&m.image_id)?.to_string());
+                Some((m.image_id, (row, m.class?, group)))
             })
             .collect();
         let inputs = BTreeMap::from([
@@ -144,9 +144,10 @@ impl Data {
         let x: Vec<Vec<f64>> = train.iter().map(|cell| scale.apply(cell.features)).collect();
         let x: Vec<&[f64]> = x.iter().map(Vec::as_slice).collect();
         let classes: Vec<Class> = train.iter().map(|cell| cell.class).collect();
+        let indices: Vec<usize> = classes.iter().map(|class| class.index()).collect();
         let groups: Vec<String> = train.iter().map(|cell| cell.group.into()).collect();
         let key = seed::key(self.record.seed, "classical", u64::from(fold), 0, 0);
-        let inner = split::deal(&classes, &groups, self.settings.inner_folds, key).fold_of;
+        let inner = split::assign(&indices, &groups, self.settings.inner_folds, key);
         let inner_folds = self.settings.inner_folds;
         let samples = Samples { x: &x, classes: &classes, held_out_by: &inner, inner_folds, key, calibrate: true };
 

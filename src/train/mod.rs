@@ -55,8 +55,8 @@ impl Work {
 
     fn images(&self) -> usize {
         match self {
-            Self::Network(data) => data.splits.fold_of.len(),
-            Self::Classical(data) => data.splits.fold_of.len(),
+            Self::Network(data) => data.splits.images().count(),
+            Self::Classical(data) => data.splits.images().count(),
         }
     }
 

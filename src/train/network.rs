@@ -57,7 +57,7 @@ impl Data {
         let start = plan.init.as_ref().map(|source| Start::find(ws, source, &settings.model)).transpose()?;
         let note = match &start {
             Some(start) if plan.target != Target::AllImages => {
-                let tested = manifest.iter().filter(|r| splits.fold_of.contains_key(&r.image_id));
+                let tested = manifest.iter().filter(|r| splits.is_tested(&r.image_id));
                 start.check_leak(ws, &tested.cloned().collect::<Vec<_>>(), dataset)?
             }
             _ => None,

@@ -8,6 +8,7 @@ use crate::figure::{dataset_plots, gallery::evenly_spaced};
 use crate::page::{card, parts};
 use crate::report::{notes, thousands};
 use crate::rows::Severity;
+use crate::split::Place;
 use crate::workspace::Workspace;
 use findings::Group;
 use images::{Images, Selection};
@@ -145,10 +146,10 @@ fn summarise(
     let mut folds = Vec::new();
     if let Ok(splits) = &tables.splits {
         folds.resize(splits.folds as usize, vec![0; classes.len()]);
-        for (id, fold) in &splits.fold_of {
+        for (id, place) in splits.images() {
             let class = tables.row(id).and_then(|row| rows[row].class);
-            if let Some(class) = class.and_then(|class| classes.index(class)) {
-                folds[*fold as usize][class] += 1;
+            if let (Some(class), Place::Fold(fold)) = (class.and_then(|class| classes.index(class)), place) {
+                folds[fold as usize][class] += 1;
             }
         }
     }
