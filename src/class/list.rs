@@ -19,12 +19,15 @@ pub struct ClassInfo {
     /// Usual share of the white cells in adults' blood, from and to, %; none if it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usual_percent: Option<[f64; 2]>,
+    /// Whether its cells are white blood cells, which differential counts are of; none if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub white_cell: Option<bool>,
 }
 
 impl ClassInfo {
     /// A class of which only the name is known.
     pub fn new(name: Class) -> Self {
-        Self { name, abbreviation: String::new(), colour: None, usual_percent: None }
+        Self { name, abbreviation: String::new(), colour: None, usual_percent: None, white_cell: None }
     }
 }
 

@@ -27,6 +27,8 @@ struct Entry {
     colour: Option<String>,
     #[serde(default)]
     usual_percent: Option<[f64; 2]>,
+    #[serde(default)]
+    white_cell: Option<bool>,
     /// Spellings besides the name, in lower case, letters and digits only.
     #[serde(default)]
     spellings: Vec<String>,
@@ -45,6 +47,7 @@ impl ClassSet {
             abbreviation: entry.abbreviation,
             colour: entry.colour,
             usual_percent: entry.usual_percent,
+            white_cell: entry.white_cell,
         }))
     }
 

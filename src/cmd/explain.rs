@@ -2,8 +2,6 @@
 
 use super::predict::Shows;
 use super::{Globals, Outcome};
-use crate::class::Class;
-use crate::error::Error;
 use crate::explain::{self, Cells, Settings};
 use crate::predict;
 use crate::run::ModelRef;
@@ -70,17 +68,11 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         Some(which) => Cells::Gallery(which.into()),
         None => Cells::New(predict::find(&args.paths)?, args.shows.into()),
     };
-    let class = args.class.as_deref().map(class).transpose()?;
-    let settings = Settings { class, patch_px: args.patch, stride_px: args.stride };
+    let settings = Settings { class: args.class, patch_px: args.patch, stride_px: args.stride };
     let output = args.output.unwrap_or_else(|| PathBuf::from("explanations").join(&args.run.run));
     let progress = globals.progress();
     let ctx = globals.context(0, &progress);
     let summary = explain::run(&ws, &args.run, &cells, &settings, &output, globals.device, &ctx)?;
     globals.print(&summary, &summary)?;
     Ok(if summary.unreadable.is_empty() { Outcome::Done } else { Outcome::Findings })
-}
-
-fn class(name: &str) -> Result<Class, Error> {
-    let expected = || format!("one of: {}", Class::ALL.map(Class::name).join(", "));
-    Class::from_name(&name.to_lowercase()).ok_or_else(|| Error::setting("class", expected(), name))
 }

@@ -7,6 +7,9 @@ use crate::run::ModelRef;
 /// Evaluates the networks of a run on the labelled cells of another data set (--dataset), preprocessed like the run's
 /// own, and compares the result with the run's own test images.
 ///
+/// Classes are matched by name. Images of classes that the run does not know are left out, and metrics are over the
+/// classes that both have; then the exit status is 1.
+///
 /// Refused where the models were trained on one of the images. Writes data/runs/<RUN>/external/<DATASET>/; the run's
 /// page (wbc report --html) shows it.
 #[derive(clap::Args)]
@@ -23,5 +26,5 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let dataset = ws.choose(globals.dataset.as_deref(), &ws.ingested_datasets()?)?;
     let summary = external::run(&ws, &args.run, &dataset, globals.device, &ctx)?;
     globals.print(&summary, &summary)?;
-    Ok(Outcome::Done)
+    Ok(if summary.coverage.is_complete() { Outcome::Done } else { Outcome::Findings })
 }

@@ -132,6 +132,10 @@ fn comparable(a: &Run, b: &Run) -> Result<()> {
     if x.dataset != y.dataset {
         return Err(differ("one data set", format!("{} and {}", x.dataset, y.dataset)));
     }
+    let (first, second): (BTreeSet<Class>, BTreeSet<Class>) = (x.classes.iter().collect(), y.classes.iter().collect());
+    if first != second {
+        return Err(differ("the same classes", format!("{} and {}", x.classes, y.classes)));
+    }
     if x.folds != y.folds {
         return Err(differ("as many folds", format!("{} and {}", x.folds, y.folds)));
     }
@@ -166,7 +170,8 @@ fn join(a: &Run, b: &Run, folds: &[u32]) -> Result<Vec<[u64; 4]>> {
     if first != second {
         return Err(mismatch("test images", first.to_string(), second.to_string()));
     }
-    let mut strata = vec![[0; 4]; folds.len() * Class::COUNT];
+    let classes = &a.record.classes;
+    let mut strata = vec![[0; 4]; folds.len() * classes.len()];
     for row in &a.predictions {
         let Ok(fold) = folds.binary_search(&row.fold) else { continue };
         let describe = |row: &PredictionRow| format!("a {} of fold {}", row.truth, row.fold);
@@ -177,13 +182,18 @@ fn join(a: &Run, b: &Run, folds: &[u32]) -> Result<Vec<[u64; 4]>> {
                 return Err(mismatch(&row.image_id, describe(row), got));
             }
         };
-        let outcome = match (row.predicted() == row.truth, second.predicted() == row.truth) {
+        let correct = |run: &Run, row: &PredictionRow| run.record.classes.likeliest(&row.probabilities) == row.truth;
+        let outcome = match (correct(a, row), correct(b, second)) {
             (true, true) => 0,
             (true, false) => 1,
             (false, true) => 2,
             (false, false) => 3,
         };
-        strata[fold * Class::COUNT + row.truth.index()][outcome] += 1;
+        let Some(class) = classes.index(row.truth) else {
+            let expected = format!("a class among {classes}");
+            return Err(Error::format(&a.path, &row.image_id, expected, row.truth));
+        };
+        strata[fold * classes.len() + class][outcome] += 1;
     }
     Ok(strata)
 }

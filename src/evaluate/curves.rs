@@ -1,6 +1,6 @@
 //! Quality of the predicted probabilities: reliability diagram and precision-recall curves.
 
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use crate::rows::PredictionRow;
 
 /// Bins of a reliability diagram, of equal width.
@@ -27,15 +27,15 @@ pub struct Reliability {
 }
 
 /// Largest probability, and whether the prediction is correct.
-fn confidence(row: &PredictionRow) -> (f64, bool) {
-    let predicted = row.predicted();
-    (f64::from(row.probabilities()[predicted.index()]), predicted == row.truth)
+fn confidence(classes: &Classes, row: &PredictionRow) -> (f64, bool) {
+    let largest = row.probabilities.iter().copied().fold(0.0, f32::max);
+    (f64::from(largest), classes.likeliest(&row.probabilities) == row.truth)
 }
 
-/// The reliability of all rows together.
-pub fn reliability(rows: &[PredictionRow]) -> Reliability {
+/// The reliability of all rows together; `classes` are those of the run.
+pub fn reliability(classes: &Classes, rows: &[PredictionRow]) -> Reliability {
     let mut sums = [(0u64, 0.0, 0u64); BINS];
-    for (confidence, correct) in rows.iter().map(confidence) {
+    for (confidence, correct) in rows.iter().map(|row| confidence(classes, row)) {
         // A bin includes its upper edge, as in the definition.
         let bin = ((confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
         sums[bin].0 += 1;
@@ -61,10 +61,10 @@ pub struct PrecisionRecall {
     pub average_precision: f64,
 }
 
-/// The curve of `class`; `None` where it has no image.
-pub fn precision_recall(rows: &[PredictionRow], class: Class) -> Option<PrecisionRecall> {
-    let mut scored: Vec<(f32, bool)> =
-        rows.iter().map(|r| (r.probabilities()[class.index()], r.truth == class)).collect();
+/// The curve of one of the run's `classes`; `None` where it has no image.
+pub fn precision_recall(classes: &Classes, rows: &[PredictionRow], class: Class) -> Option<PrecisionRecall> {
+    let at = classes.index(class)?;
+    let mut scored: Vec<(f32, bool)> = rows.iter().map(|r| (r.probabilities[at], r.truth == class)).collect();
     let positives = scored.iter().filter(|s| s.1).count();
     if positives == 0 {
         return None;
@@ -88,18 +88,19 @@ mod tests {
 
     fn row(p: f32, truth: usize) -> PredictionRow {
         let rest = (1.0 - p) / 4.0;
-        PredictionRow::new("i".into(), 0, Class::ALL[truth], [p, rest, rest, rest, rest])
+        PredictionRow::new("i".into(), 0, Classes::wbc5().at(truth), [p, rest, rest, rest, rest])
     }
 
     #[test]
     fn reliability_follows_its_definition() {
         // A bin with two confident, correct predictions; a bin with two less confident ones, of which one is wrong.
         let rows = [row(0.99, 0), row(0.97, 0), row(0.62, 0), row(0.65, 1)];
-        let diagram = reliability(&rows);
+        let classes = Classes::wbc5();
+        let diagram = reliability(&classes, &rows);
         let bins: Vec<_> = diagram.bins.iter().map(|b| (b.images, b.accuracy)).collect();
         assert_eq!(bins, [(2, 0.5), (2, 1.0)]);
         assert!((diagram.error - (0.5 * (0.635 - 0.5) + 0.5 * (1.0 - 0.98))).abs() < 1e-6, "{diagram:?}");
-        assert_eq!(reliability(&[]).error, 0.0);
+        assert_eq!(reliability(&classes, &[]).error, 0.0);
     }
 
     #[test]
@@ -107,9 +108,9 @@ mod tests {
         // average_precision_score([1, 0, 1, 1, 0, 0], [0.9, 0.8, 0.7, 0.6, 0.6, 0.1]) = 0.7555555...
         let rows: Vec<PredictionRow> =
             [(0.9, 0), (0.8, 1), (0.7, 0), (0.6, 0), (0.6, 2), (0.1, 3)].map(|(p, t)| row(p, t)).into();
-        let curve = precision_recall(&rows, Class::ALL[0]).unwrap();
+        let curve = precision_recall(&Classes::wbc5(), &rows, Class::NEUTROPHIL).unwrap();
         assert!((curve.average_precision - (1.0 + 2.0 / 3.0 + 3.0 / 5.0) / 3.0).abs() < 1e-9, "{curve:?}");
         assert_eq!(curve.points.len(), 5);
-        assert_eq!(precision_recall(&rows, Class::ALL[4]), None);
+        assert_eq!(precision_recall(&Classes::wbc5(), &rows, Class::MONOCYTE), None);
     }
 }

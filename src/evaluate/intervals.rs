@@ -7,15 +7,15 @@ use crate::statistics::{self, Interval, LEVEL};
 
 /// Interval rows of metric rows: balanced accuracy and accuracy over images and over folds; accuracy and each recall as
 /// shares of all images. `folds` is the number of folds of the split, finished or not.
-pub(super) fn intervals(metrics: &[MetricRow], folds: u32, seed: u64) -> Vec<IntervalRow> {
-    let strata = strata(metrics);
-    let by_fold = |strata: &[[u64; 2]]| Scores::by_fold(strata, Class::COUNT, |[correct, _]| *correct);
+pub(super) fn intervals(metrics: &[MetricRow], classes: &Classes, folds: u32, seed: u64) -> Vec<IntervalRow> {
+    let strata = strata(metrics, classes);
+    let by_fold = |strata: &[[u64; 2]]| Scores::by_fold(strata, classes.len(), |[correct, _]| *correct);
     let folds_scores = by_fold(&strata);
     let means = Scores::mean(&folds_scores).values();
     let over_images = statistics::bootstrap(&strata, seed, |strata| Scores::mean(&by_fold(strata)).values());
     let mut rows = Vec::new();
-    for (i, (metric, class)) in Scores::keys(&Classes::wbc5()).into_iter().enumerate() {
-        let (correct, images) = pooled(&strata, class);
+    for (i, (metric, class)) in Scores::keys(classes).into_iter().enumerate() {
+        let (correct, images) = pooled(&strata, classes, class);
         let mut add = |method: Method, value: Option<f64>, interval: Option<Interval>, units: u64| {
             if let (Some(value), Some(interval)) = (value, interval) {
                 // A t interval may reach beyond 0 and 1.
@@ -43,7 +43,7 @@ pub fn test_to_train(folds: u32) -> f64 {
 }
 
 /// Correctly and wrongly predicted images of each fold and class, ordered by fold, then class.
-fn strata(metrics: &[MetricRow]) -> Vec<[u64; 2]> {
+fn strata(metrics: &[MetricRow], classes: &Classes) -> Vec<[u64; 2]> {
     let confusion = metrics.iter().filter(|r| r.metric == Metric::Confusion && r.fold.is_some());
     let cells: Vec<&MetricRow> = confusion.collect();
     let stratum = |cells: &[&MetricRow]| {
@@ -53,11 +53,12 @@ fn strata(metrics: &[MetricRow]) -> Vec<[u64; 2]> {
         };
         [images(true), images(false)]
     };
-    cells.chunks_exact(Class::COUNT).map(stratum).collect()
+    cells.chunks_exact(classes.len()).map(stratum).collect()
 }
 
 /// Correctly predicted images and all images over all folds, of one class or of all.
-fn pooled(strata: &[[u64; 2]], class: Option<Class>) -> (u64, u64) {
-    let selected = strata.iter().enumerate().filter(|(i, _)| class.is_none_or(|c| c.index() == i % Class::COUNT));
+fn pooled(strata: &[[u64; 2]], classes: &Classes, class: Option<Class>) -> (u64, u64) {
+    let is = |i: usize| class.is_none_or(|class| class == classes.at(i % classes.len()));
+    let selected = strata.iter().enumerate().filter(|(i, _)| is(*i));
     selected.fold((0, 0), |sum, (_, [correct, wrong])| (sum.0 + correct, sum.1 + correct + wrong))
 }

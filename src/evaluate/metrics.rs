@@ -1,6 +1,6 @@
 //! Metrics of predictions, as Polars expressions: confusion matrix, recall, precision, F1, balanced accuracy, accuracy.
 
-use crate::class::Class;
+use crate::class::Classes;
 use crate::error::{Error, Result};
 use crate::rows::{MetricRow, PredictionRow};
 use crate::scores::Metric;
@@ -8,29 +8,36 @@ use polars::prelude::*;
 use std::collections::BTreeSet;
 
 /// The columns of the metric table. Metrics and classes are numbers here: their positions in [`Metric::ALL`] and
-/// [`Class::ALL`].
+/// in the run's classes.
 const COLUMNS: [&str; 6] = ["fold", "metric", "class", "predicted", "value", "images"];
 
 /// Metric rows of every fold, then over folds (`fold` null), each sorted by metric, class and predicted class. Over
-/// folds a metric is the mean of the folds where it is defined; a confusion count is the sum.
+/// folds a metric is the mean of the folds where it is defined; a confusion count is the sum. `classes` are those of
+/// the run.
 ///
 /// # Errors
-/// [`Error::Compute`] where Polars fails.
-pub(super) fn metrics(predictions: &[PredictionRow]) -> Result<Vec<MetricRow>> {
+/// [`Error::Data`] where an image's true class is none of `classes`, [`Error::Compute`] where Polars fails.
+pub(super) fn metrics(predictions: &[PredictionRow], classes: &Classes) -> Result<Vec<MetricRow>> {
+    if let Some(row) = predictions.iter().find(|row| classes.index(row.truth).is_none()) {
+        let got = format!("{} for {}", row.truth, row.image_id);
+        return Err(Error::data("predictions", format!("true classes among {classes}"), got));
+    }
     let folds: BTreeSet<u32> = predictions.iter().map(|r| r.fold).collect();
-    let rows = || rows(&table(confusion(predictions, &folds)?, &folds)?);
+    let rows = || rows(&table(confusion(predictions, classes, &folds)?, classes, &folds)?, classes);
     rows().map_err(|e| Error::compute("metrics", e))
 }
 
 /// Images of each fold, true class and predicted class, zero included: one row per combination.
-fn confusion(predictions: &[PredictionRow], folds: &BTreeSet<u32>) -> PolarsResult<LazyFrame> {
-    let number = |class: Class| class.index() as u32;
+fn confusion(predictions: &[PredictionRow], classes: &Classes, folds: &BTreeSet<u32>) -> PolarsResult<LazyFrame> {
+    let number = |class| classes.index(class).expect("checked before") as u32;
+    let predicted = |row: &PredictionRow| number(classes.likeliest(&row.probabilities));
     let predictions = df!(
         "fold" => predictions.iter().map(|r| r.fold).collect::<Vec<u32>>(),
         "class" => predictions.iter().map(|r| number(r.truth)).collect::<Vec<u32>>(),
-        "predicted" => predictions.iter().map(|r| number(r.predicted())).collect::<Vec<u32>>(),
+        "predicted" => predictions.iter().map(predicted).collect::<Vec<u32>>(),
     )?;
-    let pairs = || (0..Class::COUNT as u32).flat_map(|class| (0..Class::COUNT as u32).map(move |other| (class, other)));
+    let numbers = 0..classes.len() as u32;
+    let pairs = || numbers.clone().flat_map(|class| numbers.clone().map(move |other| (class, other)));
     let combinations: Vec<(u32, u32, u32)> =
         folds.iter().flat_map(|fold| pairs().map(|(class, predicted)| (*fold, class, predicted))).collect();
     let combinations = df!(
@@ -45,7 +52,8 @@ fn confusion(predictions: &[PredictionRow], folds: &BTreeSet<u32>) -> PolarsResu
 }
 
 /// The metric table of a confusion matrix.
-fn table(confusion: LazyFrame, folds: &BTreeSet<u32>) -> PolarsResult<DataFrame> {
+fn table(confusion: LazyFrame, classes: &Classes, folds: &BTreeSet<u32>) -> PolarsResult<DataFrame> {
+    let numbers = 0..classes.len() as u32;
     let correct = when(col("class").eq(col("predicted"))).then(col("images")).otherwise(lit(0u64)).sum();
     let keys = ["fold", "class"].map(col);
     let by_truth = confusion.clone().group_by(&keys).agg([correct.alias("correct"), col("images").sum()]);
@@ -53,7 +61,7 @@ fn table(confusion: LazyFrame, folds: &BTreeSet<u32>) -> PolarsResult<DataFrame>
         .clone()
         .group_by([col("fold"), col("predicted").alias("class")])
         .agg([col("images").sum().alias("predicted_as")]);
-    let classes = by_truth
+    let by_class = by_truth
         .join(by_prediction, &keys, &keys, JoinArgs::new(JoinType::Left))
         .sort(["fold", "class"], SortMultipleOptions::default())
         .with_columns([
@@ -61,8 +69,8 @@ fn table(confusion: LazyFrame, folds: &BTreeSet<u32>) -> PolarsResult<DataFrame>
             share(col("correct"), col("predicted_as")).alias("precision"),
             share(lit(2u64) * col("correct"), col("images") + col("predicted_as")).alias("f1"),
         ]);
-    let scores = classes.clone().group_by([col("fold")]).agg([
-        mean("recall", "class", 0..Class::COUNT as u32).alias("balanced_accuracy"),
+    let scores = by_class.clone().group_by([col("fold")]).agg([
+        mean("recall", "class", numbers).alias("balanced_accuracy"),
         share(col("correct").sum(), col("images").sum()).alias("accuracy"),
         col("images").sum(),
     ]);
@@ -73,7 +81,7 @@ fn table(confusion: LazyFrame, folds: &BTreeSet<u32>) -> PolarsResult<DataFrame>
         frame.clone().select(COLUMNS.iter().zip(values).map(|(name, value)| value.alias(*name)).collect::<Vec<_>>())
     };
     let of_class =
-        |metric: Metric, images: &str| long(&classes, metric, col("class"), none(), col(metric.name()), images);
+        |metric: Metric, images: &str| long(&by_class, metric, col("class"), none(), col(metric.name()), images);
     let of_fold = |metric: Metric| long(&scores, metric, none(), none(), col(metric.name()), "images");
     let metrics = concat(
         [
@@ -117,12 +125,12 @@ fn mean(values: &str, key: &str, keys: impl IntoIterator<Item = u32>) -> Expr {
 }
 
 /// The rows of the metric table.
-fn rows(table: &DataFrame) -> PolarsResult<Vec<MetricRow>> {
+fn rows(table: &DataFrame, classes: &Classes) -> PolarsResult<Vec<MetricRow>> {
     let [fold, metric, class, predicted] =
         ["fold", "metric", "class", "predicted"].map(|name| table.column(name)?.u32());
     let (fold, metric, class, predicted) = (fold?, metric?, class?, predicted?);
     let (value, images) = (table.column("value")?.f64()?, table.column("images")?.u64()?);
-    let class_at = |column: &UInt32Chunked, i: usize| column.get(i).map(|number| Class::ALL[number as usize]);
+    let class_at = |column: &UInt32Chunked, i: usize| column.get(i).map(|number| classes.at(number as usize));
     let row = |i: usize| MetricRow {
         fold: fold.get(i),
         metric: Metric::ALL[metric.get(i).expect("every row has a metric") as usize],

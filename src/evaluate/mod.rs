@@ -6,6 +6,7 @@
 //! which is recall; its "Aver. Accuracy" of a fold is the mean over classes, which is balanced accuracy. An image is
 //! predicted as the class of its largest probability (the first of equal ones).
 
+use crate::class::Classes;
 use crate::error::Result;
 use crate::rows::{IntervalRow, MetricRow, PredictionRow};
 use crate::run::{Record, RunDir};
@@ -55,13 +56,14 @@ impl std::fmt::Display for Summary {
 /// Reads a run's `predictions.parquet` and writes its `metrics.parquet` and `intervals.parquet`.
 ///
 /// # Errors
-/// [`crate::error::Error::Missing`] or [`crate::error::Error::Format`] for the run or its predictions.
+/// [`crate::error::Error::Missing`] or [`crate::error::Error::Format`] for the run or its predictions,
+/// [`crate::error::Error::Data`] where they have a class that is not the run's.
 pub fn run(ws: &Workspace, run: &str) -> Result<Summary> {
     let record = Record::read(ws, run)?;
     let dir = RunDir::new(ws, run);
     let path = dir.predictions();
     let (predictions, _) = table::read_class_rows::<PredictionRow>(&path, &PREDICTIONS, &record.classes)?;
-    let metrics = metrics::metrics(&predictions)?;
+    let metrics = metrics::metrics(&predictions, &record.classes)?;
     let mut provenance = Provenance {
         stage: "evaluate".into(),
         settings: serde_json::Value::Null,
@@ -71,7 +73,7 @@ pub fn run(ws: &Workspace, run: &str) -> Result<Summary> {
     table::write_rows(&dir.metrics(), &METRICS, &provenance, &metrics)?;
     provenance.settings = serde_json::json!({ "level": LEVEL, "resamples": RESAMPLES });
     provenance.seed = Some(record.seed);
-    let intervals = intervals::intervals(&metrics, record.folds, record.seed);
+    let intervals = intervals::intervals(&metrics, &record.classes, record.folds, record.seed);
     table::write_rows(&dir.intervals(), &INTERVALS, &provenance, &intervals)?;
     let mean = |metric: Metric| metrics.iter().find(|r| r.fold.is_none() && r.metric == metric)?.value;
     Ok(Summary {
@@ -84,18 +86,20 @@ pub fn run(ws: &Workspace, run: &str) -> Result<Summary> {
 }
 
 /// Metric and interval rows of several models that predicted the same images. In the metrics, `fold` is null for the
-/// models together, and the model's fold for a model alone; the intervals are those of the models together.
+/// models together, and the model's fold for a model alone; the intervals are those of the models together. `classes`
+/// are those of the run.
 ///
 /// # Errors
-/// [`crate::error::Error::Compute`] where Polars fails.
+/// As [`run`], for the predictions.
 pub fn ensemble(
     together: &[PredictionRow],
     alone: &[PredictionRow],
+    classes: &Classes,
     seed: u64,
 ) -> Result<(Vec<MetricRow>, Vec<IntervalRow>)> {
-    let ensemble = metrics::metrics(together)?;
-    let intervals = intervals::intervals(&ensemble, 1, seed);
-    let mut rows = if alone.is_empty() { Vec::new() } else { metrics::metrics(alone)? };
+    let ensemble = metrics::metrics(together, classes)?;
+    let intervals = intervals::intervals(&ensemble, classes, 1, seed);
+    let mut rows = if alone.is_empty() { Vec::new() } else { metrics::metrics(alone, classes)? };
     rows.retain(|r| r.fold.is_some());
     rows.extend(ensemble.into_iter().filter(|r| r.fold.is_none()));
     Ok((rows, intervals))
@@ -113,16 +117,20 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// Prediction rows of (fold, true class, predicted class).
-    fn predictions(cells: &[(u32, Class, Class)]) -> Vec<PredictionRow> {
+    fn predictions(classes: &Classes, cells: &[(u32, Class, Class)]) -> Vec<PredictionRow> {
         cells
             .iter()
             .enumerate()
             .map(|(i, (fold, truth, predicted))| {
-                let mut p = [0.1; Class::COUNT];
-                p[predicted.index()] = 0.6;
+                let mut p = vec![0.4 / classes.len() as f32; classes.len()];
+                p[classes.index(*predicted).unwrap()] = 0.6;
                 PredictionRow::new(format!("d/{i}"), *fold, *truth, p)
             })
             .collect()
+    }
+
+    fn wbc5(cells: &[(u32, Class, Class)]) -> Vec<MetricRow> {
+        metrics(&predictions(&Classes::wbc5(), cells), &Classes::wbc5()).unwrap()
     }
 
     fn value(rows: &[MetricRow], fold: Option<u32>, metric: Metric, class: Option<Class>) -> Option<f64> {
@@ -136,7 +144,7 @@ mod tests {
         const LY: Class = Class::LYMPHOCYTE;
         const MO: Class = Class::MONOCYTE;
         const NE: Class = Class::NEUTROPHIL;
-        let rows = metrics(&predictions(&[
+        let rows = wbc5(&[
             (0, NE, NE),
             (0, NE, EO),
             (0, EO, EO),
@@ -145,8 +153,7 @@ mod tests {
             (1, NE, NE),
             (1, NE, NE),
             (1, LY, NE),
-        ]))
-        .unwrap();
+        ]);
         let v = |fold, metric, class| value(&rows, fold, metric, class);
         assert_eq!(v(Some(0), Metric::Recall, Some(NE)), Some(0.5));
         assert_eq!(v(Some(0), Metric::Precision, Some(EO)), Some(2.0 / 3.0));
@@ -168,7 +175,7 @@ mod tests {
 
     /// The metrics in plain loops, to compare Polars' with: value and images by fold, metric, class and predicted
     /// class.
-    fn expected(cells: &[(u32, Class, Class)]) -> Vec<MetricRow> {
+    fn expected(classes: &Classes, cells: &[(u32, Class, Class)]) -> Vec<MetricRow> {
         let folds: BTreeSet<u32> = cells.iter().map(|cell| cell.0).collect();
         let count = |fold: u32, truth: Option<Class>, predicted: Option<Class>| {
             let selected = cells.iter().filter(|c| c.0 == fold && truth.is_none_or(|t| c.1 == t));
@@ -181,17 +188,18 @@ mod tests {
                 rows.push(MetricRow { fold: Some(fold), metric, class, predicted: None, value, images });
             };
             let correct = |class: Class| count(fold, Some(class), Some(class));
-            let counts = Class::ALL.map(|class| (correct(class), count(fold, Some(class), None)));
+            let counts: Vec<(u64, u64)> =
+                classes.iter().map(|class| (correct(class), count(fold, Some(class), None))).collect();
             let scores = Scores::from_counts(&counts);
-            for (class, (correct, images)) in Class::ALL.into_iter().zip(counts) {
+            for ((class, (correct, images)), recall) in classes.iter().zip(counts).zip(&scores.recall) {
                 let predicted = count(fold, None, Some(class));
-                add(Metric::Recall, Some(class), scores.recall[class.index()], images);
+                add(Metric::Recall, Some(class), *recall, images);
                 add(Metric::Precision, Some(class), share(correct, predicted), predicted);
                 add(Metric::F1, Some(class), share(2 * correct, images + predicted), images);
             }
             add(Metric::BalancedAccuracy, None, scores.balanced_accuracy, count(fold, None, None));
             add(Metric::Accuracy, None, scores.accuracy, count(fold, None, None));
-            for (truth, predicted) in Class::ALL.into_iter().flat_map(|t| Class::ALL.map(|p| (t, p))) {
+            for (truth, predicted) in classes.iter().flat_map(|t| classes.iter().map(move |p| (t, p))) {
                 let (class, images) = (Some(truth), count(fold, Some(truth), Some(predicted)));
                 let (metric, predicted, value) = (Metric::Confusion, Some(predicted), Some(images as f64));
                 rows.push(MetricRow { fold: Some(fold), metric, class, predicted, value, images });
@@ -218,34 +226,49 @@ mod tests {
     #[test]
     fn polars_computes_the_same_as_plain_loops() {
         let mut rng = seed::rng(0, "evaluate", 0, 0, 0);
-        for folds in [1, 3, 10] {
-            for images in [1, 7, 60, 3000] {
+        let numbered = |n: usize| Classes::named((0..n).map(|i| Class::new(&format!("evaluated-{i:02}"))));
+        for classes in [numbered(2), Classes::wbc5(), numbered(8), numbered(23)] {
+            for (folds, images) in [(1, 1), (1, 60), (3, 7), (3, 3000), (10, 60), (10, 3000)] {
                 let cell = |rng: &mut seed::Pcg64| {
-                    // Some classes are rare, so that they have no image in small folds.
-                    let class = |rng: &mut seed::Pcg64| Class::ALL[[0, 0, 0, 1, 1, 2, 3, 4][rng.random_range(0..8)]];
+                    // The last classes are rare, so that they have no image in small folds.
+                    let class = |rng: &mut seed::Pcg64| {
+                        let below = rng.random_range(1..=classes.len());
+                        classes.at(rng.random_range(0..below))
+                    };
                     let truth = class(rng);
                     let predicted = if rng.random_range(0..4) == 0 { class(rng) } else { truth };
                     (2 * rng.random_range(0..folds), truth, predicted)
                 };
                 let cells: Vec<_> = (0..images).map(|_| cell(&mut rng)).collect();
-                assert_eq!(metrics(&predictions(&cells)).unwrap(), expected(&cells), "{images} images, {folds} folds");
+                let rows = metrics(&predictions(&classes, &cells), &classes).unwrap();
+                assert_eq!(rows, expected(&classes, &cells), "{classes}: {images} images, {folds} folds");
+                let recalls = intervals(&rows, &classes, folds, 0);
+                let recalls = recalls.iter().filter(|row| row.metric == Metric::Recall);
+                let tested: BTreeSet<Class> = cells.iter().map(|cell| cell.1).collect();
+                assert_eq!(recalls.map(|row| row.class.unwrap()).collect::<BTreeSet<_>>(), tested);
             }
         }
     }
 
     #[test]
+    fn a_class_that_is_not_the_runs_is_an_error() {
+        let other = [PredictionRow::new("d/1".into(), 0, Class::new("blast"), [0.2; 5])];
+        let error = metrics(&other, &Classes::wbc5()).unwrap_err().to_string();
+        assert!(error.contains("blast for d/1") && error.contains("neutrophil, eosinophil"), "{error}");
+    }
+
+    #[test]
     fn intervals_contain_the_metrics() {
-        let mut cells = Vec::new();
+        let (classes, mut cells) = (Classes::wbc5(), Vec::new());
         for fold in 0..4 {
             for (truth, correct, wrong) in [(0, 30 + fold, 4), (1, 12, fold), (2, 5, 1), (3, 20, 0), (4, 9, 2)] {
-                let (truth, other) = (Class::ALL[truth], Class::ALL[(truth + 1) % Class::COUNT]);
+                let (truth, other) = (classes.at(truth), classes.at((truth + 1) % classes.len()));
                 cells.extend((0..correct).map(|_| (fold, truth, truth)));
                 cells.extend((0..wrong).map(|_| (fold, truth, other)));
             }
         }
-        let metrics_of = |cells: &[(u32, Class, Class)]| metrics(&predictions(cells)).unwrap();
-        let metrics = metrics_of(&cells);
-        let rows = intervals(&metrics, 4, 0);
+        let metrics = wbc5(&cells);
+        let rows = intervals(&metrics, &classes, 4, 0);
         let find = |metric: Metric, class: Option<Class>, method: Method| {
             rows.iter().find(|r| r.metric == metric && r.class == class && r.method == method).unwrap()
         };
@@ -255,7 +278,7 @@ mod tests {
                 assert_eq!((Some(row.value), row.units), (value(&metrics, None, metric, None), units), "{method:?}");
             }
         }
-        assert_eq!(rows.len(), 4 + 1 + Class::COUNT);
+        assert_eq!(rows.len(), 4 + 1 + classes.len());
         assert!(rows.iter().all(|r| 0.0 <= r.low && r.low < r.value && r.value <= r.high && r.high <= 1.0), "{rows:?}");
         let all_correct = find(Metric::Recall, Some(Class::LYMPHOCYTE), Method::Wilson);
         assert_eq!((all_correct.value, all_correct.high, all_correct.units), (1.0, 1.0, 80));
@@ -265,14 +288,14 @@ mod tests {
             (find(Metric::Accuracy, None, Method::Bootstrap), find(Metric::Accuracy, None, Method::Wilson));
         assert!((bootstrap.low - wilson.low).abs() < 0.02 && (bootstrap.high - wilson.high).abs() < 0.02);
         // One fold has no spread between folds; two classes are enough.
-        let cells = [(0, Class::ALL[0], Class::ALL[0]), (0, Class::ALL[1], Class::ALL[0])];
-        let rows = intervals(&metrics_of(&cells), 2, 0);
+        let cells = [(0, Class::NEUTROPHIL, Class::NEUTROPHIL), (0, Class::EOSINOPHIL, Class::NEUTROPHIL)];
+        let rows = intervals(&wbc5(&cells), &classes, 2, 0);
         assert!(rows.iter().all(|r| r.method != Method::CorrectedT) && rows.len() == 5, "{rows:?}");
     }
 
     #[test]
     fn equal_probabilities_predict_the_first_class() {
         let rows = [PredictionRow::new("d/1".into(), 0, Class::NEUTROPHIL, [0.2; 5])];
-        assert_eq!(value(&metrics(&rows).unwrap(), None, Metric::Accuracy, None), Some(1.0));
+        assert_eq!(value(&metrics(&rows, &Classes::wbc5()).unwrap(), None, Metric::Accuracy, None), Some(1.0));
     }
 }

@@ -36,7 +36,7 @@ pub struct Cell {
     /// The predicted class.
     pub class: Class,
     /// Probability of each class.
-    pub probabilities: [f32; Class::COUNT],
+    pub probabilities: Vec<f32>,
     /// `[size, size, 3]`, as the model sees it.
     pub pixels: Vec<u8>,
     /// None where the image is gone or no nucleus was found in it.
@@ -121,7 +121,7 @@ pub fn of_images(
                     fold: None,
                     truth: None,
                     class: row.class,
-                    probabilities: row.probabilities[..].try_into().expect("five classes"),
+                    probabilities: row.probabilities,
                     pixels: image.pixels.clone(),
                     segmented: Segmented::new(Path::new(""), &image.row, &image.cut),
                 });
@@ -159,12 +159,12 @@ pub fn of_gallery(ws: &Workspace, source: &ModelRef, which: Which) -> Result<Vec
     let manifest: HashMap<&str, &ManifestRow> = manifest.iter().map(|r| (r.image_id.as_str(), r)).collect();
     let mut chosen: Vec<(String, &PredictionRow)> = Vec::new();
     if which != Which::Examples {
-        let mistakes = gallery::mistakes(&predictions).into_iter().enumerate();
+        let mistakes = gallery::mistakes(&record.classes, &predictions).into_iter().enumerate();
         chosen.extend(mistakes.map(|(i, row)| (format!("mistake-{:02}", i + 1), row)));
     }
     if which != Which::Mistakes {
-        for class in Class::ALL {
-            let examples = gallery::examples(&predictions, class, Class::COUNT).into_iter().enumerate();
+        for class in record.classes.iter() {
+            let examples = gallery::examples(&predictions, class, record.classes.len()).into_iter().enumerate();
             chosen.extend(examples.map(|(i, row)| (format!("{class}-{}", i + 1), row)));
         }
     }
@@ -179,8 +179,8 @@ pub fn of_gallery(ws: &Workspace, source: &ModelRef, which: Which) -> Result<Vec
             rect: None,
             fold: Some(row.fold),
             truth: Some(row.truth),
-            class: row.predicted(),
-            probabilities: row.probabilities(),
+            class: record.classes.likeliest(&row.probabilities),
+            probabilities: row.probabilities.clone(),
             pixels,
             segmented: manifest.get(row.image_id.as_str()).and_then(|row| Segmented::new(&raw, row, cut)),
         })

@@ -5,7 +5,7 @@ use super::grad_cam;
 use super::occlusion::{self, LEAST, Patch};
 use super::summary::Row;
 use crate::batch::Tensors;
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use crate::context::Context;
 use crate::error::Result;
 use crate::figure::explanation::{Explanation, PANEL, Panel};
@@ -39,14 +39,15 @@ impl Explainer<'_> {
             for ((cell, class), map) in cells.iter().zip(classes).zip(maps) {
                 self.ctx.check_stop()?;
                 let occlusion = occlusion::map(models, &cell.pixels, self.size_px, class, self.patch)?;
-                rows.push(self.write(cell, class, &map, &occlusion)?);
+                rows.push(self.write(models[0].classes(), cell, class, &map, &occlusion)?);
                 task.advance(1);
             }
         }
         Ok(rows)
     }
 
-    fn write(&self, cell: &Cell, class: Class, grad_cam: &Heat, occlusion: &Heat) -> Result<Row> {
+    fn write(&self, classes: &Classes, cell: &Cell, class: Class, grad_cam: &Heat, occlusion: &Heat) -> Result<Row> {
+        let probability = |class: Class| classes.index(class).map_or(0.0, |at| cell.probabilities[at]);
         let mask = cell.segmented.as_ref().map(|s| s.mask(self.size_px));
         let share = mask.as_ref().map(|m| m.iter().filter(|inside| **inside).count() as f32 / m.len() as f32);
         let row = Row {
@@ -56,9 +57,9 @@ impl Explainer<'_> {
             fold: cell.fold,
             truth: cell.truth,
             class: cell.class,
-            probability: cell.probabilities[cell.class.index()],
+            probability: probability(cell.class),
             explained: class,
-            explained_probability: cell.probabilities[class.index()],
+            explained_probability: probability(class),
             grad_cam: grad_cam.resized(self.size_px).measured(mask.as_deref(), 0.0),
             occlusion: occlusion.measured(mask.as_deref(), LEAST),
             cell_share: share,

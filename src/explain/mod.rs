@@ -6,7 +6,7 @@
 //! ResNet50 itself does, whereas W-Net's hidden layer has separate weights for each place.
 
 use crate::batch::Tensors;
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::figure::explanation;
@@ -51,7 +51,8 @@ pub fn run(
     let cut = record.network_preprocess(&source.run)?;
     let size_px = cut.size_px as usize;
     let patch = Patch::new(settings.patch_px, settings.stride_px, size_px)?;
-    let explainer = Explainer { class: settings.class, patch, size_px, folder, ctx };
+    let class = settings.class.as_deref().map(|name| class(&record.classes, name)).transpose()?;
+    let explainer = Explainer { class, patch, size_px, folder, ctx };
     let mut reader = Reader::default();
     let (models, rows) = match cells {
         Cells::New(images, kind) => {
@@ -90,6 +91,12 @@ pub fn run(
     })
 }
 
+/// The class of that name, in upper or lower case.
+fn class(classes: &Classes, name: &str) -> Result<Class> {
+    let class = classes.iter().find(|class| class.name().to_lowercase() == name.to_lowercase());
+    class.ok_or_else(|| Error::setting("class", format!("one of: {classes}"), name))
+}
+
 /// Grad-CAM maps of test cells for their predicted classes, each by its fold's model, over the image in grey; by
 /// `image_id`. Cells whose model or tensor is missing are left out.
 ///
@@ -112,7 +119,7 @@ pub fn overlays(
             model => model?,
         };
         let places: Vec<usize> = cells.iter().map(|c| c.1).collect();
-        let classes: Vec<Class> = cells.iter().map(|c| c.0.predicted()).collect();
+        let classes: Vec<Class> = cells.iter().map(|c| model.classes().likeliest(&c.0.probabilities)).collect();
         for ((row, at), heat) in cells.iter().zip(grad_cam::maps(&[model], tensors, &places, &classes)?) {
             let side = tensors.size_px as u32;
             let image = RgbImage::from_raw(side, side, tensors.picture(*at).to_vec()).expect("side * side pixels");
@@ -149,14 +156,15 @@ mod tests {
                 [inputs, outputs] if name == "fc1.weight" => {
                     (0..inputs / 64).filter(|i| reads(*i)).for_each(|i| values[i * 64 * outputs] = 0.7);
                 }
-                [_, _] => values[Class::BASOPHIL.index()] = 1.0,
+                // Basophil is the third class.
+                [_, _] => values[2] = 1.0,
                 _ => {}
             }
             Ok(values)
         };
         model.load(false, &mut weights).unwrap();
-        let record = serde_json::json!({"version": Record::VERSION, "dataset": "d", "model": "wnet",
-            "pipeline": "quick",
+        let record = serde_json::json!({"version": Record::VERSION, "dataset": "d", "classes": Classes::wbc5(),
+            "model": "wnet", "pipeline": "quick",
             "seed": 0, "folds": 2, "recipe": {}, "inputs": {}});
         let normalise =
             serde_json::json!({"kind": "unit", "mean": [0.0, 0.0, 0.0], "deviation": [255.0, 255.0, 255.0]});

@@ -49,8 +49,10 @@ impl Patch {
 /// mean over the squares that cover the pixel, and 0 where the probability rises. Only the unturned view is used.
 ///
 /// # Errors
-/// [`Error::Compute`] where the device is out of memory.
+/// [`Error::Compute`] where the device is out of memory, [`Error::Setting`] where the models do not know `class`.
 pub fn map(models: &[TrainedModel], pixels: &[u8], size: usize, class: Class, patch: Patch) -> Result<Heat> {
+    let at = models.first().and_then(|model| model.classes().index(class));
+    let at = at.ok_or_else(|| Error::setting("class", "a class of the run", class))?;
     let places = patch.places(size);
     let corners = places.iter().flat_map(|y| places.iter().map(move |x| (*x, *y)));
     // The uncovered image comes first.
@@ -72,7 +74,7 @@ pub fn map(models: &[TrainedModel], pixels: &[u8], size: usize, class: Class, pa
         let mut means = vec![0f32; covers.len()];
         for model in models {
             let by_model = model.infer_once(&tensors, &rows)?.probabilities;
-            means.iter_mut().zip(by_model).for_each(|(mean, p)| *mean += p[class.index()] / models.len() as f32);
+            means.iter_mut().zip(by_model).for_each(|(mean, p)| *mean += p[at] / models.len() as f32);
         }
         probabilities.extend(means);
     }

@@ -1,15 +1,14 @@
 //! What to explain.
 
-use crate::class::Class;
 use crate::predict::ImageKind;
 use serde::Serialize;
 use std::path::PathBuf;
 
 /// What to explain about each cell.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// The class to explain; the predicted class of each cell where none is named.
-    pub class: Option<Class>,
+    /// Name of the class to explain, in upper or lower case; the predicted class of each cell where none is named.
+    pub class: Option<String>,
     /// Side of the covering square, px of the tensor: by default an eighth of the tensor's side.
     pub patch_px: Option<u32>,
     /// Step from one square to the next, px: by default half the square.

@@ -1,6 +1,6 @@
 //! Which test cells of a run are shown, on its page and by `wbc explain`.
 
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use crate::rows::PredictionRow;
 
 /// Mistakes shown.
@@ -10,10 +10,11 @@ const EXAMPLES: usize = 8;
 const ALL_EXAMPLES: usize = 160;
 const LEAST_EXAMPLES: usize = 2;
 
-/// Wrong predictions, the most confident first.
-pub(crate) fn mistakes(rows: &[PredictionRow]) -> Vec<&PredictionRow> {
-    let confidence = |row: &PredictionRow| row.probabilities()[row.predicted().index()];
-    let mut wrong: Vec<&PredictionRow> = rows.iter().filter(|r| r.predicted() != r.truth).collect();
+/// Wrong predictions, the most confident first; `classes` are those of the run.
+pub(crate) fn mistakes<'a>(classes: &Classes, rows: &'a [PredictionRow]) -> Vec<&'a PredictionRow> {
+    let confidence = |row: &PredictionRow| row.probabilities.iter().copied().fold(0.0, f32::max);
+    let wrong = |row: &&PredictionRow| classes.likeliest(&row.probabilities) != row.truth;
+    let mut wrong: Vec<&PredictionRow> = rows.iter().filter(wrong).collect();
     wrong.sort_by(|a, b| confidence(b).total_cmp(&confidence(a)));
     wrong.truncate(MISTAKES);
     wrong

@@ -39,6 +39,12 @@ pub(super) fn image(pixels: &[u8], width_px: u32, height_px: u32) -> Value {
     context! { jpeg => data_encoding::BASE64.encode(&bytes), width_px => width_px, height_px => height_px }
 }
 
+/// With a capital at the start.
+pub(super) fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// A key figure: its name, its value, and a note below it.
 pub(super) fn item(name: &str, value: String, note: impl Into<String>) -> Value {
     context! { name => name, value => value, note => note.into() }

@@ -37,10 +37,11 @@ impl Reference {
         class_of: &HashMap<String, Class>,
     ) -> Result<Self> {
         let (record, id) = (&trained.record, trained.id());
-        let mut by_class: Vec<Vec<usize>> = vec![Vec::new(); Class::COUNT];
+        let mut by_class: Vec<Vec<usize>> = vec![Vec::new(); record.classes.len()];
         for image in id.training_images(splits) {
-            if let (Some(row), Some(class)) = (tensors.row(image), class_of.get(image)) {
-                by_class[class.index()].push(row);
+            let class = class_of.get(image).and_then(|class| record.classes.index(*class));
+            if let (Some(row), Some(class)) = (tensors.row(image), class) {
+                by_class[class].push(row);
             }
         }
         let mut rng = seed::rng(record.seed, "reference", id.seed_key(record.folds), 0, 0);

@@ -5,7 +5,7 @@ use super::calibration;
 use super::distance::Reference;
 use super::images::CellImage;
 use crate::batch::Tensors;
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use crate::context::Context;
 use crate::error::{Error, Input, Result};
 use crate::nn::device::Device;
@@ -38,7 +38,7 @@ pub(crate) struct Ensemble {
 pub(crate) struct Classified {
     pub row: CellRow,
     /// Probabilities by each model alone, not calibrated.
-    pub by_model: Vec<[f32; Class::COUNT]>,
+    pub by_model: Vec<Vec<f32>>,
 }
 
 impl Ensemble {
@@ -67,13 +67,18 @@ impl Ensemble {
             ids.retain(|id| *id != ModelId::All);
         }
         let models: Vec<TrainedModel> = ids.iter().map(|id| run::open(ws, run, *id, device)).collect::<Result<_>>()?;
-        let temperature = calibration::temperature(&own_predictions(ws, run)?);
+        let temperature = calibration::temperature(models[0].classes(), &own_predictions(ws, run)?);
         Ok(Self { models, temperature, references: None })
     }
 
     /// Which models of the run they are.
     pub fn ids(&self) -> impl Iterator<Item = ModelId> + '_ {
         self.models.iter().map(TrainedModel::id)
+    }
+
+    /// The classes that they tell apart.
+    pub fn classes(&self) -> &Classes {
+        self.models[0].classes()
     }
 
     /// Whether distances from the training cells can be measured.
@@ -108,10 +113,7 @@ impl Ensemble {
         let mut distances = vec![0f32; cells.len()];
         for (i, model) in self.models.iter().enumerate() {
             let inferred = model.infer(&tensors, &rows)?;
-            by_model
-                .iter_mut()
-                .zip(&inferred.probabilities)
-                .for_each(|(all, p)| all.push(p[..].try_into().expect("five classes")));
+            by_model.iter_mut().zip(inferred.probabilities).for_each(|(all, p)| all.push(p));
             if let Some(references) = &self.references {
                 let model_distances = references[i].distances(&inferred.features);
                 distances.iter_mut().zip(model_distances).for_each(|(sum, d)| *sum += share * d);
@@ -121,14 +123,15 @@ impl Ensemble {
         Ok(results.map(|((cell, by_model), distance)| self.classified(cell, by_model, distance)).collect())
     }
 
-    fn classified(&self, cell: &CellImage, by_model: Vec<[f32; Class::COUNT]>, distance: f32) -> Classified {
+    fn classified(&self, cell: &CellImage, by_model: Vec<Vec<f32>>, distance: f32) -> Classified {
         let share = 1.0 / by_model.len() as f32;
-        let mut mean = [0f32; Class::COUNT];
+        let classes = self.classes();
+        let mut mean = vec![0f32; classes.len()];
         by_model.iter().for_each(|p| mean.iter_mut().zip(p).for_each(|(mean, p)| *mean += share * p));
-        let p = calibration::scale(mean, self.temperature);
-        let class = Class::likeliest(p);
-        let votes = by_model.iter().filter(|p| Class::likeliest(**p) == class).count();
-        let confidence = p[class.index()];
+        let p = calibration::scale(&mean, self.temperature);
+        let class = classes.likeliest(&p);
+        let votes = by_model.iter().filter(|p| classes.likeliest(p) == class).count();
+        let confidence = p.iter().copied().fold(0.0, f32::max);
         let distance = self.references.as_ref().map(|_| distance);
         let flags = [(LOW_CONFIDENCE, confidence < CONFIDENT), (UNLIKE_TRAINING, distance.is_some_and(|d| d > 1.0))];
         let flags: Vec<&str> = flags.into_iter().filter_map(|(flag, holds)| holds.then_some(flag)).collect();
@@ -144,7 +147,7 @@ impl Ensemble {
             agreement: share * votes as f32,
             distance,
             flag: (!flags.is_empty()).then(|| flags.join(", ")),
-            probabilities: p.into(),
+            probabilities: p,
         };
         Classified { row, by_model }
     }

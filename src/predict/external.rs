@@ -8,11 +8,12 @@ use super::plural::plural;
 use crate::atomic;
 use crate::class::{Class, Classes};
 use crate::context::Context;
-use crate::dataset::Usable;
+use crate::dataset::Dataset;
 use crate::error::{Error, Input, Result};
 use crate::evaluate;
 use crate::nn::device::Device;
 use crate::preprocess;
+use crate::report::thousands;
 use crate::rows::{CellRow, IntervalRow, ManifestRow, MetricRow, PredictionRow};
 use crate::run::{ExternalDir, ModelId, ModelRef, Record, Results, RunDir, leak};
 use crate::schema::{CELLS, INTERVALS, METRICS, PREDICTIONS};
@@ -38,8 +39,8 @@ pub struct Summary {
     pub models: usize,
     /// Images classified.
     pub images: u64,
-    /// Rows without a class, or with an issue of severity error.
-    pub left_out: u64,
+    /// What was left out of the comparison, and why.
+    pub coverage: Coverage,
     /// Balanced accuracy of the averaged models, 0 to 1.
     pub balanced_accuracy: Option<f64>,
     /// Accuracy of the averaged models, 0 to 1.
@@ -50,7 +51,9 @@ pub struct Summary {
     pub own_balanced_accuracy: Option<f64>,
     /// Balanced accuracy of single models on this data set: lowest, mean, highest.
     pub single_models: Option<[f64; 3]>,
-    /// Recall of each class.
+    /// The classes of the run.
+    pub classes: Vec<Class>,
+    /// Recall of each class of the run; none for a class without an image.
     pub recalls: Vec<Option<f64>>,
     /// Flagged cells.
     pub flagged: u64,
@@ -67,12 +70,16 @@ impl std::fmt::Display for Summary {
         let percent = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
         let (models, images) = (plural(self.models as u64, "model"), plural(self.images, "image"));
         writeln!(f, "run {} on {}: {models} averaged, {images}", self.run, self.dataset)?;
+        for note in self.coverage.notes(&self.dataset) {
+            writeln!(f, "{note}")?;
+        }
         write!(f, "balanced accuracy {}", percent(self.balanced_accuracy))?;
         if let Some([low, high]) = self.interval {
             write!(f, " (95 % interval over images {:.1} to {:.1})", 100.0 * low, 100.0 * high)?;
         }
         writeln!(f, ", accuracy {}", percent(self.accuracy))?;
-        let recalls = Class::ALL.iter().zip(&self.recalls).map(|(class, v)| format!("{class} {}", percent(*v)));
+        let recalls = self.classes.iter().zip(&self.recalls).filter(|(_, v)| v.is_some());
+        let recalls = recalls.map(|(class, v)| format!("{class} {}", percent(*v)));
         writeln!(f, "recall: {}", recalls.collect::<Vec<_>>().join(", "))?;
         if let Some([low, mean, high]) = self.single_models {
             write!(f, "single models: mean balanced accuracy {}", percent(Some(mean)))?;
@@ -102,12 +109,13 @@ impl std::fmt::Display for Summary {
     }
 }
 
-/// Classifies every usable image of `dataset`, preprocessed like the run's own, with all models of a run (or with one
-/// of them), and writes cells, predictions (calibrated, of the averaged models), metrics (`fold` null: of the averaged
+/// Classifies every usable image of `dataset` whose class the run knows, preprocessed like the run's own, with all
+/// models of a run (or with one of them), and writes cells, predictions (calibrated, of the averaged models), metrics (`fold` null: of the averaged
 /// models; a fold's number: of its model alone) and intervals to the folder [`RunDir::external_dataset`].
 ///
 /// # Errors
-/// [`Error::Setting`] where `dataset` is the run's own or has an image that the models were trained on;
+/// [`Error::Setting`] where `dataset` is the run's own, has none of its classes, or has an image that the models were
+/// trained on;
 /// [`Error::Missing`] where the run has no finished model or `dataset` no manifest; [`Error::Image`] or
 /// [`Error::Stale`] for an image that cannot be read or has changed since it was ingested.
 pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx: &Context) -> Result<Summary> {
@@ -118,8 +126,14 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
         return Err(Error::setting("dataset", expected, dataset));
     }
     let settings = record.network_preprocess(run)?.clone();
-    let Usable { cells: rows, left_out, inputs, .. } = Usable::read(ws, dataset)?;
-    let manifest = inputs[Input::Manifest.name()].clone();
+    let classes = &record.classes;
+    let data = Dataset::read(ws, dataset)?;
+    let manifest = data.inputs[Input::Manifest.name()].clone();
+    let (rows, mut coverage) = covered(data, classes);
+    if rows.is_empty() {
+        let expected = format!("a data set with usable images of a class that {run} knows: {classes}");
+        return Err(Error::setting("dataset", expected, coverage.notes(dataset).join("; ")));
+    }
     let weights = leak::Weights { key: "run", from: run, record: &record, model: *model };
     let note = leak::check(ws, weights, &rows, dataset)?;
     let ensemble = Ensemble::open(ws, source, device, ctx)?;
@@ -136,17 +150,25 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
         let images: Vec<CellImage> = rows.par_iter().map(read).collect::<Result<_>>()?;
         for (row, cell) in rows.iter().zip(ensemble.classify(&images)?) {
             let truth = row.class.expect("usable rows have a class");
-            let prediction = |fold, p: Vec<f32>| PredictionRow::new(row.image_id.clone(), fold, truth, p);
+            let prediction = |fold, p| PredictionRow::new(row.image_id.clone(), fold, truth, p);
             averaged.push(prediction(0, cell.row.probabilities.clone()));
             let by_model = ensemble.ids().zip(cell.by_model);
-            single.extend(by_model.filter_map(|(id, p)| Some(prediction(id.fold()?, p.to_vec()))));
+            single.extend(by_model.filter_map(|(id, p)| Some(prediction(id.fold()?, p))));
             cells.push(cell.row);
         }
         task.advance(rows.len() as u64);
     }
     drop(task);
-    let (metrics, intervals) = evaluate::ensemble(&averaged, &single, record.seed)?;
-    let about = About { dataset: dataset.into(), models: ensemble.ids().collect(), note: note.clone(), manifest };
+    let (metrics, intervals) = evaluate::ensemble(&averaged, &single, classes, record.seed)?;
+    coverage.predicted_lacking = cells.iter().filter(|cell| coverage.lacking.contains(&cell.class)).count() as u64;
+    let about = About {
+        dataset: dataset.into(),
+        classes: classes.clone(),
+        models: ensemble.ids().collect(),
+        coverage: coverage.clone(),
+        note: note.clone(),
+        manifest,
+    };
     let validation = Validation { about, cells, predictions: averaged, metrics, intervals };
     let folder = RunDir::new(ws, run).external_dataset(dataset, *model);
     validation.write(&folder, &ensemble.provenance(run))?;
@@ -157,18 +179,101 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
         own_dataset: record.dataset.clone(),
         models: ensemble.models.len(),
         images: rows.len() as u64,
-        left_out,
+        coverage,
         balanced_accuracy: validation.value(Metric::BalancedAccuracy, None),
         accuracy: validation.value(Metric::Accuracy, None),
         interval: interval.map(|r| [r.low, r.high]),
         own_balanced_accuracy: own_balanced_accuracy(ws, run, &validation.about.models)?,
         single_models: validation.single_models(),
-        recalls: Class::ALL.map(|class| validation.value(Metric::Recall, Some(class))).into(),
+        classes: classes.iter().collect(),
+        recalls: classes.iter().map(|class| validation.value(Metric::Recall, Some(class))).collect(),
         flagged: validation.flagged(),
         accuracy_without_flagged: validation.accuracy_without_flagged(),
         note,
         folder: folder.path().into(),
     })
+}
+
+/// What an external validation leaves out: the classes of the run and of the data set are matched by their names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// Classes of the data set that the run does not know, with their usable images, which are left out.
+    pub unknown: Vec<(Class, u64)>,
+    /// Classes of the run of which the data set has no usable image: metrics are over the other classes.
+    pub lacking: Vec<Class>,
+    /// Images that were predicted as one of these, which counts as wrong.
+    pub predicted_lacking: u64,
+    /// Number of classes that metrics are over.
+    pub common: u64,
+    /// Images without a class, by their labels in the data set.
+    pub without_class: BTreeMap<String, u64>,
+    /// Images with a class that check left out.
+    pub faulty: u64,
+}
+
+impl Coverage {
+    /// Whether the validation is of all images and over all classes.
+    pub fn is_complete(&self) -> bool {
+        self.unknown.is_empty() && self.lacking.is_empty() && self.without_class.is_empty() && self.faulty == 0
+    }
+
+    /// What was left out, in sentences without full stops.
+    pub fn notes(&self, dataset: &str) -> Vec<String> {
+        let mut notes = Vec::new();
+        let list = |counts: &mut dyn Iterator<Item = (String, u64)>| {
+            let texts: Vec<String> = counts.map(|(name, n)| format!("{name} {}", thousands(n))).collect();
+            texts.join(", ")
+        };
+        let images = |n: u64| format!("{} image{}", thousands(n), if n == 1 { "" } else { "s" });
+        if !self.unknown.is_empty() {
+            let all = images(self.unknown.iter().map(|(_, n)| n).sum());
+            let classes = list(&mut self.unknown.iter().map(|(class, n)| (class.to_string(), *n)));
+            notes.push(format!("left out: {all} of classes that the run does not know: {classes}"));
+        }
+        if !self.without_class.is_empty() {
+            let all = images(self.without_class.values().sum());
+            let labels = list(&mut self.without_class.iter().map(|(label, n)| (label.clone(), *n)));
+            notes.push(format!("left out: {all} without a class: {labels}"));
+        }
+        if self.faulty > 0 {
+            notes.push(format!("left out: {} that check found to be faulty", images(self.faulty)));
+        }
+        if !self.lacking.is_empty() {
+            let classes: Vec<&str> = self.lacking.iter().map(|class| class.name()).collect();
+            let over = match self.common {
+                1 => "the one other class".to_string(),
+                n => format!("the {n} other classes"),
+            };
+            notes.push(format!(
+                "{dataset} has no usable image of {}: metrics are over {over}; {} predicted as a lacking class, \
+                 which counts as wrong",
+                classes.join(", "),
+                images(self.predicted_lacking)
+            ));
+        }
+        notes
+    }
+}
+
+/// The usable cells of a data set whose class is one of `classes`, and what is left out.
+fn covered(data: Dataset, classes: &Classes) -> (Vec<ManifestRow>, Coverage) {
+    let mut coverage = Coverage::default();
+    let (mut rows, mut unknown) = (Vec::new(), BTreeMap::new());
+    for (cell, check) in data.cells.into_iter().zip(data.checks) {
+        match cell.class {
+            None => {
+                let label = cell.label.unwrap_or_else(|| "no label".into());
+                *coverage.without_class.entry(label).or_default() += 1;
+            }
+            Some(_) if check.left_out.is_some() => coverage.faulty += 1,
+            Some(class) if classes.index(class).is_some() => rows.push(cell),
+            Some(class) => *unknown.entry(class).or_default() += 1,
+        }
+    }
+    coverage.unknown = unknown.into_iter().collect();
+    coverage.lacking = classes.iter().filter(|class| rows.iter().all(|row| row.class != Some(*class))).collect();
+    coverage.common = (classes.len() - coverage.lacking.len()) as u64;
+    (rows, coverage)
 }
 
 /// Mean balanced accuracy of `models` on their own test images, 0 to 1; none where they are not evaluated.
@@ -185,8 +290,12 @@ fn own_balanced_accuracy(ws: &Workspace, run: &str, models: &[ModelId]) -> Resul
 pub struct About {
     /// The data set.
     pub dataset: String,
+    /// The classes of the run.
+    pub classes: Classes,
     /// The models that were averaged.
     pub models: Vec<ModelId>,
+    /// What was left out.
+    pub coverage: Coverage,
     /// What is not known about the models' training images.
     pub note: Option<String>,
     /// Hash of the data set's manifest.
@@ -212,10 +321,10 @@ impl Validation {
     fn write(&self, folder: &ExternalDir, provenance: &Provenance) -> Result<()> {
         atomic::write_dir(folder.path(), |folder| {
             let folder = ExternalDir::new(folder);
-            let classes = Classes::wbc5();
-            table::write_class_rows(&folder.cells(), &CELLS, &classes, provenance, &self.cells)?;
+            let classes = &self.about.classes;
+            table::write_class_rows(&folder.cells(), &CELLS, classes, provenance, &self.cells)?;
             let path = folder.predictions();
-            table::write_class_rows(&path, &PREDICTIONS, &classes, provenance, &self.predictions)?;
+            table::write_class_rows(&path, &PREDICTIONS, classes, provenance, &self.predictions)?;
             let inputs = BTreeMap::from([(Input::Predictions.name().into(), table::file_hash(&path)?)]);
             let evaluated = Provenance { stage: "evaluate".into(), inputs, ..provenance.clone() };
             table::write_rows(&folder.metrics(), &METRICS, &evaluated, &self.metrics)?;
@@ -228,13 +337,12 @@ impl Validation {
     fn read(folder: &ExternalDir) -> Result<Self> {
         let path = folder.about();
         let text = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
-        let about = serde_json::from_slice(&text)
+        let about: About = serde_json::from_slice(&text)
             .map_err(|e| Error::format(&path, "validation", "the result of wbc validate", e))?;
-        let classes = Classes::wbc5();
         Ok(Self {
+            cells: table::read_class_rows(&folder.cells(), &CELLS, &about.classes)?.0,
+            predictions: table::read_class_rows(&folder.predictions(), &PREDICTIONS, &about.classes)?.0,
             about,
-            cells: table::read_class_rows(&folder.cells(), &CELLS, &classes)?.0,
-            predictions: table::read_class_rows(&folder.predictions(), &PREDICTIONS, &classes)?.0,
             metrics: table::read_rows(&folder.metrics(), &METRICS)?.0,
             intervals: table::read_rows(&folder.intervals(), &INTERVALS)?.0,
         })

@@ -1,13 +1,14 @@
 //! The notes below a table: what its figures are based on, how certain they are, and what they do not show.
 
 use super::thousands;
-use crate::class::Class;
+use crate::class::{Class, ClassInfo, Classes};
 use crate::rows::IntervalRow;
 use crate::run::{ModelId, Recipe, Record, Results};
 use crate::scores::{Method, Metric};
 use crate::statistics::RESAMPLES;
 use crate::synth;
 use crate::workspace::Workspace;
+use std::collections::BTreeSet;
 
 /// On the paper's Tables 3 and 4.
 pub(super) const CUK: &str = "The paper's figures are for its own CUK images and folds, which are not public";
@@ -71,6 +72,31 @@ pub(crate) fn range(interval: &IntervalRow) -> String {
     format!("{:.1} to {:.1}", 100.0 * interval.low, 100.0 * interval.high)
 }
 
+/// The classes' abbreviations, or their names where one has none or two have the same.
+pub(super) fn short_names(classes: &Classes) -> Vec<String> {
+    let short: BTreeSet<&str> = classes.infos().iter().map(|info| info.abbreviation.as_str()).collect();
+    let clear = short.len() == classes.len() && !short.contains("");
+    let name = |info: &ClassInfo| if clear { info.abbreviation.clone() } else { info.name.to_string() };
+    classes.infos().iter().map(name).collect()
+}
+
+/// Why the paper's figures are not shown beside those of a run or data set with other classes than the paper's.
+pub(super) fn other_classes(classes: &Classes) -> String {
+    /// Most names to list.
+    const LISTED: usize = 12;
+    let names: Vec<&str> = classes.iter().map(Class::name).take(LISTED).collect();
+    let more = match classes.len().saturating_sub(LISTED) {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    format!(
+        "The paper's figures are not shown: they are for {} in this order, not for these {} classes: {}{more}",
+        Classes::wbc5(),
+        classes.len(),
+        names.join(", ")
+    )
+}
+
 /// Notes of a table that shows one run. `caveats` are on the paper's figures.
 pub(crate) fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Notes {
     let record = &run.record;
@@ -94,7 +120,7 @@ pub(crate) fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Notes {
          accuracy; the last row is the mean over classes (balanced accuracy), the last column the mean over folds"
             .into(),
     );
-    let classes = ["NE", "EO", "BA", "LY", "MO"].iter().zip(run.images());
+    let classes = short_names(run.classes()).into_iter().zip(run.images());
     let classes: Vec<String> = classes.map(|(class, n)| format!("{class} {}", thousands(n))).collect();
     details.push(format!("Test images by class: {}", classes.join(", ")));
     let untested: Vec<&str> = run.untested().into_iter().map(Class::name).collect();
@@ -206,7 +232,7 @@ fn intervals(run: &Results) -> Vec<String> {
         let interval = run.interval(Metric::Recall, Some(class), Method::Wilson)?;
         Some(format!("{class} {}", range(interval)))
     };
-    let recalls: Vec<String> = Class::ALL.into_iter().filter_map(recall).collect();
+    let recalls: Vec<String> = run.classes().iter().filter_map(recall).collect();
     notes.push(format!("95 % intervals of recall, all folds pooled (Wilson 1927), %: {}", recalls.join(", ")));
     notes.push(
         "The intervals treat images as independent, which cells of one patient or frame are not, and do not cover \

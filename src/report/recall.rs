@@ -81,16 +81,20 @@ impl Table for Recall {
         let run = runs::choose(ws, request, &self.kind, |record| !request.own_table_only || self.is_own(record))?;
         let record = &run.record;
         let folds = record.folds as usize;
-        let CrossValidation(paper) = self.paper;
-        let mut rows = Vec::new();
-        for class in Class::ALL {
-            rows.push(row(&run, &class.title(), Metric::Recall, Some(class)));
-            rows.push(paper_row(&paper[class.index()], folds));
+        let classes = run.classes();
+        let recalls = classes.iter().map(|class| row(&run, &class.title(), Metric::Recall, Some(class)));
+        let mut rows: Vec<Vec<String>> =
+            recalls.chain([row(&run, "Aver. Accuracy", Metric::BalancedAccuracy, None)]).collect();
+        let columns = (0..folds).map(|f| format!("Fold-{f}")).chain(["Aver.".into()]);
+        let mut columns: Vec<String> = std::iter::once("Class".into()).chain(columns).collect();
+        let like_paper = classes.is_wbc5();
+        if like_paper {
+            columns.insert(1, "Source".into());
+            rows.iter_mut().for_each(|row| row.insert(1, "wbc".into()));
+            let CrossValidation(paper) = self.paper;
+            let both = rows.into_iter().zip(paper).flat_map(|(row, figures)| [row, paper_row(figures, folds)]);
+            rows = both.collect();
         }
-        rows.push(row(&run, "Aver. Accuracy", Metric::BalancedAccuracy, None));
-        rows.push(paper_row(&paper[Class::COUNT], folds));
-        let columns = ["Class", "Source"].map(String::from).into_iter();
-        let columns = columns.chain((0..folds).map(|f| format!("Fold-{f}"))).chain(["Aver.".into()]).collect();
         let start = match &record.init {
             Some(init) => format!(" after training on {}", init.dataset.as_deref().unwrap_or(&init.from)),
             None if self.kind.lisc => " from scratch".into(),
@@ -101,14 +105,17 @@ impl Table for Recall {
             model_title(&record.model),
             record.dataset
         );
-        let notes = notes::of_run(ws, &run, self.caveats);
+        let mut notes = notes::of_run(ws, &run, if like_paper { self.caveats } else { &[] });
+        if !like_paper {
+            notes.summary.insert(0, notes::other_classes(classes));
+        }
         Ok(Sheet {
             table: Some(self.number),
             label: self.number.to_string(),
             title,
             run: Some(run.name),
             columns,
-            left: &[0, 1],
+            left: if like_paper { &[0, 1] } else { &[0] },
             rows,
             summary: notes.summary,
             notes: notes.details,
@@ -129,7 +136,7 @@ impl Recall {
 fn row(run: &Results, name: &str, metric: Metric, class: Option<Class>) -> Vec<String> {
     let cell = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.1}", 100.0 * v));
     let folds = (0..run.record.folds).map(Some).chain([None]);
-    [name.into(), "wbc".into()].into_iter().chain(folds.map(|f| cell(run.value(f, metric, class)))).collect()
+    std::iter::once(name.into()).chain(folds.map(|f| cell(run.value(f, metric, class)))).collect()
 }
 
 /// A row of the paper. Its folds are shown only where the run has as many.

@@ -7,6 +7,7 @@ use super::tables::Tables;
 use crate::check::CHECKS;
 use crate::ingest;
 use crate::page::card::consequence;
+use crate::page::parts::capitalised;
 use crate::report::thousands;
 use crate::rows::{IssueRow, Severity};
 use minijinja::{Value, context};
@@ -134,11 +135,6 @@ impl<'a> Group<'a> {
         let reverse = self.findings.iter().find(|i| i.related == finding.image_id && i.image_id == finding.related)?;
         Some(std::ptr::from_ref(*reverse))
     }
-}
-
-fn capitalised(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
 #[cfg(test)]

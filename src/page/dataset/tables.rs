@@ -39,7 +39,7 @@ impl Tables {
     /// # Errors
     /// [`Error::Missing`] without a manifest, [`Error::Format`], [`Error::Interrupted`].
     pub fn read(ws: &Workspace, dataset: &str, help: &dyn Fn(Input) -> String, ctx: &Context) -> Result<Self> {
-        let Dataset { cells: rows, checks, checked, .. } = Dataset::read(ws, dataset)?;
+        let Dataset { classes, cells: rows, checks, checked, .. } = Dataset::read(ws, dataset)?;
         let mut warnings = Vec::new();
         match ingest::has_changed(ws, dataset, ctx) {
             Ok(false) => {}
@@ -78,7 +78,6 @@ impl Tables {
         for (i, row) in rows.iter().enumerate() {
             files.entry(row.path.clone()).or_insert(i..i).end = i + 1;
         }
-        let classes = Classes::wbc5();
         Ok(Self { dataset: dataset.into(), classes, rows, checks, files, issues, splits, checked, warnings })
     }
 

@@ -1,6 +1,6 @@
 //! The external validations of a run on its page: the results of its models on another data set.
 
-use crate::class::{Class, Classes};
+use crate::class::Class;
 use crate::evaluate::curves;
 use crate::figure::run_plots;
 use crate::page::parts;
@@ -15,7 +15,7 @@ use minijinja::{Value, context};
 
 /// The template values of one validation.
 pub(super) fn section(ws: &Workspace, run: &Results, validation: &Validation) -> Value {
-    let (about, classes) = (&validation.about, Classes::wbc5());
+    let (about, classes) = (&validation.about, run.classes());
     let own = &run.record.dataset;
     let percent = |value: Option<f64>| value.map_or("-".into(), |v| format!("{:.1} %", 100.0 * v));
     let images = |predictions: &[PredictionRow]| thousands(predictions.len() as u64);
@@ -38,7 +38,7 @@ pub(super) fn section(ws: &Workspace, run: &Results, validation: &Validation) ->
         vec![class.title(), images(&of_class), percent(value), percent(on_own)]
     };
     let columns = ["Recall", "Images", &about.dataset, own].map(String::from);
-    let mut confusion = run_plots::confusion(&classes, &validation.metrics);
+    let mut confusion = run_plots::confusion(classes, &validation.metrics);
     confusion.caption = "All models together: one row per true class, one column per predicted class; percentages are \
                          of the row."
         .into();
@@ -51,7 +51,7 @@ pub(super) fn section(ws: &Workspace, run: &Results, validation: &Validation) ->
             [ModelId::Fold(fold)] => format!("the model of fold {fold}"),
             models => format!("the models of {} folds together", models.len()),
         },
-        notes => about.note.clone().into_iter().chain(changed).collect::<Vec<_>>(),
+        notes => about.coverage.notes(&about.dataset).into_iter().map(|note| parts::capitalised(&note)).chain(about.note.clone()).chain(changed).collect::<Vec<_>>(),
         items => vec![
             parts::item("Balanced accuracy", percent(validation.value(Metric::BalancedAccuracy, None)), interval),
             parts::item("Change of a single model", change, single),
@@ -68,6 +68,6 @@ pub(super) fn section(ws: &Workspace, run: &Results, validation: &Validation) ->
             columns,
             classes.iter().map(recall),
         )),
-        plots => parts::figures([confusion, run_plots::reliability(&curves::reliability(&validation.predictions))]),
+        plots => parts::figures([confusion, run_plots::reliability(&curves::reliability(classes, &validation.predictions))]),
     }
 }

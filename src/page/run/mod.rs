@@ -25,7 +25,6 @@ mod maps;
 /// A run with its tables.
 struct Loaded {
     run: Results,
-    classes: Classes,
     epochs: Vec<EpochRow>,
     predictions: Vec<PredictionRow>,
 }
@@ -33,18 +32,19 @@ struct Loaded {
 impl Loaded {
     fn read(ws: &Workspace, name: &str) -> Result<Self> {
         let (predictions, epochs) = (run::predictions(ws, name)?, run::epochs(ws, name)?);
-        Ok(Self { run: Results::load(ws, name)?, classes: Classes::wbc5(), epochs, predictions })
+        Ok(Self { run: Results::load(ws, name)?, epochs, predictions })
     }
 
     /// All figures that the run has the data for.
     fn figures(&self) -> Vec<Figure> {
-        let curve = |class| Some((class, curves::precision_recall(&self.predictions, class)?));
-        let precision_recall: Vec<_> = self.classes.iter().filter_map(curve).collect();
+        let classes = self.run.classes();
+        let curve = |class| Some((class, curves::precision_recall(classes, &self.predictions, class)?));
+        let precision_recall: Vec<_> = classes.iter().filter_map(curve).collect();
         [
-            Some(run_plots::confusion(&self.classes, &self.run.metrics)),
-            run_plots::recall(&self.classes, &self.run.intervals),
-            run_plots::precision_recall(&self.classes, &precision_recall),
-            Some(run_plots::reliability(&curves::reliability(&self.predictions))),
+            Some(run_plots::confusion(classes, &self.run.metrics)),
+            run_plots::recall(classes, &self.run.intervals),
+            run_plots::precision_recall(classes, &precision_recall),
+            Some(run_plots::reliability(&curves::reliability(classes, &self.predictions))),
             run_plots::learning(&self.epochs),
         ]
         .into_iter()
@@ -88,7 +88,7 @@ pub fn write_figures(ws: &Workspace, run: &str, format: Format, folder: &Path) -
 pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result<()> {
     let loaded = Loaded::read(ws, run)?;
     let (run, record) = (&loaded.run, &loaded.run.record);
-    let by_fold = [by_fold(&loaded.classes, run)];
+    let by_fold = [by_fold(run)];
     let sheets: &[Sheet] = if sheets.is_empty() { &by_fold } else { sheets };
     let limitations: Vec<String> = match sheets.iter().find(|sheet| sheet.run.is_some()) {
         Some(sheet) => sheet.all_notes().cloned().collect(),
@@ -96,7 +96,7 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
     };
     let tensors = record.preprocess.as_ref().and_then(|s| Tensors::load(ws, &record.dataset, s).ok());
     let tensors = tensors.as_ref().filter(|t| record.input(Input::Tensors) == Some(&t.hash));
-    let mistakes = gallery::mistakes(&loaded.predictions);
+    let mistakes = gallery::mistakes(run.classes(), &loaded.predictions);
     let maps = Maps::compute(ws, &run.name, record, tensors, &mistakes)?;
     let no_mistakes = match mistakes.is_empty() {
         true => "All test images are predicted correctly.",
@@ -105,9 +105,9 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
         }
         false => "The cells cannot be shown: the tensors that the run was trained on are no longer in the workspace.",
     };
-    let show = |row: &PredictionRow| cell(tensors?, row, maps.overlays.get(&row.image_id));
+    let show = |row: &PredictionRow| cell(run.classes(), tensors?, row, maps.overlays.get(&row.image_id));
     let examples = |class: Class| {
-        let rows = gallery::examples(&loaded.predictions, class, loaded.classes.len());
+        let rows = gallery::examples(&loaded.predictions, class, run.classes().len());
         let cells: Vec<Value> = rows.into_iter().filter_map(show).collect();
         (!cells.is_empty()).then_some(context! { name => class.title(), cells => cells })
     };
@@ -128,7 +128,7 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
         no_mistakes => no_mistakes,
         maps => !maps.overlays.is_empty(),
         maps_note => maps.note,
-        examples => loaded.classes.iter().filter_map(examples).collect::<Vec<_>>(),
+        examples => run.classes().iter().filter_map(examples).collect::<Vec<_>>(),
         data => data(ws, record)?,
         settings => settings(ws, run),
         pipeline => std::fs::read_to_string(RunDir::new(ws, &run.name).pipeline()).unwrap_or_default(),
@@ -155,30 +155,31 @@ fn items(run: &Results) -> Vec<Value> {
 }
 
 /// Recall of each class and fold.
-fn by_fold(classes: &Classes, run: &Results) -> Sheet {
+fn by_fold(run: &Results) -> Sheet {
     let folds: Vec<u32> = (0..run.record.folds).filter(|f| !run.missing().contains(f)).collect();
     let cell = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.1}", 100.0 * v));
     let row = |name: &str, metric: Metric, class: Option<Class>| {
         let values = folds.iter().map(|f| cell(run.value(Some(*f), metric, class)));
         std::iter::once(name.to_string()).chain(values).chain([cell(run.value(None, metric, class))]).collect()
     };
-    let mut rows: Vec<Vec<String>> = classes.iter().map(|c| row(&c.title(), Metric::Recall, Some(c))).collect();
+    let mut rows: Vec<Vec<String>> = run.classes().iter().map(|c| row(&c.title(), Metric::Recall, Some(c))).collect();
     rows.extend([Metric::BalancedAccuracy, Metric::Accuracy].map(|metric| row(metric.title(), metric, None)));
     let columns = std::iter::once("Recall, %".to_string()).chain(folds.iter().map(|f| format!("Fold {f}")));
     Sheet::plain("folds", "Recall of each class by fold", columns.chain(["Mean".into()]), rows)
 }
 
 /// A test cell with its prediction, and the map over it where there is one.
-fn cell(tensors: &Tensors, row: &PredictionRow, map: Option<&image::RgbImage>) -> Option<Value> {
+fn cell(classes: &Classes, tensors: &Tensors, row: &PredictionRow, map: Option<&image::RgbImage>) -> Option<Value> {
     let pixels = tensors.picture(tensors.row(&row.image_id)?);
     let side = tensors.size_px as u32;
-    let predicted = row.predicted();
+    let predicted = classes.likeliest(&row.probabilities);
+    let largest = row.probabilities.iter().copied().fold(0.0, f32::max);
     Some(context! {
         image => parts::image(pixels, side, side),
         map => map.map(|map| parts::image(map, side, side)),
         truth => row.truth.title(),
         predicted => predicted.title(),
-        percent => format!("{:.1}", 100.0 * row.probabilities()[predicted.index()]),
+        percent => format!("{:.1}", 100.0 * largest),
         name => row.image_id.rsplit('/').next().unwrap_or_default(),
         fold => row.fold,
     })
@@ -192,13 +193,13 @@ fn data(ws: &Workspace, record: &Record) -> Result<Vec<[String; 2]>> {
         facts.push(["Manifest".into(), "no longer in the workspace".into()]);
         return Ok(facts);
     }
-    let Dataset { cells, checks, .. } = Dataset::read(ws, &record.dataset)?;
+    let Dataset { classes, cells, checks, .. } = Dataset::read(ws, &record.dataset)?;
     let same = table::file_hash(&path).is_ok_and(|hash| record.input(Input::Manifest) == Some(&hash));
     if !same {
         facts.push(["Manifest".into(), "has changed since the run; the facts below describe the new one".into()]);
     }
     let issues = dataset::issues(ws, &record.dataset).ok();
-    facts.extend(card::facts(ws, &record.dataset, &Classes::wbc5(), &cells, &checks, issues.as_deref()));
+    facts.extend(card::facts(ws, &record.dataset, &classes, &cells, &checks, issues.as_deref()));
     Ok(facts)
 }
 
