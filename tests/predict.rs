@@ -16,11 +16,9 @@ fn trained() -> Workdir {
     w
 }
 
-/// A row of a CSV or JSON file.
+/// The probabilities in a row of a CSV or JSON file.
 #[derive(serde::Deserialize)]
-struct Read {
-    #[serde(flatten)]
-    row: CellRow,
+struct Probabilities {
     p_neutrophil: f32,
     p_eosinophil: f32,
     p_basophil: f32,
@@ -28,11 +26,10 @@ struct Read {
     p_monocyte: f32,
 }
 
-impl Read {
-    fn row(self) -> CellRow {
-        let p = [self.p_neutrophil, self.p_eosinophil, self.p_basophil, self.p_lymphocyte, self.p_monocyte];
-        CellRow { probabilities: p.into(), ..self.row }
-    }
+/// A row of a CSV or JSON file, from its columns and its probabilities.
+fn whole(row: CellRow, p: Probabilities) -> CellRow {
+    let p = [p.p_neutrophil, p.p_eosinophil, p.p_basophil, p.p_lymphocyte, p.p_monocyte];
+    CellRow { probabilities: p.into(), ..row }
 }
 
 fn cells(w: &Workdir, file: &str) -> Vec<CellRow> {
@@ -62,14 +59,16 @@ fn new_images_are_classified_counted_and_flagged() {
     w.write("list.txt", "# all\n".to_string() + &images.join("\n"));
     let again = ["predict", "r", "list.csv", "--format", "json", "--threads", "1"];
     w.wbc(&again).ok();
-    let json: Vec<Read> = serde_json::from_slice(&std::fs::read(w.path("cells.json")).unwrap()).unwrap();
-    assert_eq!(json.into_iter().map(Read::row).collect::<Vec<_>>(), rows);
+    let json = std::fs::read(w.path("cells.json")).unwrap();
+    let own: Vec<CellRow> = serde_json::from_slice(&json).unwrap();
+    let of_class: Vec<Probabilities> = serde_json::from_slice(&json).unwrap();
+    assert_eq!(own.into_iter().zip(of_class).map(|(row, p)| whole(row, p)).collect::<Vec<_>>(), rows);
     w.wbc(&["predict", "r", "list.txt", "--output", "out/rows.csv"]).ok();
     let refused = w.wbc(&["predict", "r", "list.txt", "--output", "rows.csv", "--format", "json"]).exits(2).stderr;
     assert!(refused.contains("expected csv, the extension of rows.csv, found json"), "{refused}");
-    let csv = csv::Reader::from_path(w.path("out/rows.csv")).unwrap();
-    let csv: Vec<CellRow> = csv.into_deserialize::<Read>().map(|r| r.unwrap().row()).collect();
-    assert_eq!(csv, rows);
+    let csv = || csv::Reader::from_path(w.path("out/rows.csv")).unwrap();
+    let (own, of_class) = (csv().into_deserialize(), csv().into_deserialize());
+    assert_eq!(own.zip(of_class).map(|(row, p)| whole(row.unwrap(), p.unwrap())).collect::<Vec<_>>(), rows);
     // One fold's model alone; without the tensors there is no distance, and the output says so.
     std::fs::remove_dir_all(w.path("data/d/tensors-32")).unwrap();
     let report = w.wbc(&["predict", "r:1", "data/raw/new"]).ok().stdout;
