@@ -3,7 +3,6 @@
 
 use crate::batch::{Normalisation, Normalise, Tensors, View};
 use crate::check;
-use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::ingest;
@@ -116,7 +115,7 @@ impl SyntheticData {
         tensors.fill(&rows, |i| View::turned(i % 8), &normalise, &mut x);
         Ok(Examples {
             x,
-            labels: (0..n).map(|i| i % Class::COUNT).collect(),
+            labels: (0..n).map(|i| i % 5).collect(),
             keys: (0..n).map(|i| seed::key(self.seed, "bench", 0, 0, i as u64)).collect(),
         })
     }

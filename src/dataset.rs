@@ -1,7 +1,7 @@
 //! A data set as ingest and check describe it: its cells, the groups that they form, and which of them later stages
 //! use.
 
-use crate::class::Classes;
+use crate::class::{Class, Classes};
 use crate::error::{Error, Input, Result};
 use crate::rows::{CheckRow, IssueRow, ManifestRow};
 use crate::schema::{CHECKS, ISSUES, MANIFEST};
@@ -33,11 +33,15 @@ impl Dataset {
     /// Reads the manifest of a data set and, where check has run, its table of checks.
     ///
     /// # Errors
-    /// [`Error::Missing`] where there is no manifest, [`Error::Format`] for a table that is damaged, [`Error::Stale`]
-    /// where the manifest has changed since check ran.
+    /// [`Error::Missing`] where there is no manifest, [`Error::Format`] for a table that is damaged or a class that is
+    /// not on the list, [`Error::Stale`] where the manifest has changed since check ran.
     pub fn read(ws: &Workspace, name: &str) -> Result<Self> {
         let (cells, made) = table::read_rows::<ManifestRow>(&ws.manifest(name), &MANIFEST)?;
         let classes = classes_in(&made, &ws.manifest(name))?;
+        if let Some(cell) = cells.iter().find(|cell| cell.class.is_some_and(|class| classes.index(class).is_none())) {
+            let got = cell.class.map_or("", Class::name);
+            return Err(Error::format(ws.manifest(name), &cell.image_id, format!("one of {classes}"), got));
+        }
         let inputs = inputs(ws, name)?;
         let checked = inputs.contains_key(Input::Checks.name());
         let path = ws.checks(name);

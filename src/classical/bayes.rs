@@ -3,8 +3,7 @@
 //!
 //! Written here because smartcore's has no posteriors, and linfa's needs another matrix library.
 
-use super::entry::{Choice, Classifier, Entry, Parameter, Probabilities, Samples, present, softmax};
-use crate::class::Class;
+use super::entry::{Choice, Classifier, Entry, Parameter, Probabilities, Samples, softmax};
 use crate::error::Result;
 
 pub const ENTRY: Entry = Entry {
@@ -19,13 +18,18 @@ pub const ENTRY: Entry = Entry {
     fit,
 };
 
-/// For each class that occurs, the logarithm of its prior, and the mean and variance of each feature.
-struct Posterior(Vec<(Class, f64, Vec<(f64, f64)>)>);
+/// The distributions of the classes.
+struct Posterior {
+    /// For each class that occurs: the class, the logarithm of its prior, and the mean and variance of each feature.
+    of_class: Vec<(usize, f64, Vec<(f64, f64)>)>,
+    /// Number of classes.
+    count: usize,
+}
 
 fn fit(choice: &Choice, samples: &Samples) -> Result<Box<dyn Classifier>> {
     // The largest variance is 1, because features are standardised.
     let smoothing = choice["smoothing"];
-    let fit_class = |class: Class| {
+    let fit_class = |class: usize| {
         let rows: Vec<&[f64]> =
             samples.x.iter().zip(samples.classes).filter(|(_, c)| **c == class).map(|(x, _)| *x).collect();
         let n = rows.len() as f64;
@@ -36,19 +40,20 @@ fn fit(choice: &Choice, samples: &Samples) -> Result<Box<dyn Classifier>> {
         };
         (class, (n / samples.classes.len() as f64).ln(), (0..rows[0].len()).map(normal).collect())
     };
-    Ok(Box::new(Posterior(present(samples.classes).into_iter().map(fit_class).collect())))
+    let of_class = samples.present().into_iter().map(fit_class).collect();
+    Ok(Box::new(Posterior { of_class, count: samples.count }))
 }
 
 impl Classifier for Posterior {
     fn probabilities(&self, x: &[f64]) -> Result<Probabilities> {
-        let mut logarithms = [f64::NEG_INFINITY; Class::COUNT];
-        for (class, prior, normals) in &self.0 {
+        let mut logarithms = vec![f64::NEG_INFINITY; self.count];
+        for (class, prior, normals) in &self.of_class {
             let density = |(v, (mean, variance)): (&f64, &(f64, f64))| {
                 -((v - mean).powi(2) / variance + (2.0 * std::f64::consts::PI * variance).ln()) / 2.0
             };
-            logarithms[class.index()] = prior + x.iter().zip(normals).map(density).sum::<f64>();
+            logarithms[*class] = prior + x.iter().zip(normals).map(density).sum::<f64>();
         }
-        Ok(softmax(logarithms))
+        Ok(softmax(&logarithms))
     }
 }
 
@@ -59,13 +64,13 @@ mod tests {
 
     #[test]
     fn posterior_matches_hand_calculation() {
-        const BA: Class = Class::BASOPHIL;
-        const NE: Class = Class::NEUTROPHIL;
+        const BA: usize = 2;
+        const NE: usize = 0;
         // Neutrophils with mean 0 and variance 1, twice as many as basophils with mean 3 and variance 4.
         let x: Vec<Vec<f64>> = [-1.0, 1.0, -1.0, 1.0, 1.0, 5.0].map(|v| vec![v]).into();
         let got = fitted(&ENTRY, &[], &x, &[NE, NE, NE, NE, BA, BA]).probabilities(&[1.0]).unwrap();
         let ne = 2.0 / 3.0 * (-0.5f64).exp();
         let ba = 1.0 / 3.0 / 2.0 * (-0.5f64).exp();
-        assert!((got[NE.index()] - ne / (ne + ba)).abs() < 1e-6, "{got:?}");
+        assert!((got[NE] - ne / (ne + ba)).abs() < 1e-6, "{got:?}");
     }
 }

@@ -1,11 +1,10 @@
 //! What a classifier consists of: its name, its hyper-parameters and its fitting function.
 
-use crate::class::Class;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 
-/// Probabilities of the classes in the order of [`Class::ALL`], summing to 1.
-pub type Probabilities = [f64; Class::COUNT];
+/// Probabilities of the classes, in class order, summing to 1.
+pub type Probabilities = Vec<f64>;
 
 /// One value for each hyper-parameter, by name.
 pub type Choice = BTreeMap<String, f64>;
@@ -15,8 +14,10 @@ pub type Choice = BTreeMap<String, f64>;
 pub struct Samples<'a> {
     /// One row per cell and one column per feature, standardised by [`super::Scale`]; at least one row.
     pub x: &'a [&'a [f64]],
-    /// The class of each cell.
-    pub classes: &'a [Class],
+    /// The class of each cell, 0 to `count` - 1.
+    pub classes: &'a [usize],
+    /// Number of classes. Some may have no cell.
+    pub count: usize,
     /// The inner fold that each cell belongs to, 0 to `inner_folds` - 1. Cells of one group are in the same fold.
     pub held_out_by: &'a [u32],
     /// Number of inner folds.
@@ -63,17 +64,19 @@ pub struct Entry {
     pub fit: Fit,
 }
 
-/// The classes that occur, in the order of [`Class::ALL`].
-pub(super) fn present(classes: &[Class]) -> Vec<Class> {
-    Class::ALL.into_iter().filter(|class| classes.contains(class)).collect()
+impl Samples<'_> {
+    /// The classes that occur, in order.
+    pub(super) fn present(&self) -> Vec<usize> {
+        (0..self.count).filter(|class| self.classes.contains(class)).collect()
+    }
 }
 
 /// Probabilities from their logarithms up to a common constant. Negative infinity gives 0.
-pub(super) fn softmax(logarithms: [f64; Class::COUNT]) -> Probabilities {
-    let largest = logarithms.into_iter().fold(f64::NEG_INFINITY, f64::max);
-    let exponentials = logarithms.map(|l| (l - largest).exp());
+pub(super) fn softmax(logarithms: &[f64]) -> Probabilities {
+    let largest = logarithms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let exponentials: Vec<f64> = logarithms.iter().map(|l| (l - largest).exp()).collect();
     let sum: f64 = exponentials.iter().sum();
-    exponentials.map(|e| e / sum)
+    exponentials.iter().map(|e| e / sum).collect()
 }
 
 /// For `map_err`: a failure of the smartcore library while computing `what`.
@@ -87,11 +90,12 @@ pub(super) mod tests {
     use crate::seed;
     use rand::Rng;
 
-    /// Three clusters of `n` cells each around (0, 0), (6, 0) and (0, 6), `width` wide in each direction.
-    pub fn clusters(n: usize, width: f64) -> (Vec<Vec<f64>>, Vec<Class>) {
+    /// Three clusters of `n` cells each around (0, 0), (6, 0) and (0, 6), `width` wide in each direction, of the classes
+    /// 0, 2 and 4.
+    pub fn clusters(n: usize, width: f64) -> (Vec<Vec<f64>>, Vec<usize>) {
         let mut rng = seed::rng(1, "heaps", 0, 0, 0);
         let mut unit = || f64::from(rng.next_u32()) / f64::from(u32::MAX) - 0.5;
-        let centres = [(Class::NEUTROPHIL, 0.0, 0.0), (Class::BASOPHIL, 6.0, 0.0), (Class::MONOCYTE, 0.0, 6.0)];
+        let centres = [(0, 0.0, 0.0), (2, 6.0, 0.0), (4, 0.0, 6.0)];
         let mut cells = Vec::new();
         for _ in 0..n {
             for (class, x, y) in centres {
@@ -101,11 +105,23 @@ pub(super) mod tests {
         cells.into_iter().unzip()
     }
 
-    /// Fits with the given hyper-parameters, and with the first default value of all others.
-    pub fn fitted(entry: &Entry, choice: &[(&str, f64)], x: &[Vec<f64>], classes: &[Class]) -> Box<dyn Classifier> {
+    /// Fits five classes with the given hyper-parameters, and with the first default value of all others.
+    pub fn fitted(entry: &Entry, choice: &[(&str, f64)], x: &[Vec<f64>], classes: &[usize]) -> Box<dyn Classifier> {
+        fitted_to(5, entry, choice, x, classes)
+    }
+
+    /// [`fitted`] for `count` classes.
+    pub fn fitted_to(
+        count: usize,
+        entry: &Entry,
+        choice: &[(&str, f64)],
+        x: &[Vec<f64>],
+        classes: &[usize],
+    ) -> Box<dyn Classifier> {
         let rows: Vec<&[f64]> = x.iter().map(Vec::as_slice).collect();
         let held_out_by: Vec<u32> = (0..x.len() as u32).map(|i| i / 3 % 3).collect();
-        let samples = Samples { x: &rows, classes, held_out_by: &held_out_by, inner_folds: 3, key: 5, calibrate: true };
+        let (held_out_by, inner_folds, key, calibrate) = (&held_out_by[..], 3, 5, true);
+        let samples = Samples { x: &rows, classes, count, held_out_by, inner_folds, key, calibrate };
         let mut full: Choice = entry.parameters.iter().map(|p| (p.name.to_string(), p.default[0])).collect();
         full.extend(choice.iter().map(|(name, value)| (name.to_string(), *value)));
         (entry.fit)(&full, &samples).unwrap()

@@ -2,7 +2,6 @@
 //! fully grown, with sqrt(features) candidates per split. The probabilities are the shares of the trees' votes.
 
 use super::entry::{Choice, Classifier, Entry, Parameter, Probabilities, Samples, failed};
-use crate::class::Class;
 use crate::error::Result;
 use crate::seed;
 use rayon::prelude::*;
@@ -24,28 +23,33 @@ pub const ENTRY: Entry = Entry {
 type Tree = RandomForestClassifier<f64, u32, DenseMatrix<f64>, Vec<u32>>;
 
 /// Forests of one tree each, because the library's forest uses one core and does not return votes.
-struct Forest(Vec<Tree>);
+struct Forest {
+    trees: Vec<Tree>,
+    /// Number of classes.
+    count: usize,
+}
 
 fn fit(choice: &Choice, samples: &Samples) -> Result<Box<dyn Classifier>> {
     let failed = failed(ENTRY.title);
     let x: Vec<Vec<f64>> = samples.x.iter().map(|row| row.to_vec()).collect();
     let x = DenseMatrix::from_2d_vec(&x).map_err(&failed)?;
-    let y: Vec<u32> = samples.classes.iter().map(|class| class.index() as u32).collect();
+    let y: Vec<u32> = samples.classes.iter().map(|class| *class as u32).collect();
     let tree = |number: u64| {
         let seed = seed::key(samples.key, "tree", 0, 0, number);
         Tree::fit(&x, &y, RandomForestClassifierParameters::default().with_n_trees(1).with_seed(seed)).map_err(&failed)
     };
-    Ok(Box::new(Forest((0..choice["trees"] as u64).into_par_iter().map(tree).collect::<Result<_>>()?)))
+    let trees = (0..choice["trees"] as u64).into_par_iter().map(tree).collect::<Result<_>>()?;
+    Ok(Box::new(Forest { trees, count: samples.count }))
 }
 
 impl Classifier for Forest {
     fn probabilities(&self, x: &[f64]) -> Result<Probabilities> {
         let failed = failed(ENTRY.title);
         let row = DenseMatrix::new(1, x.len(), x.to_vec(), false).map_err(&failed)?;
-        let mut votes = [0.0; Class::COUNT];
-        for tree in &self.0 {
+        let mut votes = vec![0.0; self.count];
+        for tree in &self.trees {
             votes[tree.predict(&row).map_err(&failed)?[0] as usize] += 1.0;
         }
-        Ok(votes.map(|n| n / self.0.len() as f64))
+        Ok(votes.iter().map(|n| n / self.trees.len() as f64).collect())
     }
 }

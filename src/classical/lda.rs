@@ -4,8 +4,7 @@
 //! The covariance is shrunk towards a multiple of the identity by Ledoit and Wolf's formula (J. Multivariate Analysis
 //! 88:365-411, 2004). With a hundred features and a few hundred cells it could not be inverted otherwise.
 
-use super::entry::{Choice, Classifier, Entry, Probabilities, Samples, failed, present, softmax};
-use crate::class::Class;
+use super::entry::{Choice, Classifier, Entry, Probabilities, Samples, failed, softmax};
 use crate::error::Result;
 use smartcore::linalg::basic::arrays::Array;
 use smartcore::linalg::basic::matrix::DenseMatrix;
@@ -13,15 +12,20 @@ use smartcore::linalg::traits::cholesky::CholeskyDecomposable;
 
 pub const ENTRY: Entry = Entry { name: "lda", title: "linear discriminant analysis", parameters: &[], fit };
 
-/// For each class that occurs, its linear discriminant: a constant, and one weight per feature.
-struct Discriminants(Vec<(Class, f64, Vec<f64>)>);
+/// The linear discriminants.
+struct Discriminants {
+    /// For each class that occurs: the class, a constant, and one weight per feature.
+    of_class: Vec<(usize, f64, Vec<f64>)>,
+    /// Number of classes.
+    count: usize,
+}
 
 fn fit(_: &Choice, samples: &Samples) -> Result<Box<dyn Classifier>> {
     let failed = failed(ENTRY.title);
     let (n, width) = (samples.x.len() as f64, samples.x[0].len());
-    let classes = present(samples.classes);
-    let rows = |class: Class| samples.x.iter().zip(samples.classes).filter(move |(_, c)| **c == class).map(|(x, _)| *x);
-    let mean = |class: Class| -> Vec<f64> {
+    let classes = samples.present();
+    let rows = |class: usize| samples.x.iter().zip(samples.classes).filter(move |(_, c)| **c == class).map(|(x, _)| *x);
+    let mean = |class: usize| -> Vec<f64> {
         let count = rows(class).count() as f64;
         (0..width).map(|k| rows(class).map(|x| x[k]).sum::<f64>() / count).collect()
     };
@@ -37,13 +41,14 @@ fn fit(_: &Choice, samples: &Samples) -> Result<Box<dyn Classifier>> {
     let weights = DenseMatrix::from_2d_vec(&covariance)
         .and_then(|covariance| covariance.cholesky_solve_mut(right_hand_side))
         .map_err(&failed)?;
-    let discriminant = |(at, class): (usize, &Class)| {
+    let discriminant = |(at, class): (usize, &usize)| {
         let weights: Vec<f64> = (0..width).map(|k| *weights.get((k, at))).collect();
         let half: f64 = weights.iter().zip(&means[at]).map(|(w, m)| w * m).sum::<f64>() / 2.0;
         let prior = (rows(*class).count() as f64 / n).ln();
         (*class, prior - half, weights)
     };
-    Ok(Box::new(Discriminants(classes.iter().enumerate().map(discriminant).collect())))
+    let of_class = classes.iter().enumerate().map(discriminant).collect();
+    Ok(Box::new(Discriminants { of_class, count: samples.count }))
 }
 
 /// The shrunk covariance of centred rows: (1 - s) S + s m I, where m is the mean of S's diagonal and s is Ledoit and
@@ -76,11 +81,11 @@ fn shrunk(centred: &[Vec<f64>], width: usize) -> Vec<Vec<f64>> {
 
 impl Classifier for Discriminants {
     fn probabilities(&self, x: &[f64]) -> Result<Probabilities> {
-        let mut logarithms = [f64::NEG_INFINITY; Class::COUNT];
-        for (class, constant, weights) in &self.0 {
-            logarithms[class.index()] = constant + x.iter().zip(weights).map(|(v, w)| v * w).sum::<f64>();
+        let mut logarithms = vec![f64::NEG_INFINITY; self.count];
+        for (class, constant, weights) in &self.of_class {
+            logarithms[*class] = constant + x.iter().zip(weights).map(|(v, w)| v * w).sum::<f64>();
         }
-        Ok(softmax(logarithms))
+        Ok(softmax(&logarithms))
     }
 }
 
@@ -106,14 +111,14 @@ mod tests {
 
     #[test]
     fn classes_are_equally_probable_halfway_between_them() {
-        const BA: Class = Class::BASOPHIL;
-        const NE: Class = Class::NEUTROPHIL;
+        const BA: usize = 2;
+        const NE: usize = 0;
         let x: Vec<Vec<f64>> = [(-1.0, 1.0), (1.0, -1.0), (0.5, 0.5), (-0.5, -0.5)]
             .iter()
             .flat_map(|(a, b)| [vec![*a, *b], vec![a + 4.0, *b]])
             .collect();
         let classes = [NE, BA, NE, BA, NE, BA, NE, BA];
         let p = fitted(&ENTRY, &[], &x, &classes).probabilities(&[2.0, 0.0]).unwrap();
-        assert!((p[NE.index()] - 0.5).abs() < 1e-9 && (p[BA.index()] - 0.5).abs() < 1e-9, "{p:?}");
+        assert!((p[NE] - 0.5).abs() < 1e-9 && (p[BA] - 0.5).abs() < 1e-9, "{p:?}");
     }
 }

@@ -2,7 +2,6 @@
 //! classifier with its hyper-parameters. As with the networks, classes are not weighted, so that frequent classes of
 //! the training cells are more probable.
 
-use crate::class::Class;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -128,18 +127,22 @@ impl Settings {
     pub fn fit(&self, choice: &Choice, samples: &Samples) -> Result<Box<dyn Classifier>> {
         let first = samples.classes[0];
         match samples.classes.iter().all(|class| *class == first) {
-            true => Ok(Box::new(Constant(first))),
+            true => Ok(Box::new(Constant { class: first, count: samples.count })),
             false => (self.entry()?.fit)(choice, samples),
         }
     }
 }
 
 /// Always predicts the same class.
-struct Constant(Class);
+struct Constant {
+    class: usize,
+    /// Number of classes.
+    count: usize,
+}
 
 impl Classifier for Constant {
     fn probabilities(&self, _: &[f64]) -> Result<Probabilities> {
-        Ok(std::array::from_fn(|class| f64::from(u8::from(class == self.0.index()))))
+        Ok((0..self.count).map(|class| f64::from(u8::from(class == self.class))).collect())
     }
 }
 
@@ -151,7 +154,7 @@ pub(crate) fn describe(choice: &Choice) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::entry::tests::{clusters, fitted};
+    use super::entry::tests::{clusters, fitted, fitted_to};
     use super::*;
 
     #[test]
@@ -159,22 +162,32 @@ mod tests {
         let (x, classes) = clusters(20, 4.0);
         for entry in &CLASSIFIERS {
             let fitted = fitted(entry, &[], &x, &classes);
-            for (class, at) in
-                [(Class::NEUTROPHIL, [0.1, 0.2]), (Class::BASOPHIL, [6.2, -0.3]), (Class::MONOCYTE, [0.3, 6.4])]
-            {
+            for (class, at) in [(0, [0.1, 0.2]), (2, [6.2, -0.3]), (4, [0.3, 6.4])] {
                 let p = fitted.probabilities(&at).unwrap();
                 assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{}: {p:?}", entry.name);
-                assert!(p[class.index()] > 0.8, "{}: {p:?}", entry.name);
-                assert!(p[Class::EOSINOPHIL.index()] < 1e-6, "{}: a class without training cells", entry.name);
+                assert!(p[class] > 0.8, "{}: {p:?}", entry.name);
+                assert!(p.len() == 5 && p[1] < 1e-6, "{}: a class without training cells", entry.name);
             }
             let settings: Settings = toml::from_str(&format!("model = \"{}\"", entry.name)).unwrap();
             let rows: Vec<&[f64]> = x[..6].iter().map(Vec::as_slice).collect();
-            let (classes, held_out_by) = ([Class::LYMPHOCYTE; 6], [0, 0, 1, 1, 2, 2]);
-            let (inner_folds, key, calibrate) = (3, 5, true);
-            let samples =
-                Samples { x: &rows, classes: &classes, held_out_by: &held_out_by, inner_folds, key, calibrate };
+            let (classes, held_out_by) = (&[3; 6][..], &[0, 0, 1, 1, 2, 2][..]);
+            let (count, inner_folds, key, calibrate) = (5, 3, 5, true);
+            let samples = Samples { x: &rows, classes, count, held_out_by, inner_folds, key, calibrate };
             let constant = settings.fit(&settings.choices()[0], &samples).unwrap();
-            assert_eq!(constant.probabilities(&[3.0, 3.0]).unwrap()[Class::LYMPHOCYTE.index()], 1.0);
+            assert_eq!(constant.probabilities(&[3.0, 3.0]).unwrap()[3], 1.0);
+        }
+    }
+
+    #[test]
+    fn two_or_more_than_five_classes_are_told_apart() {
+        let (x, classes) = clusters(20, 4.0);
+        for entry in &CLASSIFIERS {
+            let eight: Vec<usize> = classes.iter().map(|class| class + 3).collect();
+            let p = fitted_to(8, entry, &[], &x, &eight).probabilities(&[6.2, -0.3]).unwrap();
+            assert!(p.len() == 8 && p[5] > 0.8 && p[0] < 1e-6, "{}: {p:?}", entry.name);
+            let two: Vec<usize> = classes.iter().map(|class| class / 2 % 2).collect();
+            let p = fitted_to(2, entry, &[], &x, &two).probabilities(&[6.2, -0.3]).unwrap();
+            assert!(p.len() == 2 && p[1] > 0.5 && (p[0] + p[1] - 1.0).abs() < 1e-9, "{}: {p:?}", entry.name);
         }
     }
 

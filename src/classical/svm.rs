@@ -5,8 +5,7 @@
 //! cells (Platt 1999; Lin, Lin and Weng 2007), and coupling of the pairs (Wu, Lin and Weng 2004). Cells are held out by
 //! our inner folds. LIBSVM's own folds would separate cells of one group and use a random generator that threads share.
 
-use super::entry::{Choice, Classifier, Entry, Parameter, Probabilities, Samples, present};
-use crate::class::Class;
+use super::entry::{Choice, Classifier, Entry, Parameter, Probabilities, Samples};
 use crate::error::{Error, Result};
 use libsvm_rs::predict::{predict, predict_probability, predict_values};
 use libsvm_rs::probability::sigmoid_train;
@@ -33,6 +32,8 @@ pub const ENTRY: Entry = Entry {
 struct Machine {
     model: SvmModel,
     calibrated: bool,
+    /// Number of classes.
+    count: usize,
 }
 
 fn fit(choice: &Choice, samples: &Samples) -> Result<Box<dyn Classifier>> {
@@ -42,16 +43,16 @@ fn fit(choice: &Choice, samples: &Samples) -> Result<Box<dyn Classifier>> {
         let pairs = held_out_decisions(choice, samples);
         (model.prob_a, model.prob_b) = pairs.iter().map(|(decisions, signs)| sigmoid_train(decisions, signs)).unzip();
     }
-    Ok(Box::new(Machine { model, calibrated: samples.calibrate }))
+    Ok(Box::new(Machine { model, calibrated: samples.calibrate, count: samples.count }))
 }
 
 /// Trains on the cells for whose number `include` is true. They are sorted by class, so that the library numbers
 /// classes and pairs in our order.
 fn train(choice: &Choice, samples: &Samples, include: impl Fn(usize) -> bool) -> SvmModel {
     let mut order: Vec<usize> = (0..samples.x.len()).filter(|i| include(*i)).collect();
-    order.sort_by_key(|i| samples.classes[*i].index());
+    order.sort_by_key(|i| samples.classes[*i]);
     let problem = SvmProblem {
-        labels: order.iter().map(|i| samples.classes[*i].index() as f64).collect(),
+        labels: order.iter().map(|i| samples.classes[*i] as f64).collect(),
         instances: order.iter().map(|i| nodes(samples.x[*i])).collect(),
     };
     let gamma = choice["gamma"] / samples.x[0].len() as f64;
@@ -61,13 +62,13 @@ fn train(choice: &Choice, samples: &Samples, include: impl Fn(usize) -> bool) ->
 /// For each pair of classes, the decision values of the held-out cells of both, and +1 for cells of the first class or
 /// -1 for cells of the second.
 fn held_out_decisions(choice: &Choice, samples: &Samples) -> Vec<(Vec<f64>, Vec<f64>)> {
-    let classes = present(samples.classes);
-    let pairs: Vec<(Class, Class)> =
+    let classes = samples.present();
+    let pairs: Vec<(usize, usize)> =
         classes.iter().enumerate().flat_map(|(i, a)| classes[i + 1..].iter().map(|b| (*a, *b))).collect();
     let decide_fold = |fold: u32| {
         let model = train(choice, samples, |i| samples.held_out_by[i] != fold);
-        let learned: Vec<Class> = model.label.iter().map(|label| Class::ALL[*label as usize]).collect();
-        let position = |class: &Class| learned.iter().position(|c| c == class);
+        let learned: Vec<usize> = model.label.iter().map(|label| *label as usize).collect();
+        let position = |class: &usize| learned.iter().position(|c| c == class);
         let mut by_pair = vec![(Vec::new(), Vec::new()); pairs.len()];
         let mut decisions = vec![0.0; learned.len() * learned.len().saturating_sub(1) / 2];
         for i in (0..samples.x.len()).filter(|i| samples.held_out_by[*i] == fold) {
@@ -103,7 +104,7 @@ fn nodes(x: &[f64]) -> Vec<SvmNode> {
 
 impl Classifier for Machine {
     fn probabilities(&self, x: &[f64]) -> Result<Probabilities> {
-        let mut probabilities = [0.0; Class::COUNT];
+        let mut probabilities = vec![0.0; self.count];
         if !self.calibrated {
             probabilities[predict(&self.model, &nodes(x)) as usize] = 1.0;
             return Ok(probabilities);
@@ -128,9 +129,9 @@ mod tests {
         let (x, classes) = clusters(40, 9.0);
         let machine = fitted(&ENTRY, &[], &x, &classes);
         let between = machine.probabilities(&[3.0, 0.0]).unwrap();
-        let shared = between[Class::NEUTROPHIL.index()].min(between[Class::BASOPHIL.index()]);
+        let shared = between[0].min(between[2]);
         assert!(shared > 0.15, "{between:?}");
         let inside = machine.probabilities(&[9.0, 0.0]).unwrap();
-        assert!(inside[Class::BASOPHIL.index()] > between[Class::BASOPHIL.index()] + 0.2, "{inside:?}");
+        assert!(inside[2] > between[2] + 0.2, "{inside:?}");
     }
 }

@@ -93,7 +93,15 @@ fn write(path: &Path, format: Format, trained: &TrainedModel, config: &Config) -
     match format {
         Format::Onnx => {
             let (size, normalise) = (trained.meta.size_px, &config.normalise);
-            let bytes = onnx::encode(arrays, size, normalise, entry.onnx, entry.title, &[("config", text)]);
+            let bytes = onnx::encode(
+                arrays,
+                size,
+                trained.classes().len(),
+                normalise,
+                entry.onnx,
+                entry.title,
+                &[("config", text)],
+            );
             atomic::write_bytes(path, &bytes)
         }
         Format::Safetensors => {

@@ -4,7 +4,6 @@
 use super::model::{Batch, Inference, Model, StateArray, Step};
 use super::output::{Loss, cross_entropy, softmax, step};
 use super::spec::Spec;
-use crate::class::Class;
 use crate::error::{Error, Result};
 use crate::nn::Nhwc;
 use crate::nn::optim::Optimiser;
@@ -32,7 +31,7 @@ pub trait Forward {
         Ok(maps)
     }
 
-    /// The logits `[n, 5]` of pooled maps.
+    /// The logits `[n, classes]` of pooled maps.
     fn head<D: Device<f32>, T: Tape<f32, D>>(
         &self,
         weights: &Weights<D>,
@@ -40,7 +39,7 @@ pub trait Forward {
         pass: &mut Pass,
     ) -> Matrix<D, T>;
 
-    /// The logits `[n, 5]` of images `[n, size, size, 3]`.
+    /// The logits `[n, classes]` of images `[n, size, size, 3]`.
     fn logits<D: Device<f32>, T: Tape<f32, D>>(
         &self,
         weights: &Weights<D>,
@@ -246,7 +245,7 @@ impl<D: Device<f32>, F: Forward> Model for Composed<D, F> {
         let x = self.images(x.to_vec(), n).map_err(compute::<F, _>)?;
         let mut pass = Pass::predict();
         let logits = self.forward.logits(&self.weights, x, &mut pass).map_err(compute::<F, _>)?;
-        let probabilities = logits.as_vec().chunks_exact(Class::COUNT).map(softmax).collect();
+        let probabilities = logits.as_vec().chunks_exact(logits.shape().1).map(softmax).collect();
         let Pass::Predict { features, width } = pass else { unreachable!("the pass is for prediction") };
         Ok(Inference { probabilities, features, width })
     }

@@ -17,6 +17,8 @@ pub struct Entry {
     pub title: &'static str,
     /// Side of the images in the model's paper, px.
     pub size_px: usize,
+    /// Name of the last layer, which has one output per class.
+    pub(crate) last: &'static str,
     pub(super) dropout: f32,
     pub(super) optimiser: fn() -> Optimiser,
     pub(super) validate: fn(&Spec) -> Result<()>,
@@ -32,7 +34,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The usual settings of this model: the image size of its paper, its optimiser and dropout, seed 0, fold 0.
+    /// The usual settings of this model: the image size of its paper, its optimiser and dropout, the five classes of
+    /// Jung et al. (2019), seed 0, fold 0.
     ///
     /// ```
     /// use wbc::models::{self, Spec};
@@ -47,6 +50,7 @@ impl Entry {
     pub fn default_spec(&self) -> Spec {
         Spec {
             size_px: self.size_px,
+            classes: 5,
             seed: 0,
             fold: 0,
             dropout: self.dropout,

@@ -10,7 +10,6 @@
 use super::composed::{Forward, Pass, Weights, compute};
 use super::model::Model;
 use super::output::one_hot;
-use crate::class::Class;
 use crate::error::Result;
 use dfdx::prelude::*;
 
@@ -28,11 +27,11 @@ pub struct ClassMap {
 
 /// A network that computes class maps.
 pub(crate) trait ClassMaps {
-    /// One map per image (`x` as in [`super::Batch`]), each for its class in `classes`.
+    /// One map per image (`x` as in [`super::Batch`]), each for the output of that index.
     ///
     /// # Errors
     /// [`crate::error::Error::Compute`] where the computation fails.
-    fn class_maps(&self, x: &[f32], classes: &[Class]) -> Result<Vec<ClassMap>>;
+    fn class_maps(&self, x: &[f32], outputs: &[usize]) -> Result<Vec<ClassMap>>;
 }
 
 /// The layers of a network with its weights.
@@ -59,27 +58,26 @@ impl<F: Forward + 'static> GradCam<F> {
 }
 
 impl<F: Forward> ClassMaps for GradCam<F> {
-    fn class_maps(&self, x: &[f32], classes: &[Class]) -> Result<Vec<ClassMap>> {
-        let mut maps = Vec::with_capacity(classes.len());
+    fn class_maps(&self, x: &[f32], outputs: &[usize]) -> Result<Vec<ClassMap>> {
+        let mut maps = Vec::with_capacity(outputs.len());
         let images = x.chunks(BATCH * self.size * self.size * 3);
-        for (x, classes) in images.zip(classes.chunks(BATCH)) {
-            maps.extend(self.batch(x.to_vec(), classes).map_err(compute::<F, _>)?);
+        for (x, outputs) in images.zip(outputs.chunks(BATCH)) {
+            maps.extend(self.batch(x.to_vec(), outputs).map_err(compute::<F, _>)?);
         }
         Ok(maps)
     }
 }
 
 impl<F: Forward> GradCam<F> {
-    fn batch(&self, x: Vec<f32>, classes: &[Class]) -> std::result::Result<Vec<ClassMap>, CpuError> {
-        let n = classes.len();
-        let labels: Vec<usize> = classes.iter().map(|c| c.index()).collect();
+    fn batch(&self, x: Vec<f32>, outputs: &[usize]) -> std::result::Result<Vec<ClassMap>, CpuError> {
+        let n = outputs.len();
         let mut pass = Pass::predict();
         let x = self.weights.tensor(x, (n, self.size, self.size, 3))?;
         let maps = self.forward.maps(&self.weights, x, &mut pass)?; // [n, 32, 32, 64]
         let pooled = self.forward.pool(maps.clone())?; // [n, 16, 16, 64]
-        let logits = self.forward.head(&self.weights, pooled.leaky_trace(), &mut pass)?; // [n, 5]
+        let logits = self.forward.head(&self.weights, pooled.leaky_trace(), &mut pass)?; // [n, classes]
         // The logits of an image depend on no other image, so that the gradient of their sum is that of each logit.
-        let chosen = self.weights.tensor(one_hot(&labels), (n, Class::COUNT))?;
+        let chosen = self.weights.tensor(one_hot(outputs, logits.shape().1), *logits.shape())?;
         let gradients = logits.try_mul(chosen)?.try_sum::<Rank0, _>()?.try_backward()?;
         let gradients = gradients.get(&pooled).as_vec();
         let (_, side, _, c) = *maps.shape();

@@ -4,7 +4,6 @@
 
 use super::model::Array;
 use crate::batch::{Normalisation, Normalise};
-use crate::class::Class;
 use prost::Message;
 use std::collections::BTreeMap;
 
@@ -270,11 +269,12 @@ impl Graph {
 }
 
 /// The bytes of an ONNX file. Its input `images` is RGB, u8, `[n, size_px, size_px, 3]`; its outputs `logits` and
-/// `probabilities` are `[n, 5]`. `layers` adds the network from normalised images to logits; `properties` become
+/// `probabilities` are `[n, classes]`. `layers` adds the network from normalised images to logits; `properties` become
 /// metadata.
 pub(crate) fn encode(
     arrays: BTreeMap<String, Array>,
     size_px: usize,
+    classes: usize,
     normalise: &Normalise,
     layers: impl FnOnce(&mut Graph, &str) -> String,
     name: &str,
@@ -300,7 +300,7 @@ pub(crate) fn encode(
             name: name.into(),
             initializer: graph.initializers,
             input: vec![value("images", UINT8, &[size_px, size_px, 3])],
-            output: ["logits", "probabilities"].map(|name| value(name, FLOAT, &[Class::COUNT])).into(),
+            output: ["logits", "probabilities"].map(|name| value(name, FLOAT, &[classes])).into(),
         }),
         opset_import: vec![OperatorSet { domain: String::new(), version: 17 }],
         metadata_props: properties.iter().map(|(k, v)| KeyValue { key: k.to_string(), value: v.clone() }).collect(),

@@ -1,7 +1,6 @@
 //! The arithmetic between logits and results that all models share.
 
 use super::model::Step;
-use crate::class::Class;
 use crate::error::{Error, Result};
 use dfdx::losses::cross_entropy_with_logits_loss;
 use dfdx::prelude::*;
@@ -19,12 +18,13 @@ pub fn softmax(logits: &[f32]) -> Vec<f32> {
     exps.iter().map(|e| e / sum).collect()
 }
 
-/// Logits `[n, 5]` by a linear layer: `features` is `[n, width]`, `weight` `[width, 5]`, `bias` `[5]`.
-pub fn logits(features: &[f32], width: usize, weight: &[f32], bias: &[f32]) -> Vec<[f32; Class::COUNT]> {
+/// The logits of each image by a linear layer: `features` is `[n, width]`, `weight` `[width, classes]`, `bias`
+/// `[classes]`.
+pub fn logits(features: &[f32], width: usize, weight: &[f32], bias: &[f32]) -> Vec<Vec<f32>> {
     use rayon::prelude::*;
     let image = |features: &[f32]| {
-        let mut logits: [f32; Class::COUNT] = std::array::from_fn(|class| bias[class]);
-        for (feature, weights) in features.iter().zip(weight.as_chunks::<{ Class::COUNT }>().0) {
+        let mut logits = bias.to_vec();
+        for (feature, weights) in features.iter().zip(weight.chunks_exact(bias.len())) {
             logits.iter_mut().zip(weights).for_each(|(logit, w)| *logit += feature * w);
         }
         logits
@@ -32,16 +32,16 @@ pub fn logits(features: &[f32], width: usize, weight: &[f32], bias: &[f32]) -> V
     features.par_chunks(width).map(image).collect()
 }
 
-/// `[n, 5]`: 1 at the class of each image, 0 elsewhere.
-pub fn one_hot(labels: &[usize]) -> Vec<f32> {
-    let mut targets = vec![0.0; labels.len() * Class::COUNT];
-    for (targets, label) in targets.chunks_exact_mut(Class::COUNT).zip(labels) {
+/// `[n, classes]`: 1 at the class of each image, 0 elsewhere.
+pub fn one_hot(labels: &[usize], classes: usize) -> Vec<f32> {
+    let mut targets = vec![0.0; labels.len() * classes];
+    for (targets, label) in targets.chunks_exact_mut(classes).zip(labels) {
         targets[*label] = 1.0;
     }
     targets
 }
 
-/// The result of a step from the batch's loss and logits (`[n, 5]`).
+/// The result of a step from the batch's loss and logits (`[n, classes]`).
 ///
 /// # Errors
 /// [`Error::Compute`] where the loss is not finite.
@@ -50,7 +50,8 @@ pub fn step(model: &str, t: u64, learning_rate: f64, loss: f32, logits: &[f32], 
         let message = format!("the loss is {loss}: the learning rate {learning_rate} is too high for this data");
         return Err(Error::compute(format!("{model}, step {t}"), message));
     }
-    let correct = logits.chunks_exact(Class::COUNT).zip(labels).filter(|(l, label)| argmax(l) == **label).count();
+    let classes = logits.len() / labels.len();
+    let correct = logits.chunks_exact(classes).zip(labels).filter(|(l, label)| argmax(l) == **label).count();
     Ok(Step { loss, correct })
 }
 
@@ -58,18 +59,19 @@ pub fn step(model: &str, t: u64, learning_rate: f64, loss: f32, logits: &[f32], 
 pub struct Loss<D: Device<f32>> {
     /// Mean cross-entropy, in nats.
     pub value: f32,
-    /// `[n, 5]`
+    /// `[n, classes]`
     pub logits: Vec<f32>,
     /// Gradients of everything on the tape.
     pub gradients: Gradients<f32, D>,
 }
 
-/// The mean cross-entropy of logits (`[n, 5]`), and its backward pass.
+/// The mean cross-entropy of logits (`[n, classes]`), and its backward pass.
 pub fn cross_entropy<D: Device<f32>>(
     logits: Tensor<(usize, usize), f32, D, OwnedTape<f32, D>>,
     labels: &[usize],
 ) -> std::result::Result<Loss<D>, D::Err> {
-    let targets = logits.device().clone().try_tensor_from_vec(one_hot(labels), (labels.len(), Class::COUNT))?;
+    let shape = *logits.shape();
+    let targets = logits.device().clone().try_tensor_from_vec(one_hot(labels, shape.1), shape)?;
     let (logits, tape) = logits.split_tape();
     let values = logits.as_vec();
     let loss = cross_entropy_with_logits_loss(logits.put_tape(tape), targets);

@@ -4,7 +4,7 @@
 //! Bottleneck blocks of three convolutions, each with a batch normalisation, in four stages of 3, 4, 6 and 3 blocks.
 //! The stride of a stage is in the 3x3 convolution of its first block, as in PyTorch's `torchvision`; He et al. have it
 //! in the 1x1 convolution before. The convolutions have biases: this gives the 23,544,837 trainable parameters that
-//! Jung et al. report. Before a batch normalisation, a bias has no effect on training and no gradient; it only changes
+//! Jung et al. report for five classes. Before a batch normalisation, a bias has no effect on training and no gradient; it only changes
 //! the running mean.
 //!
 //! Names are torchvision's; filters are `[kernel, kernel, c_in, c_out]`, activations `[n, h, w, c]`. Training runs on
@@ -19,7 +19,6 @@ use super::model::{Batch, Inference, Model, StateArray, Step};
 use super::onnx::Graph;
 use super::output::{cross_entropy, logits, softmax, step};
 use super::spec::Spec;
-use crate::class::Class;
 use crate::error::{Error, Result};
 use crate::nn::kernel::batch_norm::{self, BatchNorm, Shortcut};
 use crate::nn::kernel::{Conv2d, Input, conv2d, pool};
@@ -35,6 +34,7 @@ pub const ENTRY: Entry = Entry {
     name: "resnet50",
     title: "ResNet50",
     size_px: 224,
+    last: "fc",
     dropout: 0.0,
     optimiser: || Optimiser::Sgd(Sgd::default()),
     validate: |spec| sgd(spec).map(drop),
@@ -312,7 +312,7 @@ pub struct ResNet50 {
     sgd: Sgd,
     stem: Layer,
     blocks: Vec<Bottleneck>,
-    /// `[2048, 5]`
+    /// `[2048, classes]`
     output: Parameter,
     output_bias: Parameter,
 }
@@ -339,7 +339,7 @@ impl ResNet50 {
     /// # Errors
     /// [`Error::Setting`] where the size is not a multiple of 32, the optimiser is not SGD, or there is dropout.
     pub fn new(spec: &Spec) -> Result<Self> {
-        let Spec { size_px: size, seed, fold, vector, .. } = *spec;
+        let Spec { size_px: size, classes, seed, fold, vector, .. } = *spec;
         let sgd = sgd(spec)?;
         let mut layers = 0;
         let mut layer = |name: &str, norm: &str, conv: Conv2d| {
@@ -385,8 +385,8 @@ impl ResNet50 {
         let mut rng = seed::rng(seed, "weights", fold, 0, 0);
         let limit = (1.0 / FEATURES as f32).sqrt();
         let mut uniform = |len: usize| (0..len).map(|_| (unit(&mut rng) * 2.0 - 1.0) * limit).collect();
-        let output = Parameter::new("fc.weight".into(), vec![FEATURES, Class::COUNT], uniform(FEATURES * Class::COUNT));
-        let output_bias = Parameter::new("fc.bias".into(), vec![Class::COUNT], uniform(Class::COUNT));
+        let output = Parameter::new("fc.weight".into(), vec![FEATURES, classes], uniform(FEATURES * classes));
+        let output_bias = Parameter::new("fc.bias".into(), vec![classes], uniform(classes));
         let dev = Cpu::seed_from_u64(seed::key(seed, "dfdx", fold, 0, 0));
         Ok(Self { size, vector, dev, sgd, stem, blocks, output, output_bias })
     }
@@ -410,7 +410,7 @@ impl ResNet50 {
     }
 
     /// Logits and features of `n` images, by the running means and variances.
-    fn logits(&self, x: &[f32], n: usize) -> (Vec<[f32; Class::COUNT]>, Vec<f32>) {
+    fn logits(&self, x: &[f32], n: usize) -> (Vec<Vec<f32>>, Vec<f32>) {
         let (vector, side) = (self.vector, self.stem_side());
         let stem = self.stem.predict(vector, Input::Plain(x), n);
         let (mut out, _) = pool::max_pool(vector, &stem.z, &stem.norm, side, side);
@@ -424,12 +424,12 @@ impl ResNet50 {
 
     /// The last layer and the loss, from the features (`[n, 2048]`).
     fn head(&self, features: Vec<f32>, labels: &[usize]) -> std::result::Result<Head, dfdx::tensor::CpuError> {
-        let n = labels.len();
+        let (n, classes) = (labels.len(), self.output_bias.value.len());
         let features = self.dev.try_tensor_from_vec(features, (n, FEATURES))?;
-        let weight = self.dev.try_tensor_from_vec(self.output.value.clone(), (FEATURES, Class::COUNT))?;
+        let weight = self.dev.try_tensor_from_vec(self.output.value.clone(), (FEATURES, classes))?;
         let bias: Tensor<(usize,), f32, Cpu> =
-            self.dev.try_tensor_from_vec(self.output_bias.value.clone(), (Class::COUNT,))?;
-        let broadcast = bias.leaky_trace().try_broadcast_like::<_, Axis<0>>(&(n, Class::COUNT))?;
+            self.dev.try_tensor_from_vec(self.output_bias.value.clone(), (classes,))?;
+        let broadcast = bias.leaky_trace().try_broadcast_like::<_, Axis<0>>(&(n, classes))?;
         let logits = features.leaky_trace().try_matmul(weight.leaky_trace())?.try_add(broadcast)?;
         let loss = cross_entropy(logits, labels)?;
         Ok(Head {
@@ -442,7 +442,7 @@ impl ResNet50 {
     }
 }
 
-/// Loss and logits (`[n, 5]`), and the gradients of features, weight and bias.
+/// Loss and logits (`[n, classes]`), and the gradients of features, weight and bias.
 struct Head {
     loss: f32,
     logits: Vec<f32>,
@@ -695,7 +695,7 @@ mod tests {
                     } else if name.ends_with("running_var") {
                         values.iter_mut().for_each(|v| *v = 1.0 + 0.5 * *v);
                     } else if name == "fc.weight" {
-                        let transposed = |i: usize| values[i % Class::COUNT * FEATURES + i / Class::COUNT] * 0.02;
+                        let transposed = |i: usize| values[i % 5 * FEATURES + i / 5] * 0.02;
                         values = (0..values.len()).map(transposed).collect();
                     } else if name == "fc.bias" {
                         values.iter_mut().for_each(|v| *v *= 0.02);
@@ -713,7 +713,7 @@ mod tests {
             let x: Vec<f32> = (0..images.len()).map(channels_last).collect();
             let (logits, _) = model.logits(&x, 2);
             let scale = expected.as_flattened().iter().fold(0f32, |m, v| m.max(v.abs()));
-            for (a, e) in logits.as_flattened().iter().zip(expected.as_flattened()) {
+            for (a, e) in logits.iter().flatten().zip(expected.as_flattened()) {
                 assert!((a - e).abs() < 1e-4 * scale.max(1.0), "{size} px: {logits:?} and {expected:?}");
             }
         }

@@ -8,6 +8,8 @@ use crate::nn::optim::Optimiser;
 pub struct Spec {
     /// Side of the square images that the model takes, px: a multiple of 8 for W-Net, of 32 for ResNet50.
     pub size_px: usize,
+    /// Number of classes: the outputs of the last layer.
+    pub classes: usize,
     /// Seed of the initial weights; see [`crate::seed`].
     pub seed: u64,
     /// Fold that the model is for: with the same seed, each fold has other initial weights.

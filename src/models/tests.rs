@@ -6,8 +6,8 @@ use super::output::softmax;
 use super::resnet50::ResNet50;
 use super::wnet::WNet;
 use super::{Batch, Model, Spec, find, resnet50, wnet};
-use crate::class::Class;
 use crate::nn::Vector;
+use crate::nn::device::Device;
 use crate::nn::testing::random;
 use dfdx::prelude::*;
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ fn wnet_predicts_what_its_training_pass_computes() {
             let predicted = model.predict(&x, n).unwrap();
             let (labels, keys) = (vec![0; n], vec![0; n]);
             let loss = model.backward(Batch { x, labels: &labels, keys: &keys }).unwrap();
-            for (predicted, logits) in predicted.iter().zip(loss.logits.chunks_exact(Class::COUNT)) {
+            for (predicted, logits) in predicted.iter().zip(loss.logits.chunks_exact(spec("wnet", size).classes)) {
                 for (p, e) in predicted.iter().zip(softmax(logits)) {
                     assert!((p - e).abs() < 1e-5, "{size} px, {vector:?}: {predicted:?} and {:?}", softmax(logits));
                 }
@@ -44,7 +44,7 @@ fn arrays(model: &dyn Model) -> Vec<(String, Vec<f32>)> {
 /// predictions; then checks that `dfdx` loads what `cpu` saves.
 fn assert_same(spec: &Spec, n: usize, cpu: &mut dyn Model, dfdx: &mut dyn Model, tolerance: f32) {
     let x = random(n * spec.size_px * spec.size_px * 3, 5);
-    let labels: Vec<usize> = (0..n).map(|i| i % Class::COUNT).collect();
+    let labels: Vec<usize> = (0..n).map(|i| i % spec.classes).collect();
     let keys: Vec<u64> = (0..n as u64).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15)).collect();
     assert_eq!(cpu.parameters(), dfdx.parameters());
     let batch = || Batch { x: x.clone(), labels: &labels, keys: &keys };
@@ -70,16 +70,43 @@ fn assert_same(spec: &Spec, n: usize, cpu: &mut dyn Model, dfdx: &mut dyn Model,
 
 #[test]
 fn wnet_is_the_same_in_dfdx() {
-    let spec = spec("wnet", 32);
-    let mut cpu = WNet::new(&spec).unwrap();
-    let mut dfdx = Composed::new(Cpu::seed_from_u64(0), &spec, &cpu, wnet::Layers::new(&spec)).unwrap();
-    assert_same(&spec, 3, &mut cpu, &mut dfdx, 1e-4);
+    for classes in [2, 5, 8] {
+        let spec = Spec { classes, ..spec("wnet", 32) };
+        let mut cpu = WNet::new(&spec).unwrap();
+        let mut dfdx = Composed::new(Cpu::seed_from_u64(0), &spec, &cpu, wnet::Layers::new(&spec)).unwrap();
+        assert_same(&spec, 3, &mut cpu, &mut dfdx, 1e-4);
+    }
+}
+
+/// Only the last layer depends on the number of classes, and the initial weights of the others do not.
+#[test]
+fn the_last_layer_has_one_output_per_class() {
+    for (entry, size_px, five) in
+        [(find("wnet").unwrap(), 128, 16_806_949), (find("resnet50").unwrap(), 32, 23_544_837)]
+    {
+        let build = |classes| entry.build(&Spec { classes, ..spec(entry.name, size_px) }, Device::Cpu).unwrap();
+        let of_five = build(5);
+        assert_eq!(of_five.parameters(), five);
+        for classes in [2, 8, 100] {
+            let model = build(classes);
+            let last = |name: &str| name.starts_with(&format!("{}.", entry.last));
+            for (a, b) in of_five.state(false).iter().zip(model.state(false)) {
+                assert_eq!(a.name, b.name);
+                match last(&a.name) {
+                    true => assert_eq!((*a.shape.last().unwrap(), *b.shape.last().unwrap()), (5, classes)),
+                    false => assert!((a.bytes)() == (b.bytes)(), "{}: other initial weights", a.name),
+                }
+            }
+            let p = model.predict(&vec![0.5; 2 * size_px * size_px * 3], 2).unwrap();
+            assert!(p.iter().all(|p| p.len() == classes && (p.iter().sum::<f32>() - 1.0).abs() < 1e-5), "{p:?}");
+        }
+    }
 }
 
 #[test]
 fn resnet50_is_the_same_in_dfdx() {
     for vector in Vector::available() {
-        let spec = Spec { vector, ..spec("resnet50", 64) };
+        let spec = Spec { vector, classes: 3, ..spec("resnet50", 64) };
         let mut cpu = ResNet50::new(&spec).unwrap();
         // With new weights, gradients behind fifty layers are mostly amplified rounding errors; scales near 0 make the
         // blocks nearly identities. ReLU may still cut off a value near 0 on one side only; with these images, it does
@@ -97,7 +124,7 @@ fn resnet50_is_the_same_in_dfdx() {
 #[test]
 fn without_the_cuda_feature_cuda_devices_are_refused() {
     for model in &super::MODELS {
-        let error = model.build(&spec(model.name, 32), crate::nn::device::Device::Cuda(0)).err().unwrap();
+        let error = model.build(&spec(model.name, 32), Device::Cuda(0)).err().unwrap();
         let text = error.to_string();
         assert!(text.contains("device") && text.contains("--features cuda") && text.contains("cuda:0"), "{text}");
     }
@@ -119,9 +146,9 @@ fn maps<F: Forward>(cam: &GradCam<F>, size: usize) -> (Tensor<crate::nn::Nhwc, f
 where
     GradCam<F>: ClassMaps,
 {
-    let n = Class::COUNT;
+    let n = 5;
     let x = random(n * size * size * 3, 4);
-    let class_maps = cam.class_maps(&x, &Class::ALL).unwrap();
+    let class_maps = cam.class_maps(&x, &[0, 1, 2, 3, 4]).unwrap();
     let images = cam.weights.tensor(x, (n, size, size, 3)).unwrap();
     (cam.forward.maps(&cam.weights, images, &mut Pass::predict()).unwrap(), class_maps)
 }
@@ -142,7 +169,7 @@ fn grad_cam_weights_of_wnet_equal_finite_differences() {
             pooled.iter_mut().skip(channel).step_by(c).for_each(|v| *v += by);
             let pooled = cam.weights.tensor(pooled, (n, h, w, c)).unwrap();
             let logits = cam.forward.head(&cam.weights, pooled, &mut Pass::predict()).unwrap().as_vec();
-            f64::from(logits[i * Class::COUNT + i])
+            f64::from(logits[i * spec.classes + i])
         };
         let by = 1e-3;
         let weight = |channel| ((logit(channel, by) - logit(channel, -by)) / f64::from(2.0 * by)) as f32 / 64.0;
@@ -166,7 +193,7 @@ fn grad_cam_of_resnet50_equals_cam() {
     assert_eq!((h, w, c), (2, 2, 2048));
     let (maps, linear) = (maps.as_vec(), cam.weights.values("fc.weight"));
     let class_activation = |i: usize| -> Vec<f32> {
-        let weight = |k: usize| linear[k * Class::COUNT + i] / 4.0;
+        let weight = |k: usize| linear[k * spec.classes + i] / 4.0;
         let pixel = |m: &[f32]| m.iter().enumerate().map(|(k, m)| m * weight(k)).sum::<f32>().max(0.0);
         maps[i * 4 * c..][..4 * c].chunks_exact(c).map(pixel).collect()
     };

@@ -1,7 +1,8 @@
 //! W-Net (Jung et al. 2019, "W-Net: A CNN-based Architecture for White Blood Cells Image Classification").
 //!
 //! Three blocks of convolution 3x3, ReLU, max-pool 2x2 and dropout with 16, 32 and 64 filters; a linear layer of 1,024
-//! with ReLU and dropout; a linear layer of 5. 16,806,949 parameters at 128 x 128. Initial weights are Xavier's
+//! with ReLU and dropout; a linear layer with one output per class. 16,806,949 parameters
+//! at 128 x 128 with five classes. Initial weights are Xavier's
 //! (uniform, as in TensorFlow), biases are zero. Activations are `[n, h, w, c]`, filters `[3, 3, c_in, c_out]`, as in
 //! TensorFlow.
 
@@ -11,7 +12,6 @@ use super::grad_cam::GradCam;
 use super::model::{Batch, Inference, Model, StateArray, Step};
 use super::output::{Loss, cross_entropy, logits, softmax, step};
 use super::spec::Spec;
-use crate::class::Class;
 use crate::error::{Error, Result};
 use crate::nn::fused::{self, SharedWeight, values};
 use crate::nn::kernel::{self, BatchDropout, Block, BlockShape, Dropout, TiledWeight};
@@ -27,6 +27,7 @@ pub const ENTRY: Entry = Entry {
     name: "wnet",
     title: "W-Net",
     size_px: 128,
+    last: "fc2",
     dropout: 0.4,
     optimiser: || Optimiser::Adam(Adam::default()),
     validate: |spec| adam(spec).map(drop),
@@ -86,7 +87,7 @@ impl WNet {
     /// # Errors
     /// [`Error::Setting`] where the size is not a multiple of 8 or the optimiser is not Adam.
     pub fn new(spec: &Spec) -> Result<Self> {
-        let Spec { size_px: size, seed, fold, dropout, vector, .. } = *spec;
+        let Spec { size_px: size, classes, seed, fold, dropout, vector, .. } = *spec;
         let adam = adam(spec)?;
         let dev = Cpu::seed_from_u64(seed::key(seed, "dfdx", fold, 0, 0));
         let xavier = |layer: u64, fan_in: usize, fan_out: usize, len: usize| -> Vec<f32> {
@@ -107,7 +108,7 @@ impl WNet {
         let inputs = (size / 8) * (size / 8) * FILTERS[2];
         let mut hidden = TiledWeight::zeros(inputs, HIDDEN);
         TiledWeight::set_rows(HIDDEN, &mut hidden.value, &xavier(3, inputs, HIDDEN, inputs * HIDDEN));
-        let output = xavier(4, HIDDEN, Class::COUNT, HIDDEN * Class::COUNT);
+        let output = xavier(4, HIDDEN, classes, HIDDEN * classes);
         Ok(Self {
             size,
             dropout: Dropout { p: dropout },
@@ -116,13 +117,13 @@ impl WNet {
             convolutions,
             hidden: SharedWeight::new(hidden),
             hidden_bias: parameter("fc1.bias", vec![HIDDEN], vec![0.0; HIDDEN]),
-            output: parameter("fc2.weight", vec![HIDDEN, Class::COUNT], output),
-            output_bias: parameter("fc2.bias", vec![Class::COUNT], vec![0.0; Class::COUNT]),
+            output: parameter("fc2.weight", vec![HIDDEN, classes], output),
+            output_bias: parameter("fc2.bias", vec![classes], vec![0.0; classes]),
             dev,
         })
     }
 
-    /// `[n, size, size, 3]` → logits `[n, 5]`, on a tape, with dropout by `keys` (one per image).
+    /// `[n, size, size, 3]` → logits `[n, classes]`, on a tape, with dropout by `keys` (one per image).
     fn logits(
         &self,
         x: Vec<f32>,
@@ -138,9 +139,10 @@ impl WNet {
         }
         let x = x.try_reshape_like(&(n, self.inputs()))?; // [n, 16384]
         let h = fused::linear_block(self.vector, x, &self.hidden, &self.hidden_bias.value, drop(3))?; // [n, 1024]
-        let weight = self.output.value.retaped::<OwnedTape<f32, Cpu>>().try_reshape_like(&(HIDDEN, Class::COUNT))?;
+        let classes = self.output.shape[1];
+        let weight = self.output.value.retaped::<OwnedTape<f32, Cpu>>().try_reshape_like(&(HIDDEN, classes))?;
         let bias = self.output_bias.value.retaped::<OwnedTape<f32, Cpu>>();
-        h.try_matmul(weight)?.try_add(bias.try_broadcast_like::<_, Axis<0>>(&(n, Class::COUNT))?) // [n, 5]
+        h.try_matmul(weight)?.try_add(bias.try_broadcast_like::<_, Axis<0>>(&(n, classes))?) // [n, classes]
     }
 
     /// Inputs of the hidden linear layer.
@@ -334,7 +336,7 @@ impl Forward for Layers {
         let drop = self.drop(&keys, 3);
         let x = composed::linear_block(x, weights.matrix("fc1.weight")?, weights.get("fc1.bias"), drop)?;
         pass.set_features(&x);
-        composed::linear(x, weights.matrix("fc2.weight")?, weights.get("fc2.bias")) // [n, 5]
+        composed::linear(x, weights.matrix("fc2.weight")?, weights.get("fc2.bias")) // [n, classes]
     }
 }
 

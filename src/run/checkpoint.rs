@@ -5,6 +5,7 @@ use super::dir::RunDir;
 use super::model_id::ModelId;
 use crate::atomic;
 use crate::batch::Normalise;
+use crate::class::Classes;
 use crate::error::{Error, Result};
 use crate::models::{Model, StateArray};
 use crate::rows::EpochRow;
@@ -21,6 +22,8 @@ pub struct Meta {
     pub run: String,
     /// Name of the network.
     pub model: String,
+    /// The classes of the run, in the order of the model's outputs.
+    pub classes: Classes,
     /// Side of the tensors, px.
     pub size_px: usize,
     /// Which model of the run it is.

@@ -56,11 +56,16 @@ impl TrainedModel {
     /// Grad-CAM of the unturned tensors at `rows`: a map for the class of each.
     ///
     /// # Errors
-    /// [`Error::Compute`] where the device is out of memory.
+    /// [`Error::Setting`] for a class that the run does not have, [`Error::Compute`] where the device is out of memory.
     pub fn class_maps(&self, tensors: &Tensors, rows: &[usize], classes: &[Class]) -> Result<Vec<ClassMap>> {
+        let known = self.classes();
+        let output = |class: &Class| {
+            known.index(*class).ok_or_else(|| Error::setting("class", format!("a class of the run: {known}"), class))
+        };
+        let outputs: Vec<usize> = classes.iter().map(output).collect::<Result<_>>()?;
         let mut x = vec![0.0; rows.len() * tensors.size_px * tensors.size_px * 3];
         tensors.fill(rows, |_| View::default(), &self.meta.normalise, &mut x);
-        (models::find(&self.record.model)?.grad_cam)(self.model.as_ref())?.class_maps(&x, classes)
+        (models::find(&self.record.model)?.grad_cam)(self.model.as_ref())?.class_maps(&x, &outputs)
     }
 }
 
@@ -126,7 +131,8 @@ pub fn open(ws: &Workspace, run: &str, id: ModelId, device: Device) -> Result<Tr
         }
         return Err(Error::missing(Input::Checkpoint, path).with_hint("This model is not finished"));
     };
-    let mut model = settings.build(meta.size_px, record.seed, id.seed_key(record.folds), device)?;
+    let mut model =
+        settings.build(meta.size_px, record.classes.len(), record.seed, id.seed_key(record.folds), device)?;
     checkpoint::load(&path, model.as_mut(), &meta)?;
     Ok(TrainedModel { record, settings, meta, model })
 }

@@ -2,6 +2,7 @@
 //! there are.
 
 use crate::batch::{Augment, Normalisation};
+use crate::class::Classes;
 use crate::classical;
 use crate::error::{Error, Result};
 use crate::models::{self, MODELS, Model};
@@ -86,17 +87,26 @@ impl NetworkSettings {
     /// # Errors
     /// [`Error::Setting`] that names the key, the expected values and the value given.
     pub fn suits(&self, size_px: u32) -> Result<()> {
-        models::find(&self.model)?.validate(&self.spec(size_px as usize, 0, 0))
+        models::find(&self.model)?.validate(&self.spec(size_px as usize, Classes::MIN, 0, 0))
     }
 
-    /// A network with random weights, keyed by `seed` and `fold`: see [`super::ModelId::seed_key`].
-    pub(crate) fn build(&self, size_px: usize, seed: u64, fold: u64, device: Device) -> Result<Box<dyn Model>> {
-        models::find(&self.model)?.build(&self.spec(size_px, seed, fold), device)
+    /// A network for `classes` classes with random weights, keyed by `seed` and `fold`: see
+    /// [`super::ModelId::seed_key`].
+    pub(crate) fn build(
+        &self,
+        size_px: usize,
+        classes: usize,
+        seed: u64,
+        fold: u64,
+        device: Device,
+    ) -> Result<Box<dyn Model>> {
+        models::find(&self.model)?.build(&self.spec(size_px, classes, seed, fold), device)
     }
 
-    fn spec(&self, size_px: usize, seed: u64, fold: u64) -> models::Spec {
+    fn spec(&self, size_px: usize, classes: usize, seed: u64, fold: u64) -> models::Spec {
         models::Spec {
             size_px,
+            classes,
             seed,
             fold,
             dropout: self.dropout,

@@ -3,7 +3,7 @@
 use super::dir::{RunDir, names};
 use super::model_id::{ModelId, ModelRef};
 use super::recipe::{NetworkSettings, Recipe};
-use crate::class::Classes;
+use crate::class::{Class, Classes};
 use crate::error::{Error, Input, Result};
 use crate::preprocess;
 use crate::workspace::Workspace;
@@ -78,6 +78,14 @@ impl Record {
             Self::VERSION => Ok(record),
             other => Err(Error::format(&path, "version", expected(), other)),
         }
+    }
+
+    /// Position of a class of the run in its models' outputs.
+    ///
+    /// # Panics
+    /// Panics for another class; [`crate::dataset::Dataset::read`] makes sure that a data set has none.
+    pub fn position(&self, class: Class) -> usize {
+        self.classes.index(class).expect("a class of the run")
     }
 
     /// The settings of a network; `run` is its name for the message.

@@ -102,6 +102,11 @@ impl Data {
         Ok(Self { settings: settings.clone(), features, cells, splits, record, hash })
     }
 
+    /// The class of every image that a model may be trained on.
+    pub fn classes(&self) -> impl Iterator<Item = Class> + '_ {
+        ModelId::All.training_images(&self.splits).filter_map(|id| self.cells.get(id).map(|cell| cell.1))
+    }
+
     /// Whether a model has its predictions and they are of this run. There is no model of all images.
     pub fn finished(&self, dir: &RunDir, id: ModelId) -> bool {
         let report = std::fs::read(dir.fit(id)).ok();
@@ -143,13 +148,13 @@ impl Data {
         let scale = Scale::fit(&train.iter().map(|cell| cell.features).collect::<Vec<_>>());
         let x: Vec<Vec<f64>> = train.iter().map(|cell| scale.apply(cell.features)).collect();
         let x: Vec<&[f64]> = x.iter().map(Vec::as_slice).collect();
-        let classes: Vec<Class> = train.iter().map(|cell| cell.class).collect();
-        let indices: Vec<usize> = classes.iter().map(|class| class.index()).collect();
+        let classes: Vec<usize> = train.iter().map(|cell| self.record.position(cell.class)).collect();
         let groups: Vec<String> = train.iter().map(|cell| cell.group.into()).collect();
         let key = seed::key(self.record.seed, "classical", u64::from(fold), 0, 0);
-        let inner = split::assign(&indices, &groups, self.settings.inner_folds, key);
+        let inner = split::assign(&classes, &groups, self.settings.inner_folds, key);
         let inner_folds = self.settings.inner_folds;
-        let samples = Samples { x: &x, classes: &classes, held_out_by: &inner, inner_folds, key, calibrate: true };
+        let (classes, count, held_out_by, calibrate) = (&classes[..], self.record.classes.len(), &inner[..], true);
+        let samples = Samples { x: &x, classes, count, held_out_by, inner_folds, key, calibrate };
 
         let what = format!("fold {fold} of {}", self.record.folds);
         let choices = self.settings.choices();
@@ -161,8 +166,8 @@ impl Data {
         ctx.check_stop()?;
         let fitted = self.settings.fit(&choices[best], &samples)?;
         let predict = |cell: &Cell| {
-            let p = fitted.probabilities(&scale.apply(cell.features))?.map(|p| p as f32);
-            Ok(PredictionRow::new(cell.id.into(), fold, cell.class, p))
+            let p = fitted.probabilities(&scale.apply(cell.features))?;
+            Ok(PredictionRow::new(cell.id.into(), fold, cell.class, p.iter().map(|p| *p as f32).collect::<Vec<_>>()))
         };
         let rows: Vec<PredictionRow> = test.par_iter().map(predict).collect::<Result<_>>()?;
         write_predictions(dir, &self.record, fold, &rows)?;
@@ -196,7 +201,7 @@ impl Data {
     /// Balanced accuracy of every choice over the inner folds.
     fn try_all(&self, choices: &[Choice], samples: &Samples, ctx: &Context) -> Result<Vec<f64>> {
         let folds = samples.inner_folds as usize;
-        let counts: Vec<[[u64; 2]; Class::COUNT]> = (0..choices.len() * folds)
+        let counts: Vec<Vec<(u64, u64)>> = (0..choices.len() * folds)
             .into_par_iter()
             .map(|task| {
                 ctx.check_stop()?;
@@ -205,32 +210,33 @@ impl Data {
                 counted
             })
             .collect::<Result<_>>()?;
-        let balanced = |counts: &[[[u64; 2]; Class::COUNT]]| {
-            let sum = |class: usize, k: usize| counts.iter().map(|c| c[class][k]).sum::<u64>();
-            let scores = Scores::from_counts(&Class::ALL.map(|class| (sum(class.index(), 0), sum(class.index(), 1))));
+        let balanced = |folds: &[Vec<(u64, u64)>]| {
+            let of_class = |class: usize| folds.iter().map(move |counts| counts[class]);
+            let sum = |class| of_class(class).fold((0, 0), |sum, fold| (sum.0 + fold.0, sum.1 + fold.1));
+            let scores = Scores::from_counts(&(0..samples.count).map(sum).collect::<Vec<_>>());
             scores.balanced_accuracy.unwrap_or(0.0)
         };
         Ok(counts.chunks(folds).map(balanced).collect())
     }
 
     /// For each class, the held-out cells that a choice predicts correctly, and all held-out cells.
-    fn held_out(&self, choice: &Choice, samples: &Samples, fold: u32) -> Result<[[u64; 2]; Class::COUNT]> {
-        let mut counts = [[0; 2]; Class::COUNT];
+    fn held_out(&self, choice: &Choice, samples: &Samples, fold: u32) -> Result<Vec<(u64, u64)>> {
+        let mut counts = vec![(0, 0); samples.count];
         let (out, kept): (Vec<usize>, Vec<usize>) = (0..samples.x.len()).partition(|i| samples.held_out_by[*i] == fold);
         if kept.is_empty() {
             return Ok(counts);
         }
         let x: Vec<&[f64]> = kept.iter().map(|i| samples.x[*i]).collect();
-        let classes: Vec<Class> = kept.iter().map(|i| samples.classes[*i]).collect();
+        let classes: Vec<usize> = kept.iter().map(|i| samples.classes[*i]).collect();
         let held_out_by: Vec<u32> = kept.iter().map(|i| samples.held_out_by[*i]).collect();
         let part = Samples { x: &x, classes: &classes, held_out_by: &held_out_by, calibrate: false, ..*samples };
         let fitted = self.settings.fit(choice, &part)?;
         for i in out {
             let p = fitted.probabilities(samples.x[i])?;
-            let predicted = (0..Class::COUNT).rev().max_by(|a, b| p[*a].total_cmp(&p[*b])).unwrap_or(0);
-            let own = samples.classes[i].index();
-            counts[own][0] += u64::from(predicted == own);
-            counts[own][1] += 1;
+            let predicted = (0..samples.count).rev().max_by(|a, b| p[*a].total_cmp(&p[*b])).unwrap_or(0);
+            let own = samples.classes[i];
+            counts[own].0 += u64::from(predicted == own);
+            counts[own].1 += 1;
         }
         Ok(counts)
     }

@@ -1,5 +1,6 @@
 //! Weights to start from: those of another run, or of a safetensors file (written by wbc, PyTorch or timm).
 
+use crate::class::Classes;
 use crate::error::{Error, Input, Result};
 use crate::models::{self, Entry, Model, pytorch};
 use crate::rows::ManifestRow;
@@ -42,33 +43,36 @@ pub(super) struct Start {
     entry: &'static Entry,
     /// The record of the run that they are from.
     source: Option<Record>,
+    /// The note on the last layer where the weights are known to be for other classes.
+    other_classes: Option<String>,
 }
 
 impl Start {
-    /// Finds the weights for the network `model`.
+    /// Finds the weights for the network `model`, which is to tell `classes` apart.
     ///
     /// # Errors
     /// [`Error::Missing`] where there is no such run or no finished model, [`Error::Setting`] where the weights are of
     /// another network.
-    pub fn find(ws: &Workspace, source: &InitSource, model: &str) -> Result<Self> {
+    pub fn find(ws: &Workspace, source: &InitSource, model: &str, classes: &Classes) -> Result<Self> {
         match source {
-            InitSource::Run(reference) => Self::of_run(ws, reference, model),
-            InitSource::File(path) => Self::of_file(path, model),
+            InitSource::Run(reference) => Self::of_run(ws, reference, model, classes),
+            InitSource::File(path) => Self::of_file(path, model, classes),
         }
     }
 
-    fn of_file(path: &Path, model: &str) -> Result<Self> {
+    fn of_file(path: &Path, model: &str, classes: &Classes) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
         let from = path.display().to_string();
         let meta = checkpoint::meta(path).ok().flatten();
-        if let Some(meta) = meta.filter(|m| m.model != model) {
+        if let Some(meta) = meta.as_ref().filter(|m| m.model != model) {
             return Err(refuse(format!("weights of {model}"), format!("{from}, weights of {}", meta.model)));
         }
         let init = Init { from, model: None, dataset: None, hash: hash(&bytes) };
-        Ok(Self { init, path: path.into(), bytes, entry: models::find(model)?, source: None })
+        let other_classes = meta.and_then(|meta| other_classes(&meta.classes, classes));
+        Ok(Self { init, path: path.into(), bytes, entry: models::find(model)?, source: None, other_classes })
     }
 
-    fn of_run(ws: &Workspace, reference: &ModelRef, model: &str) -> Result<Self> {
+    fn of_run(ws: &Workspace, reference: &ModelRef, model: &str, classes: &Classes) -> Result<Self> {
         let run = &reference.run;
         let record = Record::read(ws, run)?;
         if record.model != model {
@@ -86,7 +90,8 @@ impl Start {
         let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
         let (from, dataset) = (run.clone(), Some(record.dataset.clone()));
         let init = Init { from, model: Some(id), dataset, hash: hash(&bytes) };
-        Ok(Self { init, path, bytes, entry: models::find(model)?, source: Some(record) })
+        let other_classes = other_classes(&record.classes, classes);
+        Ok(Self { init, path, bytes, entry: models::find(model)?, source: Some(record), other_classes })
     }
 
     /// Loads the weights into `model`; returns a note for each part that keeps its fresh values.
@@ -107,9 +112,14 @@ impl Start {
         let fresh: HashMap<String, Vec<f32>> =
             model.state(false).into_iter().map(|a| (a.name, bytemuck::pod_collect_to_vec(&(a.bytes)()))).collect();
         let entry = self.entry;
+        let is_last = |name: &str| name.strip_prefix(entry.last).is_some_and(|rest| rest.starts_with('.'));
         let by_wbc = checkpoint::meta(&self.path).is_ok_and(|m| m.is_some());
         let mut notes = BTreeSet::new();
+        notes.extend(self.other_classes.clone());
         model.load(false, &mut |name, shape| {
+            if self.other_classes.is_some() && is_last(name) {
+                return Ok(fresh[name].clone());
+            }
             let view = match tensors.tensor(name) {
                 Ok(view) => view,
                 // In PyTorch's models, a convolution that is followed by batch normalisation has no bias.
@@ -124,8 +134,10 @@ impl Start {
                 Err(_) => return Err(broken(name, format!("F32 {shape:?}"), "no such array".into())),
             };
             let expected = if by_wbc { shape.to_vec() } else { pytorch::shape(shape) };
-            if view.shape() != expected && name.starts_with("fc.") {
-                let (classes, in_file) = (expected[0], view.shape().first().copied().unwrap_or(0));
+            if view.shape() != expected && is_last(name) {
+                // Classes are PyTorch's first axis and our last one.
+                let axis = |shape: &[usize]| if by_wbc { shape.last().copied() } else { shape.first().copied() };
+                let (classes, in_file) = (axis(&expected).unwrap_or(0), axis(view.shape()).unwrap_or(0));
                 notes.insert(format!(
                     "the file's last layer has {in_file} classes, not {classes}: it starts from random weights"
                 ));
@@ -156,6 +168,13 @@ impl Start {
             }
         }
     }
+}
+
+/// The note on the last layer of weights for the classes `of`, where the new network is for others.
+fn other_classes(of: &Classes, new: &Classes) -> Option<String> {
+    (!of.iter().eq(new.iter())).then(|| {
+        format!("its last layer is for other classes ({of}): the new one, for {new}, starts from random weights")
+    })
 }
 
 fn hash(bytes: &[u8]) -> String {

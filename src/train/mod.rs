@@ -6,6 +6,7 @@
 //!
 //! No choice is made on a test fold: the number of epochs is fixed, and the weights of the last epoch are the result.
 
+use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::rows::{EpochRow, PredictionRow};
@@ -13,6 +14,7 @@ use crate::run::{ModelId, Recipe, Record, RunDir};
 use crate::schema::{EPOCHS, PREDICTIONS};
 use crate::table;
 use crate::workspace::Workspace;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 mod classical;
@@ -60,6 +62,24 @@ impl Work {
         }
     }
 
+    /// The classes of the run that have no image to train on.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where fewer than two classes have images.
+    fn without_images(&self) -> Result<Vec<Class>> {
+        let classes: BTreeSet<Class> = match self {
+            Self::Network(data) => data.classes().collect(),
+            Self::Classical(data) => data.classes().collect(),
+        };
+        let record = self.record();
+        if classes.len() < 2 {
+            let only = classes.first().map_or(String::new(), |class| format!(", all {class}"));
+            let got = format!("{} images{only}", self.images());
+            return Err(Error::data(&record.dataset, "images of at least two classes in the split", got));
+        }
+        Ok(record.classes.iter().filter(|class| !classes.contains(class)).collect())
+    }
+
     /// The epochs of a model where it is finished; a classical classifier has none.
     fn finished(&self, dir: &RunDir, id: ModelId) -> Result<Option<Vec<EpochRow>>> {
         match self {
@@ -94,6 +114,7 @@ pub fn run_with(
     plan.suits(recipe)?;
     let started = Instant::now();
     let work = Work::load(ws, dataset, recipe, ctx.seed, plan)?;
+    let without_images = work.without_images()?;
     let folds = work.record().folds;
     let dir = RunDir::new(ws, &plan.run);
     let models: Vec<ModelId> = match &plan.target {
@@ -156,6 +177,7 @@ pub fn run_with(
         trained,
         missing,
         images: work.images() as u64,
+        without_images,
         curves,
         elapsed_s: started.elapsed().as_secs_f64(),
     })

@@ -7,14 +7,13 @@ use super::plan::{Plan, Target};
 use crate::batch::{Normalisation, Normalise, Tensors, View};
 use crate::class::Class;
 use crate::context::Context;
-use crate::dataset;
+use crate::dataset::Dataset;
 use crate::error::{Error, Input, Result};
 use crate::models::{Batch, Model};
 use crate::nn::device::Device;
-use crate::rows::{EpochRow, ManifestRow, PredictionRow};
+use crate::rows::{EpochRow, PredictionRow};
 use crate::run::checkpoint::{self, Epoch, Meta};
 use crate::run::{self, ModelId, NetworkSettings, Recipe, Record, RunDir};
-use crate::schema::MANIFEST;
 use crate::seed;
 use crate::split::{self, Splits};
 use crate::table;
@@ -51,18 +50,18 @@ struct Image<'a> {
 impl Data {
     pub fn load(ws: &Workspace, dataset: &str, settings: &NetworkSettings, seed: u64, plan: &Plan) -> Result<Self> {
         let splits = split::read(ws, dataset)?;
-        let classes = dataset::classes(ws, dataset)?;
-        let (manifest, _) = table::read_rows::<ManifestRow>(&ws.manifest(dataset), &MANIFEST)?;
+        let Dataset { classes, cells, .. } = Dataset::read(ws, dataset)?;
         let tensors = Tensors::load(ws, dataset, &plan.preprocess)?;
-        let start = plan.init.as_ref().map(|source| Start::find(ws, source, &settings.model)).transpose()?;
+        let find = |source| Start::find(ws, source, &settings.model, &classes);
+        let start = plan.init.as_ref().map(find).transpose()?;
         let note = match &start {
             Some(start) if plan.target != Target::AllImages => {
-                let tested = manifest.iter().filter(|r| splits.is_tested(&r.image_id));
+                let tested = cells.iter().filter(|r| splits.is_tested(&r.image_id));
                 start.check_leak(ws, &tested.cloned().collect::<Vec<_>>(), dataset)?
             }
             _ => None,
         };
-        let class_of = manifest.into_iter().filter_map(|r| Some((r.image_id, r.class?))).collect();
+        let class_of = cells.into_iter().filter_map(|r| Some((r.image_id, r.class?))).collect();
         let inputs = BTreeMap::from([
             (Input::Manifest.name().into(), table::file_hash(&ws.manifest(dataset))?),
             (Input::Splits.name().into(), table::file_hash(&ws.splits(dataset))?),
@@ -106,9 +105,14 @@ impl Data {
         Ok(meta.filter(|_| predicted).map(rows))
     }
 
+    /// The class of every image that a model may be trained on.
+    pub fn classes(&self) -> impl Iterator<Item = Class> + '_ {
+        ModelId::All.training_images(&self.splits).filter_map(|id| self.class_of.get(id).copied())
+    }
+
     fn build(&self, id: ModelId) -> Result<Box<dyn Model>> {
         let Record { seed, folds, .. } = self.record;
-        self.settings.build(self.tensors.size_px, seed, id.seed_key(folds), self.device)
+        self.settings.build(self.tensors.size_px, self.record.classes.len(), seed, id.seed_key(folds), self.device)
     }
 
     /// # Errors
@@ -227,6 +231,7 @@ impl Data {
         Ok(Meta {
             run: self.hash.clone(),
             model: self.settings.model.clone(),
+            classes: self.record.classes.clone(),
             size_px: self.tensors.size_px,
             id,
             epoch: 0,
@@ -254,7 +259,7 @@ impl Data {
         for (step, chunk) in order.chunks(settings.batch).enumerate() {
             ctx.check_stop()?;
             let rows: Vec<usize> = chunk.iter().map(|i| train[*i].row).collect();
-            let labels: Vec<usize> = chunk.iter().map(|i| train[*i].class.index()).collect();
+            let labels: Vec<usize> = chunk.iter().map(|i| self.record.position(train[*i].class)).collect();
             let keys: Vec<u64> = chunk.iter().map(|i| seed::key(seed, "dropout", fold, epoch, *i as u64)).collect();
             let view = |k: usize| settings.augment.view(&mut seed::rng(seed, "augment", fold, epoch, chunk[k] as u64));
             let mut x = vec![0.0; rows.len() * len];

@@ -2,6 +2,7 @@
 
 use super::curves::Log;
 use super::init::InitSource;
+use crate::class::Class;
 use crate::error::Result;
 use crate::nn::device::Device;
 use crate::preprocess;
@@ -101,6 +102,8 @@ pub struct Summary {
     pub missing: Vec<u32>,
     /// Images in the split.
     pub images: u64,
+    /// Classes of the data set without an image to train on: no model can predict them.
+    pub without_images: Vec<Class>,
     /// Files and folders with the learning curves.
     pub curves: Vec<PathBuf>,
     /// Seconds that it took.
@@ -116,6 +119,9 @@ impl std::fmt::Display for Summary {
         };
         let parameters = self.parameters.map_or(String::new(), |n| format!(" ({n} parameters)"));
         writeln!(f, "run {}: {}{parameters} on {}, {} images", self.run, self.model, self.dataset, self.images)?;
+        if !self.without_images.is_empty() {
+            writeln!(f, "no image to train on: {}; no model will predict such a class", list(&self.without_images))?;
+        }
         if !self.trained.is_empty() {
             writeln!(f, "trained: {} in {:.0} s", models(&self.trained), self.elapsed_s)?;
         }
