@@ -34,33 +34,38 @@ pub fn text(
         }
         Recipe::Classical(_) => (String::new(), 1),
     };
+    let outputs = config.classes.len();
     let input = match format {
-        Format::Onnx => {
+        Format::Onnx => format!(
             "Input `images`: uint8 `[n, size, size, 3]`, RGB, 0 to 255; the graph normalises them. \
-             Outputs `logits` and `probabilities`: float32 `[n, 5]`."
-        }
-        Format::Safetensors => {
-            "Arrays have PyTorch's names, order and shapes (those of torchvision for ResNet50). \
+             Outputs `logits` and `probabilities`: float32 `[n, {outputs}]`."
+        ),
+        Format::Safetensors => "Arrays have PyTorch's names, order and shapes (those of torchvision for ResNet50). \
              Input: float32 `[n, 3, size, size]`, normalised by the values under `config` in the file's metadata."
-        }
+            .into(),
     };
     let library = if format == Format::Onnx { "onnx" } else { "pytorch" };
     let cut = serde_json::to_value(config.preprocess.cut).expect("a name");
     let cut = cut.as_str().unwrap_or_default();
     let Config { run, version, classes, .. } = config;
     let (model, dataset, pipeline, seed) = (&record.model, &record.dataset, &record.pipeline, record.seed);
-    let (title, classes, size_px) = (model_title(model), classes.join(", "), config.preprocess.size_px);
+    let (title, size_px) = (model_title(model), config.preprocess.size_px);
+    let classes = classes.iter().map(|class| class.name()).collect::<Vec<_>>().join(", ");
+    let (of, tag) = match record.classes.is_wbc5() {
+        true => (" for white blood cells", "white-blood-cells, "),
+        false => ("", ""),
+    };
     let s = if views == 1 { "" } else { "s" };
     format!(
         "---
 library_name: {library}
 pipeline_tag: image-classification
-tags: [haematology, white-blood-cells, microscopy, {model}]
+tags: [haematology, {tag}microscopy, {model}]
 ---
 
-# {title} for white blood cells, trained on {dataset}
+# {title}{of}, trained on {dataset}
 
-Five classes, in the order of the outputs: {classes}.
+{outputs} classes, in the order of the outputs: {classes}.
 
 | file | trained on | balanced accuracy on the fold left out |
 | --- | --- | --- |
@@ -77,7 +82,7 @@ Five classes, in the order of the outputs: {classes}.
 ## Limits
 
 - For research use, not for diagnosis.
-- The model knows five classes. It assigns one of them to any other cell too, and to anything that is not a cell.
+- The model knows {outputs} classes. It assigns one of them to any other cell too, and to anything that is not a cell.
 - The figures hold for images of the same laboratory, stain and camera. For others expect a much lower accuracy, and
   measure it.
 - Whether these weights may be distributed depends on the licence of the images.

@@ -45,7 +45,7 @@ pub struct Config {
     /// The fold that was kept for testing; none for the model of all images.
     pub fold: Option<u32>,
     /// Classes, in the order of the outputs.
-    pub classes: [&'static str; Class::COUNT],
+    pub classes: Vec<Class>,
     /// How a cell is cut out of an image and resized.
     pub preprocess: preprocess::Settings,
     /// The mean and deviation of each channel, grey levels of 0 to 255; for the kind `image` those of each image are

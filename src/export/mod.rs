@@ -2,7 +2,6 @@
 //! and returns probabilities; with a model card and a Python example.
 
 use crate::atomic;
-use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::models::{self, onnx, pytorch};
@@ -60,7 +59,7 @@ pub fn run(ws: &Workspace, source: &ModelRef, format: Format, folder: &Path, ctx
             run: run.into(),
             dataset: record.dataset.clone(),
             fold: id.fold(),
-            classes: Class::ALL.map(Class::name),
+            classes: record.classes.iter().collect(),
             preprocess: preprocess.clone(),
             normalise: model.meta.normalise,
             version: env!("CARGO_PKG_VERSION"),

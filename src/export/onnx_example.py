@@ -30,7 +30,7 @@ def read(path, config):
 
 
 def probabilities(session, images):
-    """uint8 [n, size, size, 3] to float32 [n, 5]."""
+    """uint8 [n, size, size, 3] to float32 [n, classes]."""
     return session.run(["probabilities"], {"images": images})[0]
 
 

@@ -17,13 +17,13 @@ from torch import nn
 class WNet(nn.Module):
     """W-Net (Jung et al. 2019), without dropout, which is only used in training."""
 
-    def __init__(self, size):
+    def __init__(self, size, classes):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1)
         self.conv2 = nn.Conv2d(16, 32, 3, padding=1)
         self.conv3 = nn.Conv2d(32, 64, 3, padding=1)
         self.fc1 = nn.Linear(64 * (size // 8) ** 2, 1024)
-        self.fc2 = nn.Linear(1024, 5)
+        self.fc2 = nn.Linear(1024, classes)
 
     def forward(self, x):
         for convolution in (self.conv1, self.conv2, self.conv3):
@@ -37,11 +37,11 @@ def load(path):
         config = json.loads(file.metadata()["config"])
         state = {name: file.get_tensor(name) for name in file.keys()}
     if config["model"] == "wnet":
-        model = WNet(config["preprocess"]["size_px"])
+        model = WNet(config["preprocess"]["size_px"], len(config["classes"]))
     else:
         from torchvision.models import resnet50
 
-        model = resnet50(num_classes=5)
+        model = resnet50(num_classes=len(config["classes"]))
     model.load_state_dict(state)
     return model.eval(), config
 
@@ -59,7 +59,7 @@ def read(path, config):
 
 @torch.inference_mode()
 def probabilities(model, config, images):
-    """uint8 [n, size, size, 3] to float32 [n, 5]."""
+    """uint8 [n, size, size, 3] to float32 [n, classes]."""
     x = torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2)
     normalise = config["normalise"]
     if normalise["kind"] == "image":

@@ -65,6 +65,8 @@ impl Format {
 pub struct Summary {
     /// Name of the run.
     pub run: String,
+    /// Number of classes that the run knows.
+    pub classes: usize,
     /// How many models were averaged.
     pub models: usize,
     /// Images read.
@@ -83,6 +85,8 @@ pub struct Summary {
     pub unreadable: Vec<String>,
     /// Differential counts, one per folder.
     pub differentials: Vec<Differential>,
+    /// Why the counts are without usual ranges that are known.
+    pub note: Option<String>,
     /// The file with the rows.
     pub file: PathBuf,
 }
@@ -91,6 +95,9 @@ impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for differential in &self.differentials {
             writeln!(f, "{differential}\n")?;
+        }
+        if let Some(note) = &self.note {
+            writeln!(f, "{note}")?;
         }
         writeln!(
             f,
@@ -119,7 +126,11 @@ impl std::fmt::Display for Summary {
             writeln!(f, "no cell found in {} images, such as {}", self.empty.len(), self.empty[0].display())?;
         }
         writeln!(f, "{}", self.file.display())?;
-        write!(f, "For research use, not for diagnosis: the models know five classes and one laboratory's images.")
+        write!(
+            f,
+            "For research use, not for diagnosis: the models know {} classes and one laboratory's images.",
+            self.classes
+        )
     }
 }
 
@@ -156,6 +167,7 @@ pub fn run(
     rows.iter().filter_map(|row| row.flag.clone()).for_each(|flag| *flagged.entry(flag).or_default() += 1);
     Ok(Summary {
         run: source.run.clone(),
+        classes: ensemble.classes().len(),
         models: ensemble.models.len(),
         images: reader.images,
         cells: rows.len() as u64,
@@ -164,7 +176,8 @@ pub fn run(
         distances: ensemble.has_distances(),
         empty: reader.empty,
         unreadable: reader.unreadable,
-        differentials: differential::by_folder(&rows),
+        differentials: differential::by_folder(ensemble.classes(), &rows),
+        note: differential::note(ensemble.classes()),
         file: output.into(),
     })
 }
@@ -184,7 +197,7 @@ fn by_class<S: Serializer>((classes, row): &(&Classes, &CellRow), serializer: S)
 }
 
 fn write(path: &Path, format: Format, run: &str, ensemble: &Ensemble, rows: &[CellRow]) -> Result<()> {
-    let classes = ensemble.models[0].classes();
+    let classes = ensemble.classes();
     match format {
         Format::Parquet => table::write_class_rows(path, &CELLS, classes, &ensemble.provenance(run), rows),
         Format::Csv => atomic::write(path, |out| {
