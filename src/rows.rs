@@ -258,17 +258,19 @@ pub struct IntervalRow {
     pub metric: Metric,
     /// Class of a recall; null for other metrics.
     pub class: Option<Class>,
-    /// bootstrap (percentile bootstrap of images within fold and class), corrected_t (corrected t over folds) or wilson
-    /// (Wilson score of a share of images).
+    /// bootstrap (percentile bootstrap of images within fold and class), corrected_t (corrected t over folds), wilson
+    /// (Wilson score of a share of images), or, in place of bootstrap and wilson where subjects or slides are known,
+    /// subject_bootstrap or slide_bootstrap (expanded percentile bootstrap of subjects or slides, each with all images).
     pub method: Method,
     /// Nominal coverage, such as 0.95.
     pub level: f64,
-    /// The estimate, 0 to 1: the mean over folds (bootstrap, corrected_t) or the share of all images (wilson).
+    /// The estimate, 0 to 1: the mean over folds (bootstrap, corrected_t) or the value of all images pooled (wilson,
+    /// subject_bootstrap, slide_bootstrap).
     pub value: f64,
     /// Lower end, 0 to 1.
     pub low: f64,
     /// Upper end, 0 to 1.
     pub high: f64,
-    /// Number of test images (bootstrap, wilson) or folds (corrected_t) behind the interval.
+    /// Number of test images (bootstrap, wilson), folds (corrected_t), subjects or slides behind the interval.
     pub units: u64,
 }

@@ -72,6 +72,21 @@ pub enum Method {
     CorrectedT,
     /// Wilson's interval of a share of images.
     Wilson,
+    /// Bootstrap of test subjects, each with all images.
+    SubjectBootstrap,
+    /// Bootstrap of test slides, each with all images, where subjects are not known.
+    SlideBootstrap,
+}
+
+impl Method {
+    /// What is resampled together with all its images: "patient" or "slide"; `None` where images are independent.
+    pub fn cluster(self) -> Option<&'static str> {
+        match self {
+            Method::SubjectBootstrap => Some("patient"),
+            Method::SlideBootstrap => Some("slide"),
+            Method::Bootstrap | Method::CorrectedT | Method::Wilson => None,
+        }
+    }
 }
 
 /// Scores of a fold or their means over folds, 0 to 1; `None` where there is no image to compute one from.

@@ -141,10 +141,9 @@ pub(super) fn notes(c: &Comparison, records: [&Record; 2]) -> Vec<String> {
     notes.extend([
         format!("The result is for {}, these folds and one seed per run", c.dataset),
         "When many pairs of runs are compared, some p values are small by chance: report the number of pairs".into(),
-        "All tests treat images as independent, which cells of one patient or frame are not: the true uncertainty is \
-         larger"
+        "All tests and intervals treat images as independent, which cells of one patient or frame are not, also where \
+         patients are known: p is too small and the true uncertainty is larger"
             .into(),
-        notes::PATIENTS.into(),
     ]);
     for (side, record) in [&c.first, &c.second].into_iter().zip(records) {
         notes.extend(notes::init(record).map(|note| format!("{}: {note}", side.run)));

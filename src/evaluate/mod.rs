@@ -21,8 +21,10 @@ use std::collections::BTreeMap;
 pub mod curves;
 mod intervals;
 mod metrics;
+mod people;
 
 pub use intervals::test_to_train;
+pub use people::People;
 
 /// The result of a run, over its finished folds.
 #[derive(Clone, Debug, Serialize)]
@@ -74,6 +76,8 @@ pub fn run(ws: &Workspace, run: &str) -> Result<Summary> {
     provenance.settings = serde_json::json!({ "level": LEVEL, "resamples": RESAMPLES });
     provenance.seed = Some(record.seed);
     let intervals = intervals::intervals(&metrics, &record.classes, record.folds, record.seed);
+    let people = People::of_run(ws, &record)?;
+    let intervals = people.applied(intervals, &predictions, &record.classes, record.seed);
     table::write_rows(&dir.intervals(), &INTERVALS, &provenance, &intervals)?;
     let mean = |metric: Metric| metrics.iter().find(|r| r.fold.is_none() && r.metric == metric)?.value;
     Ok(Summary {
@@ -94,11 +98,12 @@ pub fn run(ws: &Workspace, run: &str) -> Result<Summary> {
 pub fn ensemble(
     together: &[PredictionRow],
     alone: &[PredictionRow],
+    people: &People,
     classes: &Classes,
     seed: u64,
 ) -> Result<(Vec<MetricRow>, Vec<IntervalRow>)> {
     let ensemble = metrics::metrics(together, classes)?;
-    let intervals = intervals::intervals(&ensemble, classes, 1, seed);
+    let intervals = people.applied(intervals::intervals(&ensemble, classes, 1, seed), together, classes, seed);
     let mut rows = if alone.is_empty() { Vec::new() } else { metrics::metrics(alone, classes)? };
     rows.retain(|r| r.fold.is_some());
     rows.extend(ensemble.into_iter().filter(|r| r.fold.is_none()));

@@ -8,7 +8,8 @@ use super::svg::{
 use crate::class::{Class, Classes};
 use crate::evaluate::curves::{PrecisionRecall, Reliability};
 use crate::rows::{EpochRow, IntervalRow, MetricRow};
-use crate::scores::{Method, Metric};
+use crate::run::over_images;
+use crate::scores::Metric;
 use crate::statistics::wilson;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -214,15 +215,12 @@ fn cells(counts: &[Vec<u64>]) -> impl Iterator<Item = (usize, usize, u64, f64)> 
     })
 }
 
-/// Recall of each class with its Wilson interval; `None` where there are no intervals.
+/// Recall of each class with its interval, Wilson's or by patient or slide; `None` where there are no intervals.
 pub(crate) fn recall(classes: &Classes, intervals: &[IntervalRow]) -> Option<Figure> {
-    let wilson = |r: &&IntervalRow| r.metric == Metric::Recall && r.method == Method::Wilson;
-    let of = |class| intervals.iter().filter(wilson).find(|r| r.class == Some(class));
+    let of = |class| over_images(intervals, Metric::Recall, Some(class));
     let recalls = classes.iter().zip(colours(classes)).filter_map(|(class, colour)| Some((class, colour, of(class)?)));
     let recalls: Vec<(Class, RGBColor, &IntervalRow)> = recalls.collect();
-    if recalls.is_empty() {
-        return None;
-    }
+    let method = recalls.first()?.2.method;
     let rows = Rows::new(recalls.iter().map(|(class, ..)| *class), 12, 60);
     let lowest = recalls.iter().map(|(.., r)| r.low).fold(1.0, f64::min);
     let from = ((lowest * 20.0 - 0.1).floor() / 20.0).max(0.0);
@@ -243,9 +241,11 @@ pub(crate) fn recall(classes: &Classes, intervals: &[IntervalRow]) -> Option<Fig
     Some(Figure {
         name: "recall",
         title: "Recall per class",
-        caption: "Share of each class's test images that are predicted correctly, all folds pooled, with 95 % \
-                  intervals (Wilson). The axis may not start at 0."
-            .into(),
+        caption: format!(
+            "Share of each class's test images that are predicted correctly, all folds pooled, with 95 % intervals \
+             ({}). The axis may not start at 0.",
+            method.cluster().map_or("Wilson".into(), |cluster| format!("by {cluster}"))
+        ),
         size: rows.size,
         svg,
     })

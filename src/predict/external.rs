@@ -15,9 +15,9 @@ use crate::nn::device::Device;
 use crate::preprocess;
 use crate::report::thousands;
 use crate::rows::{CellRow, IntervalRow, ManifestRow, MetricRow, PredictionRow};
-use crate::run::{ExternalDir, ModelId, ModelRef, Record, Results, RunDir, leak};
+use crate::run::{self, ExternalDir, ModelId, ModelRef, Record, Results, RunDir, leak};
 use crate::schema::{CELLS, INTERVALS, METRICS, PREDICTIONS};
-use crate::scores::{Method, Metric};
+use crate::scores::Metric;
 use crate::statistics;
 use crate::table::{self, Provenance};
 use crate::workspace::Workspace;
@@ -45,8 +45,10 @@ pub struct Summary {
     pub balanced_accuracy: Option<f64>,
     /// Accuracy of the averaged models, 0 to 1.
     pub accuracy: Option<f64>,
-    /// 95 % interval of the balanced accuracy over images.
+    /// 95 % interval of the balanced accuracy.
     pub interval: Option<[f64; 2]>,
+    /// What the interval resamples: image, or patient or slide where they are known.
+    pub interval_by: &'static str,
     /// Balanced accuracy of the same models, each alone on its own test images: the mean over models.
     pub own_balanced_accuracy: Option<f64>,
     /// Balanced accuracy of single models on this data set: lowest, mean, highest.
@@ -75,7 +77,11 @@ impl std::fmt::Display for Summary {
         }
         write!(f, "balanced accuracy {}", percent(self.balanced_accuracy))?;
         if let Some([low, high]) = self.interval {
-            write!(f, " (95 % interval over images {:.1} to {:.1})", 100.0 * low, 100.0 * high)?;
+            let over = match self.interval_by {
+                "image" => "over images".into(),
+                cluster => format!("by {cluster}"),
+            };
+            write!(f, " (95 % interval {over} {:.1} to {:.1})", 100.0 * low, 100.0 * high)?;
         }
         writeln!(f, ", accuracy {}", percent(self.accuracy))?;
         let recalls = self.classes.iter().zip(&self.recalls).filter(|(_, v)| v.is_some());
@@ -159,7 +165,8 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
         task.advance(rows.len() as u64);
     }
     drop(task);
-    let (metrics, intervals) = evaluate::ensemble(&averaged, &single, classes, record.seed)?;
+    let people = evaluate::People::read(ws, dataset)?;
+    let (metrics, intervals) = evaluate::ensemble(&averaged, &single, &people, classes, record.seed)?;
     coverage.predicted_lacking = cells.iter().filter(|cell| coverage.lacking.contains(&cell.class)).count() as u64;
     let about = About {
         dataset: dataset.into(),
@@ -172,7 +179,7 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
     let validation = Validation { about, cells, predictions: averaged, metrics, intervals };
     let folder = RunDir::new(ws, run).external_dataset(dataset, *model);
     validation.write(&folder, &ensemble.provenance(run))?;
-    let interval = validation.interval(Metric::BalancedAccuracy, Method::Bootstrap);
+    let interval = validation.over_images(Metric::BalancedAccuracy).cloned();
     Ok(Summary {
         run: run.into(),
         dataset: dataset.into(),
@@ -182,7 +189,8 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
         coverage,
         balanced_accuracy: validation.value(Metric::BalancedAccuracy, None),
         accuracy: validation.value(Metric::Accuracy, None),
-        interval: interval.map(|r| [r.low, r.high]),
+        interval: interval.as_ref().map(|r| [r.low, r.high]),
+        interval_by: interval.and_then(|r| r.method.cluster()).unwrap_or("image"),
         own_balanced_accuracy: own_balanced_accuracy(ws, run, &validation.about.models)?,
         single_models: validation.single_models(),
         classes: classes.iter().collect(),
@@ -362,9 +370,9 @@ impl Validation {
         self.metrics.iter().find(|r| r.fold.is_none() && r.metric == metric && r.class == class)?.value
     }
 
-    /// The interval of a metric of all classes, of the averaged models.
-    pub fn interval(&self, metric: Metric, method: Method) -> Option<&IntervalRow> {
-        self.intervals.iter().find(|r| r.metric == metric && r.class.is_none() && r.method == method)
+    /// The interval of a metric of all classes, of the averaged models: by patient or slide where they are known.
+    pub fn over_images(&self, metric: Metric) -> Option<&IntervalRow> {
+        run::over_images(&self.intervals, metric, None)
     }
 
     /// Number of flagged cells.

@@ -2,6 +2,7 @@
 
 use super::thousands;
 use crate::class::{Class, ClassInfo, Classes};
+use crate::evaluate::People;
 use crate::rows::IntervalRow;
 use crate::run::{ModelId, Recipe, Record, Results};
 use crate::scores::{Method, Metric};
@@ -29,6 +30,8 @@ pub(crate) const SYNTHETIC: &str = "Synthetic cells, not photographs: the figure
 const UNCHECKED: &str = "The images were not checked for near copies, which may be in different folds";
 /// With fewer test images of a class in a fold than this, the summary says so.
 const FEW_IMAGES: u64 = 20;
+/// Intervals from fewer patients or slides than this are not reliable.
+const FEW_CLUSTERS: u64 = 10;
 /// Most lines of a summary.
 const SUMMARY: usize = 5;
 
@@ -65,6 +68,14 @@ fn chosen_on(pipeline: &str) -> Option<&'static str> {
 /// Whether a data set's cells are synthetic.
 pub(crate) fn is_synthetic(ws: &Workspace, dataset: &str) -> bool {
     ws.raw_dataset(dataset).join(synth::MARKER).exists()
+}
+
+/// What an interval is over: "over images", or "by patient (8 patients), all folds pooled".
+pub(crate) fn over(interval: &IntervalRow) -> String {
+    match interval.method.cluster() {
+        Some(cluster) => format!("by {cluster} ({} {cluster}s), all folds pooled", interval.units),
+        None => "over images".into(),
+    }
 }
 
 /// An interval in percent: "97.6 to 98.9".
@@ -146,13 +157,28 @@ pub(crate) fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Notes {
     }
     details.extend(chosen_on(&record.pipeline).map(Into::into));
     details.extend(caveats.iter().map(|c| c.to_string()));
-    details.extend([PATIENTS.into(), SEED.into()]);
+    details.extend([patients(run), SEED.into()]);
     Notes { summary, details }
+}
+
+/// What is known of the patients of a run's test images.
+fn patients(run: &Results) -> String {
+    match run.clusters() {
+        None => PATIENTS.into(),
+        Some(("patient", n)) => format!("By patient: all images of each of the {n} patients are in the same test fold"),
+        Some((_, n)) => format!(
+            "All images of each of the {n} slides are in the same test fold; patients are unknown: slides of one \
+             patient may be in both training and test folds"
+        ),
+    }
 }
 
 /// What the images of a data set do not show. `checked` says whether check has run.
 pub(crate) fn of_dataset(ws: &Workspace, dataset: &str, checked: bool) -> Vec<String> {
-    let mut notes = vec![PATIENTS.to_string()];
+    let mut notes = vec![match People::read(ws, dataset).ok().and_then(|people| people.known()) {
+        None => PATIENTS.to_string(),
+        Some((unit, n)) => format!("{n} {unit}s are named, and wbc split keeps their images together"),
+    }];
     notes.extend(
         [
             "Labels are those of the source: an image under two labels is found, a wrong label is not",
@@ -185,14 +211,13 @@ fn data(run: &Results) -> String {
 fn scores(run: &Results) -> String {
     let score = |metric: Metric| {
         let value = run.value(None, metric, None).map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
-        let interval = run.interval(metric, None, Method::Bootstrap);
-        (value, interval.map_or("-".into(), range))
+        let interval = run.over_images(metric, None);
+        (value, interval.map_or("-".into(), range), interval.map_or("over images".into(), over))
     };
-    let (balanced, balanced_range) = score(Metric::BalancedAccuracy);
-    let (accuracy, accuracy_range) = score(Metric::Accuracy);
+    let (balanced, balanced_range, over) = score(Metric::BalancedAccuracy);
+    let (accuracy, accuracy_range, _) = score(Metric::Accuracy);
     format!(
-        "Balanced accuracy {balanced} (95 % interval over images {balanced_range}), accuracy {accuracy} \
-         ({accuracy_range})"
+        "Balanced accuracy {balanced} (95 % interval {over} {balanced_range}), accuracy {accuracy} ({accuracy_range})"
     )
 }
 
@@ -229,16 +254,43 @@ fn intervals(run: &Results) -> Vec<String> {
         ));
     }
     let recall = |class: Class| {
-        let interval = run.interval(Metric::Recall, Some(class), Method::Wilson)?;
+        let interval = run.over_images(Metric::Recall, Some(class))?;
         Some(format!("{class} {}", range(interval)))
     };
     let recalls: Vec<String> = run.classes().iter().filter_map(recall).collect();
+    if let Some((cluster, n)) = run.clusters() {
+        notes.extend(by_cluster(run, cluster, n));
+        notes.push(format!("95 % intervals of recall by {cluster}, all folds pooled, %: {}", recalls.join(", ")));
+        return notes;
+    }
     notes.push(format!("95 % intervals of recall, all folds pooled (Wilson 1927), %: {}", recalls.join(", ")));
     notes.push(
         "The intervals treat images as independent, which cells of one patient or frame are not, and do not cover \
          other seeds or laboratories: the true uncertainty is larger"
             .into(),
     );
+    notes
+}
+
+/// How intervals that resample patients or slides are computed, and their limits.
+fn by_cluster(run: &Results, cluster: &str, n: u64) -> Vec<String> {
+    let score = |metric: Metric| {
+        let row = run.over_images(metric, None)?;
+        Some(format!("{metric} {:.2} % ({})", 100.0 * row.value, range(row)))
+    };
+    let scores: Vec<String> = [Metric::BalancedAccuracy, Metric::Accuracy].into_iter().filter_map(score).collect();
+    let mut notes = vec![
+        format!(
+            "95 % intervals by {cluster}, all folds pooled: {} (expanded percentile bootstrap, {} resamples of {n} \
+             {cluster}s, each with all images; Field & Welsh 2007, Hesterberg 2015)",
+            scores.join(", "),
+            thousands(RESAMPLES as u64)
+        ),
+        "The intervals do not cover other seeds or laboratories".into(),
+    ];
+    if n < FEW_CLUSTERS {
+        notes.push(format!("Only {n} {cluster}s: intervals from so few are not reliable, and may be too narrow"));
+    }
     notes
 }
 

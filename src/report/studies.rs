@@ -3,8 +3,9 @@
 use super::paper::STUDIES;
 use super::{Request, Sheet, Table, notes, thousands};
 use crate::error::{Error, Result};
+use crate::rows::IntervalRow;
 use crate::run::{self, Results, model_title};
-use crate::scores::{Method, Metric};
+use crate::scores::Metric;
 use crate::workspace::Workspace;
 
 pub(super) struct Studies;
@@ -56,10 +57,11 @@ impl Table for Studies {
         let notes = [
             "Rows of wbc: test images of the finished folds; accuracy and balanced accuracy (mean over classes) are \
              means over folds; the 95 % interval is of balanced accuracy over images (percentile bootstrap within fold \
-             and class)",
+             and class), or by patient or slide where they are known (bootstrap of patients)",
             "The paper's two W-Net figures are balanced accuracies, rounded (from its Tables 3 and 6)",
             "Empty cells and \"-\" are the paper's",
-            notes::PATIENTS,
+            "Where an interval is not by patient, patients are unknown: cells of one patient may be in both training \
+             and test folds",
         ];
         let columns = ["Study", "Data set", "Size", "C", "Methods", "Accuracy", "Balanced", "95 % interval"];
         Ok(Sheet {
@@ -105,6 +107,15 @@ fn run_row(ws: &Workspace, run: &Results) -> Vec<String> {
         methods,
         percent(Metric::Accuracy),
         percent(Metric::BalancedAccuracy),
-        run.interval(Metric::BalancedAccuracy, None, Method::Bootstrap).map_or("-".into(), notes::range),
+        interval(run),
     ]
+}
+
+/// The interval of balanced accuracy, marked where it is by patient or slide.
+fn interval(run: &Results) -> String {
+    let text = |row: &IntervalRow| match row.method.cluster() {
+        Some(cluster) => format!("{} (by {cluster})", notes::range(row)),
+        None => notes::range(row),
+    };
+    run.over_images(Metric::BalancedAccuracy, None).map_or("-".into(), text)
 }

@@ -9,7 +9,7 @@ use crate::rows::ManifestRow;
 use crate::split;
 use crate::table;
 use crate::workspace::Workspace;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
 /// Bits (of 64) by which the perceptual hashes of two images may differ for the images to count as similar.
@@ -28,11 +28,11 @@ pub struct Weights<'a> {
     pub model: Option<ModelId>,
 }
 
-/// Refuses weights that were trained on an image of `images`, or that started from weights which were. Returns a note
+/// Refuses weights that were trained on an image of `images` or on another image of the same subject, or that started from weights which were. Returns a note
 /// where that cannot be known, or where an image looks similar to a training image.
 ///
 /// # Errors
-/// [`Error::Setting`] that names the first such image.
+/// [`Error::Setting`] that names the first such image, or the subjects (slides) in common.
 pub fn check(ws: &Workspace, weights: Weights, images: &[ManifestRow], dataset: &str) -> Result<Option<String>> {
     let own = check_own(ws, weights, images, dataset)?;
     let Some(init) = &weights.record.init else { return Ok(own) };
@@ -53,6 +53,24 @@ pub fn check(ws: &Workspace, weights: Weights, images: &[ManifestRow], dataset: 
     Ok(own.into_iter().chain(earlier).reduce(|a, b| format!("{a}; {b}")))
 }
 
+/// The subjects of the training images that are also among the subjects of `images`, or the slides where no subject is
+/// known on either side; with their images on both sides.
+fn people_in_common(trained: &[&ManifestRow], images: &[ManifestRow]) -> Option<(&'static str, Vec<String>)> {
+    type Name = fn(&ManifestRow) -> Option<&str>;
+    let common = |name: Name| {
+        let mut counts: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
+        trained.iter().filter_map(|row| name(row)).for_each(|n| counts.entry(n).or_default()[0] += 1);
+        images.iter().filter_map(name).for_each(|n| counts.entry(n).or_default()[1] += 1);
+        let both = counts.into_iter().filter(|(_, [a, b])| *a > 0 && *b > 0);
+        both.map(|(name, [a, b])| format!("{name} ({a} training images, {b} here)")).collect::<Vec<_>>()
+    };
+    let subject: Name = |row| row.subject_id.as_deref();
+    let any_subject = trained.iter().copied().chain(images).any(|row| row.subject_id.is_some());
+    let (what, names) =
+        if any_subject { ("subjects", common(subject)) } else { ("slides", common(|row| row.slide_id.as_deref())) };
+    (!names.is_empty()).then_some((what, names))
+}
+
 /// [`check`] for the run's own training images alone.
 fn check_own(ws: &Workspace, weights: Weights, images: &[ManifestRow], dataset: &str) -> Result<Option<String>> {
     let Weights { key, from, record, model } = weights;
@@ -71,8 +89,9 @@ fn check_own(ws: &Workspace, weights: Weights, images: &[ManifestRow], dataset: 
     };
     let trained: BTreeSet<&str> = model.unwrap_or(ModelId::All).training_images(&splits).collect();
     let Dataset { cells, checks, .. } = Dataset::read(ws, &record.dataset)?;
-    let cells = cells.iter().filter(|cell| trained.contains(cell.image_id.as_str()));
-    let by_hash: HashMap<&str, &ManifestRow> = cells.map(|cell| (cell.content_hash.as_str(), cell)).collect();
+    let seen_cells: Vec<&ManifestRow> = cells.iter().filter(|cell| trained.contains(cell.image_id.as_str())).collect();
+    let by_hash: HashMap<&str, &ManifestRow> =
+        seen_cells.iter().map(|cell| (cell.content_hash.as_str(), *cell)).collect();
     let shared: Vec<(&ManifestRow, &ManifestRow)> =
         images.iter().filter_map(|t| Some((t, *by_hash.get(t.content_hash.as_str())?))).collect();
     if let Some((image, seen)) = shared.first() {
@@ -83,6 +102,14 @@ fn check_own(ws: &Workspace, weights: Weights, images: &[ManifestRow], dataset: 
             seen.image_id
         );
         return Err(Error::setting(key, format!("weights that were not trained on images of {dataset}"), got));
+    }
+    if let Some((what, names)) = people_in_common(&seen_cells, images) {
+        let got = format!("{what} in both {from} and {dataset}: {}", names.join(", "));
+        let expected = format!(
+            "weights that were trained on other people than those of {dataset} (if these are other people of the same \
+             name, name them differently and ingest again)"
+        );
+        return Err(Error::setting(key, expected, got));
     }
     let trained_checks = checks.iter().filter(|check| trained.contains(check.image_id.as_str()));
     let trained_hashes: Vec<u64> = trained_checks.filter_map(|check| check.perceptual_hash).collect();

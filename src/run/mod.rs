@@ -17,4 +17,4 @@ pub use model::{TrainedModel, finished, open};
 pub use model_id::{ModelId, ModelRef};
 pub use recipe::{NetworkSettings, Recipe, model_title};
 pub use record::{Init, Record, list};
-pub use results::{Results, epochs, predictions};
+pub use results::{Results, epochs, over_images, predictions};

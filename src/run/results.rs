@@ -78,6 +78,17 @@ impl Results {
         self.intervals.iter().find(|r| r.metric == metric && r.class == class && r.method == method)
     }
 
+    /// The interval of a metric for other test images: over subjects or slides where they are known, else over images
+    /// (of a recall: Wilson's).
+    pub fn over_images(&self, metric: Metric, class: Option<Class>) -> Option<&IntervalRow> {
+        over_images(&self.intervals, metric, class)
+    }
+
+    /// What the intervals resample with all its images, and how many there are: ("patient", 8); `None` for images.
+    pub fn clusters(&self) -> Option<(&'static str, u64)> {
+        self.intervals.iter().find_map(|row| Some((row.method.cluster()?, row.units)))
+    }
+
     /// The classes that the run's models tell apart, in order.
     pub fn classes(&self) -> &Classes {
         &self.record.classes
@@ -109,6 +120,13 @@ impl Results {
     pub fn missing(&self) -> Vec<u32> {
         (0..self.record.folds).filter(|f| !self.metrics.iter().any(|r| r.fold == Some(*f))).collect()
     }
+}
+
+/// The row for other test images: see [`Results::over_images`].
+pub fn over_images(rows: &[IntervalRow], metric: Metric, class: Option<Class>) -> Option<&IntervalRow> {
+    let methods = [Method::SubjectBootstrap, Method::SlideBootstrap, Method::Bootstrap, Method::Wilson];
+    let find = |method| rows.iter().find(|r| r.metric == metric && r.class == class && r.method == method);
+    methods.into_iter().find_map(find)
 }
 
 /// The rows of a table that evaluate wrote, which must belong to the present predictions.

@@ -55,7 +55,7 @@ fn resample<const K: usize>(counts: [u64; K], rng: &mut Pcg64) -> [u64; K] {
 }
 
 /// Interpolates linearly between order statistics, as numpy does by default.
-fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
+pub(super) fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     let rank = q * sorted.len().checked_sub(1)? as f64;
     let (below, above) = (sorted[rank.floor() as usize], sorted[rank.ceil() as usize]);
     Some(below + (above - below) * rank.fract())

@@ -1,16 +1,18 @@
 //! Confidence intervals and significance tests for results over images and over folds.
 //!
 //! They answer two questions. *Would other test images give the same result?* The bootstrap, Wilson's interval and
-//! McNemar's test treat the trained models as fixed and the images as an independent sample. *Would other training
-//! images give the same result?* The corrected t-test and Wilcoxon's test use the variation between folds. Neither
-//! accounts for other laboratories, stains or seeds, or for several cells from one patient.
+//! McNemar's test treat the trained models as fixed and the images as an independent sample; the bootstrap over
+//! clusters treats patients as one. *Would other training images give the same result?* The corrected t-test and
+//! Wilcoxon's test use the variation between folds. Neither accounts for other laboratories, stains or seeds.
 
 mod bootstrap;
+mod clusters;
 mod folds;
 mod interval;
 mod mcnemar;
 
 pub use bootstrap::{RESAMPLES, bootstrap};
+pub use clusters::cluster_bootstrap;
 pub use folds::{CorrectedT, Wilcoxon, corrected_interval, corrected_t, wilcoxon};
 pub use interval::{Interval, LEVEL, mean, wilson};
 pub use mcnemar::{McNemar, mcnemar};

@@ -8,7 +8,7 @@ use crate::predict::external::Validation;
 use crate::report::{Sheet, notes, thousands};
 use crate::rows::PredictionRow;
 use crate::run::{ModelId, Results};
-use crate::scores::{Method, Metric};
+use crate::scores::Metric;
 use crate::table;
 use crate::workspace::Workspace;
 use minijinja::{Value, context};
@@ -19,8 +19,9 @@ pub(super) fn section(ws: &Workspace, run: &Results, validation: &Validation) ->
     let own = &run.record.dataset;
     let percent = |value: Option<f64>| value.map_or("-".into(), |v| format!("{:.1} %", 100.0 * v));
     let images = |predictions: &[PredictionRow]| thousands(predictions.len() as u64);
-    let interval = validation.interval(Metric::BalancedAccuracy, Method::Bootstrap);
-    let interval = interval.map_or(String::new(), |i| format!("95 % interval over images: {} %", notes::range(i)));
+    let interval = validation.over_images(Metric::BalancedAccuracy);
+    let interval =
+        interval.map_or(String::new(), |i| format!("95 % interval {}: {} %", notes::over(i), notes::range(i)));
     // Compares single models on both data sets: the models together are better than each alone.
     let folds: Vec<u32> = about.models.iter().filter_map(|id| id.fold()).collect();
     let on_own = run.mean(Metric::BalancedAccuracy, &folds);

@@ -12,7 +12,7 @@ use crate::predict::external::list as validations;
 use crate::report::{Sheet, notes, thousands};
 use crate::rows::{EpochRow, PredictionRow};
 use crate::run::{self, Recipe, Record, Results, RunDir, model_title};
-use crate::scores::{Method, Metric};
+use crate::scores::Metric;
 use crate::table;
 use crate::workspace::Workspace;
 use maps::Maps;
@@ -140,8 +140,9 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
 fn items(run: &Results) -> Vec<Value> {
     let score = |metric: Metric| {
         let value = run.value(None, metric, None).map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
-        let interval = run.interval(metric, None, Method::Bootstrap);
-        let interval = interval.map_or(String::new(), |i| format!("95 % interval over images: {} %", notes::range(i)));
+        let interval = run.over_images(metric, None);
+        let interval =
+            interval.map_or(String::new(), |i| format!("95 % interval {}: {} %", notes::over(i), notes::range(i)));
         parts::item(metric.title(), value, interval)
     };
     let images: u64 = run.images().iter().sum();
@@ -150,7 +151,14 @@ fn items(run: &Results) -> Vec<Value> {
         score(Metric::BalancedAccuracy),
         score(Metric::Accuracy),
         parts::item("Test images", thousands(images), "each predicted by a model that was not trained on it"),
-        parts::item("Folds", format!("{finished} of {}", run.record.folds), "stratified; copies kept together"),
+        parts::item(
+            "Folds",
+            format!("{finished} of {}", run.record.folds),
+            match run.clusters() {
+                Some((cluster, n)) => format!("stratified; copies and {n} {cluster}s kept together"),
+                None => "stratified; copies kept together".into(),
+            },
+        ),
     ]
 }
 

@@ -1,0 +1,130 @@
+//! The subject or slide of each test image, and intervals that resample subjects or slides instead of images.
+
+use crate::class::Classes;
+use crate::error::{Input, Result};
+use crate::rows::{IntervalRow, PredictionRow};
+use crate::run::Record;
+use crate::schema::MANIFEST;
+use crate::scores::{Method, Metric, Scores};
+use crate::statistics::{self, LEVEL};
+use crate::table::{self, text};
+use crate::workspace::Workspace;
+use arrow_array::Array;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Who the images of a data set are from, where it says so.
+#[derive(Clone, Debug, Default)]
+pub struct People {
+    subjects: HashMap<String, String>,
+    slides: HashMap<String, String>,
+}
+
+impl People {
+    /// Reads the subjects and slides of a data set's manifest.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Missing`] or [`crate::error::Error::Format`] for the manifest.
+    pub fn read(ws: &Workspace, dataset: &str) -> Result<Self> {
+        let mut people = Self::default();
+        table::read_batches(&ws.manifest(dataset), &MANIFEST, |batch| {
+            let [id, subject, slide] = ["image_id", "subject_id", "slide_id"].map(|name| text(&batch, name));
+            for row in 0..batch.num_rows() {
+                for (column, known) in [(subject, &mut people.subjects), (slide, &mut people.slides)] {
+                    if column.is_valid(row) {
+                        known.insert(id.value(row).into(), column.value(row).into());
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        Ok(people)
+    }
+
+    /// What is known and of how many: ("patient", 8), or ("slide", 20) where no subject is known.
+    pub fn known(&self) -> Option<(&'static str, usize)> {
+        let count = |names: &HashMap<String, String>| names.values().collect::<BTreeSet<_>>().len();
+        match (count(&self.subjects), count(&self.slides)) {
+            (0, 0) => None,
+            (0, n) => Some(("slide", n)),
+            (n, _) => Some(("patient", n)),
+        }
+    }
+
+    /// Those of the data set of a run. Where its manifest has changed since the training, nobody is known.
+    ///
+    /// # Errors
+    /// As [`People::read`].
+    pub(super) fn of_run(ws: &Workspace, record: &Record) -> Result<Self> {
+        let manifest = ws.manifest(&record.dataset);
+        let same = table::file_hash(&manifest).is_ok_and(|hash| record.input(Input::Manifest) == Some(&hash));
+        if same { Self::read(ws, &record.dataset) } else { Ok(Self::default()) }
+    }
+
+    /// The interval rows that hold for these people: `rows` where nobody is known, and otherwise those over subjects
+    /// or slides in place of those over images.
+    pub(super) fn applied(
+        &self,
+        rows: Vec<IntervalRow>,
+        predictions: &[PredictionRow],
+        classes: &Classes,
+        seed: u64,
+    ) -> Vec<IntervalRow> {
+        let Some(mut over_people) = self.intervals(predictions, classes, seed) else { return rows };
+        over_people.extend(rows.into_iter().filter(|row| row.method == Method::CorrectedT));
+        over_people
+    }
+
+    /// Interval rows of all images pooled, over subjects or (where no subject is known) over slides; `None` where
+    /// neither is known. An image without a subject or slide is a unit of its own.
+    fn intervals(&self, predictions: &[PredictionRow], classes: &Classes, seed: u64) -> Option<Vec<IntervalRow>> {
+        let any = |known: &HashMap<String, String>| predictions.iter().any(|p| known.contains_key(&p.image_id));
+        let (method, known) = match (any(&self.subjects), any(&self.slides)) {
+            (true, _) => (Method::SubjectBootstrap, &self.subjects),
+            (false, true) => (Method::SlideBootstrap, &self.slides),
+            (false, false) => return None,
+        };
+        // For each class the correctly and wrongly predicted images.
+        let mut counts: BTreeMap<(bool, &str), Vec<u64>> = BTreeMap::new();
+        for row in predictions {
+            let unit = match known.get(&row.image_id) {
+                Some(name) => (true, name.as_str()),
+                None => (false, row.image_id.as_str()),
+            };
+            let counts = counts.entry(unit).or_insert_with(|| vec![0; 2 * classes.len()]);
+            if let Some(class) = classes.index(row.truth) {
+                counts[2 * class + usize::from(classes.likeliest(&row.probabilities) != row.truth)] += 1;
+            }
+        }
+        let clusters: Vec<Vec<u64>> = counts.into_values().collect();
+        let scores =
+            |sum: &[u64]| Scores::from_counts(&sum.chunks_exact(2).map(|c| (c[0], c[0] + c[1])).collect::<Vec<_>>());
+        let sum = |class: usize| clusters.iter().map(|c| c[2 * class] + c[2 * class + 1]).sum::<u64>();
+        let tested: Vec<bool> = (0..classes.len()).map(|class| sum(class) > 0).collect();
+        let statistic = |sum: &[u64]| {
+            let scores = scores(sum);
+            let complete = scores.recall.iter().zip(&tested).all(|(recall, tested)| recall.is_some() || !tested);
+            let mut values = scores.values();
+            // A mean over fewer classes than in the sample is another metric.
+            values[0] = values[0].filter(|_| complete);
+            values
+        };
+        let intervals = statistics::cluster_bootstrap(&clusters, seed, statistic);
+        let all: Vec<u64> = (0..2 * classes.len()).map(|i| clusters.iter().map(|counts| counts[i]).sum()).collect();
+        let units = clusters.len() as u64;
+        let rows = Scores::keys(classes).into_iter().zip(scores(&all).values()).zip(intervals);
+        let row = |(((metric, class), value), interval): (((Metric, _), Option<f64>), Option<statistics::Interval>)| {
+            let (value, interval) = (value?, interval?);
+            Some(IntervalRow {
+                metric,
+                class,
+                method,
+                level: LEVEL,
+                value,
+                low: interval.low,
+                high: interval.high,
+                units,
+            })
+        };
+        Some(rows.filter_map(row).collect())
+    }
+}
