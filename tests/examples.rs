@@ -19,7 +19,7 @@ mod train_wnet;
 fn the_examples_train_read_and_predict() {
     let w = Workdir::new("examples");
     let (ws, ctx) = (w.workspace(), Context::silent(0));
-    let images = synth::Images::PerClass([8; 5]);
+    let images = synth::Images::PerClass(vec![8; 5]);
     synth::run(&ws, "d", &synth::Settings { images, ..Default::default() }, &ctx).unwrap();
 
     let tensors = preprocess::Settings { size_px: 32, ..Default::default() };

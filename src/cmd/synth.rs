@@ -11,6 +11,7 @@ pub struct Args {
     #[arg(long, default_value = "cuk", value_parser = layout)]
     layout: Layout,
     /// Number of images, with the paper's class shares, or one number per class: NE,EO,BA,LY,MO
+    /// and, if wanted, immature granulocytes, erythroblasts and platelets
     #[arg(long, value_name = "N", default_value = "600")]
     images: Images,
     /// Name of the new data set [default: synthetic, or synthetic-lisc]

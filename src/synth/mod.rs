@@ -6,6 +6,7 @@
 
 mod canvas;
 mod cell;
+mod kind;
 mod scene;
 mod settings;
 mod shape;
@@ -13,7 +14,6 @@ mod shape;
 pub use settings::{Images, Layout, Settings};
 
 use crate::atomic;
-use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::seed;
@@ -53,16 +53,15 @@ pub struct Summary {
     pub seed: u64,
     /// Total number of images.
     pub images: u64,
-    /// Images per class, in the order of [`Class::ALL`].
-    pub class_images: [u32; Class::COUNT],
-    /// Total number of white blood cells.
+    /// Name of each class and its number of images.
+    pub class_images: Vec<(&'static str, u32)>,
+    /// Total number of cells.
     pub cells: u64,
 }
 
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let counts: Vec<String> =
-            Class::ALL.iter().zip(self.class_images).map(|(class, n)| format!("{class} {n}")).collect();
+        let counts: Vec<String> = self.class_images.iter().map(|(class, n)| format!("{class} {n}")).collect();
         let (images, cells, layout) = (self.images, self.cells, self.layout.name().to_uppercase());
         let (dataset, seed) = (&self.dataset, self.seed);
         writeln!(f, "{dataset}: {images} images with {cells} synthetic cells in the layout of {layout}, seed {seed}")?;
@@ -99,10 +98,10 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
         atomic::write_bytes(&dir.join(MARKER), text.as_bytes())?;
         plan.par_iter()
             .enumerate()
-            .map(|(n, (class, files))| {
+            .map(|(n, (kind, files))| {
                 ctx.check_stop()?;
                 let mut rng = seed::rng(ctx.seed, "synth", settings.layout as u64, 0, n as u64);
-                let scene = Scene::render(settings.layout, *class, &mut rng);
+                let scene = Scene::render(settings.layout, *kind, &mut rng);
                 save(dir, files, &scene)?;
                 task.advance(1);
                 Ok(scene.cells() as u64)

@@ -2,9 +2,9 @@
 
 use super::canvas::{Canvas, Rgb, Stain, blend};
 use super::cell::{self, Cell};
+use super::kind::Kind;
 use super::settings::Layout;
 use super::shape::{Noise, Outline, Point, coverage, smoothstep};
-use crate::class::Class;
 use rand::RngExt;
 use rand_pcg::Pcg64;
 use std::ops::Range;
@@ -72,8 +72,8 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Renders a field of view with a white cell of `class`; with two in a fifth of LISC's images.
-    pub fn render(layout: Layout, class: Class, rng: &mut Pcg64) -> Self {
+    /// Renders a field of view with a white cell of `kind`; with two in a fifth of LISC's images.
+    pub fn render(layout: Layout, kind: Kind, rng: &mut Pcg64) -> Self {
         let optics = Optics::of(layout);
         let (width, height) = optics.size;
         let scale = optics.scale * rng.random_range(0.94..1.06);
@@ -86,8 +86,9 @@ impl Scene {
         let count = if layout == Layout::Lisc && rng.random_bool(0.2) { 2 } else { 1 };
         let mut cells: Vec<Cell> = Vec::new();
         while cells.len() < count {
-            let radius = cell::radius(class, rng);
-            let cell = Cell::new(class, position(layout, radius * scale, optics.size, rng), radius, scale, &stain, rng);
+            let radius = cell::radius(kind, rng);
+            let centre = position(layout, radius * scale, optics.size, rng);
+            let cell = Cell::new(kind, centre, radius, scale, &stain, rng);
             let separate = |other: &Cell| {
                 distance(other.outline.centre, cell.outline.centre) > other.reach() + cell.reach() + 12.0
             };
