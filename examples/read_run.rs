@@ -3,7 +3,6 @@
 //!
 //!     cargo run --release --example read_run -- data pbc-wnet-quick
 
-use wbc::class::Class;
 use wbc::error::Result;
 use wbc::run::{self, Results};
 use wbc::scores::{Method, Metric};
@@ -23,7 +22,8 @@ fn main() -> Result<()> {
 pub fn describe(ws: &Workspace, run: &str) -> Result<String> {
     let results = Results::load(ws, run)?;
     let mut text = format!("{}: {} on {}\n", results.name, results.record.model, results.record.dataset);
-    for class in Class::ALL {
+    let classes = results.classes();
+    for class in classes.iter() {
         let Some(recall) = results.value(None, Metric::Recall, Some(class)) else { continue };
         text += &format!("{class}: recall {:.1} %", 100.0 * recall);
         if let Some(interval) = results.interval(Metric::Recall, Some(class), Method::Wilson) {
@@ -31,8 +31,11 @@ pub fn describe(ws: &Workspace, run: &str) -> Result<String> {
         }
         text += "\n";
     }
-    for row in run::predictions(ws, run)?.iter().filter(|row| row.predicted() != row.truth) {
-        text += &format!("{}: {} predicted as {}\n", row.image_id, row.truth, row.predicted());
+    for row in run::predictions(ws, run)? {
+        let predicted = classes.likeliest(&row.probabilities);
+        if predicted != row.truth {
+            text += &format!("{}: {} predicted as {predicted}\n", row.image_id, row.truth);
+        }
     }
     Ok(text)
 }

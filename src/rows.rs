@@ -170,16 +170,6 @@ impl PredictionRow {
     pub fn new(image_id: String, fold: u32, truth: Class, probabilities: impl Into<Vec<f32>>) -> Self {
         Self { image_id, fold, truth, probabilities: probabilities.into() }
     }
-
-    /// Shim of five classes, to be removed: use [`crate::class::Classes::likeliest`].
-    pub fn predicted(&self) -> Class {
-        Class::likeliest(self.probabilities())
-    }
-
-    /// Shim of five classes, to be removed: use the field.
-    pub fn probabilities(&self) -> [f32; Class::COUNT] {
-        self.probabilities[..].try_into().expect("five classes")
-    }
 }
 
 impl ClassRow for PredictionRow {

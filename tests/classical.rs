@@ -58,8 +58,8 @@ fn every_classifier_learns_and_writes_a_complete_run() {
                 Some(wbc::split::Place::Fold(row.fold)),
                 "predicted in the fold whose test image it is"
             );
-            assert!((row.probabilities().iter().sum::<f32>() - 1.0).abs() < 1e-5, "{model}: {row:?}");
-            assert!(row.probabilities().iter().all(|p| (0.0..=1.0).contains(p)), "{model}: {row:?}");
+            assert!((row.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{model}: {row:?}");
+            assert!(row.probabilities.iter().all(|p| (0.0..=1.0).contains(p)), "{model}: {row:?}");
         }
         let (epochs, _) = table::read_rows::<EpochRow>(&dir.join("epochs.parquet"), &EPOCHS).unwrap();
         assert_eq!(epochs.len(), 0);

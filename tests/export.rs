@@ -50,7 +50,7 @@ fn tested(w: &Workdir, run: &str) -> Vec<[f32; 5]> {
         rows.iter().flat_map(|r| tensors.picture(tensors.row(&r.image_id).unwrap()).to_vec()).collect();
     w.write("tensors.bin", bytes);
     assert_eq!(rows.len(), 50);
-    rows.iter().map(|r| r.probabilities()).collect()
+    rows.iter().map(|r| r.probabilities[..].try_into().unwrap()).collect()
 }
 
 /// Runs `code` in `python` beside the exported files, and compares the `found` probabilities with `expected`.

@@ -1,6 +1,6 @@
 //! `wbc split`.
 
-use crate::common::{Workdir, of_five_classes};
+use crate::common::{FIVE, Workdir, of_five_classes};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use wbc::class::Class;
@@ -96,7 +96,7 @@ fn row(n: usize, class: Option<Class>) -> ManifestRow {
 }
 
 fn rows(n: usize) -> Vec<ManifestRow> {
-    (0..n).map(|i| row(i, Some(Class::ALL[i % 5]))).collect()
+    (0..n).map(|i| row(i, Some(FIVE[i % 5]))).collect()
 }
 
 /// A workspace with a manifest, and checks that leave out each of `bad`.
@@ -173,7 +173,7 @@ fn bad_input_is_an_error() {
 /// Rows of patients P0 to P`patients`-1, `each` images each, with all classes.
 fn patients(patients: usize, each: usize) -> Vec<ManifestRow> {
     let subject = |n: usize| Some(format!("P{}", n / each));
-    (0..patients * each).map(|n| ManifestRow { subject_id: subject(n), ..row(n, Some(Class::ALL[n % 5])) }).collect()
+    (0..patients * each).map(|n| ManifestRow { subject_id: subject(n), ..row(n, Some(FIVE[n % 5])) }).collect()
 }
 
 /// The places of a subject's images.
@@ -238,7 +238,7 @@ fn slides_stay_whole_where_no_patient_is_known() {
     let w = Workdir::new("split-slides");
     let slide = |n: usize| Some(format!("S{}", n / 10));
     let mut rows: Vec<ManifestRow> =
-        (0..60).map(|n| ManifestRow { slide_id: slide(n), ..row(n, Some(Class::ALL[n % 5])) }).collect();
+        (0..60).map(|n| ManifestRow { slide_id: slide(n), ..row(n, Some(FIVE[n % 5])) }).collect();
     let ws = workspace(&w, &rows, &[]);
     let run = w.wbc(&["split", "--folds", "3"]).ok();
     assert!(run.stdout.contains("60 images in 6 groups"), "{}", run.stdout);
@@ -282,12 +282,12 @@ fn a_held_out_test_set_is_in_no_fold() {
     let splits = split::read(&ws, "d").unwrap();
     assert_eq!(splits.held_out().count(), 40);
     assert!((0..8).all(|p| places(&ws, &rows, &format!("P{p}")).len() == 1));
-    let rows: Vec<ManifestRow> = (0..100).map(|n| row(n, Some(Class::ALL[n % 5]))).collect();
+    let rows: Vec<ManifestRow> = (0..100).map(|n| row(n, Some(FIVE[n % 5]))).collect();
     let ws = workspace(&w, &rows, &[]);
     w.wbc(&["split", "--folds", "4", "--test", "0.2"]).ok();
     let splits = split::read(&ws, "d").unwrap();
     let held_out: BTreeSet<&str> = splits.held_out().collect();
-    for class in Class::ALL {
+    for class in FIVE {
         let own = rows.iter().filter(|r| r.class == Some(class) && held_out.contains(r.image_id.as_str()));
         assert_eq!(own.count(), 4, "{class}");
     }
@@ -296,7 +296,7 @@ fn a_held_out_test_set_is_in_no_fold() {
 /// Rows with roles: three of four train, the rest test; of every tenth test image, validation.
 fn with_roles(n: usize) -> Vec<ManifestRow> {
     let role = |n: usize| Some(["train", "train", "validation", "test"][n % 4].to_string());
-    (0..n).map(|n| ManifestRow { given_role: role(n), ..row(n, Some(Class::ALL[n / 4 % 5])) }).collect()
+    (0..n).map(|n| ManifestRow { given_role: role(n), ..row(n, Some(FIVE[n / 4 % 5])) }).collect()
 }
 
 #[test]

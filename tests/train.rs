@@ -1,6 +1,6 @@
 //! `wbc train`, `wbc report` and `wbc run`: from a split data set to tables.
 
-use crate::common::{Workdir, predictions};
+use crate::common::{FIVE, Workdir, predictions};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -59,15 +59,15 @@ fn every_image_is_tested_once_and_the_tables_agree() {
             Some(wbc::split::Place::Fold(row.fold)),
             "predicted by the fold that tests it"
         );
-        assert!((row.probabilities().iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        assert!((row.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-5);
         assert!(row.image_id.starts_with(&format!("d/{}/", row.truth)));
     }
     let (epochs, _) = table::read_rows::<EpochRow>(&dir.join("epochs.parquet"), &EPOCHS).unwrap();
     assert_eq!(epochs.iter().map(|e| (e.fold, e.epoch)).collect::<Vec<_>>().len(), 9);
     let (metrics, _) = table::read_rows::<MetricRow>(&dir.join("metrics.parquet"), &METRICS).unwrap();
     let correct = rows.iter().filter(|r| {
-        let p = r.probabilities();
-        (0..5).all(|c| p[c] <= p[r.truth.index()])
+        let p = &r.probabilities;
+        (0..5).all(|c| p[c] <= p[FIVE.iter().position(|c| *c == r.truth).unwrap()])
     });
     let diagonal: f64 = metrics
         .iter()

@@ -21,14 +21,15 @@ impl Check for ClassCounts {
         true
     }
     fn find(&self, images: &Images, settings: &Settings, findings: &mut Findings) {
-        let counts = Class::ALL.map(|class| images.rows.iter().filter(|r| r.class == Some(class)).count() as u64);
-        for (class, n) in Class::ALL.into_iter().zip(counts) {
+        let count = |class: Class| images.rows.iter().filter(|r| r.class == Some(class)).count() as u64;
+        let counts: Vec<(Class, u64)> = images.classes.iter().map(|class| (class, count(class))).collect();
+        for (class, n) in counts.iter().copied() {
             if n < settings.min_class_images {
                 let message = format!("{class}: expected at least {} images, found {n}", settings.min_class_images);
                 findings.dataset(Severity::Warning, Some(n as f64), message);
             }
         }
-        let present = || Class::ALL.into_iter().zip(counts).filter(|(_, n)| *n > 0);
+        let present = || counts.iter().copied().filter(|(_, n)| *n > 0);
         let (Some(most), Some(least)) = (present().max_by_key(|(_, n)| *n), present().min_by_key(|(_, n)| *n)) else {
             return;
         };

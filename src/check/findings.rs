@@ -2,6 +2,7 @@
 
 use super::measurements::Measurements;
 use super::settings::Settings;
+use crate::class::Classes;
 use crate::rows::{IssueRow, ManifestRow, Severity};
 
 /// One thing that can be wrong with images.
@@ -20,6 +21,8 @@ pub trait Check: Sync {
 
 /// The images of a data set and what was measured when they were decoded.
 pub struct Images {
+    /// The classes of the data set.
+    pub classes: Classes,
     /// The manifest.
     pub rows: Vec<ManifestRow>,
     /// For each row, the index of its file in `files`. Cells of one frame have the same.

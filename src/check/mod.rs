@@ -19,6 +19,7 @@ pub use findings::{Check, Findings, Images, NearCopy};
 pub use measurements::Measurements;
 pub use settings::Settings;
 
+use crate::class::Classes;
 use crate::context::Context;
 use crate::dataset::{self, Dataset};
 use crate::decode;
@@ -137,7 +138,8 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     }
     let mut issues = ingest_issues(ws, dataset, &manifest)?;
 
-    let images = measure(&ws.raw_dataset(dataset), rows, settings, ctx)?;
+    let classes = dataset::classes(ws, dataset)?;
+    let images = measure(&ws.raw_dataset(dataset), classes, rows, settings, ctx)?;
     let mut findings = Findings::new(dataset);
     CHECKS.into_iter().for_each(|check| findings.add(check, &images, settings));
     issues.extend(findings.issues);
@@ -161,7 +163,7 @@ fn ingest_issues(ws: &Workspace, dataset: &str, manifest: &str) -> Result<Vec<Is
 }
 
 /// Decodes and measures every image file of the manifest, and finds near copies.
-fn measure(raw: &Path, rows: Vec<ManifestRow>, settings: &Settings, ctx: &Context) -> Result<Images> {
+fn measure(raw: &Path, classes: Classes, rows: Vec<ManifestRow>, settings: &Settings, ctx: &Context) -> Result<Images> {
     // Rows are sorted by image_id, so that cells of one frame are adjacent.
     let (mut first_rows, mut file_of_row) = (Vec::new(), Vec::new());
     for (i, row) in rows.iter().enumerate() {
@@ -182,7 +184,7 @@ fn measure(raw: &Path, rows: Vec<ManifestRow>, settings: &Settings, ctx: &Contex
     let near_copies = copies::near_copies(&files, settings, ctx)?;
     let by_row = |pair: NearCopy| NearCopy { a: first_rows[pair.a], b: first_rows[pair.b], ..pair };
     let near_copies = near_copies.into_iter().map(by_row).collect();
-    Ok(Images { rows, file_of_row, files, near_copies })
+    Ok(Images { classes, rows, file_of_row, files, near_copies })
 }
 
 /// Reads, verifies, decodes and measures one image file.

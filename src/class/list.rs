@@ -2,7 +2,7 @@
 
 use super::Class;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// What is known of a class besides its name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,7 +56,8 @@ impl Classes {
 
     /// The paper's five classes: neutrophil, eosinophil, basophil, lymphocyte, monocyte.
     pub fn wbc5() -> Classes {
-        super::ClassSet::wbc5().classes()
+        static WBC5: LazyLock<Classes> = LazyLock::new(|| super::ClassSet::wbc5().classes());
+        WBC5.clone()
     }
 
     /// A list in this order; later duplicates of a class are dropped.
@@ -112,7 +113,7 @@ impl Classes {
 
     /// Whether these are the paper's five classes in the paper's order.
     pub fn is_wbc5(&self) -> bool {
-        self.iter().eq(Class::ALL)
+        self.iter().eq(Classes::wbc5().iter())
     }
 
     /// The class with the largest probability, the first of equal ones. `p` has one value per class, in order.

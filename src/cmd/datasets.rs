@@ -1,7 +1,7 @@
 //! `wbc datasets`: lists known public data sets.
 
 use super::{Globals, Outcome};
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use crate::error::Error;
 use crate::fetch::catalogue::{DATASETS, Dataset, find};
 use crate::report::thousands;
@@ -35,7 +35,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let ws = globals.workspace();
     let row = |dataset: &'static Dataset| Row {
         dataset,
-        classes: Class::ALL.iter().map(|c| (c.name(), dataset.counts[c.index()])).collect(),
+        classes: Classes::wbc5().iter().map(Class::name).zip(dataset.counts).collect(),
         here: ws.raw_dataset(&dataset.name).is_dir(),
     };
     match args.name {
@@ -88,7 +88,7 @@ impl fmt::Display for Row {
         let d = self.dataset;
         writeln!(f, "{}: {}", d.name, d.title)?;
         write!(f, "  images    {}:", thousands(d.images))?;
-        for (class, count) in Class::ALL.iter().zip(d.counts) {
+        for (class, count) in Classes::wbc5().iter().zip(d.counts) {
             write!(f, " {class} {},", thousands(count))?;
         }
         writeln!(f, " other {}", thousands(d.others))?;

@@ -26,7 +26,7 @@ const NUCLEUS: image::Rgb<u8> = image::Rgb([255, 0, 0]);
 pub fn write(ws: &Workspace, dataset: &str, settings: &Settings, path: &Path) -> Result<usize> {
     let usable = Usable::read(ws, dataset)?;
     let raw = ws.raw_dataset(dataset);
-    let tiles: Vec<_> = choose(&usable.cells)
+    let tiles: Vec<_> = choose(&usable.cells, &usable.classes)
         .into_par_iter()
         .map(|(row, place)| match Window::read(&raw, row, settings) {
             Ok(window) => Ok(Some((place, outlined(&window)))),
@@ -35,7 +35,7 @@ pub fn write(ws: &Workspace, dataset: &str, settings: &Settings, path: &Path) ->
         })
         .collect::<Result<_>>()?;
     let tile_px = tiles.iter().flatten().map(|(_, tile)| tile.width().max(tile.height())).max().unwrap_or(1);
-    let mut sheet = Sheet::new(tile_px);
+    let mut sheet = Sheet::new(tile_px, usable.classes.len());
     tiles.iter().flatten().for_each(|(place, tile)| sheet.put(*place, tile));
     sheet.write(path)
 }

@@ -1,7 +1,6 @@
 //! The catalogue of public data sets, from `datasets.toml`.
 
 use super::checksum::Checksum;
-use crate::class::Class;
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 
@@ -24,8 +23,8 @@ pub struct Dataset {
     pub layout: Option<String>,
     /// Number of images of all classes.
     pub images: u64,
-    /// Number of images of each of the five classes, in class order.
-    pub counts: [u64; Class::COUNT],
+    /// Number of images of each of the paper's five classes, in the order of [`crate::class::Classes::wbc5`].
+    pub counts: [u64; 5],
     /// Number of images of other classes.
     pub others: u64,
     /// What else to know.

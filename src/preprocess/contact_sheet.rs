@@ -2,10 +2,11 @@
 
 use super::settings::Settings;
 use crate::atomic;
-use crate::class::Class;
+use crate::class::Classes;
+use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::rows::ManifestRow;
-use crate::schema::{MANIFEST, TENSORS};
+use crate::schema::TENSORS;
 use crate::table;
 use crate::workspace::Workspace;
 use arrow_array::cast::AsArray;
@@ -25,13 +26,13 @@ pub struct Place {
     column: usize,
 }
 
-/// Up to ten rows a class, evenly drawn from the data set, and their places: classes from the top in their usual order.
-pub fn choose(rows: &[ManifestRow]) -> Vec<(&ManifestRow, Place)> {
+/// Up to ten rows a class, evenly drawn from the data set, and their places: `classes` from the top.
+pub fn choose<'a>(rows: &'a [ManifestRow], classes: &Classes) -> Vec<(&'a ManifestRow, Place)> {
     let mut chosen = Vec::new();
-    for class in Class::ALL {
+    for (number, class) in classes.iter().enumerate() {
         let of_class: Vec<&ManifestRow> = rows.iter().filter(|r| r.class == Some(class)).collect();
         let shown = of_class.len().min(COLUMNS);
-        let place = |column| Place { row: class.index(), column };
+        let place = |column| Place { row: number, column };
         chosen.extend((0..shown).map(|column| (of_class[column * of_class.len() / shown], place(column))));
     }
     chosen
@@ -45,10 +46,10 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    /// An empty sheet for tiles of `tile_px` x `tile_px`.
-    pub fn new(tile_px: u32) -> Self {
+    /// An empty sheet for tiles of `tile_px` x `tile_px` and a number of classes.
+    pub fn new(tile_px: u32, classes: usize) -> Self {
         let side = |n: usize| n as u32 * (tile_px + GAP) + GAP;
-        Self { tile_px, sheet: RgbImage::from_pixel(side(COLUMNS), side(Class::COUNT), image::Rgb([255; 3])), shown: 0 }
+        Self { tile_px, sheet: RgbImage::from_pixel(side(COLUMNS), side(classes), image::Rgb([255; 3])), shown: 0 }
     }
 
     /// Puts an image in its place.
@@ -81,9 +82,10 @@ impl Sheet {
 /// [`Error::Missing`] where nothing was preprocessed; [`Error::Io`].
 pub fn write(ws: &Workspace, dataset: &str, settings: &Settings, path: &Path) -> Result<usize> {
     let size_px = settings.size_px;
-    let (rows, _) = table::read_rows::<ManifestRow>(&ws.manifest(dataset), &MANIFEST)?;
-    let places: HashMap<&str, Place> = choose(&rows).into_iter().map(|(row, at)| (row.image_id.as_str(), at)).collect();
-    let mut sheet = Sheet::new(size_px);
+    let Dataset { classes, cells, .. } = Dataset::read(ws, dataset)?;
+    let places: HashMap<&str, Place> =
+        choose(&cells, &classes).into_iter().map(|(row, at)| (row.image_id.as_str(), at)).collect();
+    let mut sheet = Sheet::new(size_px, classes.len());
     let dir = ws.tensors(dataset, &settings.folder());
     for number in 0.. {
         let shard = dir.join(format!("part-{number:05}.parquet"));

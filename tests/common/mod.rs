@@ -68,11 +68,11 @@ impl Workdir {
     /// A data set with `per_class` cells of every class: real ones of PBC if available, else synthetic ones.
     pub fn cells(&self, dataset: &str, per_class: usize) {
         let Some(pbc) = shared("pbc") else {
-            let images = [per_class.to_string().as_str(); Class::COUNT].join(",");
+            let images = [per_class.to_string().as_str(); 5].join(",");
             self.wbc(&["synth", "--images", &images, "--name", dataset]).ok();
             return;
         };
-        for class in Class::ALL {
+        for class in FIVE {
             let entries = std::fs::read_dir(pbc.join(class.name())).unwrap();
             let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
             // PBC has a hidden file that is not an image.
@@ -156,9 +156,10 @@ impl Workdir {
         change(&mut record);
         let mut rows = Vec::new();
         for fold in 0..record.folds {
-            for (class, i) in Class::ALL.into_iter().flat_map(|class| (0..6).map(move |i| (class, i))) {
+            for (truth, i) in (0..5).flat_map(|class| (0..6).map(move |i| (class, i))) {
+                let class = FIVE[truth];
                 let Some(correct) = correct(fold, class, i) else { continue };
-                let predicted = (class.index() + usize::from(!correct)) % Class::COUNT;
+                let predicted = (truth + usize::from(!correct)) % 5;
                 let p: [f32; 5] = std::array::from_fn(|c| if c == predicted { 0.6 } else { 0.1 });
                 rows.push(PredictionRow::new(format!("{}/{class}/{fold}-{i}", record.dataset), fold, class, p));
             }
@@ -169,6 +170,15 @@ impl Workdir {
         table::write_class_rows(&path, &PREDICTIONS, &record.classes, &Provenance::default(), &rows).unwrap();
         wbc::evaluate::run(&ws, run).unwrap();
     }
+}
+
+/// The paper's five classes.
+pub const FIVE: [Class; 5] =
+    [Class::NEUTROPHIL, Class::EOSINOPHIL, Class::BASOPHIL, Class::LYMPHOCYTE, Class::MONOCYTE];
+
+/// The class that a row of the paper's five classes predicts.
+pub fn predicted(row: &PredictionRow) -> Class {
+    Classes::wbc5().likeliest(&row.probabilities)
 }
 
 /// A table of predictions of the paper's five classes.
