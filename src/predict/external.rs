@@ -116,8 +116,9 @@ impl std::fmt::Display for Summary {
 }
 
 /// Classifies every usable image of `dataset` whose class the run knows, preprocessed like the run's own, with all
-/// models of a run (or with one of them), and writes cells, predictions (calibrated, of the averaged models), metrics (`fold` null: of the averaged
-/// models; a fold's number: of its model alone) and intervals to the folder [`RunDir::external_dataset`].
+/// models of a run (or with one of them), and writes cells, predictions (calibrated, of the averaged models), metrics
+/// (`fold` null: of the averaged models; a fold's number: of its model alone) and intervals to the folder
+/// [`RunDir::external_dataset`].
 ///
 /// # Errors
 /// [`Error::Setting`] where `dataset` is the run's own, has none of its classes, or has an image that the models were

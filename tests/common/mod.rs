@@ -139,7 +139,8 @@ impl Workdir {
 }
 
 impl Workdir {
-    /// A run that was not trained: in each of 4 folds, 6 images of each class of the data set `d`. `correct` returns
+    /// A run that was not trained: in each of 4 folds, 6 images of each of its classes, by default the paper's, of the
+    /// data set `d`. `correct` returns
     /// for an image (fold, class, number) whether it is classified correctly, or `None` to leave it out; `change`
     /// changes the record of the run.
     pub fn untrained_run(
@@ -156,11 +157,12 @@ impl Workdir {
         change(&mut record);
         let mut rows = Vec::new();
         for fold in 0..record.folds {
-            for (truth, i) in (0..5).flat_map(|class| (0..6).map(move |i| (class, i))) {
-                let class = FIVE[truth];
+            let cells = record.classes.iter().enumerate().flat_map(|(at, class)| (0..6).map(move |i| (at, class, i)));
+            for (at, class, i) in cells {
                 let Some(correct) = correct(fold, class, i) else { continue };
-                let predicted = (truth + usize::from(!correct)) % 5;
-                let p: [f32; 5] = std::array::from_fn(|c| if c == predicted { 0.6 } else { 0.1 });
+                let n = record.classes.len();
+                let mut p = vec![0.4 / (n as f32 - 1.0); n];
+                p[(at + usize::from(!correct)) % n] = 0.6;
                 rows.push(PredictionRow::new(format!("{}/{class}/{fold}-{i}", record.dataset), fold, class, p));
             }
         }

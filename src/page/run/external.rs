@@ -44,7 +44,10 @@ pub(super) fn section(ws: &Workspace, run: &Results, validation: &Validation) ->
                          of the row."
         .into();
     let same = table::file_hash(&ws.manifest(&about.dataset)).is_ok_and(|hash| hash == about.manifest);
+    let left_out = about.coverage.notes(&about.dataset).into_iter().map(|note| parts::capitalised(&note));
     let changed = (!same).then(|| format!("{} has changed since this validation", about.dataset));
+    let notes: Vec<String> = left_out.chain(about.note.clone()).chain(changed).collect();
+    let reliability = curves::reliability(classes, &validation.predictions);
     context! {
         name => about.dataset.clone(),
         models => match about.models.as_slice() {
@@ -52,7 +55,7 @@ pub(super) fn section(ws: &Workspace, run: &Results, validation: &Validation) ->
             [ModelId::Fold(fold)] => format!("the model of fold {fold}"),
             models => format!("the models of {} folds together", models.len()),
         },
-        notes => about.coverage.notes(&about.dataset).into_iter().map(|note| parts::capitalised(&note)).chain(about.note.clone()).chain(changed).collect::<Vec<_>>(),
+        notes => notes,
         items => vec![
             parts::item("Balanced accuracy", percent(validation.value(Metric::BalancedAccuracy, None)), interval),
             parts::item("Change of a single model", change, single),
@@ -69,6 +72,6 @@ pub(super) fn section(ws: &Workspace, run: &Results, validation: &Validation) ->
             columns,
             classes.iter().map(recall),
         )),
-        plots => parts::figures([confusion, run_plots::reliability(&curves::reliability(classes, &validation.predictions))]),
+        plots => parts::figures([confusion, run_plots::reliability(&reliability)]),
     }
 }
