@@ -17,15 +17,20 @@ parser.add_argument("--workspace", type=Path, default="data", help="[default: da
 args, _ = parser.parse_known_args()  # a notebook has arguments of its own
 db = duckdb.connect()
 
+# %% One column p_<class> per class; null where a run does not know the class.
+files = f"read_parquet('{args.workspace}/runs/*/predictions.parquet', filename = true, union_by_name = true)"
+columns = [name for name, *_ in db.sql(f"DESCRIBE FROM {files}").fetchall() if name.startswith("p_")]
+classes = ", ".join("'" + name.removeprefix("p_").replace("'", "''") + "'" for name in columns)
+probabilities = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
+
 # %% The run's name is the folder's. The predicted class is the one with the largest probability.
 db.sql(f"""
     CREATE VIEW predictions AS
     SELECT regexp_extract(filename, '([^/\\\\]+)[/\\\\]predictions.parquet$', 1) AS run, image_id, fold, truth,
            list_position(p, list_max(p)) AS place,
-           ['neutrophil', 'eosinophil', 'basophil', 'lymphocyte', 'monocyte'][place] AS predicted,
+           [{classes}][place] AS predicted,
            predicted = truth AS correct, list_max(p) AS confidence
-    FROM (SELECT *, [p_neutrophil, p_eosinophil, p_basophil, p_lymphocyte, p_monocyte] AS p
-          FROM read_parquet('{args.workspace}/runs/*/predictions.parquet', filename = true))
+    FROM (SELECT *, [{probabilities}] AS p FROM {files})
 """)
 db.sql(f"CREATE VIEW manifest AS FROM read_parquet('{args.workspace}/*/manifest.parquet')")
 

@@ -8,10 +8,12 @@
 
 # %%
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset
 
 parser = argparse.ArgumentParser(description="Tensors as a Hugging Face dataset, for PyTorch")
@@ -31,7 +33,8 @@ dataset = Dataset.from_parquet(shards)
 print(f"{folder.name}/{tensors.name}: {len(dataset)} tensors in {len(shards)} shards")
 
 # %% Labels, in wbc's order of the classes, by image_id.
-classes = ["neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte"]
+made = json.loads(pq.read_schema(folder / "manifest.parquet").metadata[b"wbc.provenance"])
+classes = [info["name"] for info in made["settings"]["classes"]]
 manifest = pd.read_parquet(folder / "manifest.parquet").set_index("image_id")
 label = ClassLabel(names=classes)
 labels = label.str2int(manifest["class"].loc[dataset["image_id"]].tolist())

@@ -22,7 +22,7 @@ if not tables:
 folder = tables[0].parent
 pl.Config.set_tbl_cols(12)
 
-# %% One row per cell. `class` is null where a data set lists a cell of none of the five classes.
+# %% One row per cell. `class` is null where a cell's label is none of the classes.
 manifest = pl.scan_parquet(folder / "manifest.parquet")
 checks = pl.scan_parquet(folder / "checks.parquet")
 manifest = manifest.join(checks, on="image_id")

@@ -2,6 +2,7 @@
 
 mod cases;
 mod check;
+mod classes;
 mod classical;
 mod common;
 mod compare;
