@@ -54,9 +54,11 @@ fn tables_of_folds_have_the_runs_classes_and_the_papers_figures_only_beside_the_
         ("other-order", Classes::new(Classes::wbc5().infos().iter().rev().cloned())),
         ("hundred", numbered(100)),
     ] {
-        w.untrained_run(run, |record| record.classes = classes.clone(), |_, class, i| {
-            Some(class != classes.at(1) || i > 0)
-        });
+        w.untrained_run(
+            run,
+            |record| record.classes = classes.clone(),
+            |_, class, i| Some(class != classes.at(1) || i > 0),
+        );
         let table = tables(&w, &["report", "--table", "3", "--run", run]).remove(0);
         let rows = cells(&table);
         assert_eq!(table["columns"], serde_json::json!(["Class", "Fold-0", "Fold-1", "Fold-2", "Fold-3", "Aver."]));
@@ -108,7 +110,9 @@ fn many_classes_become_the_rows_of_tables_of_images() {
     let page = std::fs::read_to_string(w.path("reports/many-data.html")).unwrap();
     assert!(page.contains("20 of 20") && page.contains("<td class=\"left\">Kind 20</td>"));
     for width in [1200, 500] {
-        let Some((content, window, _)) = in_chromium(&w, &w.path("reports/many-data.html"), width, false) else { break };
+        let Some((content, window, _)) = in_chromium(&w, &w.path("reports/many-data.html"), width, false) else {
+            break;
+        };
         assert!(content <= window, "at {width} px the page is {content} px wide");
     }
     // Beside the paper's classes stand the paper's counts; classes that a data set does not have are not 0.
@@ -162,7 +166,10 @@ fn two_classes_from_images_to_predictions_validation_and_export() {
 
     w.wbc(&["export", "r", "--to", "onnx"]).ok();
     let card = std::fs::read_to_string(w.path("exports/r/README.md")).unwrap();
-    assert!(card.contains("2 classes, in the order of the outputs: blast, normal.") && card.contains("`[n, 2]`"), "{card}");
+    assert!(
+        card.contains("2 classes, in the order of the outputs: blast, normal.") && card.contains("`[n, 2]`"),
+        "{card}"
+    );
     let Some(python) = python("onnx", &["onnxruntime", "numpy", "PIL"], &["onnxruntime", "numpy", "pillow"]) else {
         return;
     };
