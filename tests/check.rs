@@ -66,7 +66,7 @@ fn the_same_picture_under_two_labels_is_left_out_of_the_split() {
     let conflicts: Vec<String> =
         findings(&w, "d").into_iter().filter(|i| i.check == "label_conflict").map(|i| i.path).collect();
     assert_eq!(conflicts, [name, "monocyte/wrong.jpg".into()]);
-    let run = w.wbc(&["split", "--stratified", "--folds", "5"]).ok();
+    let run = w.wbc(&["split", "--stratified", "--folds", "5"]).exits(1);
     assert!(run.stdout.contains("left out: 2 images (label_conflict)"), "{}", run.stdout);
 }
 
@@ -96,7 +96,7 @@ fn damaged_dark_bright_and_odd_pictures_are_found() {
     // Unreadable pictures are not each other's copies.
     assert!(!issues.iter().any(|i| i.check == "near_copy" && i.path.ends_with("cut.jpg")));
     // Everything else goes on without the damaged one.
-    w.wbc(&["split", "--stratified", "--folds", "2"]).ok();
+    w.wbc(&["split", "--stratified", "--folds", "2"]).exits(1);
     let run = w.wbc(&["preprocess"]).ok();
     assert!(run.stdout.contains("34 pictures") && run.stdout.contains("1 left out"), "{}", run.stdout);
 }

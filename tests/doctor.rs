@@ -24,7 +24,7 @@ fn doctor_reports_the_machine_and_the_workspace() {
 
     w.wbc(&["synth", "--images", "40"]).ok();
     w.wbc(&["ingest"]);
-    w.wbc(&["split", "--stratified"]).ok();
+    w.wbc(&["split", "--stratified"]).exits(1);
     w.write("data/raw/new/neutrophil/1.png", "");
     w.write("data/runs/some-run/run.json", "{}");
     w.write("data/runs/no-run/other.json", "{}");

@@ -44,7 +44,7 @@ fn every_finding_is_there_with_its_picture_and_copies_side_by_side() {
         w.write(format!("data/raw/d/lymphocyte/odd-{seed}.png"), picture("a.png", 10 + seed, 366, 361));
     }
     w.wbc(&["ingest"]).exits(1);
-    w.wbc(&["split", "--stratified", "--folds", "3"]).ok();
+    w.wbc(&["split", "--stratified", "--folds", "3"]).exits(1);
     // A damaged file is something to look at.
     let (page, summary) = inspected(&w, "d", 1);
     assert_eq!(findings(&summary, "exact_copy"), [("warning".into(), 2, 2)]);
