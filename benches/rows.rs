@@ -105,6 +105,7 @@ fn workspace(count: usize) -> Workspace {
             recipe: run::Recipe::default(),
             inputs: BTreeMap::from([("splits".into(), "synthetic".into())]),
             init: None,
+            own_split: None,
         };
         for (i, run) in ["run", "other"].into_iter().enumerate() {
             let path = ws.run(run).join("predictions.parquet");

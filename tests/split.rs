@@ -5,8 +5,9 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use wbc::class::Class;
 use wbc::dataset::unchecked;
-use wbc::rows::ManifestRow;
-use wbc::schema::{CHECKS, MANIFEST};
+use wbc::rows::{IntervalRow, ManifestRow, PredictionRow};
+use wbc::schema::{CHECKS, INTERVALS, MANIFEST, PREDICTIONS};
+use wbc::scores::Method;
 use wbc::split::{self, Place, assign, balance};
 use wbc::table::{self, Provenance};
 use wbc::workspace::Workspace;
@@ -344,4 +345,101 @@ fn the_given_split_is_used_or_said_to_be_pooled() {
 
     workspace(&w, &self::rows(20), &[]);
     assert!(w.wbc(&["split", "--given"]).exits(2).stderr.contains("the given roles train and test"));
+}
+
+/// Writes subjects and roles into the manifest of an ingested data set, and checks it again.
+fn name_people(w: &Workdir, dataset: &str, change: impl Fn(usize, &mut ManifestRow)) {
+    let path = w.workspace().manifest(dataset);
+    let (mut rows, provenance) = table::read_rows::<ManifestRow>(&path, &MANIFEST).unwrap();
+    rows.iter_mut().enumerate().for_each(|(n, row)| change(n, row));
+    table::write_rows(&path, &MANIFEST, &provenance, &rows).unwrap();
+    assert!(w.wbc(&["check", "--dataset", dataset]).status < 2);
+}
+
+#[test]
+fn patients_and_a_held_out_test_set_from_split_to_report() {
+    let w = Workdir::new("split-report");
+    w.tiny(3, 2, "", "");
+    w.wbc(&["synth", "--images", "30,30,30,30,30", "--name", "d"]).ok();
+    w.wbc(&["ingest"]);
+    name_people(&w, "d", |n, row| row.subject_id = Some(format!("P{}", n % 10)));
+    w.wbc(&["split", "--pipeline", "tiny.toml", "--test", "subject=P3,P4"]).ok();
+    let run = w.train("d", "a");
+    assert!(run.stdout.contains("held-out test set: balanced accuracy"), "{}", run.stdout);
+    assert!(run.stdout.contains("(30 images, mean probabilities of 3 models)"), "{}", run.stdout);
+
+    // The mean of the models' probabilities, for the images of P3 and P4 and no others.
+    let ws = w.workspace();
+    let splits = split::read(&ws, "d").unwrap();
+    let record = wbc::run::Record::read(&ws, "a").unwrap();
+    let read = |path: &str| {
+        let path = w.path("data/runs/a").join(path);
+        table::read_class_rows::<PredictionRow>(&path, &PREDICTIONS, &record.classes).unwrap().0
+    };
+    let mean = read("held_out/predictions.parquet");
+    let models: Vec<_> = (0..3).map(|fold| read(&format!("fold-0{fold}/held_out.parquet"))).collect();
+    assert!(mean.iter().map(|row| row.image_id.as_str()).eq(splits.held_out()));
+    for (i, row) in mean.iter().enumerate() {
+        let p = models.iter().map(|rows| rows[i].probabilities[2]).sum::<f32>() / 3.0;
+        assert!((row.probabilities[2] - p).abs() < 1e-6 && models.iter().all(|rows| rows[i].image_id == row.image_id));
+    }
+    let tested: BTreeSet<String> = read("predictions.parquet").into_iter().map(|row| row.image_id).collect();
+    assert!(tested.len() == 120 && splits.held_out().all(|id| !tested.contains(id)));
+
+    // Intervals resample patients; those over images are not there.
+    let intervals = |folder: &str| {
+        let path = w.path("data/runs/a").join(folder).join("intervals.parquet");
+        let rows = table::read_rows::<IntervalRow>(&path, &INTERVALS).unwrap().0;
+        rows.into_iter().map(|row| (row.method, row.units)).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(
+        intervals("").into_iter().filter(|(method, _)| *method != Method::CorrectedT).collect::<Vec<_>>(),
+        [(Method::SubjectBootstrap, 8)]
+    );
+    assert_eq!(intervals("held_out"), [(Method::SubjectBootstrap, 2)].into());
+    let report = w.wbc(&["report", "--table", "3", "--html", "--notes"]).ok().stdout.replace('\n', " ");
+    for wanted in [
+        "by patient (8 patients)",
+        "Held-out test set, on which no fold was trained",
+        "Field & Welsh 2007",
+        "By patient: all",
+    ] {
+        assert!(report.contains(wanted), "{wanted}: {report}");
+    }
+    assert!(!report.contains("Wilson 1927") && !report.contains("Patients are unknown"), "{report}");
+    let page = std::fs::read_to_string(w.path("reports/a.html")).unwrap();
+    assert!(page.contains("Held-out test set and cross-validation"));
+
+    // A subject in common with another data set: its weights are refused there.
+    w.wbc(&["synth", "--images", "10,10,10,10,10", "--name", "e", "--seed", "5"]).ok();
+    w.wbc(&["ingest", "--dataset", "e"]);
+    name_people(&w, "e", |n, row| row.subject_id = Some(format!("P{}", 6 + n % 10)));
+    let refused = w.wbc(&["validate", "a", "--dataset", "e"]).exits(2).stderr;
+    assert!(refused.contains("subjects in both a and e: P6 (15 training images, 5 here)"), "{refused}");
+    name_people(&w, "e", |n, row| row.subject_id = Some(format!("Q{}", n % 10)));
+    let validated = w.wbc(&["validate", "a", "--dataset", "e"]);
+    assert!(validated.status < 2 && validated.stdout.contains("interval by patient"), "{}", validated.stderr);
+}
+
+#[test]
+fn a_leaking_split_of_the_data_set_is_said_to_leak_in_the_report() {
+    let w = Workdir::new("split-leak");
+    w.tiny(3, 1, "", "");
+    w.wbc(&["synth", "--images", "12,12,12,12,12", "--name", "d"]).ok();
+    w.wbc(&["ingest"]);
+    name_people(&w, "d", |n, row| {
+        row.given_role = Some(if n % 3 == 0 { "test" } else { "train" }.into());
+        row.subject_id = Some(format!("P{}", n % 3));
+    });
+    let clean = w.wbc(&["split", "--given"]).stdout;
+    assert!(!clean.contains("leak: ") && clean.contains("in the data set's own split"), "{clean}");
+    name_people(&w, "d", |n, row| {
+        row.given_role = Some(if n % 3 == 0 { "test" } else { "train" }.into());
+        row.subject_id = Some(format!("P{}", n % 4));
+    });
+    let leaks = w.wbc(&["split", "--given"]).exits(1).stdout;
+    assert!(leaks.contains("leak: subject P1 has 10 training and 5 test images"), "{leaks}");
+    w.train("d", "own");
+    let report = w.wbc(&["report", "--table", "3", "--run", "own"]).ok().stdout.replace('\n', " ");
+    assert!(report.contains("LEAK: in the data set's own split, which is used, 20 test images"), "{report}");
 }

@@ -7,9 +7,9 @@
 //! predicted as the class of its largest probability (the first of equal ones).
 
 use crate::class::Classes;
-use crate::error::Result;
+use crate::error::{Input, Result};
 use crate::rows::{IntervalRow, MetricRow, PredictionRow};
-use crate::run::{Record, RunDir};
+use crate::run::{ModelId, Record, RunDir};
 use crate::schema::{INTERVALS, METRICS, PREDICTIONS};
 use crate::scores::Metric;
 use crate::statistics::{LEVEL, RESAMPLES};
@@ -17,6 +17,7 @@ use crate::table::{self, Provenance};
 use crate::workspace::Workspace;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 pub mod curves;
 mod intervals;
@@ -39,6 +40,22 @@ pub struct Summary {
     pub balanced_accuracy: Option<f64>,
     /// Mean over folds, 0 to 1.
     pub accuracy: Option<f64>,
+    /// The result on the held-out test set, where the split has one.
+    pub held_out: Option<HeldOutSummary>,
+}
+
+/// The result of the models of the finished folds together (their mean probabilities) on the held-out test set, on
+/// which none of them was trained.
+#[derive(Clone, Debug, Serialize)]
+pub struct HeldOutSummary {
+    /// Models whose probabilities are averaged.
+    pub models: u32,
+    /// Images of the held-out test set.
+    pub images: u64,
+    /// Balanced accuracy, 0 to 1.
+    pub balanced_accuracy: Option<f64>,
+    /// Accuracy, 0 to 1.
+    pub accuracy: Option<f64>,
 }
 
 impl std::fmt::Display for Summary {
@@ -51,7 +68,17 @@ impl std::fmt::Display for Summary {
             percent(self.accuracy),
             self.folds,
             self.images
-        )
+        )?;
+        self.held_out.as_ref().map_or(Ok(()), |held_out| {
+            write!(
+                f,
+                "\nheld-out test set: balanced accuracy {}, accuracy {} ({} images, mean probabilities of {} models)",
+                percent(held_out.balanced_accuracy),
+                percent(held_out.accuracy),
+                held_out.images,
+                held_out.models
+            )
+        })
     }
 }
 
@@ -86,7 +113,41 @@ pub fn run(ws: &Workspace, run: &str) -> Result<Summary> {
         images: predictions.len() as u64,
         balanced_accuracy: mean(Metric::BalancedAccuracy),
         accuracy: mean(Metric::Accuracy),
+        held_out: held_out(&dir, &record, &people)?,
     })
+}
+
+/// Evaluates the predictions of the held-out test set, where there are any.
+fn held_out(dir: &RunDir, record: &Record, people: &People) -> Result<Option<HeldOutSummary>> {
+    let (folder, classes) = (dir.held_out(), &record.classes);
+    let path = folder.predictions();
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let read = |path: &Path| table::read_class_rows::<PredictionRow>(path, &PREDICTIONS, classes).map(|(rows, _)| rows);
+    let (together, mut alone) = (read(&path)?, Vec::new());
+    for fold in 0..record.folds {
+        let path = dir.model_held_out(ModelId::Fold(fold));
+        if path.is_file() {
+            alone.extend(read(&path)?);
+        }
+    }
+    let (metrics, intervals) = ensemble(&together, &alone, people, classes, record.seed)?;
+    let provenance = Provenance {
+        stage: "evaluate".into(),
+        settings: serde_json::json!({ "level": LEVEL, "resamples": RESAMPLES }),
+        seed: Some(record.seed),
+        inputs: BTreeMap::from([(Input::Predictions.name().into(), table::file_hash(&path)?)]),
+    };
+    table::write_rows(&folder.metrics(), &METRICS, &provenance, &metrics)?;
+    table::write_rows(&folder.intervals(), &INTERVALS, &provenance, &intervals)?;
+    let value = |metric: Metric| metrics.iter().find(|r| r.fold.is_none() && r.metric == metric)?.value;
+    Ok(Some(HeldOutSummary {
+        models: alone.len().checked_div(together.len()).unwrap_or(0) as u32,
+        images: together.len() as u64,
+        balanced_accuracy: value(Metric::BalancedAccuracy),
+        accuracy: value(Metric::Accuracy),
+    }))
 }
 
 /// Metric and interval rows of several models that predicted the same images. In the metrics, `fold` is null for the

@@ -4,7 +4,7 @@ use super::thousands;
 use crate::class::{Class, ClassInfo, Classes};
 use crate::evaluate::People;
 use crate::rows::IntervalRow;
-use crate::run::{ModelId, Recipe, Record, Results};
+use crate::run::{HeldOut, ModelId, Recipe, Record, Results};
 use crate::scores::{Method, Metric};
 use crate::statistics::RESAMPLES;
 use crate::synth;
@@ -112,6 +112,8 @@ pub(super) fn other_classes(classes: &Classes) -> String {
 pub(crate) fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Notes {
     let record = &run.record;
     let mut summary = vec![data(run), scores(run)];
+    summary.extend(run.held_out.as_ref().map(held_out));
+    summary.extend(own_split(record));
     summary.extend(leak(record));
     summary.extend(
         incomplete(run)
@@ -159,6 +161,39 @@ pub(crate) fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Notes {
     details.extend(caveats.iter().map(|c| c.to_string()));
     details.extend([patients(run), SEED.into()]);
     Notes { summary, details }
+}
+
+/// The result on the held-out test set.
+fn held_out(held_out: &HeldOut) -> String {
+    let score = |metric: Metric| {
+        let (value, interval) = held_out.value(metric, None);
+        let value = value.map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
+        let interval = interval.map(|row| match row.method.cluster() {
+            Some(cluster) => format!(" (95 % interval by {cluster}, of {}: {})", row.units, range(row)),
+            None => format!(" (95 % interval over images {})", range(row)),
+        });
+        format!("{metric} {value}{}", interval.unwrap_or_default())
+    };
+    format!(
+        "Held-out test set, on which no fold was trained: {}, {}; {} images, mean probabilities of the {} models of \
+         the folds",
+        score(Metric::BalancedAccuracy),
+        score(Metric::Accuracy),
+        thousands(held_out.images(None)),
+        held_out.models()
+    )
+}
+
+/// What is known of the data set's own split, where it is used.
+fn own_split(record: &Record) -> Option<String> {
+    Some(match record.own_split.as_ref()?.leaking_images {
+        0 => "The data set's own split into training and test images is used".into(),
+        n => format!(
+            "LEAK: in the data set's own split, which is used, {} test images have a copy or another image of their \
+             frame, patient or slide among the training images",
+            thousands(n)
+        ),
+    })
 }
 
 /// What is known of the patients of a run's test images.

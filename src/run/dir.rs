@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 ///   checkpoint.safetensors   a network's weights
 ///   fit.json                 what a classical classifier chose
 ///   predictions.parquet      the fold's test images
+///   held_out.parquet         the held-out test set, predicted by the fold's model
+/// held_out/             results on the held-out test set, where the split has one
 /// external/DATASET/     results on another data set
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +110,16 @@ impl RunDir {
         self.model(id).join("predictions.parquet")
     }
 
+    /// Prediction rows of the held-out test set by one fold's model.
+    pub fn model_held_out(&self, id: ModelId) -> PathBuf {
+        self.model(id).join("held_out.parquet")
+    }
+
+    /// Results on the held-out test set: mean probabilities of the models of the finished folds, and their metrics.
+    pub fn held_out(&self) -> ExternalDir {
+        ExternalDir::new(self.path.join("held_out"))
+    }
+
     /// Results on other data sets, one folder per validation.
     pub fn external(&self) -> PathBuf {
         self.path.join("external")
@@ -128,7 +140,7 @@ impl RunDir {
     }
 }
 
-/// The folder of one external validation.
+/// The folder of one external validation, or of the held-out test set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExternalDir {
     path: PathBuf,

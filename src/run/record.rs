@@ -6,6 +6,7 @@ use super::recipe::{NetworkSettings, Recipe};
 use crate::class::{Class, Classes};
 use crate::error::{Error, Input, Result};
 use crate::preprocess;
+use crate::split::Splits;
 use crate::workspace::Workspace;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -38,6 +39,23 @@ pub struct Record {
     /// The weights that training started from; none where they were random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<Init>,
+    /// Set where the data set's own split into training and test images is used instead of folds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_split: Option<OwnSplit>,
+}
+
+/// What is known of a data set's own split into training and test images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OwnSplit {
+    /// Test images with a copy, or another image of the same frame, subject or slide, among the training images.
+    pub leaking_images: u64,
+}
+
+impl OwnSplit {
+    /// That of a split; `None` for folds.
+    pub fn of(splits: &Splits) -> Option<OwnSplit> {
+        splits.settings.given.then(|| OwnSplit { leaking_images: splits.leaking().count() as u64 })
+    }
 }
 
 /// Weights of an earlier training that a run starts from.

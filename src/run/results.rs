@@ -10,7 +10,7 @@ use crate::scores::{Method, Metric};
 use crate::table;
 use crate::workspace::Workspace;
 use serde::de::DeserializeOwned;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Prediction rows of a run's finished folds.
 ///
@@ -45,6 +45,37 @@ pub struct Results {
     pub metrics: Vec<MetricRow>,
     /// See `schemas/intervals.toml`.
     pub intervals: Vec<IntervalRow>,
+    /// The result on the held-out test set, where the split has one.
+    pub held_out: Option<HeldOut>,
+}
+
+/// The metrics and intervals of the models of the finished folds together (their mean probabilities) on the held-out
+/// test set, on which none of them was trained.
+pub struct HeldOut {
+    /// Metrics of the models together (`fold` null) and of each model alone.
+    pub metrics: Vec<MetricRow>,
+    /// Intervals of the models together.
+    pub intervals: Vec<IntervalRow>,
+}
+
+impl HeldOut {
+    /// A metric of the models together, and its interval for other test images.
+    pub fn value(&self, metric: Metric, class: Option<Class>) -> (Option<f64>, Option<&IntervalRow>) {
+        let row = self.metrics.iter().find(|r| r.fold.is_none() && r.metric == metric && r.class == class);
+        (row.and_then(|r| r.value), over_images(&self.intervals, metric, class))
+    }
+
+    /// Number of images of a class, or of all.
+    pub fn images(&self, class: Option<Class>) -> u64 {
+        let metric = if class.is_some() { Metric::Recall } else { Metric::Accuracy };
+        let row = self.metrics.iter().find(|r| r.fold.is_none() && r.metric == metric && r.class == class);
+        row.map_or(0, |r| r.images)
+    }
+
+    /// Number of models together.
+    pub fn models(&self) -> usize {
+        self.metrics.iter().filter(|r| r.fold.is_some() && r.metric == Metric::Accuracy).count()
+    }
 }
 
 impl Results {
@@ -57,9 +88,19 @@ impl Results {
         let record = Record::read(ws, run)?;
         let dir = RunDir::new(ws, run);
         let none = |error: Error| error.with_hint(format!("No fold of {run} is finished"));
-        let metrics = evaluated(&dir, dir.metrics(), &METRICS).map_err(none)?;
-        let intervals = evaluated(&dir, dir.intervals(), &INTERVALS)?;
-        Ok(Self { name: run.into(), record, metrics, intervals })
+        let predictions = dir.predictions();
+        let metrics = evaluated(&predictions, dir.metrics(), &METRICS).map_err(none)?;
+        let intervals = evaluated(&predictions, dir.intervals(), &INTERVALS)?;
+        let folder = dir.held_out();
+        let predictions = folder.predictions();
+        let held_out = match predictions.is_file() {
+            true => Some(HeldOut {
+                metrics: evaluated(&predictions, folder.metrics(), &METRICS)?,
+                intervals: evaluated(&predictions, folder.intervals(), &INTERVALS)?,
+            }),
+            false => None,
+        };
+        Ok(Self { name: run.into(), record, metrics, intervals, held_out })
     }
 
     /// A metric's value, 0 to 1; `fold` none: the mean over folds.
@@ -130,8 +171,8 @@ pub fn over_images(rows: &[IntervalRow], metric: Metric, class: Option<Class>) -
 }
 
 /// The rows of a table that evaluate wrote, which must belong to the present predictions.
-fn evaluated<T: DeserializeOwned>(dir: &RunDir, path: PathBuf, schema: &Schema) -> Result<Vec<T>> {
+fn evaluated<T: DeserializeOwned>(predictions: &Path, path: PathBuf, schema: &Schema) -> Result<Vec<T>> {
     let (rows, provenance) = table::read_rows(&path, schema)?;
-    provenance.require(Input::Predictions, &table::file_hash(&dir.predictions())?, Input::Metrics, &path)?;
+    provenance.require(Input::Predictions, &table::file_hash(predictions)?, Input::Metrics, &path)?;
     Ok(rows)
 }

@@ -8,7 +8,7 @@ use crate::schema::SPLITS;
 use crate::table::{self, Provenance, text};
 use crate::workspace::Workspace;
 use arrow_array::{Array, ArrayRef, RecordBatch, StringArray, UInt32Array};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -115,6 +115,14 @@ impl Splits {
     /// The images of the held-out test set, sorted; none without one.
     pub fn held_out(&self) -> impl Iterator<Item = &str> {
         self.images().filter(|(_, place)| *place == Place::HeldOut).map(|(id, _)| id)
+    }
+
+    /// Test images of the data set's own split whose group has training images, too.
+    pub fn leaking(&self) -> impl Iterator<Item = &str> {
+        let trained = self.images.values().filter(|(place, _)| *place == Place::Train);
+        let trained: BTreeSet<u32> = trained.map(|(_, group)| *group).collect();
+        let leaks = move |place: Place, group: u32| place != Place::Train && trained.contains(&group);
+        self.images.iter().filter(move |(_, (place, group))| leaks(*place, *group)).map(|(id, _)| id.as_str())
     }
 
     /// Whether a model is tested on the image: by a fold, or as part of the held-out test set.

@@ -2,7 +2,7 @@
 //! hyper-parameters are chosen by cross-validation within them, and the test cells are predicted. `fit.json` in the
 //! fold's folder records the choice; it is written last, so a fold that has it is finished.
 
-use super::folder::{log_time, write_predictions};
+use super::folder::{is_predicted, log_time, write_predictions};
 use super::plan::Plan;
 use crate::atomic;
 use crate::class::Class;
@@ -13,7 +13,7 @@ use crate::error::{Error, Input, Result};
 use crate::features::{self, Features};
 use crate::nn::device::Device;
 use crate::rows::PredictionRow;
-use crate::run::{ModelId, Recipe, Record, RunDir};
+use crate::run::{ModelId, OwnSplit, Recipe, Record, RunDir};
 use crate::scores::Scores;
 use crate::seed;
 use crate::split;
@@ -97,6 +97,7 @@ impl Data {
             recipe: Recipe::Classical(settings.clone()),
             inputs,
             init: None,
+            own_split: OwnSplit::of(&splits),
         };
         let hash = record.hash();
         Ok(Self { settings: settings.clone(), features, cells, splits, record, hash })
@@ -111,7 +112,7 @@ impl Data {
     pub fn finished(&self, dir: &RunDir, id: ModelId) -> bool {
         let report = std::fs::read(dir.fit(id)).ok();
         let report = report.and_then(|text| serde_json::from_slice::<Report>(&text).ok());
-        report.is_some_and(|report| report.run == self.hash) && dir.model_predictions(id).is_file()
+        report.is_some_and(|report| report.run == self.hash) && is_predicted(dir, id, &self.splits)
     }
 
     /// Logs how much there is to fit.
@@ -170,7 +171,9 @@ impl Data {
             Ok(PredictionRow::new(cell.id.into(), fold, cell.class, p.iter().map(|p| *p as f32).collect::<Vec<_>>()))
         };
         let rows: Vec<PredictionRow> = test.par_iter().map(predict).collect::<Result<_>>()?;
-        write_predictions(dir, &self.record, fold, &rows)?;
+        let held_out = self.cells(self.splits.held_out())?;
+        let held_out: Vec<PredictionRow> = held_out.par_iter().map(predict).collect::<Result<_>>()?;
+        write_predictions(dir, &self.record, fold, &rows, &held_out)?;
         let report = Report {
             run: self.hash.clone(),
             fold,

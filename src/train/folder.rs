@@ -8,8 +8,10 @@ use crate::nn::device::Device;
 use crate::rows::PredictionRow;
 use crate::run::{ModelId, Record, RunDir};
 use crate::schema::PREDICTIONS;
+use crate::split::Splits;
 use crate::table::{self, Provenance};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Keeps other processes from training the same run for as long as the file is open.
 ///
@@ -75,10 +77,28 @@ pub fn provenance(record: &Record) -> Provenance {
     }
 }
 
-/// Writes the predictions of one fold's test images.
-pub fn write_predictions(dir: &RunDir, record: &Record, fold: u32, rows: &[PredictionRow]) -> Result<()> {
-    let path = dir.model_predictions(ModelId::Fold(fold));
-    table::write_class_rows(&path, &PREDICTIONS, &record.classes, &provenance(record), rows)
+/// Writes the predictions of one fold's test images and, where there are any, of the held-out test set.
+pub fn write_predictions(
+    dir: &RunDir,
+    record: &Record,
+    fold: u32,
+    test: &[PredictionRow],
+    held_out: &[PredictionRow],
+) -> Result<()> {
+    let id = ModelId::Fold(fold);
+    let write = |path: &Path, rows: &[PredictionRow]| {
+        table::write_class_rows(path, &PREDICTIONS, &record.classes, &provenance(record), rows)
+    };
+    if !held_out.is_empty() {
+        write(&dir.model_held_out(id), held_out)?;
+    }
+    write(&dir.model_predictions(id), test)
+}
+
+/// Whether the predictions of one fold's test images are there, and those of the held-out test set if there is one.
+pub fn is_predicted(dir: &RunDir, id: ModelId, splits: &Splits) -> bool {
+    let held_out = splits.held_out().next().is_none() || dir.model_held_out(id).is_file();
+    held_out && dir.model_predictions(id).is_file()
 }
 
 /// Appends a line to `timings.csv`. Times differ from run to run, so they are kept apart from the results.

@@ -183,17 +183,37 @@ pub fn run_with(
     })
 }
 
+/// Writes the mean probabilities of the models of the finished folds for the held-out test set. `by_model` has the rows
+/// of each model, all of the same images in the same order.
+fn gather_held_out(dir: &RunDir, work: &Work, by_model: &[Vec<PredictionRow>]) -> Result<()> {
+    let Some(first) = by_model.first() else { return Ok(()) };
+    let mut mean = first.clone();
+    for (i, row) in mean.iter_mut().enumerate() {
+        row.fold = 0;
+        for (class, p) in row.probabilities.iter_mut().enumerate() {
+            *p = by_model.iter().map(|rows| rows[i].probabilities[class]).sum::<f32>() / by_model.len() as f32;
+        }
+    }
+    let (record, path) = (work.record(), dir.held_out().predictions());
+    table::write_class_rows(&path, &PREDICTIONS, &record.classes, &folder::provenance(record), &mean)
+}
+
 /// Writes `epochs.parquet` and `predictions.parquet` of the finished folds.
 fn gather(dir: &RunDir, work: &Work) -> Result<()> {
     let record = work.record();
-    let (mut epochs, mut predictions) = (Vec::new(), Vec::new());
+    let (mut epochs, mut predictions, mut held_out) = (Vec::new(), Vec::new(), Vec::new());
     for id in (0..record.folds).map(ModelId::Fold) {
         if let Some(rows) = work.finished(dir, id)? {
             epochs.extend(rows);
             let path = dir.model_predictions(id);
             predictions.extend(table::read_class_rows::<PredictionRow>(&path, &PREDICTIONS, &record.classes)?.0);
+            let path = dir.model_held_out(id);
+            if path.is_file() {
+                held_out.push(table::read_class_rows::<PredictionRow>(&path, &PREDICTIONS, &record.classes)?.0);
+            }
         }
     }
+    gather_held_out(dir, work, &held_out)?;
     let provenance = folder::provenance(record);
     table::write_rows(&dir.epochs(), &EPOCHS, &provenance, &epochs)?;
     table::write_class_rows(&dir.predictions(), &PREDICTIONS, &record.classes, &provenance, &predictions)

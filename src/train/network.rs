@@ -1,7 +1,7 @@
 //! Trains one model of a network, epoch by epoch, and predicts the fold's test images.
 
 use super::curves;
-use super::folder::{log_time, write_predictions};
+use super::folder::{is_predicted, log_time, write_predictions};
 use super::init::Start;
 use super::plan::{Plan, Target};
 use crate::batch::{Normalisation, Normalise, Tensors, View};
@@ -13,7 +13,7 @@ use crate::models::{Batch, Model};
 use crate::nn::device::Device;
 use crate::rows::{EpochRow, PredictionRow};
 use crate::run::checkpoint::{self, Epoch, Meta};
-use crate::run::{self, ModelId, NetworkSettings, Recipe, Record, RunDir};
+use crate::run::{self, ModelId, NetworkSettings, OwnSplit, Recipe, Record, RunDir};
 use crate::seed;
 use crate::split::{self, Splits};
 use crate::table;
@@ -79,6 +79,7 @@ impl Data {
             recipe: Recipe::Network(settings.clone()),
             inputs,
             init: start.as_ref().map(|s| s.init.clone()),
+            own_split: OwnSplit::of(&splits),
         };
         let (device, hash) = (plan.device, record.hash());
         Ok(Self { settings: settings.clone(), tensors, splits, class_of, record, hash, start, note, device })
@@ -97,7 +98,7 @@ impl Data {
     /// The epochs of a model where it is finished.
     pub fn finished(&self, dir: &RunDir, id: ModelId) -> Result<Option<Vec<EpochRow>>> {
         let meta = checkpoint::finished(dir, id, &self.hash)?;
-        let predicted = id == ModelId::All || dir.model_predictions(id).is_file();
+        let predicted = id == ModelId::All || is_predicted(dir, id, &self.splits);
         let rows = |meta: Meta| match id {
             ModelId::Fold(fold) => meta.epochs.iter().map(|epoch| epoch.row(fold)).collect(),
             ModelId::All => Vec::new(),
@@ -199,8 +200,10 @@ impl Data {
             meta.epochs.push(epoch);
             if meta.epoch == settings.epochs {
                 if let ModelId::Fold(fold) = id {
-                    let rows = self.predict(model.as_ref(), &meta.normalise, fold)?;
-                    write_predictions(dir, record, fold, &rows)?;
+                    let predict = |images: Vec<Image>| self.predict(model.as_ref(), &meta.normalise, fold, &images);
+                    let test = predict(self.images(self.splits.test(fold))?)?;
+                    let held_out = predict(self.images(self.splits.held_out())?)?;
+                    write_predictions(dir, record, fold, &test, &held_out)?;
                 }
                 meta.finished = true;
             }
@@ -281,10 +284,15 @@ impl Data {
         })
     }
 
-    fn predict(&self, model: &dyn Model, normalise: &Normalise, fold: u32) -> Result<Vec<PredictionRow>> {
-        let test = self.images(ModelId::Fold(fold).test_images(&self.splits))?;
-        let mut predictions = Vec::with_capacity(test.len());
-        for images in test.chunks(PREDICT_BATCH) {
+    fn predict(
+        &self,
+        model: &dyn Model,
+        normalise: &Normalise,
+        fold: u32,
+        images: &[Image],
+    ) -> Result<Vec<PredictionRow>> {
+        let mut predictions = Vec::with_capacity(images.len());
+        for images in images.chunks(PREDICT_BATCH) {
             let rows: Vec<usize> = images.iter().map(|image| image.row).collect();
             let inferred = run::infer(model, normalise, self.settings.test_views, &self.tensors, &rows)?;
             let row = |(image, p): (&Image, _)| PredictionRow::new(image.id.into(), fold, image.class, p);

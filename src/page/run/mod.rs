@@ -11,7 +11,7 @@ use crate::page::{card, parts};
 use crate::predict::external::list as validations;
 use crate::report::{Sheet, notes, thousands};
 use crate::rows::{EpochRow, PredictionRow};
-use crate::run::{self, Recipe, Record, Results, RunDir, model_title};
+use crate::run::{self, HeldOut, Recipe, Record, Results, RunDir, model_title};
 use crate::scores::Metric;
 use crate::table;
 use crate::workspace::Workspace;
@@ -90,6 +90,7 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
     let (run, record) = (&loaded.run, &loaded.run.record);
     let by_fold = [by_fold(run)];
     let sheets: &[Sheet] = if sheets.is_empty() { &by_fold } else { sheets };
+    let held_out = run.held_out.as_ref().map(|held_out| held_out_sheet(run, held_out));
     let limitations: Vec<String> = match sheets.iter().find(|sheet| sheet.run.is_some()) {
         Some(sheet) => sheet.all_notes().cloned().collect(),
         None => notes::of_run(ws, run, &[]).all().collect(),
@@ -120,7 +121,7 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
             run.name, record.pipeline, record.seed, record.folds
         ),
         items => items(run),
-        sheets => sheets.iter().map(parts::sheet).collect::<Vec<_>>(),
+        sheets => sheets.iter().chain(&held_out).map(parts::sheet).collect::<Vec<_>>(),
         plots => parts::figures(loaded.figures()),
         external => external.iter().map(|validation| external::section(ws, run, validation)).collect::<Vec<_>>(),
         limitations => limitations,
@@ -174,6 +175,25 @@ fn by_fold(run: &Results) -> Sheet {
     rows.extend([Metric::BalancedAccuracy, Metric::Accuracy].map(|metric| row(metric.title(), metric, None)));
     let columns = std::iter::once("Recall, %".to_string()).chain(folds.iter().map(|f| format!("Fold {f}")));
     Sheet::plain("folds", "Recall of each class by fold", columns.chain(["Mean".into()]), rows)
+}
+
+/// Recall of each class on the held-out test set, beside that of the cross-validation.
+fn held_out_sheet(run: &Results, held_out: &HeldOut) -> Sheet {
+    let percent = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.1}", 100.0 * v));
+    let row = |name: String, metric: Metric, class: Option<Class>| {
+        let (value, interval) = held_out.value(metric, class);
+        let interval = interval.map_or("-".into(), notes::range);
+        let images = thousands(held_out.images(class));
+        vec![name, images, percent(value), interval, percent(run.value(None, metric, class))]
+    };
+    let mut rows: Vec<Vec<String>> = run.classes().iter().map(|c| row(c.title(), Metric::Recall, Some(c))).collect();
+    for metric in [Metric::BalancedAccuracy, Metric::Accuracy] {
+        let mut row = row(metric.title().into(), metric, None);
+        row[1] = thousands(held_out.images(None));
+        rows.push(row);
+    }
+    let columns = ["Recall, %", "Held-out images", "Held out", "95 % interval", "Cross-validation"].map(String::from);
+    Sheet::plain("held-out", "Held-out test set and cross-validation", columns, rows)
 }
 
 /// A test cell with its prediction, and the map over it where there is one.
