@@ -37,8 +37,26 @@ pub fn max_pool_2x2<D: Device<f32>, T: Tape<f32, D>>(
     let (n, h, w, c) = *z.shape();
     let (oh, ow) = (h / 2, w / 2);
     let z = z.try_slice((0..n, 0..2 * oh, 0..2 * ow, 0..c))?;
-    let z: Tensor<(usize, usize, usize, usize, usize, usize), f32, D, T> = z.try_reshape_like(&(n, oh, 2, ow, 2, c))?;
-    z.try_max::<Nhwc, Axes2<2, 4>>()
+    // Pairs within a row first, so that the first of equal values is the first in row-major order.
+    let z: Tensor<(usize, usize, usize), f32, D, T> = z.try_reshape_like(&(n * 2 * oh * ow, 2, c))?;
+    let z: Tensor<(usize, usize, usize), f32, D, T> = largest(z)?.try_reshape_like(&(n * oh, 2, ow * c))?;
+    largest(z)?.try_reshape_like(&(n, oh, ow, c))
+}
+
+/// The largest value along the second axis: `[a, k, c]` → `[a, c]`. Of equal values only the first has a gradient, as
+/// in the CPU kernels; dfdx's own maximum gives each of them the whole gradient.
+fn largest<D: Device<f32>, T: Tape<f32, D>>(
+    z: Tensor<(usize, usize, usize), f32, D, T>,
+) -> Result<Tensor<Matrix, f32, D, T>, D::Err> {
+    let (a, k, c) = *z.shape();
+    let (z, tape) = z.split_tape();
+    let mut largest: Tensor<Matrix, f32, D, T> =
+        z.clone().put_tape(tape).try_slice((0..a, 0..1, 0..c))?.try_reshape_like(&(a, c))?;
+    for i in 1..k {
+        let other = z.retaped::<T>().try_slice((0..a, i..i + 1, 0..c))?.try_reshape_like(&(a, c))?;
+        largest = largest.try_ge(&other)?.try_choose(largest, other)?;
+    }
+    Ok(largest)
 }
 
 /// Dropout, unless `drop` is `None`; the first axis of `x` is the images.
@@ -94,9 +112,8 @@ pub fn max_pool_3x3<D: Device<f32>, T: Tape<f32, D>>(
 ) -> Result<Tensor<Nhwc, f32, D, T>, D::Err> {
     let (n, _, _, c) = *x.shape();
     let (columns, oh, ow) = windows(x, 3, 2)?;
-    let columns: Tensor<(usize, usize, usize, usize, usize), f32, D, T> =
-        columns.try_reshape_like(&(n, oh, ow, 9, c))?;
-    columns.try_max::<Nhwc, Axis<3>>()
+    let columns: Tensor<(usize, usize, usize), f32, D, T> = columns.try_reshape_like(&(n * oh * ow, 9, c))?;
+    largest(columns)?.try_reshape_like(&(n, oh, ow, c))
 }
 
 /// Mean over the pixels of each image: `[n, h, w, c]` → `[n, c]`.

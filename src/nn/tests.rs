@@ -3,7 +3,7 @@
 use super::fused::SharedWeight;
 use super::kernel::{BatchDropout, Dropout, TiledWeight};
 use super::shape::Nhwc;
-use super::testing::random;
+use super::testing::{half_flat, random};
 use super::vector::Vector;
 use super::{composed, fused, optim};
 use crate::seed;
@@ -62,9 +62,10 @@ fn fused_conv3x3_block_equals_composed() {
         (2, 9, 7, 16, 16, 0.3),
         (1, 28, 14, 5, 48, 0.0),
     ];
-    for (n, h, w, c_in, c_out, p) in cases {
+    for ((n, h, w, c_in, c_out, p), flat) in cases.into_iter().flat_map(|case| [(case, false), (case, true)]) {
         let dev = Cpu::seed_from_u64(1);
-        let (xs, ws, bs) = (random(n * h * w * c_in, 1), random(9 * c_in * c_out, 2), random(c_out, 3));
+        let xs = if flat { half_flat(n, h, w, c_in) } else { random(n * h * w * c_in, 1) };
+        let (ws, bs) = (random(9 * c_in * c_out, 2), random(c_out, 3));
         let keys = keys(n, 1);
         let drop = dropout(p, &keys);
         let loss_weights = random(n * (h / 2) * (w / 2) * c_out, 4);
@@ -84,7 +85,7 @@ fn fused_conv3x3_block_equals_composed() {
             let y = fused::conv3x3_block(vector, x.leaky_trace(), &weight, &bias, drop, true).unwrap();
             let (values, grads) = backward(&dev, y, &loss_weights);
             let actual = [values, grads.get(&x).as_vec(), grads.get(&weight).as_vec(), grads.get(&bias).as_vec()];
-            assert_same(&format!("{n}x{h}x{w}x{c_in} to {c_out}, {vector:?}"), &expected, &actual);
+            assert_same(&format!("{n}x{h}x{w}x{c_in} to {c_out}, flat: {flat}, {vector:?}"), &expected, &actual);
         }
     }
 }
