@@ -216,6 +216,8 @@ pub struct Coverage {
     pub common: u64,
     /// Images without a class, by their labels in the data set.
     pub without_class: BTreeMap<String, u64>,
+    /// Classes of the run among these labels: the data set was ingested with other classes.
+    pub known_labels: Vec<Class>,
     /// Images with a class that check left out.
     pub faulty: u64,
 }
@@ -242,7 +244,12 @@ impl Coverage {
         if !self.without_class.is_empty() {
             let all = images(self.without_class.values().sum());
             let labels = list(&mut self.without_class.iter().map(|(label, n)| (label.clone(), *n)));
-            notes.push(format!("left out: {all} without a class: {labels}"));
+            notes.push(format!("left out: {all} without a class, by label: {labels}"));
+        }
+        if !self.known_labels.is_empty() {
+            let classes: Vec<&str> = self.known_labels.iter().map(|class| class.name()).collect();
+            let classes = classes.join(", ");
+            notes.push(format!("the run knows {classes}: ingest {dataset} with these classes to include their images"));
         }
         if self.faulty > 0 {
             notes.push(format!("left out: {} that check found to be faulty", images(self.faulty)));
@@ -279,6 +286,8 @@ fn covered(data: Dataset, classes: &Classes) -> (Vec<ManifestRow>, Coverage) {
             Some(class) => *unknown.entry(class).or_default() += 1,
         }
     }
+    let is_label = |class: &Class| coverage.without_class.keys().any(|label| label.to_lowercase() == class.name());
+    coverage.known_labels = classes.iter().filter(is_label).collect();
     coverage.unknown = unknown.into_iter().collect();
     coverage.lacking = classes.iter().filter(|class| rows.iter().all(|row| row.class != Some(*class))).collect();
     coverage.common = (classes.len() - coverage.lacking.len()) as u64;
