@@ -6,6 +6,7 @@ use crate::error::{Error, Input, Result};
 use crate::rows::{CheckRow, IssueRow, ManifestRow};
 use crate::schema::{CHECKS, ISSUES, MANIFEST};
 use crate::table::{self, Provenance};
+use crate::text;
 use crate::workspace::Workspace;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
@@ -104,6 +105,27 @@ impl Usable {
         }
         Ok(Self { classes, left_out: (all - cells.len()) as u64, cells, inputs })
     }
+}
+
+/// The labels that stand for no class of the data set, with their numbers of cells: the largest first.
+pub fn other_labels(cells: &[ManifestRow]) -> Vec<(String, u64)> {
+    let mut counts: BTreeMap<&String, u64> = BTreeMap::new();
+    let labels = cells.iter().filter(|cell| cell.class.is_none()).filter_map(|cell| cell.label.as_ref());
+    labels.for_each(|label| *counts.entry(label).or_default() += 1);
+    let mut counts: Vec<(String, u64)> = counts.into_iter().map(|(label, n)| (label.clone(), n)).collect();
+    counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    counts
+}
+
+/// A sentence about the [`other_labels`] of a data set with this number of cells in this number of images: "left out: 2
+/// of 12 images with 1 other label: Burst 2". `None` if there are none.
+pub fn left_out_text(other_labels: &[(String, u64)], cells: u64, images: u64) -> Option<String> {
+    let left_out: u64 = other_labels.iter().map(|(_, n)| n).sum();
+    let noun = if cells == images { "image" } else { "cell" };
+    let labels = text::of(other_labels.len() as u64, "other label");
+    let counts = text::counts(other_labels.iter().map(|(label, n)| (label.as_str(), *n)));
+    let left = text::thousands(left_out);
+    (left_out > 0).then(|| format!("left out: {left} of {} with {labels}: {counts}", text::of(cells, noun)))
 }
 
 /// The hashes of the manifest and, where check has run, of the table of checks, for the provenance of a table that is

@@ -73,6 +73,7 @@ pub mod progress;
 pub mod rect;
 pub mod scores;
 pub mod seed;
+pub mod text;
 // 1: tables
 pub mod dataset;
 pub mod rows;

@@ -20,6 +20,9 @@ pub struct Pipeline {
     /// Seed of every random choice.
     #[serde(default)]
     pub seed: u64,
+    /// Which classes there are, and which of them each label of a data set stands for.
+    #[serde(default)]
+    pub classes: ingest::ClassSettings,
     /// How images are read into manifests.
     #[serde(default)]
     pub ingest: ingest::Settings,
@@ -77,6 +80,11 @@ impl Pipeline {
         Self::parse(name, &text)
     }
 
+    /// The settings of ingest, with the classes.
+    pub fn ingest(&self) -> ingest::Settings {
+        ingest::Settings { classes: self.classes.clone(), ..self.ingest.clone() }
+    }
+
     /// All settings as a pipeline file.
     ///
     /// # Errors
@@ -91,7 +99,7 @@ impl Pipeline {
     /// # Errors
     /// [`Error::Setting`] for the first value that is not allowed.
     pub fn validate(&self) -> Result<()> {
-        self.ingest.validate()?;
+        self.ingest().validate()?;
         self.check.validate()?;
         self.split.validate()?;
         self.preprocess.validate()?;

@@ -8,6 +8,7 @@ const EXAMPLES: &str = "\
 Examples:
   wbc ingest                                  # every data set under data/raw/
   wbc ingest --dataset lisc --expert 2        # one, with the second expert's masks
+  wbc ingest --dataset pbc --classes pbc8     # with immature granulocytes, erythroblasts, platelets
   wbc ingest --dataset mine --layout list     # images and classes from its list.csv";
 
 /// Reads every data set under data/raw/, or that of --dataset, into data/<DATASET>/manifest.parquet, and checks its
@@ -20,6 +21,10 @@ pub struct Args {
     /// Layout of the files: class_folders (also cuk, pbc), lisc, jtsc or list [default: recognised]
     #[arg(long, value_name = "NAME", env = "WBC_LAYOUT")]
     layout: Option<String>,
+    /// Classes: wbc5, pbc8, all (every label), a list (blast,normal), or a .toml file [default: wbc5
+    /// where the data set has any of its classes, else all]
+    #[arg(long, value_name = "SET", env = "WBC_CLASSES")]
+    classes: Option<ingest::Set>,
     /// Which expert's masks to use, 1 or 2, where there are two (LISC) [default: 1]
     #[arg(long, value_name = "N", env = "WBC_EXPERT")]
     expert: Option<u32>,
@@ -39,14 +44,16 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let mut pipeline = globals.pipeline()?;
     pipeline.ingest.layout = args.layout.or(pipeline.ingest.layout);
     pipeline.ingest.expert = args.expert.unwrap_or(pipeline.ingest.expert);
-    pipeline.ingest.validate()?;
+    pipeline.classes.set = args.classes.or(pipeline.classes.set);
+    let settings = pipeline.ingest();
+    settings.validate()?;
     pipeline.check.validate()?;
     let ws = globals.workspace();
     let present = ws.raw_datasets()?;
     let progress = globals.progress();
     let ctx = globals.context(pipeline.seed, &progress);
     let (reports, failed) = each_dataset(globals, &pipeline, &present, |dataset| {
-        let ingest = ingest::run(&ws, dataset, &pipeline.ingest, &ctx)?;
+        let ingest = ingest::run(&ws, dataset, &settings, &ctx)?;
         let check = match args.no_check {
             true => None,
             false => Some(check::run(&ws, dataset, &pipeline.check, &ctx)?),

@@ -100,7 +100,7 @@ pub(super) fn full_pipeline(
     plan.suits(&pipeline.train)?;
     let mut stages = Stages(Vec::new());
     stages.run("ingest", || {
-        let summary = ingest::run(ws, dataset, &pipeline.ingest, ctx)?;
+        let summary = ingest::run(ws, dataset, &pipeline.ingest(), ctx)?;
         Ok((summary.up_to_date, summary))
     })?;
     stages.run("check", || {

@@ -2,7 +2,7 @@
 //! changed to be valid on every system, and the size, the number of files and the compression ratio are limited.
 
 use super::download::{HEAD_BYTES, bytes_text, head};
-use crate::class::Class;
+use crate::class::ClassSet;
 use crate::context::Context;
 use crate::decode;
 use crate::error::{Error, Result};
@@ -464,7 +464,7 @@ fn top_of(root: &Path) -> Result<PathBuf> {
         && only.path().is_dir()
     {
         let name = only.file_name().to_string_lossy().to_lowercase();
-        if !OF_LAYOUTS.contains(&name.as_str()) && Class::parse(&name).is_none() {
+        if !OF_LAYOUTS.contains(&name.as_str()) && ClassSet::pbc8().find(&name).is_none() {
             return Ok(only.path());
         }
     }

@@ -21,8 +21,20 @@ checks! {
     LEFTOVERS = "leftovers";
     /// A hidden folder was skipped.
     HIDDEN_FOLDER = "hidden_folder";
-    /// A folder or label is not the name of one of the five classes.
+    /// Images with a label that is none of the classes are left out.
     UNKNOWN_CLASS = "unknown_class";
+    /// No label is one of the default classes, so that the labels became the classes.
+    NEW_CLASSES = "new_classes";
+    /// The images of a class name another class in their finer label.
+    SUBTYPE = "subtype";
+    /// The list and the folders give images different classes.
+    LIST_AND_FOLDER = "list_and_folder";
+    /// Masks that lie beside images, or without an image.
+    MASKS = "masks";
+    /// Images of a few colours only, as masks have them.
+    FEW_COLOURS = "few_colours";
+    /// Annotated objects that are no white cells, or boxes that cannot be used.
+    OBJECTS = "objects";
     /// Two folders above an image name different classes.
     AMBIGUOUS_CLASS = "ambiguous_class";
     /// An image without a label.
@@ -39,6 +51,6 @@ checks! {
     BAD_MASK = "bad_mask";
     /// No cell was found in a frame.
     NO_CELL = "no_cell";
-    /// Images that are listed but not used (the mixed frames of LISC).
+    /// What a data set has and ingest does not use: columns, folders, tables, the mixed frames of LISC.
     NOT_USED = "not_used";
 }

@@ -1,19 +1,42 @@
 //! Folders named after the classes, as in CUK, PBC (Acevedo et al., Data in Brief 30:105474, 2020) and most other data
-//! sets. The innermost folder that names a class counts. In PBC, the prefix of the file name is the subtype.
+//! sets. In PBC, the prefix of the file name is the subtype.
 
 use super::checks;
+use super::folders;
+use super::labels::Vocabulary;
 use super::layout::{Layout, Output};
+use super::pairs::Masks;
 use super::settings::Settings;
 use super::tree::{ScannedFile, Tree};
 use crate::class::Class;
 use crate::context::Context;
 use crate::error::Result;
 use crate::rows::Severity;
+use crate::text;
 use std::collections::BTreeMap;
 
-/// Prefixes of PBC's file names. `NEUTROPHIL` stands for neutrophils of unknown segmentation.
-const PBC_CODES: [&str; 14] =
-    ["BNE", "SNE", "NEUTROPHIL", "EO", "BA", "LY", "MO", "IG", "MMY", "MY", "PMY", "ERB", "PLATELET", "NEUTRO"];
+/// Prefixes of PBC's file names and their classes. `NEUTROPHIL` stands for neutrophils of unknown segmentation.
+const PBC_CODES: [(&str, &str); 14] = [
+    ("BNE", "neutrophil"),
+    ("SNE", "neutrophil"),
+    ("NEUTROPHIL", "neutrophil"),
+    ("NEUTRO", "neutrophil"),
+    ("EO", "eosinophil"),
+    ("BA", "basophil"),
+    ("LY", "lymphocyte"),
+    ("MO", "monocyte"),
+    ("IG", "ig"),
+    ("MMY", "ig"),
+    ("MY", "ig"),
+    ("PMY", "ig"),
+    ("ERB", "erythroblast"),
+    ("PLATELET", "platelet"),
+];
+
+/// The class that a prefix of PBC's file names belongs to.
+pub fn class_of_code(code: &str) -> Option<Class> {
+    PBC_CODES.iter().find(|(known, _)| *known == code).map(|(_, class)| Class::new(class))
+}
 
 pub struct ClassFolders;
 
@@ -30,64 +53,60 @@ impl Layout for ClassFolders {
         "folders named after the classes, such as neutrophil/*.jpg"
     }
 
-    fn recognises(&self, tree: &Tree) -> bool {
-        tree.images().any(|f| !classes_of(f).is_empty())
+    fn recognises(&self, tree: &Tree, vocabulary: &Vocabulary) -> bool {
+        let masks = Masks::find(tree);
+        let images: Vec<&ScannedFile> = tree.images().filter(|file| !masks.contains(&file.path)).collect();
+        folders::places(&images, vocabulary).is_some()
     }
 
-    fn read(&self, tree: &Tree, _: &Settings, _: &Context, output: &mut Output) -> Result<()> {
-        let mut unknown: BTreeMap<&str, u64> = BTreeMap::new();
+    fn read(
+        &self,
+        tree: &Tree,
+        _: &Settings,
+        vocabulary: &Vocabulary,
+        ctx: &Context,
+        output: &mut Output,
+    ) -> Result<()> {
+        let masks = Masks::find(tree);
+        let images: Vec<&ScannedFile> = tree.images().filter(|file| !masks.contains(&file.path)).collect();
+        let places = folders::places(&images, vocabulary).unwrap_or_default();
+        let mut unlabelled: BTreeMap<&str, u64> = BTreeMap::new();
         let mut ambiguous: BTreeMap<&str, (u64, String)> = BTreeMap::new();
-        for file in tree.images() {
-            match classes_of(file)[..] {
-                [] if file.folder().is_empty() => {} // it gets the issue no_label
-                [] => {
-                    output.used(file);
-                    *unknown.entry(file.folder()).or_default() += 1;
-                }
-                [class] => {
-                    let row = output.row(file, None, Some(class)).expect("an image has a header");
-                    row.subtype = subtype(file);
-                }
-                [first, second, ..] => {
-                    output.used(file);
-                    ambiguous.entry(file.folder()).or_insert_with(|| (0, format!("{second} and {first}"))).0 += 1;
-                }
+        for (file, place) in images.iter().zip(&places) {
+            if let (Some(first), Some(second)) = (&place.contradiction, &place.label) {
+                output.used(file);
+                ambiguous.entry(file.folder()).or_insert_with(|| (0, format!("{first} and {second}"))).0 += 1;
+            } else if place.label.is_some() {
+                let row = output.row(file, None, place.label.as_deref()).expect("an image has a header");
+                row.subtype = subtype(file);
+                (row.subject_id, row.slide_id) = (place.subject.clone(), place.slide.clone());
+                row.given_role = place.role.map(String::from);
+            } else if !file.folder().is_empty() {
+                output.used(file);
+                *unlabelled.entry(file.folder()).or_default() += 1;
             }
         }
-        for (folder, images) in unknown {
-            let message =
-                format!("expected a folder named after one of the five classes; its {images} images are not used");
-            output.issue(folder, checks::UNKNOWN_CLASS, Severity::Warning, message).score = Some(images as f64);
+        for (folder, images) in unlabelled {
+            let message = format!("no folder above is named after a class; its {images} images are not used");
+            output.issue(folder, checks::NO_LABEL, Severity::Warning, message).score = Some(images as f64);
         }
         for (folder, (images, classes)) in ambiguous {
             let message =
                 format!("the folder names contradict each other ({classes}); its {images} images are not used");
             output.issue(folder, checks::AMBIGUOUS_CLASS, Severity::Error, message).score = Some(images as f64);
         }
-        Ok(())
-    }
-}
-
-/// The different classes in the names of the folders that contain a file, the innermost first. A single letter counts
-/// only if no longer name does: `lymphocyte/B/` contains lymphocytes.
-fn classes_of(file: &ScannedFile) -> Vec<Class> {
-    let letters = |folder: &str| folder.chars().filter(char::is_ascii_alphabetic).count();
-    let classes_in = |long: bool| {
-        let mut classes = Vec::new();
-        for folder in file.folders().rev().filter(|f| (letters(f) > 1) == long) {
-            if let Some(class) = Class::parse(folder)
-                && !classes.contains(&class)
-            {
-                classes.push(class);
-            }
+        for names in folders::unused_levels(&places) {
+            let message = format!(
+                "folders that are not used: {}. Where they are patients: [ingest] path = \"{{subject}}/{{class}}/{{file}}\"",
+                text::some(names.iter().map(String::as_str))
+            );
+            output.issue("", checks::NOT_USED, Severity::Warning, message).score = Some(names.len() as f64);
         }
-        classes
-    };
-    let classes = classes_in(true);
-    if classes.is_empty() { classes_in(false) } else { classes }
+        masks.apply(tree, ctx, output)
+    }
 }
 
 fn subtype(file: &ScannedFile) -> Option<String> {
     let (prefix, _) = file.file_name().split_once('_')?;
-    PBC_CODES.contains(&prefix).then(|| prefix.to_string())
+    class_of_code(prefix).map(|_| prefix.to_string())
 }

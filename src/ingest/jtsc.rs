@@ -1,17 +1,18 @@
 //! Images, masks and a label file, as in the data set of Jiangxi Tecom (Zheng et al., Micron 107:55-71, 2018):
 //! `images/<nnn>.bmp`, `masks/<nnn>.png` (nucleus white, cytoplasm grey, background black) and `labels.csv` with the
 //! columns `image ID,class label` (1 neutrophil, 2 lymphocyte, 3 monocyte, 4 eosinophil, 5 basophil, or a class name).
+//! Other lists with masks are read as [`super::list`] does.
 
 use super::checks;
+use super::labels::Vocabulary;
 use super::layout::{Layout, Output};
-use super::masks::{mask_regions, set_box};
+use super::masks::{around, mask_regions, set_box};
 use super::settings::Settings;
+use super::sheet;
 use super::tree::{ScannedFile, Tree};
-use crate::cells::Region;
 use crate::class::Class;
 use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::rect::Rect;
+use crate::error::{Error, Input, Result};
 use crate::rows::Severity;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,12 +37,13 @@ impl Layout for Jtsc {
         "images/, masks/ and labels.csv with the columns `image ID,class label`"
     }
 
-    fn recognises(&self, tree: &Tree) -> bool {
+    fn recognises(&self, tree: &Tree, _: &Vocabulary) -> bool {
         let has = |folder: &str| tree.images().any(|f| f.folder() == folder);
-        has("images") && (has("masks") || tree.get(LABELS).is_some())
+        // Numbers mean these classes in this data set only, so the header and the masks have to be its own.
+        has("images") && has("masks") && tree.get(LABELS).is_some() && sheet(tree).is_ok_and(|sheet| is_own(&sheet))
     }
 
-    fn read(&self, tree: &Tree, _: &Settings, ctx: &Context, output: &mut Output) -> Result<()> {
+    fn read(&self, tree: &Tree, _: &Settings, _: &Vocabulary, ctx: &Context, output: &mut Output) -> Result<()> {
         let images = by_number(tree, "images", output);
         let masks = by_number(tree, "masks", output);
         let labels = labels(tree, output)?;
@@ -58,7 +60,7 @@ impl Layout for Jtsc {
         }
         let labelled: Vec<_> = images
             .iter()
-            .filter_map(|(number, image)| Some((*image, masks.get(number), labels.get(number)?.1)))
+            .filter_map(|(number, image)| Some((*image, masks.get(number), labels.get(number)?.1.as_str())))
             .collect();
         let task = ctx.progress.task("reading masks", Some(labelled.len() as u64), "masks");
         let regions = labelled.par_iter().map(|(image, mask, _)| {
@@ -69,8 +71,9 @@ impl Layout for Jtsc {
         });
         let regions = regions.collect::<Result<Vec<_>>>()?;
         drop(task);
-        for ((image, mask, class), regions) in labelled.into_iter().zip(regions) {
-            let Some(row) = output.row(image, None, Some(class)) else { continue };
+        numbers(output);
+        for ((image, mask, label), regions) in labelled.into_iter().zip(regions) {
+            let Some(row) = output.row(image, None, Some(label)) else { continue };
             match (mask, regions) {
                 (Some(mask), Some(Ok(regions))) => {
                     row.mask_path = Some(mask.path.clone());
@@ -90,9 +93,18 @@ impl Layout for Jtsc {
     }
 }
 
-/// The smallest rectangle around all of `regions` (at least one).
-fn around(regions: &[Region]) -> Rect {
-    regions[1..].iter().fold(regions[0].rect, |rect, region| rect.union(region.rect))
+/// Reads numbers as the classes of Jiangxi Tecom's and CellaVision's data sets.
+pub fn numbers(output: &mut Output) {
+    output.codes.extend(NUMBERED.into_iter().zip(1..).map(|(class, number): (_, u32)| (number.to_string(), class)));
+}
+
+fn sheet(tree: &Tree) -> Result<sheet::Sheet> {
+    sheet::read(&tree.full_path(LABELS))
+}
+
+/// Whether a table has the header `image ID,class label`.
+fn is_own(sheet: &sheet::Sheet) -> bool {
+    sheet.columns.iter().map(|name| name.to_lowercase()).eq(["image id", "class label"])
 }
 
 /// The number in a file name: `007` and `7` are equal.
@@ -125,50 +137,32 @@ fn by_number<'a>(tree: &'a Tree, folder: &str, output: &mut Output) -> BTreeMap<
     files
 }
 
-/// Line and class of every image number in the label file. Rows that cannot be read become issues.
-fn labels(tree: &Tree, output: &mut Output) -> Result<BTreeMap<String, (u64, Class)>> {
+/// Line and label of every image number in the label file. Rows that cannot be read become issues.
+fn labels(tree: &Tree, output: &mut Output) -> Result<BTreeMap<String, (u64, String)>> {
     let Some(file) = tree.get(LABELS) else {
-        output.issue(
-            "",
-            checks::NO_LABEL,
-            Severity::Error,
-            format!("expected the labels in {LABELS}, found no such file"),
-        );
-        return Ok(BTreeMap::new());
+        let path = tree.full_path(LABELS);
+        return Err(Error::missing(Input::ImageList, path).with_hint("It has the columns image ID,class label"));
     };
     output.used(file);
-    let path = tree.full_path(LABELS);
-    let text = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
-    let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(&text[..]);
-    let mut labels: BTreeMap<String, (u64, Class)> = BTreeMap::new();
+    let sheet = sheet(tree)?;
+    for message in &sheet.bad_rows {
+        output.issue(LABELS, checks::BAD_ROW, Severity::Error, message.clone());
+    }
+    let mut labels: BTreeMap<String, (u64, String)> = BTreeMap::new();
     let mut conflicts = BTreeSet::new();
-    for (i, record) in reader.records().enumerate() {
-        let record = match record {
-            Ok(record) => record,
-            Err(error) => {
-                output.issue(LABELS, checks::BAD_ROW, Severity::Error, format!("row {}: {error}", i + 1));
-                continue;
-            }
-        };
-        let line = record.position().map_or(0, |p| p.line());
-        let (id, label) = (record.get(0).unwrap_or(""), record.get(1).unwrap_or(""));
-        if id.is_empty() || label.is_empty() || record.len() != 2 {
-            let cells: Vec<&str> = record.iter().collect();
-            let message = format!("line {line}: expected `image ID,class label`, found `{}`", cells.join(","));
+    for row in &sheet.rows {
+        let line = row.number;
+        let (Some(id), Some(label), 2) = (row.value(Some(0)), row.value(Some(1)), row.values.len()) else {
+            let found = row.values.join(",");
+            let message = format!("line {line}: expected `image ID,class label`, found `{found}`");
             output.issue(LABELS, checks::BAD_ROW, Severity::Error, message);
             continue;
-        }
-        let numbered = label.parse::<usize>().ok().and_then(|n| NUMBERED.get(n.wrapping_sub(1)).copied());
-        let Some(class) = numbered.or_else(|| Class::parse(label)) else {
-            let message = format!("line {line}: expected a label from 1 to 5 or a class name, found `{label}`");
-            output.issue(LABELS, checks::UNKNOWN_CLASS, Severity::Error, message);
-            continue;
         };
-        if let Some((before, other)) = labels.insert(number(id), (line, class)) {
-            if other != class {
+        if let Some((before, other)) = labels.insert(number(id), (line, label.into())) {
+            if other != label {
                 conflicts.insert(number(id));
             }
-            let message = format!("line {line}: image {id} is {class} here and {other} in line {before}");
+            let message = format!("line {line}: image {id} is {label} here and {other} in line {before}");
             output.issue(LABELS, checks::LISTED_TWICE, Severity::Error, message);
         }
     }

@@ -1,13 +1,14 @@
 //! What a layout is, and what it reads from the folder of a data set.
 
 use super::checks;
+use super::labels::Vocabulary;
 use super::settings::Settings;
 use super::tree::{ScannedFile, Tree};
 use crate::class::Class;
 use crate::context::Context;
 use crate::error::Result;
 use crate::rows::{IssueRow, ManifestRow, Severity};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 
 /// A way in which data sets arrange their files.
@@ -21,16 +22,23 @@ pub trait Layout: Sync {
     /// Which files the layout expects, to complete the sentence "expected ...".
     fn looks_for(&self) -> &'static str;
     /// Whether the folder has this layout.
-    fn recognises(&self, tree: &Tree) -> bool;
+    fn recognises(&self, tree: &Tree, vocabulary: &Vocabulary) -> bool;
     /// Absolute paths of files outside the folder that belong to the data set, such as those in a list.
-    fn outside(&self, _tree: &Tree) -> Vec<PathBuf> {
+    fn outside(&self, _tree: &Tree, _settings: &Settings) -> Vec<PathBuf> {
         Vec::new()
     }
     /// Adds a row for every cell and an issue for every problem to `output`.
     ///
     /// # Errors
     /// Only if nothing can be read at all, and [`crate::error::Error::Interrupted`].
-    fn read(&self, tree: &Tree, settings: &Settings, ctx: &Context, output: &mut Output) -> Result<()>;
+    fn read(
+        &self,
+        tree: &Tree,
+        settings: &Settings,
+        vocabulary: &Vocabulary,
+        ctx: &Context,
+        output: &mut Output,
+    ) -> Result<()>;
 }
 
 /// Rows and issues that a layout has read, and the files that they account for.
@@ -41,18 +49,30 @@ pub struct Output {
     pub rows: Vec<ManifestRow>,
     /// Issues.
     pub issues: Vec<IssueRow>,
+    /// The class of labels by the layout's own rules, such as the numbers of JTSC.
+    pub codes: BTreeMap<String, Class>,
+    /// Labels that are no class of their own in this layout, such as LISC's mixt.
+    pub no_class: BTreeSet<String>,
     used: HashSet<String>,
 }
 
 impl Output {
     /// Empty output of a layout.
     pub(super) fn new(dataset: &str, layout: &'static str) -> Self {
-        Self { dataset: dataset.into(), layout, rows: Vec::new(), issues: Vec::new(), used: HashSet::new() }
+        Self {
+            dataset: dataset.into(),
+            layout,
+            rows: Vec::new(),
+            issues: Vec::new(),
+            codes: BTreeMap::new(),
+            no_class: BTreeSet::new(),
+            used: HashSet::new(),
+        }
     }
 
-    /// Adds a row for a cell in `file`; `number` (from 1) distinguishes several cells in one file. Returns `None` for a
-    /// file that is not an image, which gets an issue later.
-    pub fn row(&mut self, file: &ScannedFile, number: Option<usize>, class: Option<Class>) -> Option<&mut ManifestRow> {
+    /// Adds a row for a cell in `file`; `number` (from 1) distinguishes several cells in one file. Which class the label
+    /// stands for is found later. Returns `None` for a file that is not an image, which gets an issue later.
+    pub fn row(&mut self, file: &ScannedFile, number: Option<usize>, label: Option<&str>) -> Option<&mut ManifestRow> {
         let header = file.header.as_ref().ok()?;
         self.used(file);
         let suffix = number.map_or(String::new(), |n| format!("#{n}"));
@@ -60,7 +80,7 @@ impl Output {
             image_id: format!("{}/{}{suffix}", self.dataset, file.path),
             dataset: self.dataset.clone(),
             path: file.path.clone(),
-            class,
+            label: label.map(String::from),
             layout: self.layout.into(),
             format: header.format.into(),
             width_px: header.width_px,

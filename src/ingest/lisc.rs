@@ -9,6 +9,7 @@
 //! which is an issue. Frames in `mixt` contain several classes and get no class.
 
 use super::checks;
+use super::labels::Vocabulary;
 use super::layout::{Layout, Output};
 use super::masks::{mask_regions, set_box};
 use super::settings::Settings;
@@ -25,6 +26,14 @@ use std::collections::{BTreeMap, HashMap};
 const FRAMES: &str = "Main Dataset";
 const MASKS: &str = "Ground Truth Segmentation";
 const MIXED: &str = "mixt";
+/// LISC's names of the classes, as its folders are spelled.
+const CODES: [(&str, Class); 5] = [
+    ("neut", Class::NEUTROPHIL),
+    ("eosi", Class::EOSINOPHIL),
+    ("Baso", Class::BASOPHIL),
+    ("lymp", Class::LYMPHOCYTE),
+    ("mono", Class::MONOCYTE),
+];
 
 pub struct Lisc;
 
@@ -37,42 +46,34 @@ impl Layout for Lisc {
         "frames under Main Dataset/{Baso,eosi,lymp,mixt,mono,neut}/"
     }
 
-    fn recognises(&self, tree: &Tree) -> bool {
+    fn recognises(&self, tree: &Tree, _: &Vocabulary) -> bool {
         tree.images().any(|f| below(f, FRAMES).is_some())
     }
 
-    fn read(&self, tree: &Tree, settings: &Settings, ctx: &Context, output: &mut Output) -> Result<()> {
+    fn read(&self, tree: &Tree, settings: &Settings, _: &Vocabulary, ctx: &Context, output: &mut Output) -> Result<()> {
         let masks = masks(tree);
         masks.values().for_each(|mask| output.used(mask));
         let mut frames = Vec::new();
-        let mut unknown: BTreeMap<&str, u64> = BTreeMap::new();
         let mut mixed: BTreeMap<&str, u64> = BTreeMap::new();
         for file in tree.images() {
             let Some(folder) = below(file, FRAMES) else { continue };
             if folder.eq_ignore_ascii_case(MIXED) {
-                let row = output.row(file, None, None).expect("an image has a header");
+                output.no_class.insert(folder.into());
+                let row = output.row(file, None, Some(folder)).expect("an image has a header");
                 row.subtype = Some("mixed".into());
                 *mixed.entry(file.folder()).or_default() += 1;
-            } else if let Some(class) = Class::parse(folder) {
-                frames.push((file, folder, class));
             } else {
-                output.used(file);
-                *unknown.entry(file.folder()).or_default() += 1;
+                frames.push((file, folder));
             }
         }
+        output.codes.extend(CODES.map(|(folder, class)| (folder.to_string(), class)));
         for (folder, count) in mixed {
             let message =
                 format!("{count} frames with cells of several classes; they are listed without a class and not used");
             output.issue(folder, checks::NOT_USED, Severity::Note, message).score = Some(count as f64);
         }
-        for (folder, count) in unknown {
-            let message =
-                format!("expected one of Baso, eosi, lymp, mixt, mono, neut; its {count} frames are not used");
-            output.issue(folder, checks::UNKNOWN_CLASS, Severity::Warning, message).score = Some(count as f64);
-        }
-
         let task = ctx.progress.task("finding cells", Some(frames.len() as u64), "frames");
-        let cells = frames.par_iter().map(|(file, folder, _)| {
+        let cells = frames.par_iter().map(|(file, folder)| {
             ctx.check_stop()?;
             let mask = |expert| masks.get(&mask_key(folder, expert, file.stem())).copied();
             let cells = find_cells(tree, file, mask(settings.expert), mask(3 - settings.expert), settings.expert);
@@ -81,14 +82,14 @@ impl Layout for Lisc {
         });
         let cells = cells.collect::<Result<Vec<Cells>>>()?;
         drop(task);
-        for ((file, _, class), cells) in frames.into_iter().zip(cells) {
+        for ((file, folder), cells) in frames.into_iter().zip(cells) {
             for (check, severity, message) in cells.issues {
                 output.issue(&file.path, check, severity, message);
             }
             let several = cells.regions.len() > 1;
             // A frame without a cell also gets a row, so that it is not lost.
             for n in 0..cells.regions.len().max(1) {
-                let Some(row) = output.row(file, several.then_some(n + 1), Some(class)) else { continue };
+                let Some(row) = output.row(file, several.then_some(n + 1), Some(folder)) else { continue };
                 row.mask_path = cells.mask.map(|m| m.path.clone());
                 if let Some(region) = cells.regions.get(n) {
                     set_box(row, region.rect, if cells.mask.is_some() { "mask" } else { "stain" });

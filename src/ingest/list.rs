@@ -1,21 +1,23 @@
-//! A list of images and their classes: `list.csv`, `list.parquet`, `labels.csv` or `labels.parquet` in the folder of
-//! the data set, with the columns `path`, `class` and optionally `subtype`. Other columns are ignored. Paths are
-//! relative to the folder, or absolute.
+//! Lists of images and their classes: every CSV, TSV or Parquet file in the folder of the data set. Columns are found by
+//! their usual names (see [`Role`]) or named in the settings. Paths are relative to the list or to the data set, or
+//! absolute.
 
 use super::checks;
+use super::folders::{self, Place};
+use super::labels::Vocabulary;
 use super::layout::{Layout, Output};
+use super::pairs::Masks;
 use super::settings::Settings;
-use super::tree::{Tree, relative};
-use crate::class::Class;
+use super::sheet::{self, Sheet, SheetRow};
+use super::tree::{ScannedFile, Tree, relative};
+use crate::class::set::fold;
 use crate::context::Context;
 use crate::error::{Error, Input, Result};
 use crate::rows::Severity;
-use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::Field;
-use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
-
-const NAMES: [&str; 4] = ["list.csv", "list.parquet", "labels.csv", "labels.parquet"];
+use crate::text;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, PathBuf};
+use unicode_normalization::UnicodeNormalization;
 
 pub struct List;
 
@@ -25,105 +27,362 @@ impl Layout for List {
     }
 
     fn looks_for(&self) -> &'static str {
-        "list.csv or list.parquet with the columns path,class[,subtype]"
+        "a list (.csv, .tsv or .parquet) with the columns path,class[,subtype,patient,slide,split]"
     }
 
-    fn recognises(&self, tree: &Tree) -> bool {
-        list_name(tree).is_some()
+    fn recognises(&self, tree: &Tree, _: &Vocabulary) -> bool {
+        candidates(tree).iter().any(|file| !is_text(file) || is_list(tree, file))
     }
 
-    fn outside(&self, tree: &Tree) -> Vec<PathBuf> {
-        let Some(rows) = list_name(tree).and_then(|name| read(tree, name).ok()) else { return Vec::new() };
-        let listed = rows.into_iter().filter_map(|row| row.ok());
-        let paths = listed.map(|row| PathBuf::from(normalised(tree, &row.path)));
-        let mut outside: Vec<PathBuf> = paths.filter(|p| p.is_absolute() && p.is_file()).collect();
+    fn outside(&self, tree: &Tree, settings: &Settings) -> Vec<PathBuf> {
+        let mut outside = Vec::new();
+        for file in candidates(tree) {
+            let Ok(sheet) = sheet::read(&tree.full_path(&file.path)) else { continue };
+            let Ok(columns) = ListColumns::new(&sheet, settings) else { continue };
+            let paths = sheet.rows.iter().filter_map(|row| row.value(columns.at(Role::Path)));
+            outside.extend(paths.map(|path| PathBuf::from(normalised(tree, path))).filter(|p| p.is_absolute()));
+        }
+        outside.retain(|path| path.is_file());
         outside.sort();
         outside.dedup();
         outside
     }
 
-    fn read(&self, tree: &Tree, _: &Settings, _: &Context, output: &mut Output) -> Result<()> {
-        let Some(name) = list_name(tree) else {
-            let hint = "Write list.csv or list.parquet with the columns path and class";
-            return Err(Error::missing(Input::ImageList, &tree.root).with_hint(hint));
-        };
-        tree.get(name).into_iter().for_each(|file| output.used(file));
-        // For each path, the first row with it and its class, and whether a later row has another class.
-        let mut listed: BTreeMap<String, (Row, Class, bool)> = BTreeMap::new();
-        for row in read(tree, name)? {
-            let row = match row {
-                Ok(row) => row,
-                Err(message) => {
-                    output.issue(name, checks::BAD_ROW, Severity::Error, message);
+    fn read(
+        &self,
+        tree: &Tree,
+        settings: &Settings,
+        vocabulary: &Vocabulary,
+        ctx: &Context,
+        output: &mut Output,
+    ) -> Result<()> {
+        let masks = Masks::find(tree);
+        let images: Vec<&ScannedFile> = tree.images().filter(|file| !masks.contains(&file.path)).collect();
+        let places = folders::places(&images, vocabulary).unwrap_or_default();
+        let places: BTreeMap<&str, Place> = images
+            .iter()
+            .map(|file| file.path.as_str())
+            .zip(places)
+            .filter(|(_, place)| place.label.is_some())
+            .collect();
+        let lists = lists(tree, settings, !places.is_empty(), output)?;
+        let finder = Finder::new(tree, &images);
+        // For each image, the first row with it, its label, and whether a later row has another label.
+        let mut listed: BTreeMap<&str, (usize, &SheetRow, Option<String>, bool)> = BTreeMap::new();
+        for (n, list) in lists.iter().enumerate() {
+            let issue = |output: &mut Output, check, severity, message: String, related: &str| {
+                output.issue(&list.name, check, severity, message).related = Some(related.into());
+            };
+            for message in &list.sheet.bad_rows {
+                output.issue(&list.name, checks::BAD_ROW, Severity::Error, message.clone());
+            }
+            for row in &list.sheet.rows {
+                let number = row.number;
+                let Some(path) = row.value(list.columns.at(Role::Path)) else {
+                    let message = format!("row {number}: no path");
+                    output.issue(&list.name, checks::BAD_ROW, Severity::Error, message);
+                    continue;
+                };
+                let file = match finder.find(&list.folder, path) {
+                    Ok(file) => file,
+                    Err(message) => {
+                        issue(output, checks::NO_IMAGE, Severity::Error, format!("row {number}: {message}"), path);
+                        continue;
+                    }
+                };
+                let label = match list.columns.at(Role::Class) {
+                    Some(_) => row.value(list.columns.at(Role::Class)).map(str::to_string),
+                    None => places.get(file.path.as_str()).and_then(|place| place.label.clone()),
+                };
+                if label.is_none() {
+                    issue(
+                        output,
+                        checks::NO_LABEL,
+                        Severity::Warning,
+                        format!("row {number}: no class for {path}"),
+                        path,
+                    );
+                    output.used(file);
                     continue;
                 }
-            };
-            let (number, path) = (row.number, normalised(tree, &row.path));
-            let Some(class) = Class::parse(&row.class) else {
-                let message = format!("row {number}: expected one of the five classes, found `{}`", row.class);
-                output.issue(name, checks::UNKNOWN_CLASS, Severity::Error, message).related = Some(path.clone());
-                tree.get(&path).filter(|f| f.is_image()).into_iter().for_each(|file| output.used(file));
-                continue;
-            };
-            if tree.get(&path).is_none() {
-                let message = format!("row {number}: expected an image at {path}, found no file");
-                output.issue(name, checks::NO_IMAGE, Severity::Error, message).related = Some(path);
-                continue;
-            }
-            if let Some((first, other, conflict)) = listed.get_mut(&path) {
-                *conflict |= *other != class;
-                let message = format!("row {number}: {path} is {class} here and {other} in row {}", first.number);
-                output.issue(name, checks::LISTED_TWICE, Severity::Error, message).related = Some(path);
-                continue;
-            }
-            listed.insert(path, (row, class, false));
-        }
-        for (path, (row, class, conflict)) in listed {
-            let file = tree.get(&path).expect("it was found in the tree");
-            // If there are two labels, neither can be trusted.
-            if let Some(cell) = output.row(file, None, (!conflict).then_some(class)) {
-                cell.subtype = row.subtype;
+                match listed.get_mut(file.path.as_str()) {
+                    None => _ = listed.insert(&file.path, (n, row, label, false)),
+                    Some((_, first, other, conflict)) => {
+                        let (label, other) = (label.unwrap_or_default(), other.clone().unwrap_or_default());
+                        let (severity, message) = match label == other {
+                            true => (Severity::Note, format!("row {number}: {path} is also in row {}", first.number)),
+                            false => {
+                                *conflict = true;
+                                let text = format!(
+                                    "row {number}: {path} is {label} here and {other} in row {}; it gets no class",
+                                    first.number
+                                );
+                                (Severity::Error, text)
+                            }
+                        };
+                        issue(output, checks::LISTED_TWICE, severity, message, path);
+                    }
+                }
             }
         }
-        Ok(())
+        if lists.iter().all(|list| list.is_jtsc) && !masks.of.is_empty() {
+            super::jtsc::numbers(output);
+        }
+        let mut contradictions = Vec::new();
+        let mut odd_roles: BTreeMap<String, u64> = BTreeMap::new();
+        for (path, (n, row, label, conflict)) in listed {
+            let (file, list) = (tree.get(path).expect("it was found in the tree"), &lists[n]);
+            let value = |role| row.value(list.columns.at(role)).map(str::to_string);
+            let place = places.get(path);
+            let folder = place.and_then(|place| vocabulary.known(place.label.as_deref()?));
+            let class = label.as_deref().and_then(|label| vocabulary.known(label));
+            if let (Some(folder), Some(class)) = (folder, class)
+                && folder != class
+            {
+                contradictions.push(format!("{path} is {class}"));
+            }
+            let Some(cell) = output.row(file, None, label.as_deref().filter(|_| !conflict)) else { continue };
+            cell.subtype = value(Role::Subtype);
+            cell.subject_id = value(Role::Subject).or_else(|| place.and_then(|place| place.subject.clone()));
+            cell.slide_id = value(Role::Slide).or_else(|| place.and_then(|place| place.slide.clone()));
+            let given = value(Role::Given);
+            cell.given_role = given.as_deref().and_then(folders::role).or(list.role).map(String::from);
+            if let (Some(word), None) = (given, &cell.given_role) {
+                *odd_roles.entry(word).or_default() += 1;
+            }
+        }
+        if !contradictions.is_empty() {
+            let message = format!(
+                "{} of another class than their folders say; the list is followed: {}",
+                text::of(contradictions.len() as u64, "image"),
+                text::some(contradictions.iter().map(String::as_str))
+            );
+            let issue = output.issue(&lists[0].name, checks::LIST_AND_FOLDER, Severity::Warning, message);
+            issue.score = Some(contradictions.len() as f64);
+        }
+        if !odd_roles.is_empty() {
+            let words = text::counts(odd_roles.iter().map(|(word, n)| (word.as_str(), *n)));
+            let message =
+                format!("expected train, test or validation as given roles, found {words}; they are not used");
+            output.issue(&lists[0].name, checks::NOT_USED, Severity::Warning, message);
+        }
+        masks.apply(tree, ctx, output)
     }
 }
 
-/// A row of the list. `number` counts from 1, and is the line in a CSV file.
-struct Row {
-    number: u64,
-    path: String,
-    class: String,
-    subtype: Option<String>,
+/// What a column of a list holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The image's path, name or number.
+    Path,
+    /// The label.
+    Class,
+    /// A finer label.
+    Subtype,
+    /// The person.
+    Subject,
+    /// The slide.
+    Slide,
+    /// train, test or validation.
+    Given,
 }
 
-/// A row, or what is wrong with it.
-type ReadRow = std::result::Result<Row, String>;
+/// The usual names of the columns, without case and signs, the preferred ones first.
+const NAMES: [(Role, &[&str]); 6] = [
+    (
+        Role::Path,
+        &[
+            "path",
+            "filepath",
+            "imagepath",
+            "imgpath",
+            "filename",
+            "file",
+            "imagefilename",
+            "imagefile",
+            "imagename",
+            "imgname",
+            "image",
+            "img",
+            "imageid",
+            "imgid",
+        ],
+    ),
+    (Role::Class, &["class", "label", "category", "classlabel", "classname", "labelname", "celltype"]),
+    (Role::Subtype, &["subtype", "subclass"]),
+    (
+        Role::Subject,
+        &["patient", "patientid", "subject", "subjectid", "donor", "donorid", "case", "caseid", "group", "groupid"],
+    ),
+    (Role::Slide, &["slide", "slideid", "smear", "smearid"]),
+    (Role::Given, &["split", "role", "fold", "partition", "subset"]),
+];
 
-/// Name of the list: the first of [`NAMES`] with a column `path`.
-fn list_name(tree: &Tree) -> Option<&'static str> {
-    NAMES.into_iter().find(|name| {
-        let path = tree.full_path(name);
-        tree.get(name).is_some()
-            && if name.ends_with(".csv") {
-                let header = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(path).ok();
-                header.and_then(|mut r| r.headers().ok().map(|h| h.iter().any(is_path))).unwrap_or(false)
-            } else {
-                parquet(&path).is_ok_and(|file| columns(&file).iter().any(|name| is_path(name)))
+/// Which column holds what.
+pub struct ListColumns {
+    at: BTreeMap<u8, usize>,
+    /// Columns that are not used.
+    unused: Vec<String>,
+}
+
+impl ListColumns {
+    /// Finds the columns of a list by their usual names, or by those of the settings.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a name in the settings that no column has.
+    pub fn new(sheet: &Sheet, settings: &Settings) -> Result<ListColumns> {
+        let word = |name: &str| fold(name).unwrap_or_default();
+        let words: Vec<String> = sheet.columns.iter().map(|name| word(name)).collect();
+        let named = &settings.columns;
+        let named = [&named.path, &named.class, &named.subtype, &named.subject, &named.slide, &named.role];
+        let mut at = BTreeMap::new();
+        for ((role, usual), name) in NAMES.into_iter().zip(named) {
+            let found = match name {
+                Some(name) => {
+                    let exact = sheet.columns.iter().position(|column| column == name);
+                    let found = exact.or_else(|| words.iter().position(|column| *column == word(name)));
+                    let expected = || format!("one of the columns {}", sheet.columns.join(", "));
+                    Some(
+                        found
+                            .ok_or_else(|| Error::setting(format!("ingest.columns.{}", key(role)), expected(), name))?,
+                    )
+                }
+                None => {
+                    let mut found = usual.iter().filter_map(|usual| words.iter().position(|column| column == usual));
+                    let all: Vec<usize> = found.by_ref().collect();
+                    // A column of numbers beside one of names is a code of them.
+                    let is_number = |at: &usize| {
+                        let mut values = sheet.rows.iter().filter_map(|row| row.value(Some(*at)));
+                        role == Role::Class && values.all(|value| value.parse::<f64>().is_ok())
+                    };
+                    all.iter().find(|at| !is_number(at)).or(all.first()).copied()
+                }
+            };
+            if let Some(found) = found {
+                at.insert(role as u8, found);
             }
-    })
+        }
+        let is_unused = |(n, name): &(usize, &String)| !at.values().any(|used| used == n) && !name.is_empty();
+        let unused = sheet.columns.iter().enumerate().filter(is_unused).map(|(_, name)| name.clone()).collect();
+        Ok(ListColumns { at, unused })
+    }
+
+    /// The position of a column, if the list has it.
+    pub fn at(&self, role: Role) -> Option<usize> {
+        self.at.get(&(role as u8)).copied()
+    }
 }
 
-/// Whether a column is `path`. Spreadsheets write a byte-order mark before the first column.
-fn is_path(column: &str) -> bool {
-    column.trim_start_matches('\u{feff}').eq_ignore_ascii_case("path")
+fn key(role: Role) -> &'static str {
+    ["path", "class", "subtype", "subject", "slide", "role"][role as usize]
+}
+
+/// A list that is used.
+struct UsedList {
+    /// Its path in the tree.
+    name: String,
+    /// Its folder, empty or with a slash at its end.
+    folder: String,
+    sheet: Sheet,
+    columns: ListColumns,
+    /// The role of its images, from its name (train.csv).
+    role: Option<&'static str>,
+    /// Whether its header is that of Jiangxi Tecom's and CellaVision's data sets.
+    is_jtsc: bool,
+}
+
+/// The files that may be lists: tables in the folder of the data set.
+fn candidates(tree: &Tree) -> Vec<&ScannedFile> {
+    let top = folders::top(tree);
+    let is_table = |file: &&ScannedFile| {
+        let name = file.file_name().to_lowercase();
+        [".csv", ".tsv", ".tab", ".parquet", ".txt"].iter().any(|ending| name.ends_with(ending))
+    };
+    let at_top = |file: &&ScannedFile| file.folder().is_empty() || format!("{}/", file.folder()) == top;
+    tree.files.iter().filter(|file| at_top(file) && is_table(file) && file.bytes > 0).collect()
+}
+
+/// Whether a file is text, which may be anything.
+fn is_text(file: &ScannedFile) -> bool {
+    file.file_name().to_lowercase().ends_with(".txt")
+}
+
+/// Whether a file has the columns of a list by their usual names.
+fn is_list(tree: &Tree, file: &ScannedFile) -> bool {
+    let columns =
+        sheet::read(&tree.full_path(&file.path)).and_then(|sheet| ListColumns::new(&sheet, &Settings::default()));
+    columns.is_ok_and(|columns| columns.at(Role::Path).is_some() && columns.at(Role::Class).is_some())
+}
+
+/// The lists of a data set. Where folders name the classes, a list without a class can add patients, slides or roles.
+///
+/// # Errors
+/// [`Error::Format`] that names the columns, where there are tables and none is a list; [`Error::Missing`] where there
+/// is no table.
+fn lists(tree: &Tree, settings: &Settings, class_folders: bool, output: &mut Output) -> Result<Vec<UsedList>> {
+    let mut lists = Vec::new();
+    let mut others: Vec<(String, Error)> = Vec::new();
+    for file in candidates(tree).into_iter().filter(|file| !is_text(file) || is_list(tree, file)) {
+        let path = tree.full_path(&file.path);
+        let read = sheet::read(&path).and_then(|sheet| Ok((ListColumns::new(&sheet, settings)?, sheet)));
+        let (columns, sheet) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                others.push((file.path.clone(), error));
+                continue;
+            }
+        };
+        let has = |role| columns.at(role).is_some();
+        let adds = class_folders && (has(Role::Subject) || has(Role::Slide) || has(Role::Given));
+        if !(has(Role::Path) && (has(Role::Class) || adds)) {
+            let expected = "a column of paths (path, file, filename, image, ...) and one of classes (class, label, \
+                            category), or their names in [ingest.columns]; with --layout the list is left aside";
+            let found = format!("the columns {}", sheet.columns.join(", "));
+            others.push((file.path.clone(), Error::format(&path, "header", expected, found)));
+            continue;
+        }
+        let words: Vec<String> = sheet.columns.iter().map(|name| fold(name).unwrap_or_default()).collect();
+        lists.push(UsedList {
+            name: file.path.clone(),
+            folder: if file.folder().is_empty() { String::new() } else { format!("{}/", file.folder()) },
+            is_jtsc: words == ["imageid", "classlabel"] || words == ["imageid", "class"],
+            role: folders::role(file.stem()),
+            columns,
+            sheet,
+        });
+    }
+    if lists.is_empty() {
+        let hint = "Write list.csv with the columns path and class";
+        let missing = || Error::missing(Input::ImageList, &tree.root).with_hint(hint);
+        return Err(others.into_iter().next().map_or_else(missing, |(_, error)| error));
+    }
+    for (name, error) in others {
+        tree.get(&name).into_iter().for_each(|file| output.used(file));
+        let message = format!("not used beside {}: {error}", lists[0].name);
+        output.issue(&name, checks::NOT_USED, Severity::Warning, message);
+    }
+    for list in &lists {
+        tree.get(&list.name).into_iter().for_each(|file| output.used(file));
+        if !list.columns.unused.is_empty() {
+            let message = format!("columns that are not used: {}", list.columns.unused.join(", "));
+            output.issue(&list.name, checks::NOT_USED, Severity::Note, message);
+        }
+        let used: BTreeSet<usize> = list.columns.at.values().copied().collect();
+        let accents =
+            |row: &SheetRow| used.iter().any(|at| row.value(Some(*at)).is_some_and(|value| !value.is_ascii()));
+        if list.sheet.latin1 && list.sheet.rows.iter().any(accents) {
+            let message = "the file is neither UTF-8 nor UTF-16; letters with accents are read as Latin-1";
+            output.issue(&list.name, checks::BAD_ROW, Severity::Warning, message.into());
+        }
+    }
+    Ok(lists)
 }
 
 /// `path` as in the tree, without `.` and `..`: relative if it is below the folder, otherwise absolute.
 fn normalised(tree: &Tree, path: &str) -> String {
     let root = std::path::absolute(&tree.root).unwrap_or_else(|_| tree.root.clone());
     let mut full = PathBuf::new();
-    for part in root.join(path).components() {
+    for part in root.join(path.replace('\\', "/")).components() {
         match part {
             Component::ParentDir => {
                 full.pop();
@@ -135,84 +394,64 @@ fn normalised(tree: &Tree, path: &str) -> String {
     relative(&root, &full)
 }
 
-fn read(tree: &Tree, name: &str) -> Result<Vec<ReadRow>> {
-    let path = tree.full_path(name);
-    if name.ends_with(".csv") { read_csv(&path) } else { read_parquet(&path) }
+/// Finds the image that a path, name or number in a list or annotation means.
+pub struct Finder<'a> {
+    tree: &'a Tree,
+    by_name: BTreeMap<String, Vec<&'a ScannedFile>>,
+    by_stem: BTreeMap<String, Vec<&'a ScannedFile>>,
+    by_number: BTreeMap<u64, Vec<&'a ScannedFile>>,
 }
 
-fn format_error(path: &Path, expected: &str, got: impl ToString) -> Error {
-    Error::format(path, "list", expected, got.to_string())
+/// Letters as they are compared: composed, in lower case.
+fn letters(text: &str) -> String {
+    text.nfc().flat_map(char::to_lowercase).collect()
 }
 
-fn missing_column(path: &Path, columns: &[&str]) -> Error {
-    format_error(path, "the columns path,class[,subtype]", columns.join(","))
-}
-
-fn row(number: u64, path: Option<&str>, class: Option<&str>, subtype: Option<&str>) -> ReadRow {
-    let filled = |v: Option<&str>| v.map(str::trim).filter(|v| !v.is_empty()).map(str::to_string);
-    match (filled(path), filled(class)) {
-        (Some(path), Some(class)) => Ok(Row { number, path, class, subtype: filled(subtype) }),
-        (None, _) => Err(format!("row {number}: no path")),
-        (_, None) => Err(format!("row {number}: no class for {}", path.unwrap_or(""))),
+impl<'a> Finder<'a> {
+    /// A finder among `images`; other files of the tree are found by their exact path only.
+    pub fn new(tree: &'a Tree, images: &[&'a ScannedFile]) -> Finder<'a> {
+        let mut finder =
+            Finder { tree, by_name: BTreeMap::new(), by_stem: BTreeMap::new(), by_number: BTreeMap::new() };
+        for file in images {
+            finder.by_name.entry(letters(file.file_name())).or_default().push(file);
+            finder.by_stem.entry(letters(file.stem())).or_default().push(file);
+            let digits = file.stem().len() - file.stem().trim_end_matches(|c: char| c.is_ascii_digit()).len();
+            if let Ok(number) = file.stem()[file.stem().len() - digits..].parse() {
+                finder.by_number.entry(number).or_default().push(file);
+            }
+        }
+        finder
     }
-}
 
-fn read_csv(path: &Path) -> Result<Vec<ReadRow>> {
-    let mut reader = csv::ReaderBuilder::new()
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .from_path(path)
-        .map_err(|e| format_error(path, "a CSV file", e))?;
-    let header = reader.headers().map_err(|e| format_error(path, "a CSV file with a header", e))?.clone();
-    let column = |name: &str| header.iter().position(|h| h.trim_start_matches('\u{feff}').eq_ignore_ascii_case(name));
-    let (Some(path_at), Some(class_at)) = (column("path"), column("class")) else {
-        return Err(missing_column(path, &header.iter().collect::<Vec<_>>()));
-    };
-    let subtype_at = column("subtype");
-    let read = reader.records().enumerate().map(|(i, record)| {
-        let record = record.map_err(|e| format!("row {}: {e}", i + 2))?;
-        let line = record.position().map_or(0, |p| p.line());
-        row(line, record.get(path_at), record.get(class_at), subtype_at.and_then(|at| record.get(at)))
-    });
-    Ok(read.collect())
-}
-
-fn parquet(path: &Path) -> Result<SerializedFileReader<std::fs::File>> {
-    let file = std::fs::File::open(path).map_err(Error::io(path, "open"))?;
-    SerializedFileReader::new(file).map_err(|e| format_error(path, "a Parquet file", e))
-}
-
-/// Names of the columns of a Parquet file, in order.
-fn columns(file: &SerializedFileReader<std::fs::File>) -> Vec<String> {
-    file.metadata().file_metadata().schema().get_fields().iter().map(|f| f.name().to_string()).collect()
-}
-
-fn read_parquet(path: &Path) -> Result<Vec<ReadRow>> {
-    let file = parquet(path)?;
-    let names = columns(&file);
-    let column = |name: &str| names.iter().position(|n| n.eq_ignore_ascii_case(name));
-    let (Some(path_at), Some(class_at)) = (column("path"), column("class")) else {
-        return Err(missing_column(path, &names.iter().map(String::as_str).collect::<Vec<_>>()));
-    };
-    let subtype_at = column("subtype");
-    let unreadable = |e| format_error(path, "a complete Parquet file", e);
-    let mut rows = Vec::new();
-    for record in file.get_row_iter(None).map_err(unreadable)? {
-        let record = record.map_err(unreadable)?;
-        let values: Vec<Option<String>> = record.get_column_iter().map(|(_, field)| text(field)).collect();
-        let value = |at: usize| values.get(at).and_then(Option::as_deref);
-        let number = rows.len() as u64 + 1;
-        rows.push(row(number, value(path_at), value(class_at), subtype_at.and_then(value)));
-    }
-    Ok(rows)
-}
-
-/// A value of any type as text; `None` where it is null.
-fn text(field: &Field) -> Option<String> {
-    match field {
-        Field::Null => None,
-        Field::Str(text) => Some(text.clone()),
-        Field::Bytes(bytes) => Some(String::from_utf8_lossy(bytes.data()).into_owned()),
-        other => Some(other.to_string()),
+    /// The image at `path`, which starts at `folder` (empty, or with a slash at its end), at the data set's folder, or
+    /// in a folder of another computer. Case, accents' composition and a missing extension do not matter.
+    ///
+    /// # Errors
+    /// A message where there is none, or several.
+    pub fn find(&self, folder: &str, path: &str) -> std::result::Result<&'a ScannedFile, String> {
+        let exact = [normalised(self.tree, &format!("{folder}{path}")), normalised(self.tree, path)];
+        if let Some(file) = exact.iter().find_map(|path| self.tree.get(path)) {
+            return Ok(file);
+        }
+        let path = letters(&path.replace('\\', "/"));
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+        let Some((name, above)) = parts.split_last() else { return Err("no path".into()) };
+        let number = || name.parse().ok().and_then(|number: u64| self.by_number.get(&number));
+        let candidates = self.by_name.get(*name).or_else(|| self.by_stem.get(*name)).or_else(number);
+        // The file whose folders agree with most of those in the list.
+        let agreeing = |file: &&&ScannedFile| {
+            let folders: Vec<String> = file.folders().map(letters).collect();
+            folders.iter().rev().zip(above.iter().rev()).take_while(|(one, other)| one == *other).count()
+        };
+        let candidates: Vec<&&ScannedFile> = candidates.into_iter().flatten().collect();
+        let most = candidates.iter().map(agreeing).max().unwrap_or(0);
+        match candidates.into_iter().filter(|file| agreeing(file) == most).collect::<Vec<_>>()[..] {
+            [] => Err(format!("expected an image at {path}, found no file")),
+            [file] => Ok(file),
+            ref several => {
+                let paths = text::some(several.iter().map(|file| file.path.as_str()));
+                Err(format!("{path} may be any of {paths}"))
+            }
+        }
     }
 }

@@ -25,3 +25,8 @@ pub fn set_box(row: &mut ManifestRow, cell: Rect, source: &str) {
     row.set_cell_box(Some(cell));
     row.box_source = Some(source.into());
 }
+
+/// The smallest rectangle around all of `regions` (at least one).
+pub fn around(regions: &[Region]) -> Rect {
+    regions[1..].iter().fold(regions[0].rect, |rect, region| rect.union(region.rect))
+}

@@ -7,141 +7,87 @@
 
 pub mod checks;
 mod class_folders;
+mod folders;
 mod jtsc;
+mod labels;
 mod layout;
 mod lisc;
 mod list;
 mod masks;
+mod pairs;
 mod settings;
+pub mod sheet;
+mod summary;
+mod template;
 mod tree;
 
+pub use labels::{ClassSettings, Set, Vocabulary};
 pub use layout::{Layout, Output};
-pub use settings::Settings;
+pub use settings::{Columns, Settings};
+pub use summary::Summary;
 pub use tree::{Problem, ScannedFile, Tree, Walk, is_leftover, walk};
 
-use crate::class::{Class, Classes};
+use crate::class::Classes;
 use crate::context::Context;
 use crate::error::{Error, Input, Result};
-use crate::rows::{IssueRow, ManifestRow, Severity};
+use crate::rows::Severity;
 use crate::schema::{ISSUES, MANIFEST};
 use crate::table::{self, Provenance};
+use crate::text;
 use crate::workspace::Workspace;
+use labels::Mapping;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The layouts, the most specific first: the first that recognises a folder reads it.
-pub static LAYOUTS: [&dyn Layout; 4] = [&list::List, &lisc::Lisc, &jtsc::Jtsc, &class_folders::ClassFolders];
+pub static LAYOUTS: [&dyn Layout; 5] =
+    [&template::Template, &jtsc::Jtsc, &list::List, &lisc::Lisc, &class_folders::ClassFolders];
 
 impl Settings {
-    /// Checks the settings.
+    /// Checks the settings, and returns the words that they know.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a layout or an expert that does not exist.
-    pub fn validate(&self) -> Result<()> {
+    /// [`Error::Setting`] for a layout or an expert that does not exist; as [`Vocabulary::new`].
+    pub fn validate(&self) -> Result<Vocabulary> {
         if !matches!(self.expert, 1 | 2) {
             return Err(Error::setting("ingest.expert", "1 or 2", self.expert));
         }
-        self.named_layout().map(|_| ())
+        self.named_layout()?;
+        template::validate(self)?;
+        Vocabulary::new(&self.classes)
     }
 
     /// The layout that the settings name, if they name one.
     fn named_layout(&self) -> Result<Option<&'static dyn Layout>> {
-        let Some(name) = &self.layout else { return Ok(None) };
+        let Some(name) = &self.layout else {
+            return Ok(self.path.as_ref().map(|_| &template::Template as &dyn Layout));
+        };
         let is = |layout: &&dyn Layout| layout.name() == name || layout.aliases().contains(&name.as_str());
         let names = || format!("one of: {}", LAYOUTS.map(|l| l.name()).join(", "));
+        if let (Some(template), true) = (&self.path, name != template::Template.name()) {
+            return Err(Error::setting("ingest.path", format!("none beside the layout {name}"), template));
+        }
         LAYOUTS.into_iter().find(is).map(Some).ok_or_else(|| Error::setting("ingest.layout", names(), name))
-    }
-}
-
-/// Result of the stage.
-#[derive(Clone, Debug, Serialize)]
-pub struct Summary {
-    /// The data set.
-    pub dataset: String,
-    /// Name of the layout.
-    pub layout: String,
-    /// Whether neither the files nor the settings had changed, so that the manifest was kept.
-    pub up_to_date: bool,
-    /// Number of rows of the manifest (cells).
-    pub rows: u64,
-    /// Number of image files.
-    pub images: u64,
-    /// Number of rows per class, in class order.
-    pub classes: Vec<(Class, u64)>,
-    /// Number of rows without a class.
-    pub unlabelled: u64,
-    /// Number of rows that are exact copies of another or share a frame with another.
-    pub grouped: u64,
-    /// Number of issues and their highest severity, by name.
-    pub issues: BTreeMap<String, (u64, Severity)>,
-    /// Number of errors and warnings.
-    pub findings: u64,
-}
-
-impl Summary {
-    fn new(dataset: &str, rows: &[ManifestRow], issues: &[IssueRow], up_to_date: bool) -> Self {
-        // Cells of one frame have the same content hash, because they are in the same file.
-        let mut group_sizes: HashMap<&str, u64> = HashMap::new();
-        rows.iter().for_each(|r| *group_sizes.entry(&r.content_hash).or_default() += 1);
-        let mut counts: BTreeMap<String, (u64, Severity)> = BTreeMap::new();
-        for issue in issues {
-            let entry = counts.entry(issue.check.clone()).or_insert((0, issue.severity));
-            *entry = (entry.0 + 1, entry.1.min(issue.severity));
-        }
-        let count = |class: Class| rows.iter().filter(|r| r.class == Some(class)).count() as u64;
-        Self {
-            dataset: dataset.into(),
-            layout: rows.first().map_or(String::new(), |r| r.layout.clone()),
-            up_to_date,
-            rows: rows.len() as u64,
-            images: rows.iter().map(|r| &r.path).collect::<BTreeSet<_>>().len() as u64,
-            classes: Class::ALL.iter().map(|&c| (c, count(c))).collect(),
-            unlabelled: rows.iter().filter(|r| r.class.is_none()).count() as u64,
-            grouped: group_sizes.values().filter(|n| **n > 1).sum(),
-            issues: counts,
-            findings: issues.iter().filter(|i| i.severity != Severity::Note).count() as u64,
-        }
-    }
-}
-
-impl std::fmt::Display for Summary {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {} images, {} cells", self.dataset, self.images, self.rows)?;
-        write!(f, " (layout {}{})", self.layout, if self.up_to_date { "; up to date" } else { "" })?;
-        write!(f, "\n ")?;
-        for (class, count) in &self.classes {
-            write!(f, " {class} {count}")?;
-        }
-        if self.unlabelled > 0 {
-            write!(f, ", without a class {}", self.unlabelled)?;
-        }
-        if self.grouped > 0 {
-            write!(f, "\n  {} cells are exact copies or share a frame; these stay in one fold", self.grouped)?;
-        }
-        for (check, (count, severity)) in &self.issues {
-            let severity = format!("{severity:?}").to_lowercase();
-            write!(f, "\n  {severity} {check}: {count}")?;
-        }
-        Ok(())
     }
 }
 
 /// Reads the data set `dataset` and writes its manifest and issues, unless nothing has changed.
 ///
 /// # Errors
-/// [`Error::Data`] if there is no labelled image in the folder, [`Error::Setting`], [`Error::Missing`], [`Error::Io`]
-/// and [`Error::Interrupted`]. Tables written before are then kept.
+/// [`Error::Data`] if there is no labelled image in the folder, or if labels are numbers without a map;
+/// [`Error::Setting`], [`Error::Missing`], [`Error::Format`], [`Error::Io`] and [`Error::Interrupted`]. Tables written
+/// before are then kept.
 pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) -> Result<Summary> {
-    settings.validate()?;
-    let (tree, layout) = scan(ws, dataset, settings, ctx)?;
-    let provenance = provenance(&tree, settings);
-    if let Some(summary) = kept(ws, dataset, &provenance) {
+    let vocabulary = settings.validate()?;
+    let (tree, layout) = scan(ws, dataset, settings, &vocabulary, ctx)?;
+    if let Some(summary) = kept(ws, dataset, settings, &tree) {
         return Ok(summary);
     }
     let Some(layout) = layout else { return Err(no_layout(dataset, &tree)) };
     let mut output = Output::new(dataset, layout.name());
-    layout.read(&tree, settings, ctx, &mut output)?;
+    layout.read(&tree, settings, &vocabulary, ctx, &mut output)?;
+    let mapping = map_labels(dataset, &vocabulary, &mut output)?;
     output.finish(&tree);
     if output.rows.is_empty() {
         let reason = output.issues.iter().min_by_key(|i| i.severity);
@@ -155,11 +101,76 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
         remove(&table)?;
     }
     let manifest = ws.manifest(dataset);
+    let provenance = provenance(&tree, settings, &mapping.classes);
     table::write_rows(&manifest, &MANIFEST, &provenance, &output.rows)?;
     let mut issues_made = provenance.clone();
     issues_made.inputs.insert(Input::Manifest.name().into(), table::file_hash(&manifest)?);
     table::write_rows(&ws.ingest_issues(dataset), &ISSUES, &issues_made, &output.issues)?;
-    Ok(Summary::new(dataset, &output.rows, &output.issues, false))
+    Ok(Summary::new(dataset, &mapping.classes, &output.rows, &output.issues, false))
+}
+
+/// Sets the classes of all rows, and reports the labels that are no class.
+fn map_labels(dataset: &str, vocabulary: &Vocabulary, output: &mut Output) -> Result<Mapping> {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let labels = output.rows.iter().filter_map(|row| row.label.as_ref());
+    labels
+        .filter(|label| !output.no_class.contains(*label))
+        .for_each(|label| *counts.entry(label.clone()).or_default() += 1);
+    let mapping = Mapping::new(dataset, &counts, &output.codes, vocabulary)?;
+    for row in &mut output.rows {
+        row.class = row.label.as_deref().and_then(|label| mapping.class(label));
+    }
+    let noun = if output.rows.iter().any(|row| row.image_id.contains('#')) { "cell" } else { "image" };
+    // The folder with all images of a label, where there is one.
+    let folder = |output: &Output, label: &str| {
+        let rows = output.rows.iter().filter(|row| row.label.as_deref() == Some(label));
+        let mut folders = rows.map(|row| row.path.rsplit_once('/').map_or("", |(folder, _)| folder));
+        let first = folders.next().unwrap_or("").to_string();
+        if folders.all(|folder| folder == first) { first } else { String::new() }
+    };
+    for (label, n, similar) in &mapping.unknown {
+        let mut message =
+            format!("left out: {} with the label {label}, which is none of the classes", text::of(*n, noun));
+        if let Some(class) = similar {
+            message += &format!(" (if it is a kind of {class}: [classes] map = {{ \"{label}\" = \"{class}\" }})");
+        }
+        let folder = folder(output, label);
+        output.issue(&folder, checks::UNKNOWN_CLASS, Severity::Warning, message).score = Some(*n as f64);
+    }
+    for label in &mapping.left_out_by_map {
+        let n = counts[label];
+        let message = format!("left out by [classes] map: {} with the label {label}", text::of(n, noun));
+        let folder = folder(output, label);
+        output.issue(&folder, checks::UNKNOWN_CLASS, Severity::Note, message).score = Some(n as f64);
+    }
+    if mapping.became_classes {
+        let names = text::counts(counts.iter().map(|(label, n)| (label.as_str(), *n)));
+        let message = format!(
+            "no label is one of the five classes of wbc5, so that the labels are the classes: {names}. \
+             Other classes: --classes"
+        );
+        output.issue("", checks::NEW_CLASSES, Severity::Warning, message);
+    }
+    if !mapping.unused_keys.is_empty() {
+        let message = format!("[classes] map has labels that no image has: {}", mapping.unused_keys.join(", "));
+        output.issue("", checks::UNKNOWN_CLASS, Severity::Note, message);
+    }
+    check_subtypes(vocabulary, output);
+    Ok(mapping)
+}
+
+/// Reports cells whose finer label names another class: neither can be trusted.
+fn check_subtypes(vocabulary: &Vocabulary, output: &mut Output) {
+    let contradicting = output.rows.iter().filter_map(|row| {
+        let (class, subtype) = (row.class?, row.subtype.as_deref()?);
+        let other = class_folders::class_of_code(subtype).or_else(|| vocabulary.class_of_subtype(subtype))?;
+        (other != class)
+            .then(|| (row.path.clone(), row.image_id.clone(), format!("{subtype}, a {other}, as a {class}")))
+    });
+    for (path, image_id, message) in contradicting.collect::<Vec<_>>() {
+        let message = format!("the finer label is {message}");
+        output.issue(&path, checks::SUBTYPE, Severity::Error, message).image_id = Some(image_id);
+    }
 }
 
 /// Removes a file, if it exists.
@@ -175,15 +186,16 @@ fn scan(
     ws: &Workspace,
     dataset: &str,
     settings: &Settings,
+    vocabulary: &Vocabulary,
     ctx: &Context,
 ) -> Result<(Tree, Option<&'static dyn Layout>)> {
     let mut tree = Tree::scan(&ws.raw_dataset(dataset), ctx)?;
     let layout = match settings.named_layout()? {
         Some(layout) => Some(layout),
-        None => LAYOUTS.into_iter().find(|l| l.recognises(&tree)),
+        None => LAYOUTS.into_iter().find(|l| l.recognises(&tree, vocabulary)),
     };
     if let Some(layout) = layout {
-        let outside = layout.outside(&tree);
+        let outside = layout.outside(&tree, settings);
         if !outside.is_empty() {
             tree.add(&outside, ctx)?;
         }
@@ -196,48 +208,64 @@ fn scan(
 struct Made {
     #[serde(flatten)]
     settings: Settings,
+    /// How the classes were chosen.
+    class_settings: ClassSettings,
     /// The classes of the data set: see [`crate::dataset::classes`].
     classes: Classes,
 }
 
-fn provenance(tree: &Tree, settings: &Settings) -> Provenance {
-    let made = Made { settings: settings.clone(), classes: Classes::wbc5() };
+impl Made {
+    /// The settings that the manifest was made with, and its classes.
+    fn read(made: &Provenance) -> Option<(Settings, Classes)> {
+        let Made { settings, class_settings, classes } = serde_json::from_value(made.settings.clone()).ok()?;
+        Some((Settings { classes: class_settings, ..settings }, classes))
+    }
+}
+
+fn provenance(tree: &Tree, settings: &Settings, classes: &Classes) -> Provenance {
+    let made = Made { settings: settings.clone(), class_settings: settings.classes.clone(), classes: classes.clone() };
+    let mut inputs = BTreeMap::from([("files".into(), tree.fingerprint())]);
+    // A set in a file may change.
+    if let Some(Set::Named(name)) = &settings.classes.set
+        && let Ok(hash) = table::file_hash(Path::new(name))
+    {
+        inputs.insert("class_set".into(), hash);
+    }
     Provenance {
         stage: "ingest".into(),
         settings: serde_json::to_value(made).expect("settings are plain JSON"),
         seed: None,
-        inputs: BTreeMap::from([("files".into(), tree.fingerprint())]),
+        inputs,
     }
 }
 
-/// Whether the tables of ingest have this provenance.
-fn is_same(ws: &Workspace, dataset: &str, expected: &Provenance) -> bool {
-    let manifest = ws.manifest(dataset);
-    let hash = table::file_hash(&manifest).ok();
-    table::is_current(&manifest, &MANIFEST, expected)
-        && table::provenance(&ws.ingest_issues(dataset), &ISSUES)
-            .is_ok_and(|made| made.input(Input::Manifest) == hash.as_deref())
-}
-
-/// Whether the files of a data set have changed since it was ingested.
+/// Whether the files of a data set, or the way they are read, have changed since it was ingested.
 ///
 /// # Errors
 /// [`Error::Missing`] if there is no manifest or no folder of the data set, [`Error::Io`] and [`Error::Interrupted`].
 pub fn has_changed(ws: &Workspace, dataset: &str, ctx: &Context) -> Result<bool> {
     let made = table::provenance(&ws.manifest(dataset), &MANIFEST)?;
-    let Ok(Made { settings, .. }) = serde_json::from_value(made.settings.clone()) else { return Ok(true) };
-    let (tree, _) = scan(ws, dataset, &settings, ctx)?;
-    Ok(provenance(&tree, &settings) != made)
+    let Some((settings, classes)) = Made::read(&made) else { return Ok(true) };
+    let (tree, _) = scan(ws, dataset, &settings, &Vocabulary::new(&settings.classes)?, ctx)?;
+    Ok(provenance(&tree, &settings, &classes) != made)
 }
 
-/// The summary of the existing tables, if they have this provenance and can be read.
-fn kept(ws: &Workspace, dataset: &str, expected: &Provenance) -> Option<Summary> {
-    if !is_same(ws, dataset, expected) {
+/// The summary of the existing tables, if they were made from these files with these settings and can be read.
+fn kept(ws: &Workspace, dataset: &str, settings: &Settings, tree: &Tree) -> Option<Summary> {
+    let manifest = ws.manifest(dataset);
+    let made = table::provenance(&manifest, &MANIFEST).ok()?;
+    let (_, classes) = Made::read(&made)?;
+    if !table::is_current(&manifest, &MANIFEST, &provenance(tree, settings, &classes)) {
         return None;
     }
-    let (rows, _) = table::read_rows(&ws.manifest(dataset), &MANIFEST).ok()?;
+    let hash = table::file_hash(&manifest).ok()?;
+    let issues_made = table::provenance(&ws.ingest_issues(dataset), &ISSUES).ok()?;
+    if issues_made.input(Input::Manifest) != Some(hash.as_str()) {
+        return None;
+    }
+    let (rows, _) = table::read_rows(&manifest, &MANIFEST).ok()?;
     let (issues, _) = table::read_rows(&ws.ingest_issues(dataset), &ISSUES).ok()?;
-    Some(Summary::new(dataset, &rows, &issues, true))
+    Some(Summary::new(dataset, &classes, &rows, &issues, true))
 }
 
 /// The error for a folder without a known layout: what the layouts expect, and what the folder contains.
@@ -258,6 +286,17 @@ fn no_layout(dataset: &str, tree: &Tree) -> Error {
         ),
     };
     let expected: Vec<String> = LAYOUTS.iter().map(|l| format!("{} ({})", l.looks_for(), l.name())).collect();
-    let hint = "Name the folders after the classes, or write list.csv with the columns path,class";
+    let mut hint =
+        "Name the folders after the classes, write list.csv with the columns path,class, or give a template of \
+                    the paths in the pipeline file"
+            .to_string();
+    let proposals = template::proposals(tree);
+    if !proposals.is_empty() {
+        hint += &format!(": [ingest] {}", proposals.join("; or "));
+    }
+    if folders.len() == 1 && folders.contains("") {
+        let name = tree.root.file_name().unwrap_or_default().to_string_lossy();
+        hint += &format!(". If {name} is a class: put the folders of all classes into one folder, raw/NAME/{name}/");
+    }
     Error::data(dataset, expected.join("; or "), got).with_hint(hint)
 }

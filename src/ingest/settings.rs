@@ -1,5 +1,6 @@
 //! Settings of the ingest stage.
 
+use super::labels::ClassSettings;
 use serde::{Deserialize, Serialize};
 
 /// Settings of the stage.
@@ -10,10 +11,61 @@ pub struct Settings {
     pub layout: Option<String>,
     /// Whose masks to use where two experts drew them (LISC): 1 or 2.
     pub expert: u32,
+    /// Template of the images' paths, such as `{subject}/{class}/{file}`; none where the layout tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Template of the path of an image's mask, such as `masks/{stem}.png`, from the image's folder or that of the data
+    /// set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask: Option<String>,
+    /// Names of the columns of a list.
+    #[serde(skip_serializing_if = "Columns::is_empty")]
+    pub columns: Columns,
+    /// The classes: the section `[classes]` of a pipeline, which a pipeline file does not repeat here.
+    #[serde(skip)]
+    pub classes: ClassSettings,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { layout: None, expert: 1 }
+        Self {
+            layout: None,
+            expert: 1,
+            path: None,
+            mask: None,
+            columns: Columns::default(),
+            classes: ClassSettings::default(),
+        }
+    }
+}
+
+/// Names of the columns of a list; none for the usual names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Columns {
+    /// The image's path, name or number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// A finer label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subtype: Option<String>,
+    /// The person or animal that the cell is from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The slide that the cell is from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slide: Option<String>,
+    /// The role that the data set gives the image: train, test or validation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+}
+
+impl Columns {
+    /// Whether no column is named.
+    pub fn is_empty(&self) -> bool {
+        *self == Columns::default()
     }
 }

@@ -19,7 +19,12 @@ pub struct ScannedFile {
     pub content_hash: String,
     /// The image header, or the name of the issue (one of [`checks`]) and a message.
     pub header: std::result::Result<Header, (&'static str, String)>,
+    /// Whether the image holds 2 to [`MASK_COLOURS`] colours, as masks do and no image of a cell does.
+    pub few_colours: bool,
 }
+
+/// Most colours of a mask: background, cytoplasm, nucleus, and a few more.
+pub const MASK_COLOURS: usize = 5;
 
 impl ScannedFile {
     /// Whether the file is an image with a valid header.
@@ -46,6 +51,13 @@ impl ScannedFile {
     pub fn stem(&self) -> &str {
         let name = self.file_name();
         name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map_or(name, |(stem, _)| stem)
+    }
+
+    /// A file of this path that was not read.
+    #[cfg(test)]
+    pub(super) fn unread(path: &str) -> ScannedFile {
+        let header = Err((checks::UNREADABLE, String::new()));
+        ScannedFile { path: path.into(), bytes: 0, content_hash: String::new(), header, few_colours: false }
     }
 
     /// Whether the name of the file ends like that of an image.
@@ -234,11 +246,44 @@ fn scan_file(full_path: &Path, path: String) -> ScannedFile {
                 (check, message)
             });
             let content_hash = blake3::hash(&bytes).to_hex().to_string();
-            ScannedFile { path, bytes: bytes.len() as u64, content_hash, header }
+            let few_colours = header.as_ref().is_ok_and(|header| has_few_colours(&bytes, full_path, header));
+            ScannedFile { path, bytes: bytes.len() as u64, content_hash, header, few_colours }
         }
         Err(error) => {
             let header = Err((checks::UNREADABLE, format!("cannot be read: {error}")));
-            ScannedFile { path, bytes: 0, content_hash: blake3::hash(b"").to_hex().to_string(), header }
+            let content_hash = blake3::hash(b"").to_hex().to_string();
+            ScannedFile { path, bytes: 0, content_hash, header, few_colours: false }
         }
     }
+}
+
+/// Whether an image holds 2 to [`MASK_COLOURS`] colours. Only files that are small for their pixels are decoded: those
+/// of images of cells never are.
+fn has_few_colours(bytes: &[u8], path: &Path, header: &Header) -> bool {
+    let pixels = f64::from(header.width_px) * f64::from(header.height_px);
+    let most_bytes = match header.format {
+        // A JPEG blurs the edges between colours: see below.
+        "jpeg" => 0.1,
+        "bmp" => 4.0,
+        _ => 0.5,
+    };
+    if bytes.len() as f64 > pixels * most_bytes + 4096.0 {
+        return false;
+    }
+    let Ok(image) = decode::rgb(bytes, path) else { return false };
+    let pixels = image.pixels.as_chunks::<3>().0;
+    if header.format == "jpeg" {
+        let is_extreme = |p: &&[u8; 3]| p.iter().all(|v| *v < 32) || p.iter().all(|v| *v > 223);
+        return image.blank().is_none() && pixels.iter().filter(is_extreme).count() * 100 > pixels.len() * 97;
+    }
+    let mut colours: Vec<[u8; 3]> = Vec::new();
+    for pixel in pixels {
+        if !colours.contains(pixel) {
+            colours.push(*pixel);
+            if colours.len() > MASK_COLOURS {
+                return false;
+            }
+        }
+    }
+    colours.len() > 1
 }

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 mod counts;
 pub(crate) mod notes;
-mod numbers;
 mod paper;
 mod recall;
 mod runs;
@@ -15,7 +14,7 @@ mod sheet;
 mod studies;
 mod table;
 
-pub(crate) use numbers::thousands;
+pub(crate) use crate::text::thousands;
 pub use sheet::Sheet;
 pub use table::{Request, Table};
 

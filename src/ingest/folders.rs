@@ -1,0 +1,265 @@
+//! What the folders above an image say: its class, subject, slide and given role.
+
+use super::labels::{Vocabulary, beside_counts};
+use super::tree::{ScannedFile, Tree};
+use crate::class::{Class, Classes};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Names of folders that say nothing about the images in them.
+const NEUTRAL: [&str; 24] = [
+    "all",
+    "bmp",
+    "cells",
+    "crop",
+    "cropped",
+    "crops",
+    "data",
+    "dataset",
+    "frames",
+    "image",
+    "images",
+    "img",
+    "imgs",
+    "jpeg",
+    "jpegimages",
+    "jpg",
+    "original",
+    "photos",
+    "pictures",
+    "png",
+    "raw",
+    "segmented",
+    "tif",
+    "tiff",
+];
+
+/// What the folders above an image say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Place {
+    /// The name of its class folder.
+    pub label: Option<String>,
+    /// Another class that a folder above it names.
+    pub contradiction: Option<String>,
+    /// The name of its subject's folder.
+    pub subject: Option<String>,
+    /// The name of its slide's folder.
+    pub slide: Option<String>,
+    /// train, test or validation.
+    pub role: Option<&'static str>,
+    /// Folders that say something else, at depth n below the data set.
+    others: Vec<(usize, String)>,
+}
+
+/// The role that a word gives an image: "TRAIN", "test_set", "TestA", "val", ...
+pub fn role(word: &str) -> Option<&'static str> {
+    let word = word.to_lowercase();
+    let start: String = word.chars().take_while(char::is_ascii_alphabetic).collect();
+    match start.as_str() {
+        "train" | "training" | "trainset" | "trainingset" => Some("train"),
+        "test" | "testing" | "testset" | "testa" | "testb" | "holdout" => Some("test"),
+        "val" | "valid" | "validation" | "valset" | "validationset" | "dev" => Some("validation"),
+        _ => None,
+    }
+}
+
+/// Whether a folder is named after one of `words`, followed by a number or another name: patient01, Patient_A.
+fn is_one_of(name: &str, words: &[&str]) -> bool {
+    let name = name.to_lowercase();
+    words.iter().any(|word| {
+        name.strip_prefix(word).is_some_and(|rest| {
+            let separated = rest.starts_with(['_', '-', ' ', '.', '=']) && rest.len() > 1;
+            separated || rest.starts_with(|c: char| c.is_ascii_digit())
+        })
+    })
+}
+
+/// Whether a folder is named after a person or animal.
+pub fn is_subject(name: &str) -> bool {
+    const WORDS: [&str; 9] =
+        ["patient", "patient_id", "subject", "donor", "case", "person", "pat", "proband", "paciente"];
+    is_one_of(name, &WORDS)
+}
+
+/// Whether a folder is named after a slide.
+pub fn is_slide(name: &str) -> bool {
+    is_one_of(name, &["slide", "smear", "ausstrich"])
+}
+
+fn is_neutral(name: &str) -> bool {
+    NEUTRAL.contains(&name.to_lowercase().as_str())
+}
+
+/// The places of files, in their order, or `None` where no folder can be told to be named after a class.
+pub fn places(files: &[&ScannedFile], vocabulary: &Vocabulary) -> Option<Vec<Place>> {
+    let known: BTreeMap<&str, (Option<Class>, Option<Class>)> = {
+        let names: BTreeSet<&str> = files.iter().flat_map(|file| file.folders()).collect();
+        names.into_iter().map(|name| (name, (vocabulary.known(name), vocabulary.known_beside(name)))).collect()
+    };
+    let classes = |beside: bool| {
+        let of = known.values().filter_map(|(known, short)| if beside { *short } else { *known });
+        of.collect::<BTreeSet<Class>>().len()
+    };
+    let beside = beside_counts(classes(false), classes(true));
+    // The depth of the class folder, from 0, and of a folder that names another class.
+    let named: Vec<Option<(usize, Option<usize>)>> = files
+        .iter()
+        .map(|file| {
+            let folders: Vec<&str> = file.folders().collect();
+            let innermost = |of: &dyn Fn(&str) -> Option<Class>| {
+                let at = folders.iter().rposition(|name| of(name).is_some())?;
+                let other =
+                    folders.iter().position(|name| of(name).is_some_and(|class| Some(class) != of(folders[at])));
+                Some((at, other))
+            };
+            let spelled_out = innermost(&|name| known[name].0);
+            spelled_out.or_else(|| innermost(&|name| known[name].1.filter(|_| beside && !is_neutral(name))))
+        })
+        .collect();
+    if named.iter().all(Option::is_none) {
+        return by_level(files);
+    }
+    // Folders beside a class folder are class folders, too.
+    let path = |file: &ScannedFile, depth: usize| file.folders().take(depth).collect::<Vec<_>>().join("/");
+    let class_folders = || files.iter().zip(&named).filter_map(|(file, at)| Some((file, (*at)?.0)));
+    let parents: BTreeSet<String> = class_folders().map(|(file, at)| path(file, at)).collect();
+    let depths: BTreeSet<usize> = class_folders().map(|(_, at)| at).collect();
+    let place = |(file, at): (&&ScannedFile, &Option<(usize, Option<usize>)>)| {
+        let folders: Vec<&str> = file.folders().collect();
+        let says_else = |n: &usize| !is_neutral(folders[*n]) && role(folders[*n]).is_none();
+        let beside_one = || {
+            let here = (0..folders.len()).find(|n| parents.contains(&path(file, *n)) && says_else(n));
+            let at_depth = || depths.first().copied().filter(|n| depths.len() == 1 && *n < folders.len());
+            here.or_else(at_depth).filter(says_else)
+        };
+        let (label, contradiction) = at.map_or_else(|| (beside_one(), None), |(at, other)| (Some(at), other));
+        let of_person = label.is_some_and(|n| at.is_none() && (is_subject(folders[n]) || is_slide(folders[n])));
+        with_label(&folders, label.filter(|_| !of_person), contradiction)
+    };
+    Some(files.iter().zip(&named).map(place).collect())
+}
+
+/// The place of an image in `folders`, of which that at `label` is its class.
+fn with_label(folders: &[&str], label: Option<usize>, contradiction: Option<usize>) -> Place {
+    let mut place = Place {
+        label: label.map(|n| folders[n].into()),
+        contradiction: contradiction.map(|n| folders[n].into()),
+        ..Place::default()
+    };
+    for (n, name) in folders.iter().enumerate().filter(|(n, _)| Some(*n) != label && Some(*n) != contradiction) {
+        match () {
+            () if is_subject(name) => place.subject = Some(name.to_string()),
+            () if is_slide(name) => place.slide = Some(name.to_string()),
+            () if role(name).is_some() => place.role = role(name),
+            () if is_neutral(name) => {}
+            () => place.others.push((n, name.to_string())),
+        }
+    }
+    place
+}
+
+/// Where no folder has a known name: the only level of folders that differ, if there is one, is that of the classes.
+fn by_level(files: &[&ScannedFile]) -> Option<Vec<Place>> {
+    let says_something = |name: &str| !(is_neutral(name) || role(name).is_some() || is_subject(name) || is_slide(name));
+    // Names that every file has above it say nothing.
+    let first: BTreeSet<&str> = files.first()?.folders().collect();
+    let common: BTreeSet<&str> = first
+        .into_iter()
+        .filter(|name| files.iter().all(|file| file.folders().any(|folder| folder == *name)))
+        .collect();
+    let mut names = BTreeSet::new();
+    let mut places = Vec::new();
+    for file in files {
+        let folders: Vec<&str> = file.folders().collect();
+        let levels: Vec<usize> =
+            (0..folders.len()).filter(|n| says_something(folders[*n]) && !common.contains(folders[*n])).collect();
+        if levels.len() > 1 {
+            return None;
+        }
+        names.extend(levels.iter().map(|n| folders[*n]));
+        places.push(with_label(&folders, levels.first().copied(), None));
+    }
+    (Classes::MIN..=Classes::MAX).contains(&names.len()).then_some(places)
+}
+
+/// The names of folders that differ from image to image and say neither class, subject, slide nor role. They may be
+/// subjects.
+pub fn unused_levels(places: &[Place]) -> Vec<Vec<String>> {
+    let mut levels: BTreeMap<usize, BTreeSet<&str>> = BTreeMap::new();
+    for (n, name) in places.iter().filter(|place| place.label.is_some()).flat_map(|place| &place.others) {
+        levels.entry(*n).or_default().insert(name);
+    }
+    let differ = levels.into_values().filter(|names| names.len() > 1);
+    differ.map(|names| names.into_iter().map(String::from).collect()).collect()
+}
+
+/// The folder in which the data set begins: archives often have one folder that contains everything. Empty, or with a
+/// slash at its end.
+pub fn top(tree: &Tree) -> String {
+    let mut top = String::new();
+    loop {
+        let below = || tree.files.iter().filter_map(|file| file.path.strip_prefix(top.as_str()));
+        let mut folders = below().map(|path| path.split_once('/').map(|(folder, _)| folder));
+        match folders.next() {
+            Some(Some(first)) if folders.all(|folder| folder == Some(first)) => top += &format!("{first}/"),
+            _ => return top,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::labels::ClassSettings;
+
+    fn of(paths: &[&str]) -> Option<Vec<Place>> {
+        let files: Vec<ScannedFile> = paths.iter().map(|path| ScannedFile::unread(path)).collect();
+        places(&files.iter().collect::<Vec<_>>(), &Vocabulary::new(&ClassSettings::default()).unwrap())
+    }
+
+    fn labels(paths: &[&str]) -> String {
+        let places = of(paths).expect("a level of classes");
+        places.iter().map(|p| p.label.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn class_folders_are_found_by_known_names_and_by_their_level() {
+        assert_eq!(labels(&["Neutrophil/1", "Burst/1", "a.png"]), "Neutrophil Burst -");
+        assert_eq!(labels(&["Train/Neutrophil/1", "TestA/Burst/1", "TestA/x.png"]), "Neutrophil Burst -");
+        assert_eq!(labels(&["deep/er/Baso/3.bmp", "LY/4", "eosi/1", "platelet/5"]), "Baso LY eosi platelet");
+        assert_eq!(labels(&["neutrophil/segmented/1", "lymphocyte/B/2"]), "neutrophil lymphocyte");
+        assert_eq!(labels(&["B/1", "M/2"]), "B M");
+        assert_eq!(labels(&["set/images/blast/1", "set/images/normal/2"]), "blast normal");
+        assert_eq!(labels(&["patient1/blast/1", "patient2/normal/2"]), "blast normal");
+        // Which level is the class?
+        assert_eq!(of(&["A/x/1", "B/y/2"]), None);
+        assert_eq!(of(&["patient1/1", "patient2/2"]), None);
+    }
+
+    #[test]
+    fn subjects_slides_roles_and_contradictions() {
+        let places = of(&["TRAIN/Patient 01/slide_3/neutrophil/1", "test/Patient 02/slide_4/ig/1"]).unwrap();
+        assert_eq!(places[0].subject.as_deref(), Some("Patient 01"));
+        assert_eq!(places[1].slide.as_deref(), Some("slide_4"));
+        assert_eq!((places[0].role, places[1].role), (Some("train"), Some("test")));
+        assert_eq!(places[1].label.as_deref(), Some("ig"));
+        assert_eq!(of(&["neutrophil/lymphocyte/1"]).unwrap()[0].contradiction.as_deref(), Some("neutrophil"));
+        let places = of(&["P1/neutrophil/1", "P2/neutrophil/1", "P2/monocyte/1"]).unwrap();
+        assert_eq!(unused_levels(&places), [["P1", "P2"]]);
+        assert_eq!(unused_levels(&of(&["deep/Baso/1", "deep/LY/1"]).unwrap()), Vec::<Vec<String>>::new());
+    }
+
+    #[test]
+    fn words_for_roles() {
+        for (word, expected) in [
+            ("TRAIN", Some("train")),
+            ("test_simple", Some("test")),
+            ("TestA", Some("test")),
+            ("val", Some("validation")),
+            ("trainer", None),
+            ("valley", None),
+            ("3", None),
+        ] {
+            assert_eq!(role(word), expected, "{word}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Masks that lie beside their images: `001.bmp` and `001.png`, `cell.png` and `cell_mask.png`, or a folder `masks/`.
+//! They are never cells.
+
+use super::checks;
+use super::layout::Output;
+use super::masks::{around, mask_regions, set_box};
+use super::tree::{ScannedFile, Tree};
+use crate::class::set::fold;
+use crate::context::Context;
+use crate::error::Result;
+use crate::rows::Severity;
+use crate::text;
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The masks among the images of a data set.
+#[derive(Default)]
+pub struct Masks {
+    /// Path of the mask by path of the image.
+    pub of: BTreeMap<String, String>,
+    /// All masks, also those without an image.
+    all: BTreeSet<String>,
+    /// Images of a few colours that no name tells to be masks.
+    few_colours: Vec<String>,
+}
+
+impl Masks {
+    /// Finds the masks of a data set.
+    pub fn find(tree: &Tree) -> Masks {
+        let mut masks = Masks::default();
+        let folder_of_masks = |file: &ScannedFile| file.folders().any(is_mask_folder);
+        // The images by folder (without those that only say mask or image) and number or name.
+        let mut images: BTreeMap<(String, String), Vec<&ScannedFile>> = BTreeMap::new();
+        for file in tree.images().filter(|file| !folder_of_masks(file)) {
+            images.entry((place(file), key(file.stem()))).or_default().push(file);
+        }
+        for file in tree.images() {
+            let (named, base) = match base(file.stem()) {
+                Some(base) => (true, base),
+                None => (false, file.stem()),
+            };
+            let is_image = |other: &&&ScannedFile| other.path != file.path && !other.few_colours;
+            let beside = |stem: &str| {
+                images.get(&(place(file), key(stem))).and_then(|others| others.iter().find(is_image)).copied()
+            };
+            let image = beside(base).or_else(|| beside(file.stem()));
+            let is_mask = folder_of_masks(file) || (named && (image.is_some() || file.few_colours));
+            if is_mask || (file.few_colours && image.is_some()) {
+                masks.all.insert(file.path.clone());
+                if let Some(image) = image {
+                    masks.of.entry(image.path.clone()).or_insert_with(|| file.path.clone());
+                }
+            } else if file.few_colours {
+                masks.few_colours.push(file.path.clone());
+            }
+        }
+        masks
+    }
+
+    /// Whether a file is a mask, or cannot be a cell because it has a few colours only.
+    pub fn contains(&self, path: &str) -> bool {
+        self.all.contains(path) || self.few_colours.iter().any(|other| other == path)
+    }
+
+    /// Sets masks and boxes of the rows whose image has a mask, and reports the other masks.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Interrupted`].
+    pub fn apply(&self, tree: &Tree, ctx: &Context, output: &mut Output) -> Result<()> {
+        let rows: Vec<usize> = (0..output.rows.len()).filter(|n| output.rows[*n].box_source.is_none()).collect();
+        let pairs: Vec<_> = rows
+            .iter()
+            .filter_map(|n| {
+                let image = tree.get(&output.rows[*n].path)?;
+                Some((*n, image, tree.get(self.of.get(&image.path)?)?))
+            })
+            .collect();
+        let task = ctx.progress.task("reading masks", Some(pairs.len() as u64), "masks");
+        let regions = pairs.par_iter().map(|(_, image, mask)| {
+            ctx.check_stop()?;
+            let regions = mask_regions(tree, image, mask);
+            task.advance(1);
+            Ok(regions)
+        });
+        let regions = regions.collect::<Result<Vec<_>>>()?;
+        drop(task);
+        let (mut used, images) = (BTreeSet::new(), output.rows.len() as u64);
+        for ((n, image, mask), regions) in pairs.into_iter().zip(regions) {
+            used.insert(mask.path.clone());
+            match regions {
+                Ok(regions) => {
+                    output.rows[n].mask_path = Some(mask.path.clone());
+                    set_box(&mut output.rows[n], around(&regions), "mask");
+                }
+                Err(message) => {
+                    let issue = output.issue(&mask.path, checks::BAD_MASK, Severity::Warning, message);
+                    issue.related = Some(image.path.clone());
+                }
+            }
+        }
+        if !used.is_empty() {
+            let message = format!(
+                "{} of {} have a mask beside them, which gives the box around the cell",
+                text::thousands(used.len() as u64),
+                text::of(images, "image")
+            );
+            output.issue("", checks::MASKS, Severity::Note, message).score = Some(used.len() as f64);
+        }
+        self.report(tree, &used, output);
+        Ok(())
+    }
+
+    /// Marks all masks as accounted for, and reports those that are not in `used`.
+    fn report(&self, tree: &Tree, used: &BTreeSet<String>, output: &mut Output) {
+        self.all.iter().chain(&self.few_colours).filter_map(|path| tree.get(path)).for_each(|file| output.used(file));
+        let unused: Vec<&str> = self.all.iter().filter(|path| !used.contains(*path)).map(String::as_str).collect();
+        if !unused.is_empty() {
+            let message = format!(
+                "left out: {} without an image of a cell: {}",
+                text::of(unused.len() as u64, "mask"),
+                text::some(unused.iter().copied())
+            );
+            output.issue("", checks::MASKS, Severity::Warning, message).score = Some(unused.len() as f64);
+        }
+        if !self.few_colours.is_empty() {
+            let message = format!(
+                "left out: {} of {} hold at most {MASK_COLOURS} colours, as masks do: {}",
+                text::thousands(self.few_colours.len() as u64),
+                text::of(tree.images().count() as u64, "image"),
+                text::some(self.few_colours.iter().map(String::as_str))
+            );
+            output.issue("", checks::FEW_COLOURS, Severity::Warning, message).score =
+                Some(self.few_colours.len() as f64);
+        }
+    }
+}
+
+pub use super::tree::MASK_COLOURS;
+
+/// Whether a folder holds masks.
+fn is_mask_folder(name: &str) -> bool {
+    const NAMES: [&str; 6] = ["gt", "groundtruth", "segmentation", "segmentations", "maskimages", "maskimage"];
+    fold(name).is_some_and(|name| NAMES.contains(&name.as_str()) || name.ends_with("mask") || name.ends_with("masks"))
+}
+
+/// The name of the image that a mask of this name belongs to: `7` for `7_mask`.
+fn base(stem: &str) -> Option<&str> {
+    const ENDINGS: [&str; 6] = ["mask", "masks", "gt", "seg", "segmentation", "label"];
+    let (base, ending) = stem.rsplit_once(['_', '-', '.', ' '])?;
+    (ENDINGS.contains(&ending.to_lowercase().as_str()) && !base.is_empty()).then_some(base)
+}
+
+/// A file's name as it is compared: in lower case, and a number without leading zeros.
+fn key(stem: &str) -> String {
+    match stem.trim_start_matches('0') {
+        "" if !stem.is_empty() => "0".into(),
+        number if number.chars().all(|c| c.is_ascii_digit()) => number.into(),
+        _ => stem.to_lowercase(),
+    }
+}
+
+/// The folder of a file without the parts that say mask or image.
+fn place(file: &ScannedFile) -> String {
+    let says_else = |name: &&str| !is_mask_folder(name) && !["img", "imgs", "image", "images"].contains(name);
+    let folders: Vec<String> = file.folders().map(str::to_lowercase).collect();
+    folders.iter().map(String::as_str).filter(says_else).collect::<Vec<_>>().join("/")
+}

@@ -1,0 +1,166 @@
+//! Tables of text: CSV and its relatives as spreadsheets save them, and Parquet.
+
+use crate::error::{Error, Result};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
+use std::path::Path;
+
+/// A table of text.
+pub struct Sheet {
+    /// Names of the columns, in order.
+    pub columns: Vec<String>,
+    /// The rows that can be read.
+    pub rows: Vec<SheetRow>,
+    /// What is wrong with the other rows.
+    pub bad_rows: Vec<String>,
+    /// Whether the file is neither UTF-8 nor UTF-16, so that letters with accents are read as Latin-1.
+    pub latin1: bool,
+}
+
+/// A row of a table.
+pub struct SheetRow {
+    /// Its line in the file; in a Parquet file, its number from 1.
+    pub number: u64,
+    /// The values, one per column, trimmed. Empty where there is none.
+    pub values: Vec<String>,
+}
+
+impl SheetRow {
+    /// The value in a column; `None` where it is empty or there is no such column.
+    pub fn value(&self, column: Option<usize>) -> Option<&str> {
+        self.values.get(column?).map(String::as_str).filter(|value| !value.is_empty())
+    }
+}
+
+/// Reads a table: a Parquet file by its extension, otherwise text with commas, semicolons, tabs or bars between values.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be read, [`Error::Format`] if it is not a table.
+pub fn read(path: &Path) -> Result<Sheet> {
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet")) {
+        return read_parquet(path);
+    }
+    let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
+    let (text, latin1) = decode_text(&bytes);
+    let mut text = text.as_str();
+    // Excel writes its separator into a line of its own.
+    let mut first_line = 1;
+    if let Some((line, rest)) = text.split_once('\n').filter(|(line, _)| line.to_lowercase().starts_with("sep=")) {
+        (text, first_line) = (rest, 2);
+        if line.trim_end().len() != "sep=,".len() {
+            return Err(Error::format(path, "line 1", "sep= and one character", line.trim_end()));
+        }
+    }
+    let mut reader = csv::ReaderBuilder::new()
+        .flexible(true)
+        .trim(csv::Trim::All)
+        .delimiter(separator(text))
+        .from_reader(text.as_bytes());
+    let header = reader.headers().map_err(|e| Error::format(path, "header", "a table with a header", e))?;
+    let columns: Vec<String> = header.iter().map(str::to_string).collect();
+    let mut sheet = Sheet { columns, rows: Vec::new(), bad_rows: Vec::new(), latin1 };
+    for record in reader.records() {
+        match record {
+            Ok(record) => {
+                let number = record.position().map_or(0, csv::Position::line) + first_line - 1;
+                let values: Vec<String> = record.iter().map(str::to_string).collect();
+                if values.iter().any(|value| !value.is_empty()) {
+                    sheet.rows.push(SheetRow { number, values });
+                }
+            }
+            Err(error) => sheet.bad_rows.push(error.to_string()),
+        }
+    }
+    Ok(sheet)
+}
+
+/// The text of a file in UTF-8 or UTF-16, with or without a byte-order mark, and whether it is neither and was read as
+/// Latin-1.
+pub fn decode_text(bytes: &[u8]) -> (String, bool) {
+    let utf16 = |bytes: &[u8], of: fn([u8; 2]) -> u16| {
+        let units: Vec<u16> = bytes.as_chunks::<2>().0.iter().map(|pair| of(*pair)).collect();
+        (String::from_utf16_lossy(&units), false)
+    };
+    match bytes {
+        [0xef, 0xbb, 0xbf, rest @ ..] => (String::from_utf8_lossy(rest).into_owned(), false),
+        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
+        [first, 0, second, 0, ..] if *first != 0 && *second != 0 => utf16(bytes, u16::from_le_bytes),
+        [0, first, 0, second, ..] if *first != 0 && *second != 0 => utf16(bytes, u16::from_be_bytes),
+        _ => match std::str::from_utf8(bytes) {
+            Ok(text) => (text.into(), false),
+            Err(_) => (bytes.iter().map(|&byte| char::from(byte)).collect(), true),
+        },
+    }
+}
+
+/// The separator that the header has most of, outside quotes; a comma where it has none.
+fn separator(text: &str) -> u8 {
+    let (mut quoted, mut counts) = (false, [(b',', 0), (b';', 0), (b'\t', 0), (b'|', 0)]);
+    for byte in text.trim_start_matches(['\r', '\n']).bytes() {
+        match byte {
+            b'"' => quoted = !quoted,
+            b'\r' | b'\n' if !quoted => break,
+            _ if quoted => {}
+            _ => counts.iter_mut().filter(|(separator, _)| *separator == byte).for_each(|(_, n)| *n += 1),
+        }
+    }
+    // The first of equal ones.
+    counts.into_iter().rev().max_by_key(|(_, n)| *n).map_or(b',', |(separator, _)| separator)
+}
+
+fn read_parquet(path: &Path) -> Result<Sheet> {
+    let file = std::fs::File::open(path).map_err(Error::io(path, "open"))?;
+    let wrong = |e| Error::format(path, "contents", "a complete Parquet file", e);
+    let file = SerializedFileReader::new(file).map_err(wrong)?;
+    let fields = file.metadata().file_metadata().schema().get_fields();
+    let columns = fields.iter().map(|field| field.name().to_string()).collect();
+    let mut sheet = Sheet { columns, rows: Vec::new(), bad_rows: Vec::new(), latin1: false };
+    for (i, record) in file.get_row_iter(None).map_err(wrong)?.enumerate() {
+        let record = record.map_err(wrong)?;
+        let values = record.get_column_iter().map(|(_, field)| text(field).trim().to_string()).collect();
+        sheet.rows.push(SheetRow { number: i as u64 + 1, values });
+    }
+    Ok(sheet)
+}
+
+/// A value of any type as text; empty where it is null.
+fn text(field: &Field) -> String {
+    match field {
+        Field::Null => String::new(),
+        Field::Str(text) => text.clone(),
+        Field::Bytes(bytes) => String::from_utf8_lossy(bytes.data()).into_owned(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(bytes: &[u8]) -> String {
+        let file = tempfile::Builder::new().suffix(".csv").tempfile().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        let sheet = read(file.path()).unwrap();
+        assert!(sheet.bad_rows.is_empty());
+        let rows = sheet.rows.iter().map(|row| format!("{} {}", row.number, row.values.join("|")));
+        std::iter::once(sheet.columns.join("|")).chain(rows).collect::<Vec<_>>().join("/")
+    }
+
+    #[test]
+    fn every_dialect_of_spreadsheets() {
+        let expected = "path|class/2 a.png|neutrophil/3 b.png|mono, cyte";
+        for text in [
+            "path,class\na.png,neutrophil\nb.png,\"mono, cyte\"\n",
+            "path;class\r\na.png;neutrophil\r\nb.png;\"mono, cyte\"\r\n",
+            "\u{feff}path\tclass\r\n a.png \tneutrophil\r\nb.png\tmono, cyte\r\n\r\n",
+        ] {
+            assert_eq!(table(text.as_bytes()), expected, "{text}");
+            let wide = |of: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(of).collect::<Vec<u8>>();
+            assert_eq!(table(&wide(u16::to_le_bytes)), expected, "{text}");
+            assert_eq!(table(&wide(u16::to_be_bytes)), expected, "{text}");
+        }
+        assert_eq!(table(b"sep=;\npath;class\na;b\n"), "path|class/3 a|b");
+        assert_eq!(table(b"path,note\na.png,gef\xe4rbt\n"), "path|note/2 a.png|gefärbt");
+    }
+}

@@ -1,0 +1,46 @@
+//! Numbers and lists in messages.
+
+/// A number with thousands separators: 5986 is "5,986".
+pub fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Names with their counts, the largest first: "ig 2,895, platelet 2,348". At most 20 are listed.
+pub fn counts<'a>(counts: impl IntoIterator<Item = (&'a str, u64)>) -> String {
+    const MOST: usize = 20;
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+    let mut parts: Vec<String> =
+        counts.iter().take(MOST).map(|(name, n)| format!("{name} {}", thousands(*n))).collect();
+    if counts.len() > MOST {
+        parts.push(format!("and {} more", counts.len() - MOST));
+    }
+    parts.join(", ")
+}
+
+/// The first five names, and how many more there are: "a, b, c, d, e and 3 more".
+pub fn some<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    const MOST: usize = 5;
+    let names: Vec<&str> = names.into_iter().collect();
+    let text = names.iter().take(MOST).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > MOST { format!("{text} and {} more", names.len() - MOST) } else { text }
+}
+
+/// "1 image", "2 images", "1,000 images".
+pub fn of(n: u64, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(n), if n == 1 { "" } else { "s" })
+}
+
+/// Names with their counts, in their order: "neutrophil 2,006, eosinophil 1,310".
+pub fn in_order<'a>(counts: impl IntoIterator<Item = (&'a str, u64)>) -> String {
+    let parts: Vec<String> = counts.into_iter().map(|(name, n)| format!("{name} {}", thousands(n))).collect();
+    parts.join(", ")
+}
