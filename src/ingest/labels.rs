@@ -157,6 +157,15 @@ impl Vocabulary {
         self.set.as_ref().and_then(|set| set.find_beside(word)).or_else(|| self.all_known.find_beside(word))
     }
 
+    /// Whether a label is one of the classes of the settings. Where every label is one, so is this.
+    pub fn is_class(&self, label: &str) -> bool {
+        match (self.mapped(label), &self.set) {
+            (Some(class), _) => class.is_some(),
+            (None, Some(set)) => set.find(label).or_else(|| set.find_beside(label)).is_some(),
+            (None, None) => true,
+        }
+    }
+
     /// The class that a finer label belongs to, such as neutrophil for band.
     pub fn class_of_subtype(&self, subtype: &str) -> Option<Class> {
         self.known(subtype).or_else(|| self.known_beside(subtype))

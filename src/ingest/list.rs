@@ -31,7 +31,7 @@ impl Layout for List {
     }
 
     fn recognises(&self, tree: &Tree, _: &Vocabulary) -> bool {
-        candidates(tree).iter().any(|file| !is_text(file) || is_list(tree, file))
+        !tables(tree).is_empty()
     }
 
     fn outside(&self, tree: &Tree, settings: &Settings) -> Vec<PathBuf> {
@@ -302,6 +302,11 @@ fn candidates(tree: &Tree) -> Vec<&ScannedFile> {
     tree.files.iter().filter(|file| at_top(file) && is_table(file) && file.bytes > 0).collect()
 }
 
+/// The tables in the folder of the data set, without text files that are no lists.
+pub fn tables(tree: &Tree) -> Vec<&ScannedFile> {
+    candidates(tree).into_iter().filter(|file| !is_text(file) || is_list(tree, file)).collect()
+}
+
 /// Whether a file is text, which may be anything.
 fn is_text(file: &ScannedFile) -> bool {
     file.file_name().to_lowercase().ends_with(".txt")
@@ -322,7 +327,7 @@ fn is_list(tree: &Tree, file: &ScannedFile) -> bool {
 fn lists(tree: &Tree, settings: &Settings, class_folders: bool, output: &mut Output) -> Result<Vec<UsedList>> {
     let mut lists = Vec::new();
     let mut others: Vec<(String, Error)> = Vec::new();
-    for file in candidates(tree).into_iter().filter(|file| !is_text(file) || is_list(tree, file)) {
+    for file in tables(tree) {
         let path = tree.full_path(&file.path);
         let read = sheet::read(&path).and_then(|sheet| Ok((ListColumns::new(&sheet, settings)?, sheet)));
         let (columns, sheet) = match read {

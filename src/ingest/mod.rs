@@ -5,6 +5,7 @@
 //! without a mask, are decoded. A [`Layout`] then assigns a class to each image. Whatever cannot be used becomes an
 //! issue (see [`checks`]), not an error.
 
+mod annotations;
 pub mod checks;
 mod class_folders;
 mod folders;
@@ -41,8 +42,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The layouts, the most specific first: the first that recognises a folder reads it.
-pub static LAYOUTS: [&dyn Layout; 5] =
-    [&template::Template, &jtsc::Jtsc, &list::List, &lisc::Lisc, &class_folders::ClassFolders];
+pub static LAYOUTS: [&dyn Layout; 8] = [
+    &template::Template,
+    &annotations::Voc,
+    &annotations::Coco,
+    &annotations::Yolo,
+    &jtsc::Jtsc,
+    &list::List,
+    &lisc::Lisc,
+    &class_folders::ClassFolders,
+];
 
 impl Settings {
     /// Checks the settings, and returns the words that they know.

@@ -111,7 +111,7 @@ impl Masks {
     }
 
     /// Marks all masks as accounted for, and reports those that are not in `used`.
-    fn report(&self, tree: &Tree, used: &BTreeSet<String>, output: &mut Output) {
+    pub fn report(&self, tree: &Tree, used: &BTreeSet<String>, output: &mut Output) {
         self.all.iter().chain(&self.few_colours).filter_map(|path| tree.get(path)).for_each(|file| output.used(file));
         let unused: Vec<&str> = self.all.iter().filter(|path| !used.contains(*path)).map(String::as_str).collect();
         if !unused.is_empty() {

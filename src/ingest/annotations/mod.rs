@@ -1,0 +1,334 @@
+//! Frames with annotated boxes: Pascal VOC's XML, COCO's JSON, YOLO's text files. One row per boxed cell. Objects of no
+//! class, such as red cells, are counted and left out; white cells of unknown class are rows without a class. A list
+//! beside the annotations may have a label per frame, which is that of its cell where one white cell is boxed.
+
+mod coco;
+mod voc;
+mod yolo;
+
+use super::checks;
+use super::folders;
+use super::labels::{Vocabulary, is_white_cell};
+use super::layout::{Layout, Output};
+use super::list::{Finder, ListColumns, Role};
+use super::pairs::Masks;
+use super::settings::Settings;
+use super::sheet;
+use super::tree::{ScannedFile, Tree};
+use crate::context::Context;
+use crate::error::Result;
+use crate::rect::Rect;
+use crate::rows::Severity;
+use crate::text;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Pascal VOC's XML.
+pub struct Voc;
+/// COCO's JSON.
+pub struct Coco;
+/// YOLO's text files.
+pub struct Yolo;
+
+/// The annotations of one image, as their file has them.
+pub struct Annotated {
+    /// The image's path or name, or several to try one after the other.
+    image: Vec<String>,
+    /// The folder that the path starts from, empty or with a slash at its end.
+    folder: String,
+    /// Width and height for which the boxes were drawn, px; `None` where they are shares of the image.
+    size_px: Option<(f64, f64)>,
+    /// The file with the annotations, relative to the data set.
+    source: String,
+    objects: Vec<Object>,
+}
+
+/// An annotated object.
+pub struct Object {
+    label: String,
+    /// Left, top, right and bottom edge, px, or shares of the image.
+    edges: [f64; 4],
+}
+
+/// Annotations of all images, and what is wrong with some: path and message.
+#[derive(Default)]
+pub struct Annotations {
+    images: Vec<Annotated>,
+    problems: Vec<(String, String)>,
+    /// Files that hold annotations.
+    files: Vec<String>,
+}
+
+impl Layout for Voc {
+    fn name(&self) -> &'static str {
+        "voc"
+    }
+
+    fn looks_for(&self) -> &'static str {
+        "images with Pascal VOC annotations (.xml)"
+    }
+
+    fn recognises(&self, tree: &Tree, _: &Vocabulary) -> bool {
+        voc::files(tree).next().is_some()
+    }
+
+    fn read(
+        &self,
+        tree: &Tree,
+        settings: &Settings,
+        vocabulary: &Vocabulary,
+        _: &Context,
+        output: &mut Output,
+    ) -> Result<()> {
+        rows(tree, settings, vocabulary, voc::read(tree), output)
+    }
+}
+
+impl Layout for Coco {
+    fn name(&self) -> &'static str {
+        "coco"
+    }
+
+    fn looks_for(&self) -> &'static str {
+        "images with COCO annotations (.json)"
+    }
+
+    fn recognises(&self, tree: &Tree, _: &Vocabulary) -> bool {
+        coco::files(tree).next().is_some()
+    }
+
+    fn read(
+        &self,
+        tree: &Tree,
+        settings: &Settings,
+        vocabulary: &Vocabulary,
+        _: &Context,
+        output: &mut Output,
+    ) -> Result<()> {
+        rows(tree, settings, vocabulary, coco::read(tree), output)
+    }
+}
+
+impl Layout for Yolo {
+    fn name(&self) -> &'static str {
+        "yolo"
+    }
+
+    fn looks_for(&self) -> &'static str {
+        "images with YOLO annotations (.txt) and the names of their classes (classes.txt or data.yaml)"
+    }
+
+    fn recognises(&self, tree: &Tree, _: &Vocabulary) -> bool {
+        yolo::files(tree).next().is_some()
+    }
+
+    fn read(
+        &self,
+        tree: &Tree,
+        settings: &Settings,
+        vocabulary: &Vocabulary,
+        _: &Context,
+        output: &mut Output,
+    ) -> Result<()> {
+        rows(tree, settings, vocabulary, yolo::read(tree)?, output)
+    }
+}
+
+/// Adds the rows of all annotated cells.
+fn rows(
+    tree: &Tree,
+    settings: &Settings,
+    vocabulary: &Vocabulary,
+    annotations: Annotations,
+    output: &mut Output,
+) -> Result<()> {
+    for path in &annotations.files {
+        tree.get(path).into_iter().for_each(|file| output.used(file));
+    }
+    for (path, message) in &annotations.problems {
+        output.issue(path, checks::OBJECTS, Severity::Error, message.clone());
+    }
+    let masks = Masks::find(tree);
+    let images: Vec<&ScannedFile> = tree.images().filter(|file| !masks.contains(&file.path)).collect();
+    let finder = Finder::new(tree, &images);
+    let mut objects: BTreeMap<&str, (&ScannedFile, Vec<(String, Rect)>)> = BTreeMap::new();
+    let mut seen_in: BTreeMap<&str, &str> = BTreeMap::new();
+    for annotated in &annotations.images {
+        let found = annotated.image.iter().map(|path| finder.find(&annotated.folder, path)).reduce(Result::or);
+        let file = match found {
+            Some(Ok(file)) => file,
+            Some(Err(message)) => {
+                output.issue(&annotated.source, checks::NO_IMAGE, Severity::Error, message);
+                continue;
+            }
+            None => continue,
+        };
+        let Ok(header) = &file.header else { continue };
+        if let Some(other) = seen_in.insert(&file.path, &annotated.source)
+            && other != annotated.source
+        {
+            let message = format!("{} is annotated in {other}, too; both are used", file.path);
+            output.issue(&annotated.source, checks::LISTED_TWICE, Severity::Warning, message);
+        }
+        let size = (f64::from(header.width_px), f64::from(header.height_px));
+        let scale = match annotated.size_px {
+            None => size,
+            Some(drawn) if drawn == size || drawn.0 <= 0.0 || drawn.1 <= 0.0 => (1.0, 1.0),
+            Some((width, height)) => {
+                output.used(file);
+                let message = format!(
+                    "left out: its boxes are for {width} x {height} px, the image has {} x {} px",
+                    header.width_px, header.height_px
+                );
+                output.issue(&file.path, checks::OBJECTS, Severity::Error, message).score = None;
+                continue;
+            }
+        };
+        let (_, of_image) = objects.entry(&file.path).or_insert_with(|| (file, Vec::new()));
+        for object in &annotated.objects {
+            match pixels(object.edges, scale, size) {
+                Some(rect) => of_image.push((object.label.clone(), rect)),
+                None => {
+                    let message = format!("{}: a box outside the image or without an area: not used", object.label);
+                    let issue = output.issue(&file.path, checks::OBJECTS, Severity::Error, message);
+                    issue.related = Some(annotated.source.clone());
+                }
+            }
+        }
+    }
+    let frame_labels = frame_labels(tree, settings, &finder, output)?;
+    // What is a class decides which objects are rows.
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    objects
+        .values()
+        .flat_map(|(_, objects)| objects)
+        .for_each(|(label, _)| *counts.entry(label.clone()).or_default() += 1);
+    let is_cell: BTreeSet<&str> =
+        counts.keys().map(String::as_str).filter(|label| is_white_cell(label) || vocabulary.is_class(label)).collect();
+    // Where no object has a known name, all of them are cells.
+    let is_cell = |label: &str| is_cell.is_empty() || is_cell.contains(label);
+    let (mut left_out, mut without_cell, mut unclear) = (BTreeMap::new(), 0u64, BTreeMap::new());
+    for (file, objects) in objects.values() {
+        output.used(file);
+        let (cells, others): (Vec<_>, Vec<_>) = objects.iter().partition(|(label, _)| is_cell(label));
+        others.into_iter().for_each(|(label, _)| *left_out.entry(label.as_str()).or_insert(0u64) += 1);
+        without_cell += u64::from(cells.is_empty());
+        let of_frame = frame_labels.get(file.path.as_str());
+        for (n, (label, rect)) in cells.iter().enumerate() {
+            let mut label = label.as_str();
+            if let (Some(of_frame), true) = (of_frame, is_white_cell(label)) {
+                match (of_frame.as_str(), cells.len()) {
+                    ("", _) => *unclear.entry("its frame has no label").or_insert(0u64) += 1,
+                    (several, _) if several.contains([',', ';', '/', '+', '&']) => {
+                        *unclear.entry("its frame has several labels").or_default() += 1;
+                    }
+                    (one, 1) => label = one,
+                    _ => *unclear.entry("its frame has several white cells and one label").or_default() += 1,
+                }
+            }
+            let number = (cells.len() > 1).then_some(n + 1);
+            let Some(row) = output.row(file, number, Some(label)) else { continue };
+            row.set_cell_box(Some(*rect));
+            row.box_source = Some("annotation".into());
+            let folders = || file.folders();
+            row.given_role = folders().find_map(folders::role).map(String::from);
+            row.subject_id = folders().find(|name| folders::is_subject(name)).map(String::from);
+            row.slide_id = folders().find(|name| folders::is_slide(name)).map(String::from);
+        }
+    }
+    let all: u64 = counts.values().sum();
+    if !left_out.is_empty() {
+        let n: u64 = left_out.values().sum();
+        let message = format!(
+            "left out: {} of {} that are no cells of a class: {}",
+            text::thousands(n),
+            text::of(all, "annotated object"),
+            text::counts(left_out.iter().map(|(label, n)| (*label, *n)))
+        );
+        output.issue("", checks::OBJECTS, Severity::Warning, message).score = Some(n as f64);
+    }
+    if without_cell > 0 {
+        let message = format!("{} of {} no white cell", text::thousands(without_cell), {
+            let frames = text::of(objects.len() as u64, "annotated image");
+            if without_cell == 1 { format!("{frames} has") } else { format!("{frames} have") }
+        });
+        output.issue("", checks::OBJECTS, Severity::Note, message).score = Some(without_cell as f64);
+    }
+    if !unclear.is_empty() {
+        let reasons = text::counts(unclear.iter().map(|(reason, n)| (*reason, *n)));
+        let n: u64 = unclear.values().sum();
+        let message = format!("{} without a class: {reasons}", text::of(n, "white cell"));
+        output.issue("", checks::NO_LABEL, Severity::Warning, message).score = Some(n as f64);
+    }
+    masks.report(tree, &BTreeSet::new(), output);
+    Ok(())
+}
+
+/// A box in whole pixels, cut at the edges of the image; `None` if nothing is left.
+fn pixels(edges: [f64; 4], scale: (f64, f64), size: (f64, f64)) -> Option<Rect> {
+    let along = |from: f64, to: f64, scale: f64, size: f64| {
+        let (from, to) = ((from * scale).clamp(0.0, size).round(), (to * scale).clamp(0.0, size).round());
+        (to > from).then_some((from as u32, (to - from) as u32))
+    };
+    let (x, width) = along(edges[0], edges[2], scale.0, size.0)?;
+    let (y, height) = along(edges[1], edges[3], scale.1, size.1)?;
+    Some(Rect { x, y, width, height })
+}
+
+/// The labels of whole frames, by path, from lists beside the annotations; empty where a list has none for a frame.
+fn frame_labels<'a>(
+    tree: &'a Tree,
+    settings: &Settings,
+    finder: &Finder<'a>,
+    output: &mut Output,
+) -> Result<BTreeMap<&'a str, String>> {
+    let mut labels = BTreeMap::new();
+    for file in super::list::tables(tree) {
+        output.used(file);
+        let sheet = sheet::read(&tree.full_path(&file.path))?;
+        let columns = ListColumns::new(&sheet, settings)?;
+        let (Some(path), Some(class)) = (columns.at(Role::Path), columns.at(Role::Class)) else {
+            let message = format!(
+                "not used: no columns of paths and classes among {}; name them in [ingest.columns]",
+                sheet.columns.join(", ")
+            );
+            output.issue(&file.path, checks::NOT_USED, Severity::Warning, message);
+            continue;
+        };
+        let (mut missing, before) = (Vec::new(), labels.len());
+        for row in &sheet.rows {
+            let Some(path) = row.value(Some(path)) else { continue };
+            match finder.find("", path) {
+                Ok(image) => {
+                    let label = row.value(Some(class)).unwrap_or_default().to_string();
+                    if let Some(other) = labels.insert(image.path.as_str(), label.clone())
+                        && other != label
+                    {
+                        let message = format!("row {}: {path} is {label} here and {other} above", row.number);
+                        output.issue(&file.path, checks::LISTED_TWICE, Severity::Error, message);
+                        labels.insert(image.path.as_str(), String::new());
+                    }
+                }
+                Err(_) => missing.push(path),
+            }
+        }
+        if !missing.is_empty() {
+            let message = format!(
+                "{} of {} have no image here: {}",
+                text::thousands(missing.len() as u64),
+                text::of(sheet.rows.len() as u64, "row"),
+                text::some(missing.iter().copied())
+            );
+            output.issue(&file.path, checks::NO_IMAGE, Severity::Warning, message);
+        }
+        let message = format!("labels of {}, for their cells where one white cell is boxed", {
+            text::of((labels.len() - before) as u64, "frame")
+        });
+        output.issue(&file.path, checks::OBJECTS, Severity::Note, message);
+    }
+    Ok(labels)
+}
+
+/// The folder of a file, empty or with a slash at its end.
+fn folder(file: &ScannedFile) -> String {
+    if file.folder().is_empty() { String::new() } else { format!("{}/", file.folder()) }
+}

@@ -1,0 +1,181 @@
+//! YOLO: one text file per image, with a line `class x y width height` per object as shares of the image, or
+//! `class x1 y1 x2 y2 ...` for a polygon. The names of the classes are in `classes.txt`, `obj.names` or `data.yaml`.
+
+use super::{Annotated, Annotations, Object};
+use crate::error::{Error, Result};
+use crate::ingest::sheet::decode_text;
+use crate::ingest::tree::{ScannedFile, Tree};
+use saphyr::{LoadableYamlNode, Yaml};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Files with the names of the classes, one per line.
+const NAMES: [&str; 4] = ["classes.txt", "obj.names", "classes.names", "labels.txt"];
+
+/// The annotation files of a data set: text files with the name of an image.
+pub fn files(tree: &Tree) -> impl Iterator<Item = &ScannedFile> {
+    let stems: BTreeSet<&str> = tree.images().map(ScannedFile::stem).collect();
+    let is_text = |file: &&ScannedFile| file.file_name().to_lowercase().ends_with(".txt");
+    let names_image = move |file: &&ScannedFile| stems.contains(file.stem());
+    tree.files.iter().filter(is_text).filter(names_image).filter(|file| {
+        let first = text(tree, file).and_then(|text| {
+            let first = text.lines().find(|line| !line.trim().is_empty()).map(str::to_string);
+            first.ok_or_else(|| "empty".into())
+        });
+        first.is_ok_and(|line| object(&line).is_ok())
+    })
+}
+
+fn text(tree: &Tree, file: &ScannedFile) -> std::result::Result<String, String> {
+    let bytes = std::fs::read(tree.full_path(&file.path)).map_err(|e| format!("cannot be read: {e}"))?;
+    Ok(decode_text(&bytes).0)
+}
+
+/// Class number and edges of a line.
+fn object(line: &str) -> std::result::Result<(usize, [f64; 4]), String> {
+    let wrong = || format!("expected `class x y width height` as shares of the image, found `{}`", line.trim());
+    let mut words = line.split_whitespace();
+    let class = words.next().and_then(|word| word.parse().ok()).ok_or_else(wrong)?;
+    let values: Vec<f64> = words.map(str::parse).collect::<std::result::Result<_, _>>().map_err(|_| wrong())?;
+    if !values.iter().all(|value| (-0.01..=1.01).contains(value)) {
+        return Err(wrong());
+    }
+    let edges = match values[..] {
+        // A sixth value is the confidence of a detector.
+        [x, y, width, height] | [x, y, width, height, _] => {
+            [x - width / 2.0, y - height / 2.0, x + width / 2.0, y + height / 2.0]
+        }
+        ref points if points.len() >= 6 && points.len().is_multiple_of(2) => {
+            let along = |n: usize| points.iter().skip(n).step_by(2);
+            let least = |n| along(n).copied().fold(f64::INFINITY, f64::min);
+            let most = |n| along(n).copied().fold(f64::NEG_INFINITY, f64::max);
+            [least(0), least(1), most(0), most(1)]
+        }
+        _ => return Err(wrong()),
+    };
+    Ok((class, edges))
+}
+
+/// Reads them.
+///
+/// # Errors
+/// [`Error::Format`] for a `data.yaml` that cannot be read.
+pub fn read(tree: &Tree) -> Result<Annotations> {
+    let mut annotations = Annotations::default();
+    let names = names(tree, &mut annotations)?;
+    let annotated: BTreeSet<&str> = files(tree).map(|file| file.path.as_str()).collect();
+    let images: BTreeMap<&str, Vec<&ScannedFile>> = tree.images().fold(BTreeMap::new(), |mut images, file| {
+        images.entry(file.stem()).or_insert_with(Vec::new).push(file);
+        images
+    });
+    // An empty file says that the image has no object.
+    let is_empty = |file: &&ScannedFile| {
+        file.bytes == 0 && file.file_name().to_lowercase().ends_with(".txt") && images.contains_key(file.stem())
+    };
+    let is_annotation = |file: &&ScannedFile| annotated.contains(file.path.as_str()) || is_empty(file);
+    for file in tree.files.iter().filter(is_annotation) {
+        annotations.files.push(file.path.clone());
+        let mut objects = Vec::new();
+        let text = match text(tree, file) {
+            Ok(text) => text,
+            Err(message) => {
+                annotations.problems.push((file.path.clone(), message));
+                continue;
+            }
+        };
+        for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            match object(line) {
+                Ok((class, edges)) => {
+                    let label = names.get(&class).cloned().unwrap_or_else(|| class.to_string());
+                    objects.push(Object { label, edges });
+                }
+                Err(message) => annotations.problems.push((file.path.clone(), format!("line {}: {message}", n + 1))),
+            }
+        }
+        // train/labels/a.txt belongs to train/images/a.jpg.
+        let place = |file: &ScannedFile| -> Vec<String> {
+            let says_else =
+                |name: &String| !["labels", "images", "obj_train_data", "annotations"].contains(&name.as_str());
+            file.folders().map(str::to_lowercase).filter(says_else).collect()
+        };
+        let of_stem = &images[file.stem()];
+        let image = of_stem.iter().find(|image| place(image) == place(file)).or(of_stem.first()).expect("one at least");
+        annotations.images.push(Annotated {
+            image: vec![image.path.clone()],
+            folder: String::new(),
+            size_px: None,
+            source: file.path.clone(),
+            objects,
+        });
+    }
+    Ok(annotations)
+}
+
+/// The names of the classes by number, from the first file that has them.
+fn names(tree: &Tree, annotations: &mut Annotations) -> Result<BTreeMap<usize, String>> {
+    let mut names = BTreeMap::new();
+    for file in &tree.files {
+        let name = file.file_name().to_lowercase();
+        let is_list = NAMES.contains(&name.as_str());
+        let is_yaml = name.ends_with(".yaml") || name.ends_with(".yml");
+        if !(is_list || is_yaml) {
+            continue;
+        }
+        annotations.files.push(file.path.clone());
+        let path = tree.full_path(&file.path);
+        let text = decode_text(&std::fs::read(&path).map_err(Error::io(&path, "read"))?).0;
+        let found: BTreeMap<usize, String> = match is_list {
+            true => {
+                text.lines().map(|line| line.trim().to_string()).filter(|line| !line.is_empty()).enumerate().collect()
+            }
+            false => of_yaml(&path, &text)?,
+        };
+        if names.is_empty() {
+            names = found;
+        } else if !found.is_empty() && names != found {
+            let message = "names other classes than another file; it is not used".to_string();
+            annotations.problems.push((file.path.clone(), message));
+        }
+    }
+    Ok(names)
+}
+
+/// `names` of a `data.yaml`: a list, or names by number.
+fn of_yaml(path: &Path, text: &str) -> Result<BTreeMap<usize, String>> {
+    let wrong = |found: String| Error::format(path, "names", "a list of classes", found);
+    let documents = Yaml::load_from_str(text).map_err(|e| wrong(e.to_string()))?;
+    let Some(names) = documents.first().and_then(|document| document.as_mapping_get("names")) else {
+        return Ok(BTreeMap::new());
+    };
+    let text = |value: &Yaml| match value.as_str() {
+        Some(text) => text.to_string(),
+        None => value.as_integer().map_or_else(String::new, |number| number.to_string()),
+    };
+    if let Some(list) = names.as_sequence() {
+        return Ok(list.iter().map(text).enumerate().collect());
+    }
+    let Some(map) = names.as_mapping() else { return Err(wrong("something else".into())) };
+    let number = |key: &Yaml| key.as_integer().and_then(|number| usize::try_from(number).ok());
+    map.iter()
+        .map(|(key, value)| Some((number(key)?, text(value))))
+        .collect::<Option<_>>()
+        .ok_or_else(|| wrong("keys that are no numbers".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_and_names() {
+        assert_eq!(object("1 0.5 0.5 0.2 0.4"), Ok((1, [0.4, 0.3, 0.6, 0.7])));
+        assert_eq!(object("0 0.1 0.2 0.3 0.2 0.3 0.6"), Ok((0, [0.1, 0.2, 0.3, 0.6])));
+        for line in ["", "1", "1 2 3 4 5", "cell 0.5 0.5 0.2 0.4", "0 0.1 0.2 0.3"] {
+            assert!(object(line).is_err(), "{line}");
+        }
+        let expected = BTreeMap::from([(0, "WBC".to_string()), (1, "RBC".into())]);
+        for text in ["names: ['WBC', 'RBC']\nnc: 2\n", "names:\n  0: WBC\n  1: RBC\n", "names:\n- WBC\n- RBC\n"] {
+            assert_eq!(of_yaml(Path::new("data.yaml"), text).unwrap(), expected, "{text}");
+        }
+    }
+}
