@@ -1,6 +1,8 @@
 //! Where files are in a workspace: data sets in `raw/<dataset>/`, results in `<dataset>/` and `runs/<run>/`.
 
+use crate::class::ClassSet;
 use crate::error::{Error, Input, Result};
+use crate::text;
 use std::path::{Path, PathBuf};
 
 /// A workspace folder (`--workspace`, by default `data`).
@@ -99,7 +101,8 @@ impl Workspace {
     /// Names of the data sets in `raw/`, sorted, without hidden folders.
     ///
     /// # Errors
-    /// [`Error::Missing`] if there is no `raw/`, or no data set in it.
+    /// [`Error::Missing`] if there is no `raw/`, or no data set in it, or class folders without the folder of a data
+    /// set.
     pub fn raw_datasets(&self) -> Result<Vec<String>> {
         let missing = || {
             let hint = "Put each data set into its own folder there, such as data/raw/pbc/neutrophil/*.jpg; \
@@ -110,7 +113,22 @@ impl Workspace {
             return Err(missing());
         }
         let names = folders(&self.raw())?;
-        if names.is_empty() { Err(missing()) } else { Ok(names) }
+        if names.is_empty() {
+            return Err(missing());
+        }
+        let set = ClassSet::pbc8();
+        let is_class = |name: &&String| set.find(name).is_some() && holds_images(&self.raw_dataset(name));
+        let classes: Vec<&str> = names.iter().filter(is_class).map(String::as_str).collect();
+        if !classes.is_empty() {
+            let example = self.raw_dataset("mine").join(classes[0]);
+            let hint = format!(
+                "Folders named after classes ({}) are not data sets: put them into the folder of a data set, such as {}",
+                text::some(classes.iter().copied()),
+                example.display()
+            );
+            return Err(Error::missing(Input::Images, self.raw_dataset("mine")).with_hint(hint));
+        }
+        Ok(names)
     }
 
     /// Names of the data sets with a manifest, sorted.
@@ -141,6 +159,17 @@ impl Workspace {
             None => Err(Error::setting("dataset", format!("--dataset with one of: {names}"), "several data sets")),
         }
     }
+}
+
+/// Whether a folder holds images alone: neither folders nor lists.
+fn holds_images(dir: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(dir) else { return false };
+    let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    let is_list = |path: &PathBuf| {
+        let extension = path.extension().map_or(String::new(), |e| e.to_string_lossy().to_lowercase());
+        ["csv", "tsv", "parquet", "json", "xml"].contains(&extension.as_str())
+    };
+    !paths.is_empty() && !paths.iter().any(|path| path.is_dir() || is_list(path))
 }
 
 /// Names of the visible folders in `dir`, sorted, including links to folders.

@@ -26,6 +26,9 @@ pub struct Args {
     /// A pipeline file, or the name of a built-in pipeline [default: that of --pipeline]
     #[arg(value_name = "PIPELINE")]
     file: Option<String>,
+    /// Classes: wbc5, pbc8, all, a list (blast,normal), or a .toml file; as of `wbc ingest`
+    #[arg(long, value_name = "SET", env = "WBC_CLASSES")]
+    classes: Option<ingest::Set>,
     /// Delete an earlier run of the same name with other settings or data
     #[arg(long)]
     restart: bool,
@@ -67,7 +70,8 @@ impl std::fmt::Display for Report {
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let mut globals = globals.clone();
     globals.pipeline = args.file.unwrap_or(globals.pipeline);
-    let pipeline = globals.pipeline()?;
+    let mut pipeline = globals.pipeline()?;
+    pipeline.classes.set = args.classes.or(pipeline.classes.set);
     let ws = globals.workspace();
     let dataset = ws.choose(globals.dataset.as_deref().or(pipeline.dataset.as_deref()), &ws.raw_datasets()?)?;
     let report = full_pipeline(&globals, &pipeline, &dataset, args.log, args.restart, &args.reports)?;

@@ -215,8 +215,8 @@ fn rows(
         let of_frame = frame_labels.get(file.path.as_str());
         for (n, (label, rect)) in cells.iter().enumerate() {
             let mut label = label.as_str();
-            if let (Some(of_frame), true) = (of_frame, is_white_cell(label)) {
-                match (of_frame.as_str(), cells.len()) {
+            if !frame_labels.is_empty() && is_white_cell(label) {
+                match (of_frame.map_or("", String::as_str), cells.len()) {
                     ("", _) => *unclear.entry("its frame has no label").or_insert(0u64) += 1,
                     (several, _) if several.contains([',', ';', '/', '+', '&']) => {
                         *unclear.entry("its frame has several labels").or_default() += 1;
