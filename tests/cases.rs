@@ -1,8 +1,10 @@
 //! Inputs of users that earlier versions read wrongly: `../shared/cases`, where it is available.
 
 use crate::common::Workdir;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use wbc::class::Class;
 use wbc::decode;
 use wbc::rows::{IssueRow, Severity};
 
@@ -15,14 +17,20 @@ fn shared(folder: &str) -> Option<PathBuf> {
     None
 }
 
-/// A copy of a case's data, ingested: the exit status and the findings.
-fn ingested(case: &str) -> Option<(Workdir, i32, Vec<IssueRow>)> {
+/// A copy of a case's data.
+fn copied(case: &str) -> Option<Workdir> {
     let source = shared("cases")?.join(case).join("data");
     let w = Workdir::new(&case[..2]);
     for entry in walkdir::WalkDir::new(&source).into_iter().map(Result::unwrap).filter(|e| e.file_type().is_file()) {
         let below = entry.path().strip_prefix(&source).unwrap();
         w.write(Path::new("data").join(below), std::fs::read(entry.path()).unwrap());
     }
+    Some(w)
+}
+
+/// The same, ingested: the exit status and the findings.
+fn ingested(case: &str) -> Option<(Workdir, i32, Vec<IssueRow>)> {
+    let w = copied(case)?;
     let run = w.wbc(&["ingest"]);
     assert!(run.status < 2, "{}", run.stderr);
     let issues = wbc::dataset::issues(&w.workspace(), "mine").unwrap();
@@ -38,6 +46,109 @@ fn errors<'a>(issues: &'a [IssueRow], file: &str) -> Vec<&'a str> {
 fn has_error(issues: &[IssueRow], file: &str, words: &str) {
     let messages = errors(issues, file);
     assert!(messages.iter().any(|message| message.contains(words)), "{file}: {messages:?}");
+}
+
+#[test]
+fn case_02_patients_are_read() {
+    let Some((w, _, _)) = ingested("02-patient-column-ignored") else { return };
+    let rows = w.manifest("mine");
+    let subjects: BTreeSet<_> = rows.iter().map(|row| row.subject_id.clone().unwrap()).collect();
+    assert_eq!(subjects.into_iter().collect::<Vec<_>>(), ["P1", "P2", "P3", "P4"]);
+    let run = w.wbc(&["ingest", "--no-check"]);
+    assert!(run.stdout.contains("from 4 subjects"), "{}", run.stdout);
+}
+
+#[test]
+fn case_03_lists_of_any_columns_and_separators_are_used() {
+    let Some(w) = copied("03-list-csv-ignored") else { return };
+    let run = w.wbc(&["ingest", "--no-check"]).exits(1);
+    assert!(run.stdout.contains("5 images of another class than their folders say"), "{}", run.stdout);
+    let rows = w.manifest("other_names");
+    let of = |path: &str| rows.iter().find(|row| row.path == path).unwrap().class.unwrap();
+    assert_eq!((of("neutrophil/1.png"), of("eosinophil/1.png")), (Class::EOSINOPHIL, Class::BASOPHIL));
+    assert!(rows.iter().all(|row| row.layout == "list"));
+}
+
+#[test]
+fn case_04_numbers_are_asked_for() {
+    let Some(w) = copied("04-numeric-labels-read-as-jtsc") else { return };
+    let run = w.wbc(&["ingest", "--no-check"]).exits(2);
+    assert!(run.stderr.contains("the numbers 1, 2, 3, 4, 5") && run.stderr.contains("[classes] map"), "{}", run.stderr);
+    let names = ["basophil", "eosinophil", "lymphocyte", "monocyte", "neutrophil"];
+    let map: String = (1..).zip(names).map(|(n, name)| format!("{n} = \"{name}\"\n")).collect();
+    w.write("p.toml", format!("name = \"p\"\n[classes.map]\n{map}"));
+    w.wbc(&["ingest", "--no-check", "--pipeline", "p.toml"]).ok();
+    for row in w.manifest("mine") {
+        let class = row.class.unwrap().name();
+        assert_eq!(row.path.trim_start_matches("images/")[..3], class[..3], "{}", row.path);
+    }
+}
+
+#[test]
+fn case_05_one_letter_folders_are_classes_of_their_own() {
+    let Some(w) = copied("05-one-letter-folders") else { return };
+    let run = w.wbc(&["ingest", "--no-check"]).exits(1);
+    for (dataset, labels) in [("breakhis_like", "B M"), ("fab", "L1 L2 M1 M2"), ("sites", "E N S W")] {
+        let classes: BTreeSet<_> = w.manifest(dataset).iter().map(|row| row.class.unwrap().name()).collect();
+        assert_eq!(classes.into_iter().collect::<Vec<_>>().join(" "), labels);
+    }
+    assert!(run.stdout.contains("no label is one of the five classes of wbc5"), "{}", run.stdout);
+}
+
+#[test]
+fn case_06_masks_are_no_cells() {
+    let Some(w) = copied("06-masks-counted-as-cells") else { return };
+    let run = w.wbc(&["ingest", "--no-check"]);
+    for dataset in ["beside", "below"] {
+        let rows = w.manifest(dataset);
+        assert_eq!(rows.len(), 10, "{}", run.stdout);
+        assert!(rows.iter().all(|row| row.mask_path.is_some() && row.box_source.as_deref() == Some("mask")));
+    }
+    assert!(run.stdout.contains("10 of 10 images have a mask beside them"), "{}", run.stdout);
+}
+
+#[test]
+fn case_13_given_roles_are_said() {
+    let Some(w) = copied("13-turned-copies-and-test-folder") else { return };
+    let run = w.wbc(&["ingest", "--no-check"]);
+    assert!(run.stdout.contains("given roles: test 12, train 36"), "{}", run.stdout);
+    let rows = w.manifest("bccd");
+    assert!(rows.iter().all(|row| {
+        let role = if row.path.contains("/TEST/") { "test" } else { "train" };
+        row.given_role.as_deref() == Some(role)
+    }));
+}
+
+#[test]
+fn case_16_lists_that_a_person_can_read_are_read() {
+    let Some(w) = copied("16-list-csv-no-hint") else { return };
+    w.wbc(&["ingest", "--no-check"]).ok();
+    for dataset in ["backslash", "case", "latin1", "nfd", "semicolon", "tab", "utf16"] {
+        let rows = w.manifest(dataset);
+        assert_eq!(rows.len(), 5, "{dataset}");
+        for row in rows {
+            let stem = row.path.rsplit(['/', '_']).next().unwrap();
+            assert_eq!(stem[..3], row.class.unwrap().name()[..3], "{dataset}: {}", row.path);
+        }
+    }
+}
+
+#[test]
+fn case_17_what_is_left_out_is_named() {
+    let Some(w) = copied("17-left-out-folders-not-named") else { return };
+    let run = w.wbc(&["ingest", "--no-check"]).exits(1);
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    assert_eq!(lines[1], "  left out: 3 of 21 images with 1 other label: Burst 3", "{}", run.stdout);
+    assert!(lines.contains(&"  neutrophil 3, eosinophil 3, basophil 3, lymphocyte 6, monocyte 3"), "{}", run.stdout);
+}
+
+#[test]
+fn case_19_leftovers_are_counted_once() {
+    let Some(w) = copied("19-mac-leftovers") else { return };
+    let run = w.wbc(&["ingest", "--no-check"]).ok();
+    let text = "note: files of operating systems and programs left out: 27";
+    assert!(run.stdout.contains(text), "{}", run.stdout);
+    assert_eq!(w.issues("mine").len(), 1);
 }
 
 #[test]
