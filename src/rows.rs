@@ -38,7 +38,7 @@ pub struct ManifestRow {
     pub given_role: Option<String>,
     /// Layout of the data set's files, such as class_folders.
     pub layout: String,
-    /// jpeg, png, bmp or tiff, as the file's first bytes say.
+    /// jpeg, png, bmp, tiff, webp or gif, as the file's first bytes say.
     pub format: String,
     /// Width of the image, px.
     pub width_px: u32,
@@ -58,7 +58,8 @@ pub struct ManifestRow {
     pub box_width_px: Option<u32>,
     /// Height of the box, px.
     pub box_height_px: Option<u32>,
-    /// Where the box comes from: mask (an expert's mask) or stain (found by wbc from the colour of the nucleus).
+    /// Where the box comes from: mask (an expert's mask), annotation (a box of the data set) or stain (found by wbc from
+    /// the colour of the nucleus).
     pub box_source: Option<String>,
 }
 
