@@ -6,7 +6,7 @@ use crate::check;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::ingest;
-use crate::models::{self, Batch, Model, Spec};
+use crate::models::{self, Batch, Model, Objective, Spec};
 use crate::nn::Vector;
 use crate::nn::device::Device;
 use crate::preprocess;
@@ -163,7 +163,12 @@ impl TimedModel {
     /// # Errors
     /// As [`Model::train`].
     pub fn step(&mut self, examples: &Examples) -> Result<Duration> {
-        let batch = Batch { x: examples.x.clone(), labels: &examples.labels, keys: &examples.keys };
+        let batch = Batch {
+            x: examples.x.clone(),
+            labels: &examples.labels,
+            keys: &examples.keys,
+            objective: Objective::default(),
+        };
         self.steps += 1;
         let start = Instant::now();
         self.model.train(batch, self.steps, 1e-4)?;

@@ -5,9 +5,11 @@
 
 mod list;
 pub mod set;
+mod weight;
 
 pub use list::{ClassInfo, Classes};
 pub use set::ClassSet;
+pub use weight::ClassWeight;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cmp::Ordering;

@@ -3,7 +3,7 @@
 //!
 //! Written here because smartcore's has no posteriors, and linfa's needs another matrix library.
 
-use super::entry::{Choice, Classifier, Entry, Parameter, Probabilities, Samples, softmax};
+use super::entry::{Choice, Classifier, Entry, Parameter, Probabilities, Samples, Weighting, softmax};
 use crate::error::Result;
 
 pub const ENTRY: Entry = Entry {
@@ -15,6 +15,7 @@ pub const ENTRY: Entry = Entry {
         expected: "above 0 (added to all variances, as a share of the largest)",
         valid: |v| v > 0.0 && v.is_finite(),
     }],
+    class_weights: Weighting::Priors,
     fit,
 };
 

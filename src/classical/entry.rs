@@ -26,6 +26,8 @@ pub struct Samples<'a> {
     pub key: u64,
     /// Whether probabilities are needed, and not only the most probable class.
     pub calibrate: bool,
+    /// Weight of each class, `count` values; empty for equal weights.
+    pub class_weights: &'a [f64],
 }
 
 /// A fitted classifier.
@@ -60,8 +62,21 @@ pub struct Entry {
     pub title: &'static str,
     /// The hyper-parameters.
     pub parameters: &'static [Parameter],
+    /// How the classifier takes class weights.
+    pub class_weights: Weighting,
     /// The fitting function.
     pub fit: Fit,
+}
+
+/// How a classifier takes class weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weighting {
+    /// Not at all.
+    None,
+    /// The fitting function uses them.
+    Fit,
+    /// They multiply the priors of the classes (or the votes of their cells), and so the probabilities.
+    Priors,
 }
 
 impl Samples<'_> {
@@ -121,7 +136,8 @@ pub(super) mod tests {
         let rows: Vec<&[f64]> = x.iter().map(Vec::as_slice).collect();
         let held_out_by: Vec<u32> = (0..x.len() as u32).map(|i| i / 3 % 3).collect();
         let (held_out_by, inner_folds, key, calibrate) = (&held_out_by[..], 3, 5, true);
-        let samples = Samples { x: &rows, classes, count, held_out_by, inner_folds, key, calibrate };
+        let class_weights = &[];
+        let samples = Samples { x: &rows, classes, count, held_out_by, inner_folds, key, calibrate, class_weights };
         let mut full: Choice = entry.parameters.iter().map(|p| (p.name.to_string(), p.default[0])).collect();
         full.extend(choice.iter().map(|(name, value)| (name.to_string(), *value)));
         (entry.fit)(&full, &samples).unwrap()

@@ -1,7 +1,7 @@
 //! Random forest (Breiman, Machine Learning 45:5-32, 2001) of smartcore: trees by the Gini index on bootstrap samples,
 //! fully grown, with sqrt(features) candidates per split. The probabilities are the shares of the trees' votes.
 
-use super::entry::{Choice, Classifier, Entry, Parameter, Probabilities, Samples, failed};
+use super::entry::{Choice, Classifier, Entry, Parameter, Probabilities, Samples, Weighting, failed};
 use crate::error::Result;
 use crate::seed;
 use rayon::prelude::*;
@@ -17,6 +17,7 @@ pub const ENTRY: Entry = Entry {
         expected: "an integer from 1 to 10000",
         valid: |n| n.fract() == 0.0 && (1.0..=10_000.0).contains(&n),
     }],
+    class_weights: Weighting::None,
     fit,
 };
 

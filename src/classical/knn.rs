@@ -1,7 +1,7 @@
 //! k-nearest neighbours by Euclidean distance of standardised features. The probabilities are the shares of the
 //! neighbours' votes.
 
-use super::entry::{Choice, Classifier, Entry, Parameter, Probabilities, Samples};
+use super::entry::{Choice, Classifier, Entry, Parameter, Probabilities, Samples, Weighting};
 use crate::error::Result;
 
 pub const ENTRY: Entry = Entry {
@@ -13,6 +13,7 @@ pub const ENTRY: Entry = Entry {
         expected: "an integer from 1 to 1000",
         valid: |k| k.fract() == 0.0 && (1.0..=1000.0).contains(&k),
     }],
+    class_weights: Weighting::Priors,
     fit,
 };
 

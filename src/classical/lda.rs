@@ -4,13 +4,19 @@
 //! The covariance is shrunk towards a multiple of the identity by Ledoit and Wolf's formula (J. Multivariate Analysis
 //! 88:365-411, 2004). With a hundred features and a few hundred cells it could not be inverted otherwise.
 
-use super::entry::{Choice, Classifier, Entry, Probabilities, Samples, failed, softmax};
+use super::entry::{Choice, Classifier, Entry, Probabilities, Samples, Weighting, failed, softmax};
 use crate::error::Result;
 use smartcore::linalg::basic::arrays::Array;
 use smartcore::linalg::basic::matrix::DenseMatrix;
 use smartcore::linalg::traits::cholesky::CholeskyDecomposable;
 
-pub const ENTRY: Entry = Entry { name: "lda", title: "linear discriminant analysis", parameters: &[], fit };
+pub const ENTRY: Entry = Entry {
+    name: "lda",
+    title: "linear discriminant analysis",
+    parameters: &[],
+    class_weights: Weighting::Priors,
+    fit,
+};
 
 /// The linear discriminants.
 struct Discriminants {

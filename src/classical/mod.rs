@@ -1,7 +1,8 @@
 //! The classical classifiers of the paper's Table 1, which use measured features instead of images. Each file has one
-//! classifier with its hyper-parameters. As with the networks, classes are not weighted, so that frequent classes of
-//! the training cells are more probable.
+//! classifier with its hyper-parameters. As with the networks, classes are not weighted unless the recipe says so, so
+//! that frequent classes of the training cells are more probable.
 
+use crate::class::ClassWeight;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ mod lda;
 mod scale;
 mod svm;
 
-pub use entry::{Choice, Classifier, Entry, Fit, Parameter, Probabilities, Samples};
+pub use entry::{Choice, Classifier, Entry, Fit, Parameter, Probabilities, Samples, Weighting};
 pub use scale::Scale;
 
 /// All classifiers.
@@ -33,6 +34,9 @@ pub struct Settings {
     /// Number of folds (2 to 100) of the cross-validation within the training cells of each fold. It selects the
     /// hyper-parameters and calibrates the probabilities.
     pub inner_folds: u32,
+    /// Weight of each class; none for equal weights. Not every classifier takes them: see [`Entry::class_weights`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_weight: Option<ClassWeight>,
     /// The values of each hyper-parameter to choose from, by name.
     #[serde(flatten)]
     pub grid: BTreeMap<String, Vec<f64>>,
@@ -46,10 +50,12 @@ impl<'de> Deserialize<'de> for Settings {
             model: String,
             #[serde(default = "Settings::default_inner_folds")]
             inner_folds: u32,
+            #[serde(default)]
+            class_weight: Option<ClassWeight>,
             #[serde(flatten)]
             rest: BTreeMap<String, serde_json::Value>,
         }
-        let Table { model, inner_folds, mut rest } = Table::deserialize(deserializer)?;
+        let Table { model, inner_folds, class_weight, mut rest } = Table::deserialize(deserializer)?;
         let entry = find(&model).ok_or_else(|| D::Error::custom(format!("unknown classifier `{model}`")))?;
         let mut grid = BTreeMap::new();
         for parameter in entry.parameters {
@@ -63,10 +69,10 @@ impl<'de> Deserialize<'de> for Settings {
         match rest.keys().next() {
             Some(unknown) => {
                 let known: Vec<&str> = entry.parameters.iter().map(|p| p.name).collect();
-                let known = [&["model", "inner_folds"], &known[..]].concat().join("`, `");
+                let known = [&["model", "inner_folds", "class_weight"], &known[..]].concat().join("`, `");
                 Err(D::Error::custom(format!("unknown field `{unknown}`, expected one of `{known}`")))
             }
-            None => Ok(Self { model, inner_folds, grid }),
+            None => Ok(Self { model, inner_folds, class_weight, grid }),
         }
     }
 }
@@ -92,6 +98,14 @@ impl Settings {
     pub fn validate(&self) -> Result<()> {
         if !(2..=100).contains(&self.inner_folds) {
             return Err(Error::setting("train.inner_folds", "2 to 100", self.inner_folds));
+        }
+        if let Some(class_weight) = &self.class_weight {
+            class_weight.validate()?;
+            if self.entry()?.class_weights == Weighting::None {
+                let able = CLASSIFIERS.iter().filter(|c| c.class_weights != Weighting::None).map(|c| c.name);
+                let expected = format!("none for {}; {} take it", self.model, able.collect::<Vec<_>>().join(", "));
+                return Err(Error::setting("train.class_weight", expected, "class weights"));
+            }
         }
         for parameter in self.entry()?.parameters {
             let key = format!("train.{}", parameter.name);
@@ -128,8 +142,29 @@ impl Settings {
         let first = samples.classes[0];
         match samples.classes.iter().all(|class| *class == first) {
             true => Ok(Box::new(Constant { class: first, count: samples.count })),
-            false => (self.entry()?.fit)(choice, samples),
+            false => {
+                let entry = self.entry()?;
+                let fitted = (entry.fit)(choice, samples)?;
+                let weighted = entry.class_weights == Weighting::Priors && !samples.class_weights.is_empty();
+                let weights = samples.class_weights.to_vec();
+                Ok(if weighted { Box::new(Reweighted { fitted, weights }) } else { fitted })
+            }
         }
+    }
+}
+
+/// A classifier whose priors are multiplied by class weights.
+struct Reweighted {
+    fitted: Box<dyn Classifier>,
+    weights: Vec<f64>,
+}
+
+impl Classifier for Reweighted {
+    fn probabilities(&self, x: &[f64]) -> Result<Probabilities> {
+        let p = self.fitted.probabilities(x)?;
+        let weighted: Vec<f64> = p.iter().zip(&self.weights).map(|(p, weight)| p * weight).collect();
+        let sum: f64 = weighted.iter().sum();
+        Ok(weighted.into_iter().map(|p| p / sum).collect())
     }
 }
 
@@ -172,7 +207,8 @@ mod tests {
             let rows: Vec<&[f64]> = x[..6].iter().map(Vec::as_slice).collect();
             let (classes, held_out_by) = (&[3; 6][..], &[0, 0, 1, 1, 2, 2][..]);
             let (count, inner_folds, key, calibrate) = (5, 3, 5, true);
-            let samples = Samples { x: &rows, classes, count, held_out_by, inner_folds, key, calibrate };
+            let class_weights = &[];
+            let samples = Samples { x: &rows, classes, count, held_out_by, inner_folds, key, calibrate, class_weights };
             let constant = settings.fit(&settings.choices()[0], &samples).unwrap();
             assert_eq!(constant.probabilities(&[3.0, 3.0]).unwrap()[3], 1.0);
         }
@@ -188,6 +224,29 @@ mod tests {
             let two: Vec<usize> = classes.iter().map(|class| class / 2 % 2).collect();
             let p = fitted_to(2, entry, &[], &x, &two).probabilities(&[6.2, -0.3]).unwrap();
             assert!(p.len() == 2 && p[1] > 0.5 && (p[0] + p[1] - 1.0).abs() < 1e-9, "{}: {p:?}", entry.name);
+        }
+    }
+
+    #[test]
+    fn class_weights_make_a_class_more_probable() {
+        let (x, classes) = clusters(30, 9.0);
+        let rows: Vec<&[f64]> = x.iter().map(Vec::as_slice).collect();
+        let held_out_by: Vec<u32> = (0..x.len() as u32).map(|i| i / 3 % 3).collect();
+        for entry in CLASSIFIERS.iter().filter(|entry| entry.class_weights != Weighting::None) {
+            let settings: Settings = toml::from_str(&format!("model = \"{}\"", entry.name)).unwrap();
+            let mut choice = settings.choices()[0].clone();
+            choice.entry("k".into()).and_modify(|k| *k = 15.0);
+            let probability = |class_weights: &[f64]| {
+                let (count, inner_folds, key, calibrate) = (5, 3, 5, true);
+                let (x, classes, held_out_by) = (&rows[..], &classes[..], &held_out_by[..]);
+                let samples = Samples { x, classes, count, held_out_by, inner_folds, key, calibrate, class_weights };
+                let p = settings.fit(&choice, &samples).unwrap().probabilities(&[3.0, 0.0]).unwrap();
+                assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+                p[2]
+            };
+            let (equal, more) = (probability(&[]), probability(&[1.0, 1.0, 8.0, 1.0, 1.0]));
+            assert!(more > equal, "{}: {equal} and {more}", entry.name);
+            assert!((probability(&[1.0; 5]) - equal).abs() < 1e-9, "{}", entry.name);
         }
     }
 

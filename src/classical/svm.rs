@@ -5,7 +5,7 @@
 //! cells (Platt 1999; Lin, Lin and Weng 2007), and coupling of the pairs (Wu, Lin and Weng 2004). Cells are held out by
 //! our inner folds. LIBSVM's own folds would separate cells of one group and use a random generator that threads share.
 
-use super::entry::{Choice, Classifier, Entry, Parameter, Probabilities, Samples};
+use super::entry::{Choice, Classifier, Entry, Parameter, Probabilities, Samples, Weighting};
 use crate::error::{Error, Result};
 use libsvm_rs::predict::{predict, predict_probability, predict_values};
 use libsvm_rs::probability::sigmoid_train;
@@ -25,6 +25,7 @@ pub const ENTRY: Entry = Entry {
             valid: |v| v > 0.0 && v.is_finite(),
         },
     ],
+    class_weights: Weighting::Fit,
     fit,
 };
 
@@ -56,7 +57,8 @@ fn train(choice: &Choice, samples: &Samples, include: impl Fn(usize) -> bool) ->
         instances: order.iter().map(|i| nodes(samples.x[*i])).collect(),
     };
     let gamma = choice["gamma"] / samples.x[0].len() as f64;
-    svm_train(&problem, &SvmParameter { c: choice["c"], gamma, ..SvmParameter::default() })
+    let weight = samples.class_weights.iter().enumerate().map(|(class, weight)| (class as i32, *weight)).collect();
+    svm_train(&problem, &SvmParameter { c: choice["c"], gamma, weight, ..SvmParameter::default() })
 }
 
 /// For each pair of classes, the decision values of the held-out cells of both, and +1 for cells of the first class or

@@ -2,7 +2,7 @@
 //! those of the same network on our CPU kernels, so that both can load each other's checkpoints.
 
 use super::model::{Batch, Inference, Model, StateArray, Step};
-use super::output::{Loss, cross_entropy, softmax, step};
+use super::output::{Loss, loss, softmax, step};
 use super::spec::Spec;
 use crate::error::{Error, Result};
 use crate::nn::Nhwc;
@@ -181,7 +181,7 @@ impl<D: Device<f32>, F: Forward> Composed<D, F> {
         let x = self.images(batch.x, batch.labels.len())?.retaped::<OwnedTape<f32, D>>();
         let mut pass = Pass::Train { keys: batch.keys, running: Vec::new() };
         let logits = self.forward.logits(&self.weights, x, &mut pass)?;
-        let loss = cross_entropy(logits, batch.labels)?;
+        let loss = loss(logits, batch.labels, batch.objective)?;
         match pass {
             Pass::Train { running, .. } => Ok((loss, running)),
             Pass::Predict { .. } => unreachable!("the pass is for training"),

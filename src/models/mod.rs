@@ -17,7 +17,7 @@ mod spec;
 pub(crate) mod wnet;
 
 pub use entry::Entry;
-pub use model::{Batch, Inference, Model, StateArray, Step};
+pub use model::{Batch, Inference, Model, Objective, StateArray, Step};
 pub use spec::Spec;
 
 /// Every model.

@@ -10,12 +10,24 @@ pub struct Batch<'a> {
     pub labels: &'a [usize],
     /// Key of each image's dropout pattern, `n` values: the same key drops the same activations.
     pub keys: &'a [u64],
+    /// What the loss weighs.
+    pub objective: Objective<'a>,
+}
+
+/// What the loss of a batch weighs besides its images; by default nothing, which gives the mean cross-entropy.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Objective<'a> {
+    /// Weight of each image in the mean, `n` values; empty for equal weights.
+    pub weights: &'a [f32],
+    /// The focal loss with this exponent, 0 or above, instead of cross-entropy (Lin et al. 2017, "Focal loss for dense
+    /// object detection").
+    pub focal_gamma: Option<f32>,
 }
 
 /// Result of one training step.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
-    /// Mean cross-entropy of the batch before the update, in nats.
+    /// Loss of the batch before the update, in nats: the mean cross-entropy, or what [`Objective`] makes of it.
     pub loss: f32,
     /// Number of images whose class the model predicted correctly before the update.
     pub correct: usize,

@@ -15,9 +15,9 @@
 use super::composed::{Forward, Pass, Weights, build_cuda};
 use super::entry::Entry;
 use super::grad_cam::GradCam;
-use super::model::{Batch, Inference, Model, StateArray, Step};
+use super::model::{Batch, Inference, Model, Objective, StateArray, Step};
 use super::onnx::Graph;
-use super::output::{cross_entropy, logits, softmax, step};
+use super::output::{logits, loss, softmax, step};
 use super::spec::Spec;
 use crate::error::{Error, Result};
 use crate::nn::kernel::batch_norm::{self, BatchNorm, Shortcut};
@@ -423,7 +423,12 @@ impl ResNet50 {
     }
 
     /// The last layer and the loss, from the features (`[n, 2048]`).
-    fn head(&self, features: Vec<f32>, labels: &[usize]) -> std::result::Result<Head, dfdx::tensor::CpuError> {
+    fn head(
+        &self,
+        features: Vec<f32>,
+        labels: &[usize],
+        objective: Objective,
+    ) -> std::result::Result<Head, dfdx::tensor::CpuError> {
         let (n, classes) = (labels.len(), self.output_bias.value.len());
         let features = self.dev.try_tensor_from_vec(features, (n, FEATURES))?;
         let weight = self.dev.try_tensor_from_vec(self.output.value.clone(), (FEATURES, classes))?;
@@ -431,7 +436,7 @@ impl ResNet50 {
             self.dev.try_tensor_from_vec(self.output_bias.value.clone(), (classes,))?;
         let broadcast = bias.leaky_trace().try_broadcast_like::<_, Axis<0>>(&(n, classes))?;
         let logits = features.leaky_trace().try_matmul(weight.leaky_trace())?.try_add(broadcast)?;
-        let loss = cross_entropy(logits, labels)?;
+        let loss = loss(logits, labels, objective)?;
         Ok(Head {
             loss: loss.value,
             features: loss.gradients.get(&features).as_vec(),
@@ -469,7 +474,7 @@ impl Model for ResNet50 {
         let pixels = self.last_pixels();
         let out = &outputs.last().expect("there are blocks").out;
         let features = pool::mean_pool(out, pixels, FEATURES); // [n, 2048]
-        let head = self.head(features, batch.labels).map_err(|e| Error::compute("ResNet50", e))?;
+        let head = self.head(features, batch.labels, batch.objective).map_err(|e| Error::compute("ResNet50", e))?;
         let result = step("ResNet50", t, learning_rate, head.loss, &head.logits, batch.labels)?;
 
         let sgd = (self.sgd, learning_rate as f32);
@@ -727,7 +732,7 @@ mod tests {
         let (size, n) = (64, 4);
         let x = random(0, n * size * size * 3);
         let (labels, keys) = ([0, 1, 2, 3], [0; 4]);
-        let batch = || Batch { x: x.clone(), labels: &labels, keys: &keys };
+        let batch = || Batch { x: x.clone(), labels: &labels, keys: &keys, objective: Objective::default() };
         let weights = |model: &ResNet50| -> BTreeMap<String, Vec<f32>> {
             let arrays = model.state(false).into_iter().filter(|a| !a.name.contains("running"));
             arrays.map(|a| (a.name.clone(), a.values())).collect()

@@ -5,7 +5,7 @@ use super::grad_cam::{ClassMap, ClassMaps, GradCam};
 use super::output::softmax;
 use super::resnet50::ResNet50;
 use super::wnet::WNet;
-use super::{Batch, Model, Spec, find, resnet50, wnet};
+use super::{Batch, Model, Objective, Spec, find, resnet50, wnet};
 use crate::nn::Vector;
 use crate::nn::device::Device;
 use crate::nn::testing::{half_flat, random};
@@ -26,7 +26,8 @@ fn wnet_predicts_what_its_training_pass_computes() {
             let x: Vec<f32> = random(n * size * size * 3, 1).iter().map(|v| 2.0 * v).collect();
             let predicted = model.predict(&x, n).unwrap();
             let (labels, keys) = (vec![0; n], vec![0; n]);
-            let loss = model.backward(Batch { x, labels: &labels, keys: &keys }).unwrap();
+            let loss =
+                model.backward(Batch { x, labels: &labels, keys: &keys, objective: Objective::default() }).unwrap();
             for (predicted, logits) in predicted.iter().zip(loss.logits.chunks_exact(spec("wnet", size).classes)) {
                 for (p, e) in predicted.iter().zip(softmax(logits)) {
                     assert!((p - e).abs() < 1e-5, "{size} px, {vector:?}: {predicted:?} and {:?}", softmax(logits));
@@ -47,7 +48,7 @@ fn assert_same(spec: &Spec, x: &[f32], cpu: &mut dyn Model, dfdx: &mut dyn Model
     let labels: Vec<usize> = (0..n).map(|i| i % spec.classes).collect();
     let keys: Vec<u64> = (0..n as u64).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15)).collect();
     assert_eq!(cpu.parameters(), dfdx.parameters());
-    let batch = || Batch { x: x.to_vec(), labels: &labels, keys: &keys };
+    let batch = || Batch { x: x.to_vec(), labels: &labels, keys: &keys, objective: Objective::default() };
     let (a, b) = (cpu.train(batch(), 1, 1e-3).unwrap(), dfdx.train(batch(), 1, 1e-3).unwrap());
     assert!((a.loss - b.loss).abs() < tolerance * a.loss, "{} and {}", a.loss, b.loss);
     for ((name, a), (other, b)) in arrays(cpu).into_iter().zip(arrays(dfdx)) {

@@ -10,7 +10,7 @@ use super::composed::{Forward, Pass, Weights, build_cuda};
 use super::entry::Entry;
 use super::grad_cam::GradCam;
 use super::model::{Batch, Inference, Model, StateArray, Step};
-use super::output::{Loss, cross_entropy, logits, softmax, step};
+use super::output::{Loss, logits, loss, softmax, step};
 use super::spec::Spec;
 use crate::error::{Error, Result};
 use crate::nn::fused::{self, SharedWeight, values};
@@ -165,7 +165,7 @@ impl WNet {
 
     /// Loss, logits and gradients of a batch. Where `hidden.step` is set, the hidden layer's weight is updated.
     pub(super) fn backward(&self, batch: Batch) -> std::result::Result<Loss<Cpu>, dfdx::tensor::CpuError> {
-        cross_entropy(self.logits(batch.x, batch.keys)?, batch.labels)
+        loss(self.logits(batch.x, batch.keys)?, batch.labels, batch.objective)
     }
 }
 

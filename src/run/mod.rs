@@ -15,6 +15,6 @@ pub use dir::{ExternalDir, RunDir, names};
 pub(crate) use model::infer;
 pub use model::{TrainedModel, finished, open};
 pub use model_id::{ModelId, ModelRef};
-pub use recipe::{NetworkSettings, Recipe, model_title};
+pub use recipe::{LossKind, NetworkSettings, Recipe, Sampling, model_title};
 pub use record::{Init, OwnSplit, Record, list};
 pub use results::{HeldOut, Results, epochs, over_images, predictions};

@@ -2,6 +2,7 @@
 //! there are.
 
 use crate::batch::{Augment, Normalisation};
+use crate::class::ClassWeight;
 use crate::class::Classes;
 use crate::classical;
 use crate::error::{Error, Result};
@@ -10,6 +11,47 @@ use crate::nn::Vector;
 use crate::nn::device::Device;
 use crate::nn::optim::{Optimiser, Schedule};
 use serde::{Deserialize, Serialize};
+
+/// The exponent of the focal loss in its paper.
+const USUAL_GAMMA: f32 = 2.0;
+
+fn is_usual_gamma(gamma: &f32) -> bool {
+    *gamma == USUAL_GAMMA
+}
+
+/// Which training images an epoch has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sampling {
+    /// Every image once, in random order.
+    #[default]
+    Shuffled,
+    /// As many images, equally many of each class: those of rare classes several times, some of frequent ones not.
+    Balanced,
+}
+
+impl Sampling {
+    fn is_usual(&self) -> bool {
+        *self == Self::Shuffled
+    }
+}
+
+/// The loss that training minimises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossKind {
+    /// The mean cross-entropy.
+    #[default]
+    CrossEntropy,
+    /// The focal loss (Lin et al. 2017): images that are already predicted well count less.
+    Focal,
+}
+
+impl LossKind {
+    fn is_usual(&self) -> bool {
+        *self == Self::CrossEntropy
+    }
+}
 
 /// How a network is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +78,18 @@ pub struct NetworkSettings {
     pub normalise: Normalisation,
     /// Random changes of training images.
     pub augment: Augment,
+    /// Weight of each class in the loss; none for equal weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_weight: Option<ClassWeight>,
+    /// Which training images an epoch has.
+    #[serde(skip_serializing_if = "Sampling::is_usual")]
+    pub sampling: Sampling,
+    /// The loss that training minimises.
+    #[serde(skip_serializing_if = "LossKind::is_usual")]
+    pub loss: LossKind,
+    /// Exponent of the focal loss, 0 (cross-entropy) to 10; other losses ignore it.
+    #[serde(skip_serializing_if = "is_usual_gamma")]
+    pub focal_gamma: f32,
     /// Views of each test image whose probabilities are averaged: 1, or the 8 combinations of rotations and flips.
     pub test_views: usize,
 }
@@ -53,6 +107,10 @@ impl Default for NetworkSettings {
             zero_init_residual: false,
             normalise: Normalisation::Channel,
             augment: Augment::default(),
+            class_weight: None,
+            sampling: Sampling::Shuffled,
+            loss: LossKind::CrossEntropy,
+            focal_gamma: USUAL_GAMMA,
             test_views: 1,
         }
     }
@@ -79,6 +137,21 @@ impl NetworkSettings {
             self.dropout.to_string(),
         )?;
         check([1, 8].contains(&self.test_views), "test_views", "1 or 8", self.test_views.to_string())?;
+        let gamma = self.focal_gamma;
+        check((0.0..=10.0).contains(&gamma), "focal_gamma", "0 to 10", gamma.to_string())?;
+        check(
+            gamma == USUAL_GAMMA || self.loss == LossKind::Focal,
+            "focal_gamma",
+            "a value only with loss = \"focal\"",
+            gamma.to_string(),
+        )?;
+        check(
+            self.sampling == Sampling::Shuffled || self.class_weight != Some(ClassWeight::Balanced),
+            "class_weight",
+            "none beside sampling = \"balanced\", which has the same effect",
+            "balanced".into(),
+        )?;
+        self.class_weight.as_ref().map_or(Ok(()), ClassWeight::validate)?;
         self.augment.validate()
     }
 
@@ -200,11 +273,38 @@ mod tests {
         assert!(parse("model = \"wnet\"\nk = [7]").unwrap_err().to_string().contains("unknown field `k`"));
         assert!(parse("model = \"knn\"\nbatch = 7").unwrap_err().to_string().contains("unknown field `batch`"));
         // Writing and reading a recipe as JSON loses nothing.
-        for text in ["learning_rate = 0.0123\ndropout = 0.3", "model = \"svm\"\nc = [0.1, 3]"] {
+        for text in [
+            "learning_rate = 0.0123\ndropout = 0.3",
+            "class_weight = { basophil = 5.0 }\nloss = \"focal\"\nfocal_gamma = 1.5",
+            "sampling = \"balanced\"",
+            "model = \"svm\"\nc = [0.1, 3]",
+            "model = \"svm\"\nclass_weight = \"balanced\"",
+        ] {
             let recipe = parse(text).unwrap();
             let json = serde_json::to_string(&recipe).unwrap();
             assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), recipe);
             assert_eq!(json.contains("epochs"), !text.contains("svm"), "{json}");
+            assert_eq!(toml::from_str::<Recipe>(&toml::to_string(&recipe).unwrap()).unwrap(), recipe);
+            recipe.validate().unwrap();
+            for setting in ["class_weight", "sampling", "loss", "focal_gamma"] {
+                assert_eq!(json.contains(&format!("\"{setting}\"")), text.contains(setting), "{json}");
+            }
         }
+    }
+
+    #[test]
+    fn settings_against_imbalance_that_do_not_go_together_are_errors() {
+        for (text, wanted) in [
+            ("class_weight = \"balanced\"\nsampling = \"balanced\"", "train.class_weight"),
+            ("focal_gamma = 3.0", "only with loss"),
+            ("loss = \"focal\"\nfocal_gamma = -1.0", "0 to 10"),
+            ("class_weight = { basophil = -1.0 }", "train.class_weight.basophil"),
+            ("model = \"forest\"\nclass_weight = \"balanced\"", "none for forest; knn, svm, lda, bayes take it"),
+        ] {
+            let error = toml::from_str::<Recipe>(text).unwrap().validate().unwrap_err().to_string();
+            assert!(error.contains(wanted), "{text}: {error}");
+        }
+        let unknown = toml::from_str::<Recipe>("model = \"knn\"\nsampling = \"balanced\"").unwrap_err().to_string();
+        assert!(unknown.contains("unknown field `sampling`"), "{unknown}");
     }
 }

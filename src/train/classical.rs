@@ -155,7 +155,15 @@ impl Data {
         let inner = split::assign(&classes, &groups, self.settings.inner_folds, key);
         let inner_folds = self.settings.inner_folds;
         let (classes, count, held_out_by, calibrate) = (&classes[..], self.record.classes.len(), &inner[..], true);
-        let samples = Samples { x: &x, classes, count, held_out_by, inner_folds, key, calibrate };
+        let class_weights = match &self.settings.class_weight {
+            Some(class_weight) => {
+                let images = |class: usize| classes.iter().filter(|c| **c == class).count() as u64;
+                class_weight.weights(&self.record.classes, &(0..count).map(images).collect::<Vec<_>>())?
+            }
+            None => Vec::new(),
+        };
+        let class_weights = &class_weights[..];
+        let samples = Samples { x: &x, classes, count, held_out_by, inner_folds, key, calibrate, class_weights };
 
         let what = format!("fold {fold} of {}", self.record.folds);
         let choices = self.settings.choices();

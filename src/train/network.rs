@@ -9,11 +9,11 @@ use crate::class::Class;
 use crate::context::Context;
 use crate::dataset::Dataset;
 use crate::error::{Error, Input, Result};
-use crate::models::{Batch, Model};
+use crate::models::{Batch, Model, Objective};
 use crate::nn::device::Device;
 use crate::rows::{EpochRow, PredictionRow};
 use crate::run::checkpoint::{self, Epoch, Meta};
-use crate::run::{self, ModelId, NetworkSettings, OwnSplit, Recipe, Record, RunDir};
+use crate::run::{self, LossKind, ModelId, NetworkSettings, OwnSplit, Recipe, Record, RunDir, Sampling};
 use crate::seed;
 use crate::split::{self, Splits};
 use crate::table;
@@ -143,7 +143,7 @@ impl Data {
             let start = Instant::now();
             let mut x = vec![0.0; rows.len() * self.tensors.size_px * self.tensors.size_px * 3];
             self.tensors.fill(&rows, |_| View::turned(5), &normalise, &mut x);
-            model.train(Batch { x, labels: &labels, keys: &keys }, t, 1e-6)?;
+            model.train(Batch { x, labels: &labels, keys: &keys, objective: Objective::default() }, t, 1e-6)?;
             best = best.min(start.elapsed());
         }
         let images: usize = models.iter().map(|id| id.training_images(&self.splits).count()).sum();
@@ -255,21 +255,36 @@ impl Data {
     ) -> Result<Epoch> {
         let (settings, seed, fold) = (&self.settings, self.record.seed, meta.id.seed_key(self.record.folds));
         let epoch = u64::from(meta.epoch) + 1;
-        let mut order: Vec<usize> = (0..train.len()).collect();
+        let labels: Vec<usize> = train.iter().map(|image| self.record.position(image.class)).collect();
+        let mut counts = vec![0; self.record.classes.len()];
+        labels.iter().for_each(|label| counts[*label] += 1);
+        let class_weights = match &settings.class_weight {
+            Some(class_weight) => class_weight.weights(&self.record.classes, &counts)?,
+            None => Vec::new(),
+        };
+        let focal_gamma = (settings.loss == LossKind::Focal).then_some(settings.focal_gamma);
+        let mut order: Vec<usize> = match settings.sampling {
+            Sampling::Shuffled => (0..train.len()).collect(),
+            Sampling::Balanced => balanced(&labels, &mut seed::rng(seed, "sampling", fold, epoch, 0)),
+        };
         shuffle(&mut order, &mut seed::rng(seed, "shuffle", fold, epoch, 0));
+        let image = |drawn: usize| drawn % train.len();
         let (mut loss, mut correct, mut rate) = (0.0, 0, 0.0);
         let len = self.tensors.size_px * self.tensors.size_px * 3;
         for (step, chunk) in order.chunks(settings.batch).enumerate() {
             ctx.check_stop()?;
-            let rows: Vec<usize> = chunk.iter().map(|i| train[*i].row).collect();
-            let labels: Vec<usize> = chunk.iter().map(|i| self.record.position(train[*i].class)).collect();
+            let rows: Vec<usize> = chunk.iter().map(|i| train[image(*i)].row).collect();
+            let labels: Vec<usize> = chunk.iter().map(|i| labels[image(*i)]).collect();
+            let weights: Vec<f32> =
+                labels.iter().filter_map(|label| class_weights.get(*label)).map(|weight| *weight as f32).collect();
+            let objective = Objective { weights: &weights, focal_gamma };
             let keys: Vec<u64> = chunk.iter().map(|i| seed::key(seed, "dropout", fold, epoch, *i as u64)).collect();
             let view = |k: usize| settings.augment.view(&mut seed::rng(seed, "augment", fold, epoch, chunk[k] as u64));
             let mut x = vec![0.0; rows.len() * len];
             self.tensors.fill(&rows, view, &meta.normalise, &mut x);
             let t = (epoch - 1) * steps + step as u64;
             rate = settings.schedule.rate(settings.learning_rate, t, total);
-            let done = model.train(Batch { x, labels: &labels, keys: &keys }, t + 1, rate)?;
+            let done = model.train(Batch { x, labels: &labels, keys: &keys, objective }, t + 1, rate)?;
             loss += f64::from(done.loss) * rows.len() as f64;
             correct += done.correct;
             ctx.progress.advance(rows.len() as u64);
@@ -302,10 +317,58 @@ impl Data {
     }
 }
 
+/// As many draws as there are images, equally many of each class that occurs. A draw is the image's number, plus the
+/// number of images for each time that it was drawn before, so that every draw has its own augmentation and dropout.
+/// Images of a class are drawn in a random order, again and again.
+fn balanced(labels: &[usize], rng: &mut seed::Pcg64) -> Vec<usize> {
+    let classes = labels.iter().max().map_or(0, |largest| largest + 1);
+    let mut images: Vec<Vec<usize>> = vec![Vec::new(); classes];
+    labels.iter().enumerate().for_each(|(image, label)| images[*label].push(image));
+    images.retain(|images| !images.is_empty());
+    let mut draws = Vec::with_capacity(labels.len());
+    let present = images.len();
+    for (i, images) in images.iter_mut().enumerate() {
+        shuffle(images, rng);
+        let share = labels.len() * (i + 1) / present - labels.len() * i / present;
+        draws.extend((0..share).map(|draw| images[draw % images.len()] + draw / images.len() * labels.len()));
+    }
+    draws
+}
+
 /// Fisher and Yates with the project's own generator, so that an update of a library does not change results.
 fn shuffle(order: &mut [usize], rng: &mut seed::Pcg64) {
     for i in (1..order.len()).rev() {
         let j = ((u128::from(rng.next_u64()) * (i as u128 + 1)) >> 64) as usize;
         order.swap(i, j);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn balanced_sampling_draws_every_class_equally_often() {
+        // 60, 30 and 9 images of three of four classes.
+        let labels: Vec<usize> = (0..99)
+            .map(|i| {
+                if i < 60 {
+                    0
+                } else if i < 90 {
+                    1
+                } else {
+                    3
+                }
+            })
+            .collect();
+        let draws = balanced(&labels, &mut seed::rng(1, "test", 0, 0, 0));
+        let mut counts = [0; 4];
+        draws.iter().for_each(|draw| counts[labels[draw % 99]] += 1);
+        assert_eq!(counts, [33, 33, 0, 33]);
+        let distinct: std::collections::BTreeSet<&usize> = draws.iter().collect();
+        assert_eq!(distinct.len(), 99, "a repeated image has other random changes");
+        let rare = draws.iter().map(|draw| draw % 99).filter(|image| *image >= 90);
+        let rare: std::collections::BTreeSet<usize> = rare.collect();
+        assert_eq!(rare.len(), 9, "every image of a rare class is drawn");
     }
 }
