@@ -126,7 +126,7 @@ const GROUPS: [(&str, &[(&str, &str)]); 4] = [
             ("ingest", "Read the data sets in raw/ into manifests, and check them"),
             ("check", "Find unreadable images, copies, conflicting labels and outliers"),
             ("inspect", "Write an HTML page about a data set and its problems"),
-            ("split", "Assign images to stratified folds, with copies in one fold"),
+            ("split", "Assign images to folds, with patients and copies in one fold"),
         ],
     ),
     (
