@@ -1,7 +1,7 @@
 //! Inputs of users that earlier versions read wrongly: `../shared/cases`, where it is available.
 
 use crate::common::Workdir;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use wbc::class::Class;
@@ -56,6 +56,24 @@ fn case_02_patients_are_read() {
     assert_eq!(subjects.into_iter().collect::<Vec<_>>(), ["P1", "P2", "P3", "P4"]);
     let run = w.wbc(&["ingest", "--no-check"]);
     assert!(run.stdout.contains("from 4 subjects"), "{}", run.stdout);
+}
+
+/// The folds that test each subject, as a query on the manifest and the split would show them.
+#[test]
+fn case_02_each_patient_is_in_one_fold() {
+    let Some((w, ..)) = ingested("02-patient-column-ignored") else { return };
+    let run = w.wbc(&["split", "--stratified", "--folds", "4"]);
+    assert!(run.status < 2 && run.stdout.contains("by patient: 4 subjects"), "{}{}", run.stdout, run.stderr);
+    let splits = wbc::split::read(&w.workspace(), "mine").unwrap();
+    let mut folds_of: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
+    for row in w.manifest("mine") {
+        if let Some(wbc::split::Place::Fold(fold)) = splits.place(&row.image_id) {
+            folds_of.entry(row.subject_id.unwrap()).or_default().insert(fold);
+        }
+    }
+    assert!(folds_of.len() == 4 && folds_of.values().all(|folds| folds.len() == 1), "{folds_of:?}");
+    let too_many = w.wbc(&["split", "--folds", "5"]).exits(2).stderr;
+    assert!(too_many.contains("P1, P2, P3, P4") && too_many.contains("--folds 4"), "{too_many}");
 }
 
 #[test]
@@ -117,6 +135,21 @@ fn case_13_given_roles_are_said() {
         let role = if row.path.contains("/TEST/") { "test" } else { "train" };
         row.given_role.as_deref() == Some(role)
     }));
+}
+
+#[test]
+fn case_13_the_given_split_is_used_or_said_to_be_pooled() {
+    let Some(w) = copied("13-turned-copies-and-test-folder") else { return };
+    w.wbc(&["ingest"]);
+    let pooled = w.wbc(&["split", "--stratified", "--folds", "3"]).exits(1).stdout;
+    let said = "the set's own split is not used: 12 images of TEST are assigned to the folds";
+    assert!(pooled.contains(said), "{pooled}");
+    w.wbc(&["split", "--given"]);
+    let splits = wbc::split::read(&w.workspace(), "bccd").unwrap();
+    for row in w.manifest("bccd") {
+        let test = splits.place(&row.image_id) == Some(wbc::split::Place::Fold(0));
+        assert_eq!(test, row.path.contains("/TEST/"), "{}", row.path);
+    }
 }
 
 #[test]
