@@ -143,13 +143,21 @@ fn summarise(
         *sizes_px.entry(format!("{} x {}", row.width_px, row.height_px)).or_default() += 1;
         *formats.entry(row.format.clone()).or_default() += 1;
     }
-    let mut folds = Vec::new();
+    let (mut folds, mut held_out, mut training) = (Vec::new(), Vec::new(), Vec::new());
     if let Ok(splits) = &tables.splits {
-        folds.resize(splits.folds as usize, vec![0; classes.len()]);
+        let none = vec![0; classes.len()];
+        folds.resize(splits.folds as usize, none.clone());
         for (id, place) in splits.images() {
             let class = tables.row(id).and_then(|row| rows[row].class);
-            if let (Some(class), Place::Fold(fold)) = (class.and_then(|class| classes.index(class)), place) {
-                folds[fold as usize][class] += 1;
+            let Some(class) = class.and_then(|class| classes.index(class)) else { continue };
+            let outside = |counts: &mut Vec<u64>| {
+                counts.resize(none.len(), 0);
+                counts[class] += 1;
+            };
+            match place {
+                Place::Fold(fold) => folds[fold as usize][class] += 1,
+                Place::HeldOut => outside(&mut held_out),
+                Place::Train => outside(&mut training),
             }
         }
     }
@@ -169,6 +177,8 @@ fn summarise(
         findings,
         unreadable: failed.map(|(path, why)| Unreadable { path: path.clone(), message: why.clone() }).collect(),
         folds,
+        held_out,
+        training,
         warnings: tables.warnings.clone(),
     }
 }

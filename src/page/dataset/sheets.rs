@@ -73,7 +73,10 @@ pub(super) fn colour_sheet(summary: &Summary) -> Sheet {
 /// Test images of each fold and class.
 pub(super) fn folds_sheet(classes: &Classes, summary: &Summary) -> Sheet {
     let folds = summary.folds.iter().enumerate().map(|(i, counts)| (format!("Fold {i}"), counts.clone()));
-    counts_sheet("Test images of each fold and class", "Fold", classes, folds.collect())
+    let outside = [("Held out of all folds", &summary.held_out), ("Only trained on", &summary.training)];
+    let outside = outside.into_iter().filter(|(_, counts)| !counts.is_empty());
+    let rows = folds.chain(outside.map(|(name, counts)| (name.to_string(), counts.clone())));
+    counts_sheet("Test images of each fold and class", "Fold", classes, rows.collect())
 }
 
 /// Cells by a property and class; `None` where all cells have the same.

@@ -39,6 +39,10 @@ pub struct Summary {
     pub unreadable: Vec<Unreadable>,
     /// Test images of each fold and class; empty where there is no split.
     pub folds: Vec<Vec<u64>>,
+    /// Images of the held-out test set by class; empty without one.
+    pub held_out: Vec<u64>,
+    /// Images that are trained on and never tested by class, of the data set's own split; empty without one.
+    pub training: Vec<u64>,
     /// What is out of date or missing, and the command that mends it.
     pub warnings: Vec<String>,
 }
