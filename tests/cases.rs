@@ -122,7 +122,7 @@ fn case_06_masks_are_no_cells() {
         assert_eq!(rows.len(), 10, "{}", run.stdout);
         assert!(rows.iter().all(|row| row.mask_path.is_some() && row.box_source.as_deref() == Some("mask")));
     }
-    assert!(run.stdout.contains("10 of 10 images have a mask beside them"), "{}", run.stdout);
+    assert!(run.stdout.contains("around the cells: 10 of 10 images"), "{}", run.stdout);
 }
 
 #[test]

@@ -327,7 +327,7 @@ fn masks_beside_images_are_masks() {
         let row = &w.manifest("d")[0];
         assert_eq!(row.mask_path.as_deref(), Some(mask_path), "{text}");
         assert_eq!(row.cell_box().map(<[u32; 4]>::from), Some([10, 20, 20, 30]));
-        assert!(text.contains("1 of 1 image have a mask"), "{text}");
+        assert!(text.contains("around the cells: 1 of 1 image"), "{text}");
     }
     // A mask without an image, and one that no name tells.
     let w = Workdir::new("orphans");

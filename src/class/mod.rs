@@ -80,95 +80,6 @@ impl Class {
     pub fn from_name(name: &str) -> Option<Class> {
         Class::ALL.into_iter().find(|c| c.name() == name)
     }
-
-    /// The class that a folder name or label of a data set stands for, if any. Accepts any case, plurals, abbreviations
-    /// (NE, NEU, neut, Baso, eosi, lymp, mono), subtypes and their codes (band, SNE), and leading numbers
-    /// ("1_Neutrophils").
-    pub fn parse(label: &str) -> Option<Class> {
-        let word: String = label.to_lowercase().chars().filter(|c| c.is_ascii_alphabetic()).collect();
-        let stem = word.strip_suffix('s').filter(|w| w.len() > 3).unwrap_or(&word);
-        const SPELLINGS: [(Class, &[&str]); Class::COUNT] = [
-            (
-                Class::NEUTROPHIL,
-                &[
-                    "neutrophil",
-                    "neutrophile",
-                    "neutrophilic",
-                    "neutrophilicgranulocyte",
-                    "neutrophilgranulocyte",
-                    "neutro",
-                    "neutr",
-                    "neut",
-                    "neu",
-                    "ne",
-                    "n",
-                    "bne",
-                    "sne",
-                    "pmn",
-                    "segmentedneutrophil",
-                    "neutrophilsegmented",
-                    "bandneutrophil",
-                    "neutrophilband",
-                    "segmented",
-                    "band",
-                    "bnt",
-                    "ntr",
-                    "nts",
-                    "ngs",
-                    "ngb",
-                ],
-            ),
-            (
-                Class::EOSINOPHIL,
-                &[
-                    "eosinophil",
-                    "eosinophile",
-                    "eosinophilic",
-                    "eosinophilicgranulocyte",
-                    "eosinophilgranulocyte",
-                    "eosino",
-                    "eosin",
-                    "eosi",
-                    "eosn",
-                    "eos",
-                    "eo",
-                    "e",
-                ],
-            ),
-            (
-                Class::BASOPHIL,
-                &[
-                    "basophil",
-                    "basophile",
-                    "basophilic",
-                    "basophilicgranulocyte",
-                    "basophilgranulocyte",
-                    "baso",
-                    "bas",
-                    "ba",
-                    "b",
-                ],
-            ),
-            (
-                Class::LYMPHOCYTE,
-                &[
-                    "lymphocyte",
-                    "lymphocytic",
-                    "lympho",
-                    "lymph",
-                    "lymp",
-                    "lym",
-                    "ly",
-                    "l",
-                    "lyt",
-                    "typicallymphocyte",
-                    "lymphocytetypical",
-                ],
-            ),
-            (Class::MONOCYTE, &["monocyte", "monocytic", "mono", "mon", "mo", "m", "mnz"]),
-        ];
-        SPELLINGS.iter().find(|(_, names)| names.iter().any(|n| *n == stem || *n == word)).map(|(class, _)| *class)
-    }
 }
 
 /// The paper's classes in their order, then all others by name.
@@ -212,28 +123,6 @@ impl std::fmt::Display for Class {
 #[cfg(test)]
 mod tests {
     use super::Class;
-
-    #[test]
-    fn spellings_of_public_data_sets_are_known() {
-        for (label, class) in [
-            ("neutrophil", Class::NEUTROPHIL),
-            ("NEUTROPHILS", Class::NEUTROPHIL),
-            ("neut", Class::NEUTROPHIL),
-            ("Baso", Class::BASOPHIL),
-            ("eosi", Class::EOSINOPHIL),
-            ("EOS", Class::EOSINOPHIL),
-            ("lymp", Class::LYMPHOCYTE),
-            ("1_Monocytes", Class::MONOCYTE),
-            ("mono", Class::MONOCYTE),
-            ("BA", Class::BASOPHIL),
-            ("Segmented Neutrophil", Class::NEUTROPHIL),
-        ] {
-            assert_eq!(Class::parse(label), Some(class), "{label}");
-        }
-        for label in ["", "mixt", "platelet", "erythroblast", "ig", "s", "artefact"] {
-            assert_eq!(Class::parse(label), None, "{label}");
-        }
-    }
 
     #[test]
     fn names_and_indices_are_consistent() {

@@ -29,6 +29,8 @@ checks! {
     SUBTYPE = "subtype";
     /// The list and the folders give images different classes.
     LIST_AND_FOLDER = "list_and_folder";
+    /// Numbers as labels, read as the classes of the data set that the header and the masks are of.
+    CODES = "codes";
     /// Masks that lie beside images, or without an image.
     MASKS = "masks";
     /// Images of a few colours only, as masks have them.

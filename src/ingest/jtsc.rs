@@ -93,18 +93,22 @@ impl Layout for Jtsc {
     }
 }
 
-/// Reads numbers as the classes of Jiangxi Tecom's and CellaVision's data sets.
+/// Reads numbers as the classes of Jiangxi Tecom's and CellaVision's data sets, and says so.
 pub fn numbers(output: &mut Output) {
-    output.codes.extend(NUMBERED.into_iter().zip(1..).map(|(class, number): (_, u32)| (number.to_string(), class)));
+    let codes: Vec<(String, Class)> = (1..).map(|n: u32| n.to_string()).zip(NUMBERED).collect();
+    let text = codes.iter().map(|(number, class)| format!("{number} {class}")).collect::<Vec<_>>().join(", ");
+    output.issue("", checks::CODES, Severity::Note, format!("numbers as labels are read as {text}"));
+    output.codes.extend(codes);
 }
 
 fn sheet(tree: &Tree) -> Result<sheet::Sheet> {
     sheet::read(&tree.full_path(LABELS))
 }
 
-/// Whether a table has the header `image ID,class label`.
-fn is_own(sheet: &sheet::Sheet) -> bool {
-    sheet.columns.iter().map(|name| name.to_lowercase()).eq(["image id", "class label"])
+/// Whether a table has the header `image ID,class label` (Jiangxi Tecom) or `image ID,class` (CellaVision).
+pub fn is_own(sheet: &sheet::Sheet) -> bool {
+    let header: Vec<String> = sheet.columns.iter().map(|name| name.to_lowercase()).collect();
+    header == ["image id", "class label"] || header == ["image id", "class"]
 }
 
 /// The number in a file name: `007` and `7` are equal.

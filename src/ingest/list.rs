@@ -346,11 +346,10 @@ fn lists(tree: &Tree, settings: &Settings, class_folders: bool, output: &mut Out
             others.push((file.path.clone(), Error::format(&path, "header", expected, found)));
             continue;
         }
-        let words: Vec<String> = sheet.columns.iter().map(|name| fold(name).unwrap_or_default()).collect();
         lists.push(UsedList {
             name: file.path.clone(),
             folder: if file.folder().is_empty() { String::new() } else { format!("{}/", file.folder()) },
-            is_jtsc: words == ["imageid", "classlabel"] || words == ["imageid", "class"],
+            is_jtsc: super::jtsc::is_own(&sheet),
             role: folders::role(file.stem()),
             columns,
             sheet,

@@ -28,7 +28,7 @@ pub use settings::{Columns, Settings};
 pub use summary::Summary;
 pub use tree::{Problem, ScannedFile, Tree, Walk, is_leftover, walk};
 
-use crate::class::Classes;
+use crate::class::{ClassSet, Classes};
 use crate::context::Context;
 use crate::error::{Error, Input, Result};
 use crate::rows::Severity;
@@ -170,10 +170,12 @@ fn map_labels(dataset: &str, vocabulary: &Vocabulary, output: &mut Output) -> Re
 
 /// Reports cells whose finer label names another class: neither can be trusted.
 fn check_subtypes(vocabulary: &Vocabulary, output: &mut Output) {
+    let known = ClassSet::pbc8().classes();
     let contradicting = output.rows.iter().filter_map(|row| {
         let (class, subtype) = (row.class?, row.subtype.as_deref()?);
         let other = class_folders::class_of_code(subtype).or_else(|| vocabulary.class_of_subtype(subtype))?;
-        (other != class)
+        let other = vocabulary.known(other.name()).unwrap_or(other);
+        (other != class && known.index(class).is_some())
             .then(|| (row.path.clone(), row.image_id.clone(), format!("{subtype}, a {other}, as a {class}")))
     });
     for (path, image_id, message) in contradicting.collect::<Vec<_>>() {

@@ -99,11 +99,8 @@ impl Masks {
             }
         }
         if !used.is_empty() {
-            let message = format!(
-                "{} of {} have a mask beside them, which gives the box around the cell",
-                text::thousands(used.len() as u64),
-                text::of(images, "image")
-            );
+            let (masks, images) = (text::thousands(used.len() as u64), text::of(images, "image"));
+            let message = format!("masks beside the images give the boxes around the cells: {masks} of {images}");
             output.issue("", checks::MASKS, Severity::Note, message).score = Some(used.len() as f64);
         }
         self.report(tree, &used, output);

@@ -86,9 +86,13 @@ impl Summary {
     }
 }
 
+/// Most messages about errors and warnings.
+const MOST_MESSAGES: usize = 12;
+
 /// The message of an issue that concerns more than one file. Labels that are left out have a line of their own.
 fn in_words(issue: &IssueRow) -> Option<(Severity, String)> {
-    const OF_MANY: [&str; 9] = [
+    const OF_MANY: [&str; 10] = [
+        checks::CODES,
         checks::LEFTOVERS,
         checks::NEW_CLASSES,
         checks::NO_LABEL,
@@ -115,8 +119,11 @@ impl std::fmt::Display for Summary {
         }
         // Warnings that would change how the counts are read come before them.
         let (findings, notes): (Vec<_>, Vec<_>) = self.messages.iter().partition(|m| m.0 != Severity::Note);
-        for (severity, message) in findings {
+        for (severity, message) in findings.iter().take(MOST_MESSAGES) {
             write!(f, "\n  {}: {message}", word(*severity))?;
+        }
+        if findings.len() > MOST_MESSAGES {
+            write!(f, "\n  and {} more, in ingest_issues.parquet", findings.len() - MOST_MESSAGES)?;
         }
         write!(f, "\n  {}", text::in_order(self.classes.iter().map(|(class, n)| (class.name(), *n))))?;
         let without_label = self.unlabelled - self.left_out.iter().map(|(_, n)| n).sum::<u64>();

@@ -263,11 +263,11 @@ fn has_few_colours(bytes: &[u8], path: &Path, header: &Header) -> bool {
     let pixels = f64::from(header.width_px) * f64::from(header.height_px);
     let most_bytes = match header.format {
         // A JPEG blurs the edges between colours: see below.
-        "jpeg" => 0.1,
+        "jpeg" => 0.05,
         "bmp" => 4.0,
         _ => 0.5,
     };
-    if bytes.len() as f64 > pixels * most_bytes + 4096.0 {
+    if bytes.len() as f64 > pixels * most_bytes + 1024.0 {
         return false;
     }
     let Ok(image) = decode::rgb(bytes, path) else { return false };
