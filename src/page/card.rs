@@ -4,6 +4,7 @@ use crate::class::Classes;
 use crate::fetch;
 use crate::report::{notes, thousands};
 use crate::rows::{CheckRow, IssueRow, ManifestRow, Severity};
+use crate::text;
 use crate::workspace::Workspace;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +23,10 @@ pub(super) fn facts(
     let mut counts: Vec<String> =
         classes.iter().map(|c| format!("{} {}", c.name(), thousands(count(Some(c))))).collect();
     if count(None) > 0 {
-        counts.push(format!("without a class {}", thousands(count(None))));
+        let labels = crate::dataset::other_labels(rows);
+        let labels = text::counts(labels.iter().map(|(label, n)| (label.as_str(), *n)));
+        let labels = if labels.is_empty() { labels } else { format!(" ({labels})") };
+        counts.push(format!("without a class {}{labels}", thousands(count(None))));
     }
     fact("Cells", format!("{}: {}", thousands(rows.len() as u64), counts.join(", ")));
     let files: BTreeMap<&str, u64> = rows.iter().map(|r| (r.path.as_str(), r.file_bytes)).collect();

@@ -22,6 +22,8 @@ pub(super) struct Images {
     pub roles: Vec<Option<String>>,
     /// Rows that are not among them, by reason.
     pub left_out: BTreeMap<String, u64>,
+    /// Rows with a label that is no class, by label.
+    pub other_labels: BTreeMap<String, u64>,
 }
 
 /// What the manifest says of one image.
@@ -36,10 +38,15 @@ impl Images {
     /// Reads the columns batch by batch: a million whole rows would be a gigabyte.
     pub fn read(ws: &Workspace, dataset: &str, list: &Classes) -> Result<Self> {
         let (manifest, checks) = (ws.manifest(dataset), ws.checks(dataset));
-        let (mut all, mut facts) = (Vec::new(), Vec::new());
+        let (mut all, mut facts, mut other_labels) = (Vec::new(), Vec::new(), BTreeMap::new());
         table::read_batches(&manifest, &MANIFEST, |batch| {
             let (id, class) = (text(&batch, "image_id"), text(&batch, "class"));
             all.extend(id.iter().flatten().map(String::from));
+            let label = text(&batch, "label");
+            let other = |row: &usize| class.is_null(*row) && label.is_valid(*row);
+            for row in (0..batch.num_rows()).filter(other) {
+                *other_labels.entry(label.value(row).to_string()).or_insert(0) += 1;
+            }
             let optional = ["subject_id", "slide_id", "given_role"].map(|name| text(&batch, name));
             for row in 0..batch.num_rows() {
                 let name = class.is_valid(row).then(|| class.value(row));
@@ -51,7 +58,7 @@ impl Images {
             }
             Ok(())
         })?;
-        let (mut images, mut checked) = (Images::default(), Vec::new());
+        let (mut images, mut checked) = (Images { other_labels, ..Images::default() }, Vec::new());
         let mut facts = facts.into_iter();
         table::read_batches(&checks, &CHECKS, |batch| {
             let (id, group, reason) = (text(&batch, "image_id"), text(&batch, "group_id"), text(&batch, "left_out"));

@@ -104,6 +104,7 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
         train_images: Vec::new(),
         held_out: Vec::new(),
         left_out: std::mem::take(&mut images.left_out),
+        other_labels: std::mem::take(&mut images.other_labels),
         leaks,
         leaks_file,
         warnings,

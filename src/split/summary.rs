@@ -3,7 +3,9 @@
 use super::splits::Place;
 use super::words::{plural, thousands};
 use crate::class::Classes;
+use crate::dataset::NO_CLASS;
 use crate::rows::IssueRow;
+use crate::text;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -35,6 +37,8 @@ pub struct Summary {
     pub held_out: Vec<u64>,
     /// Rows that are not in the split, by reason.
     pub left_out: BTreeMap<String, u64>,
+    /// Rows with a label that is no class, by label: those without a class among `left_out`.
+    pub other_labels: BTreeMap<String, u64>,
     /// Test images with copies among the training images, and subjects with both: of a data set's own split.
     pub leaks: Vec<IssueRow>,
     /// Where the leaks are written.
@@ -78,7 +82,12 @@ impl std::fmt::Display for Summary {
         }
         writeln!(f, "{}", self.kept_together)?;
         for (reason, n) in &self.left_out {
-            writeln!(f, "left out: {} ({reason})", plural(*n, "image"))?;
+            write!(f, "left out: {} ({reason}", plural(*n, "image"))?;
+            if reason == NO_CLASS && !self.other_labels.is_empty() {
+                let labels = self.other_labels.iter().map(|(label, n)| (label.as_str(), *n));
+                write!(f, ": {}", text::counts(labels))?;
+            }
+            writeln!(f, ")")?;
         }
         for leak in self.leaks.iter().take(PRINTED_LEAKS) {
             writeln!(f, "leak: {}", leak.message)?;

@@ -170,6 +170,7 @@ fn summarise(
         images: tables.files.len() as u64,
         classes: classes.iter().zip(images.colours(classes, rows)).map(class).collect(),
         unlabelled: rows.iter().filter(|r| r.class.is_none()).count() as u64,
+        other_labels: crate::dataset::other_labels(rows),
         sizes_px,
         formats,
         groups: tables.checks.iter().map(|check| &check.group_id).collect::<BTreeSet<_>>().len() as u64,

@@ -1,6 +1,7 @@
 //! What the page of a data set says, in numbers: also what `wbc inspect --json` prints.
 
 use crate::class::Class;
+use crate::dataset;
 use crate::page::card::consequence;
 use crate::rows::Severity;
 use serde::Serialize;
@@ -24,6 +25,8 @@ pub struct Summary {
     pub classes: Vec<ClassSummary>,
     /// Cells without a class.
     pub unlabelled: u64,
+    /// Cells with a label that is no class, by label, the largest first.
+    pub other_labels: Vec<(String, u64)>,
     /// Image files of each size, "width x height".
     pub sizes_px: BTreeMap<String, u64>,
     /// Image files of each format.
@@ -111,6 +114,9 @@ impl std::fmt::Display for Summary {
         write!(f, "{}: {} images, {} cells (layout {})\n ", self.dataset, self.images, self.cells, self.layout)?;
         for class in &self.classes {
             write!(f, " {} {}", class.class, class.cells)?;
+        }
+        if let Some(left_out) = dataset::left_out_text(&self.other_labels, self.cells, self.images) {
+            write!(f, "\n  {left_out}")?;
         }
         for CheckSummary { check, severity, count, pictured } in &self.findings {
             write!(f, "\n  {check}: {count} ({}; {pictured} shown)", consequence(*severity))?;
