@@ -8,7 +8,7 @@ const EXAMPLES: &str = "\
 Examples:
   wbc ingest                                  # every data set under data/raw/
   wbc ingest --dataset lisc --expert 2        # one, with the second expert's masks
-  wbc ingest --dataset pbc --classes pbc8     # with immature granulocytes, erythroblasts, platelets
+  wbc ingest --dataset pbc --classes pbc8     # with ig, erythroblast, platelet
   wbc ingest --dataset mine --layout list     # images and classes from its list.csv";
 
 /// Reads every data set under data/raw/, or that of --dataset, into data/<DATASET>/manifest.parquet, and checks its
