@@ -35,15 +35,13 @@ impl Class {
     /// Monocyte.
     pub const MONOCYTE: Class = Class("monocyte");
 
-    /// Number of the paper's classes.
-    pub const COUNT: usize = 5;
     /// The paper's classes, in order.
-    pub const ALL: [Class; Class::COUNT] =
+    const OF_PAPER: [Class; 5] =
         [Class::NEUTROPHIL, Class::EOSINOPHIL, Class::BASOPHIL, Class::LYMPHOCYTE, Class::MONOCYTE];
 
     /// The class of this name.
     pub fn new(name: &str) -> Class {
-        if let Some(known) = Class::from_name(name) {
+        if let Some(known) = Class::OF_PAPER.into_iter().find(|class| class.name() == name) {
             return known;
         }
         let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,11 +51,6 @@ impl Class {
             name
         });
         Class(interned)
-    }
-
-    /// The class with the largest of five probabilities; the first one if several are equal.
-    pub fn likeliest(p: [f32; Class::COUNT]) -> Class {
-        Class::ALL[(1..Class::COUNT).fold(0, |best, i| if p[i] > p[best] { i } else { best })]
     }
 
     /// The name in tables, such as "neutrophil".
@@ -70,22 +63,13 @@ impl Class {
         let mut letters = self.0.chars();
         letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
     }
-
-    /// Position in [`Class::ALL`], 0 to 4.
-    pub fn index(self) -> usize {
-        Class::ALL.into_iter().position(|class| class == self).expect("one of the paper's classes")
-    }
-
-    /// The class of the paper with exactly this [`name`](Class::name).
-    pub fn from_name(name: &str) -> Option<Class> {
-        Class::ALL.into_iter().find(|c| c.name() == name)
-    }
 }
 
 /// The paper's classes in their order, then all others by name.
 impl Ord for Class {
     fn cmp(&self, other: &Self) -> Ordering {
-        let key = |class: &Class| (Class::ALL.iter().position(|c| c == class).unwrap_or(Class::COUNT), class.0);
+        let place = |class: &Class| Class::OF_PAPER.iter().position(|of_paper| of_paper == class);
+        let key = |class: &Class| (place(class).unwrap_or(Class::OF_PAPER.len()), class.0);
         key(self).cmp(&key(other))
     }
 }
@@ -125,10 +109,11 @@ mod tests {
     use super::Class;
 
     #[test]
-    fn names_and_indices_are_consistent() {
-        for class in Class::ALL {
-            assert_eq!(Class::from_name(class.name()), Some(class));
-            assert_eq!(Class::ALL[class.index()], class);
-        }
+    fn the_papers_classes_come_first_in_their_order() {
+        let mut classes = ["zebra", "monocyte", "blast", "neutrophil", "basophil"].map(Class::new);
+        classes.sort();
+        assert_eq!(classes.map(Class::name), ["neutrophil", "basophil", "monocyte", "blast", "zebra"]);
+        assert_eq!(Class::new("monocyte"), Class::MONOCYTE);
+        assert_eq!(Class::new("blast"), Class::new(&"BLAST".to_lowercase()));
     }
 }
