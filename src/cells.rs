@@ -1,8 +1,5 @@
-//! Finds the cells of an image: the connected regions of an expert's mask or, without one, of the nuclear stain.
-//!
-//! White cells' nuclei are purple: their green is below both red and blue. Plasma is grey, and the green of red cells
-//! is close to their blue (pink ones) or their red (bluish ones). Otsu's threshold (IEEE Trans. SMC 9:62-66, 1979) on
-//! the difference separates nuclei from the rest.
+//! The connected regions of pixels, such as the cells of an expert's mask, and Otsu's threshold (IEEE Trans. SMC
+//! 9:62-66, 1979).
 
 use crate::decode::Rgb;
 use crate::rect::Rect;
@@ -32,80 +29,6 @@ pub fn from_mask(mask: &Rgb) -> Vec<Region> {
     cells
 }
 
-/// Finds white cells by the stain of their nuclei; the rectangles include a margin for the cytoplasm and end at the
-/// image's edge. Ordered by top edge, then left edge; empty if no region looks like a nucleus.
-pub fn from_stain(image: &Rgb) -> Vec<Region> {
-    let (width, height) = (image.width_px as usize, image.height_px as usize);
-    // About 320 px on the longer side are enough for nuclei, and averaging reduces noise.
-    let factor = (width.max(height) / 320).max(1);
-    let (small_width, small_height, stain) = stain(image, factor);
-    let Some(threshold) = otsu(&stain).map(|t| t.max(MIN_STAIN)) else { return Vec::new() };
-    let nucleus: Vec<bool> = stain.iter().map(|&s| s > threshold).collect();
-    // Otherwise platelets and scattered granules could connect two cells.
-    let nucleus = without_specks(nucleus, small_width);
-    // Lobes of one nucleus are closer together than nuclei of two cells, so close small gaps.
-    let reach = (small_width.max(small_height) as f64 * LOBE_GAP_SHARE / 2.0).round() as usize;
-    let joined = dilate(&nucleus, small_width, small_height, reach);
-    let mut cells = regions(&joined, &nucleus, small_width);
-    let largest = cells.iter().map(|r| r.area_px).max().unwrap_or(0);
-    let smallest = ((stain.len() as f64 * MIN_NUCLEUS_SHARE) as u64).max((largest as f64 * MIN_OF_LARGEST) as u64);
-    cells.retain(|r| r.area_px > smallest);
-    for region in &mut cells {
-        let rect = &mut region.rect;
-        let margin = (f64::from(rect.longer_side()) * CYTOPLASM_MARGIN).ceil() as u32;
-        let span = |start: u32, length: u32, end: usize| {
-            let from = (start.saturating_sub(margin) as usize) * factor;
-            let to = (((start + length + margin) as usize) * factor).min(end);
-            (from as u32, (to - from) as u32)
-        };
-        (rect.x, rect.width) = span(rect.x, rect.width, width);
-        (rect.y, rect.height) = span(rect.y, rect.height, height);
-        region.area_px *= (factor * factor) as u64;
-    }
-    sort(&mut cells);
-    cells
-}
-
-/// Pixels with less stain (0 to 255) are never part of a nucleus.
-const MIN_STAIN: u8 = 20;
-/// Largest gap between lobes of one nucleus, as a share of the image's longer side.
-const LOBE_GAP_SHARE: f64 = 0.02;
-/// Smallest nucleus as a share of the image.
-const MIN_NUCLEUS_SHARE: f64 = 0.004;
-/// Smallest nucleus as a share of the image's largest one. Smaller regions are platelets or debris.
-const MIN_OF_LARGEST: f64 = 0.3;
-/// Smallest lobe of a nucleus as a share of the largest connected region.
-const MIN_LOBE: f64 = 0.08;
-/// Margin for the cytoplasm around a nucleus, as a share of the nucleus's longer side.
-const CYTOPLASM_MARGIN: f64 = 0.25;
-
-/// How far green is below the smaller of red and blue, weighted by darkness, 0 to 255. The image is averaged over
-/// squares of `factor` x `factor` pixels first (or the whole side where it is shorter). Returns width, height and
-/// values.
-fn stain(image: &Rgb, factor: usize) -> (usize, usize, Vec<u8>) {
-    let (width, height) = (image.width_px as usize, image.height_px as usize);
-    let (small_width, small_height) = ((width / factor).max(1), (height / factor).max(1));
-    let (across, down) = (factor.min(width), factor.min(height));
-    let mut values = Vec::with_capacity(small_width * small_height);
-    for y in 0..small_height {
-        for x in 0..small_width {
-            let (mut red, mut green, mut blue) = (0u32, 0u32, 0u32);
-            for row in 0..down {
-                let start = ((y * factor + row) * width + x * factor) * 3;
-                for pixel in image.pixels[start..start + across * 3].chunks_exact(3) {
-                    red += u32::from(pixel[0]);
-                    green += u32::from(pixel[1]);
-                    blue += u32::from(pixel[2]);
-                }
-            }
-            let count = (across * down) as u32;
-            let (purple, dark) = (red.min(blue).saturating_sub(green) / count, 255 - green / count);
-            values.push((2 * purple * dark / 255).min(255) as u8);
-        }
-    }
-    (small_width, small_height, values)
-}
-
 /// Otsu's threshold, which best separates `values` into two groups; the upper one is above it. `None` if all are equal.
 pub(crate) fn otsu(values: &[u8]) -> Option<u8> {
     let mut counts = [0u64; 256];
@@ -126,33 +49,6 @@ pub(crate) fn otsu(values: &[u8]) -> Option<u8> {
         }
     }
     best
-}
-
-/// `on` without the regions that are much smaller than the largest.
-fn without_specks(mut on: Vec<bool>, width: usize) -> Vec<bool> {
-    let pieces = connected_regions(&on, width);
-    let largest = pieces.iter().map(Vec::len).max().unwrap_or(0);
-    for pixels in pieces.iter().filter(|p| (p.len() as f64) < largest as f64 * MIN_LOBE) {
-        pixels.iter().for_each(|&i| on[i] = false);
-    }
-    on
-}
-
-/// Dilates by a square: all pixels at most `reach` from one that is on, both in x and in y.
-fn dilate(on: &[bool], width: usize, height: usize, reach: usize) -> Vec<bool> {
-    let mut wide = vec![false; on.len()];
-    let mut both = vec![false; on.len()];
-    for (i, _) in on.iter().enumerate().filter(|(_, on)| **on) {
-        let (x, row) = (i % width, i / width * width);
-        wide[row + x.saturating_sub(reach)..=row + (x + reach).min(width - 1)].fill(true);
-    }
-    for (i, _) in wide.iter().enumerate().filter(|(_, on)| **on) {
-        let (x, y) = (i % width, i / width);
-        for row in y.saturating_sub(reach)..=(y + reach).min(height - 1) {
-            both[row * width + x] = true;
-        }
-    }
-    both
 }
 
 /// The 8-connected regions of `on`; rectangle and area count only pixels that are also in `core`.
@@ -218,10 +114,6 @@ mod tests {
         Rgb { width_px: width, height_px: height, pixels: pixels.collect() }
     }
 
-    fn within(x: u32, y: u32, cx: i64, cy: i64, radius: i64) -> bool {
-        (i64::from(x) - cx).pow(2) + (i64::from(y) - cy).pow(2) <= radius * radius
-    }
-
     #[test]
     fn mask_regions_are_8_connected_ordered_and_without_specks() {
         let mask = image(100, 60, |x, y| {
@@ -241,33 +133,6 @@ mod tests {
         assert_eq!(from_mask(&mask), [region(70, 5, 20, 20, 200), region(10, 30, 20, 15, 300)]);
     }
 
-    #[test]
-    fn stain_finds_nuclei_but_not_red_cells_or_platelets() {
-        let frame = image(720, 576, |x, y| {
-            let lobes = within(x, y, 180, 160, 28) || within(x, y, 235, 175, 26);
-            let round = within(x, y, 520, 400, 45);
-            let platelet = within(x, y, 600, 100, 8);
-            let red = within(x, y, 380, 260, 45) || within(x, y, 80, 450, 45);
-            match (lobes || round || platelet, red) {
-                (true, _) => [110, 60, 150],
-                (_, true) => [215, 160, 165],
-                _ => [220, 215, 220],
-            }
-        });
-        let cells = from_stain(&frame);
-        assert_eq!(cells.len(), 2, "{cells:?}");
-        for (region, (left, top, right, bottom)) in cells.iter().zip([(152, 132, 261, 201), (475, 355, 565, 445)]) {
-            let rect = region.rect;
-            assert!(rect.x < left && rect.right() > right, "{region:?}");
-            assert!(rect.y < top && rect.bottom() > bottom, "{region:?}");
-            assert!(rect.width < 2 * (right - left), "{region:?}");
-        }
-        let empty = image(720, 576, |x, _| if x % 90 < 40 { [215, 160, 165] } else { [220, 215, 220] });
-        assert_eq!(from_stain(&empty), []);
-        // Degenerate images must not panic.
-        assert!(from_stain(&image(640, 1, |x, _| if x > 300 { [110, 60, 150] } else { [220; 3] })).len() <= 1);
-    }
-
     proptest! {
         /// Each pixel that is on is in exactly one region, and all rectangles are inside the image.
         #[test]
@@ -280,15 +145,6 @@ mod tests {
             for r in regions {
                 prop_assert!(Rect::whole(width as u32, height as u32).contains(r.rect));
                 prop_assert!(r.area_px <= u64::from(r.rect.width) * u64::from(r.rect.height));
-            }
-        }
-
-        /// Images of any size are accepted, and all rectangles are inside the image.
-        #[test]
-        fn stain_regions_are_inside_the_image(width in 1u32..700, height in 1u32..40, x0 in 0u32..700) {
-            let frame = image(width, height, |x, _| if x >= x0 { [110, 60, 150] } else { [220; 3] });
-            for r in from_stain(&frame) {
-                prop_assert!(Rect::whole(width, height).contains(r.rect) && r.area_px > 0);
             }
         }
     }

@@ -65,7 +65,7 @@ impl Layout for Jtsc {
         let task = ctx.progress.task("reading masks", Some(labelled.len() as u64), "masks");
         let regions = labelled.par_iter().map(|(image, mask, _)| {
             ctx.check_stop()?;
-            let regions = mask.map(|mask| mask_regions(tree, image, mask));
+            let regions = mask.map(|mask| mask_regions(tree, image, mask, 0));
             task.advance(1);
             Ok(regions)
         });

@@ -5,8 +5,10 @@
 //! [LISC Database/]Ground Truth Segmentation/<class>/areaforexpert{1,2}/<n>_expert.bmp
 //! ```
 //!
-//! A cell is a connected region of the expert's mask. Without a mask, cells are found by the stain of their nuclei,
-//! which is an issue. Frames in `mixt` contain several classes and get no class.
+//! A cell is a connected region of the expert's mask, which is 712 x 568 px: it leaves out 4 px of the frame on each
+//! side. Its grey levels tell cytoplasm and nucleus: 75 and 100 (eosi), 175 and 200 (mono), 225 and 255 (neut), and 50
+//! for both (Baso). Without a mask, cells are found by the stain of their nuclei, which is an issue. Frames in `mixt`
+//! contain several classes and get no class.
 
 use super::checks;
 use super::labels::Vocabulary;
@@ -14,12 +16,13 @@ use super::layout::{Layout, Output};
 use super::masks::{mask_regions, set_box};
 use super::settings::Settings;
 use super::tree::{ScannedFile, Tree};
-use crate::cells::{self, Region};
 use crate::class::Class;
 use crate::context::Context;
 use crate::decode;
 use crate::error::Result;
+use crate::rect::Rect;
 use crate::rows::Severity;
+use crate::segment;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 
@@ -34,6 +37,8 @@ const CODES: [(&str, Class); 5] = [
     ("lymp", Class::LYMPHOCYTE),
     ("mono", Class::MONOCYTE),
 ];
+/// The published masks leave out this border of the frames on each side, px.
+const BORDER_PX: u32 = 4;
 
 pub struct Lisc;
 
@@ -83,17 +88,18 @@ impl Layout for Lisc {
         let cells = cells.collect::<Result<Vec<Cells>>>()?;
         drop(task);
         for ((file, folder), cells) in frames.into_iter().zip(cells) {
-            for (check, severity, message) in cells.issues {
-                output.issue(&file.path, check, severity, message);
-            }
-            let several = cells.regions.len() > 1;
-            // A frame without a cell also gets a row, so that it is not lost.
-            for n in 0..cells.regions.len().max(1) {
+            let several = cells.boxes.len() > 1;
+            // A frame without a cell also gets a row, which its error leaves out, so that it is not lost.
+            for n in 0..cells.boxes.len().max(1) {
                 let Some(row) = output.row(file, several.then_some(n + 1), Some(folder)) else { continue };
                 row.mask_path = cells.mask.map(|m| m.path.clone());
-                if let Some(region) = cells.regions.get(n) {
-                    set_box(row, region.rect, if cells.mask.is_some() { "mask" } else { "stain" });
+                if let Some(rect) = cells.boxes.get(n) {
+                    set_box(row, *rect, if cells.mask.is_some() { "mask" } else { "stain" });
                 }
+            }
+            for (check, severity, message) in cells.issues {
+                let id = output.rows.last().filter(|_| check == checks::NO_CELL).map(|row| row.image_id.clone());
+                output.issue(&file.path, check, severity, message).image_id = id;
             }
         }
         let frame_paths: Vec<String> = output.rows.iter().map(|r| r.path.clone()).collect();
@@ -120,8 +126,8 @@ impl Layout for Lisc {
 
 /// The cells of one frame, and its issues: name, severity, message.
 struct Cells<'a> {
-    regions: Vec<Region>,
-    /// The mask that shows the regions; none if they were found by stain.
+    boxes: Vec<Rect>,
+    /// The mask that shows them; none if they were found by stain.
     mask: Option<&'a ScannedFile>,
     issues: Vec<(&'static str, Severity, String)>,
 }
@@ -136,8 +142,11 @@ fn find_cells<'a>(
 ) -> Cells<'a> {
     let mut issues = Vec::new();
     if let Some(mask) = mask {
-        match mask_regions(tree, frame, mask) {
-            Ok(regions) => return Cells { regions, mask: Some(mask), issues },
+        match mask_regions(tree, frame, mask, BORDER_PX) {
+            Ok(regions) => {
+                let boxes = regions.into_iter().map(|region| region.rect).collect();
+                return Cells { boxes, mask: Some(mask), issues };
+            }
             Err(message) => {
                 issues.push((checks::BAD_MASK, Severity::Warning, message + "; the boxes were found by stain instead"))
             }
@@ -150,16 +159,17 @@ fn find_cells<'a>(
     }
     let path = tree.full_path(&frame.path);
     let bytes = std::fs::read(&path).map_err(|e| e.to_string());
-    let regions = bytes.and_then(|bytes| decode::rgb(&bytes, &path).map_err(|e| e.to_string()));
-    let regions = regions.map(|image| cells::from_stain(&image)).unwrap_or_else(|message| {
-        issues.push((checks::NO_CELL, Severity::Warning, message));
-        Vec::new()
-    });
-    if regions.is_empty() && !issues.iter().any(|i| i.0 == checks::NO_CELL) {
-        let message = "expected a stained nucleus, found none; the row has no box".into();
-        issues.push((checks::NO_CELL, Severity::Warning, message));
+    let image = bytes.and_then(|bytes| decode::rgb(&bytes, &path).map_err(|e| e.to_string()));
+    let boxes: Vec<Rect> = match &image {
+        Ok(image) => segment::find_cells(image).into_iter().map(|found| found.cell).collect(),
+        Err(_) => Vec::new(),
+    };
+    if boxes.is_empty() {
+        let message =
+            image.err().unwrap_or_else(|| "expected a stained nucleus, found none; the frame is not used".into());
+        issues.push((checks::NO_CELL, Severity::Error, message));
     }
-    Cells { regions, mask: None, issues }
+    Cells { boxes, mask: None, issues }
 }
 
 /// The folder directly below `top` that contains `file`. `top` is in the folder of the data set or one folder deeper.

@@ -1,12 +1,12 @@
 //! Reads new images and cuts out their cells as the models expect them.
 
-use crate::cells;
 use crate::context::Context;
 use crate::decode;
 use crate::error::{Error, Input, Result};
 use crate::preprocess::{self, Cut};
 use crate::rect::Rect;
 use crate::rows::ManifestRow;
+use crate::segment;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -183,5 +183,5 @@ fn read_cells(path: &Path, kind: ImageKind, settings: &preprocess::Settings) -> 
     if !frame {
         return Ok(vec![cell(0, None)?]);
     }
-    cells::from_stain(&image).iter().enumerate().map(|(i, region)| cell(i, Some(region.rect))).collect()
+    segment::find_cells(&image).iter().enumerate().map(|(i, found)| cell(i, Some(found.cell))).collect()
 }

@@ -16,10 +16,12 @@ use crate::cells;
 use crate::decode::Rgb;
 use stain::{Stain, max_density, quantile};
 
+mod find;
 mod flood;
 mod mask;
 mod stain;
 
+pub use find::{FoundCell, find_cells};
 pub use mask::Mask;
 
 /// Weights of red, green and blue density in the measure that separates nuclei and granules from red cells of any
@@ -108,7 +110,7 @@ pub fn plasma(image: &Rgb) -> Option<[f32; 3]> {
 /// Segments the white blood cell nearest to the centre of `image`; `None` if no region has the colour of a nucleus.
 ///
 /// The cell should fill a twentieth to a half of the image, so that some plasma is visible and a blur of 1 px is small
-/// compared to the cell. If the image contains several cells, crop it by [`crate::cells::from_stain`] first.
+/// compared to the cell. If the image contains several cells, crop it by [`find_cells`] first.
 pub fn cell(image: &Rgb) -> Option<Cell> {
     let stain = Stain::estimate(image)?;
     let purple = stain.weighted(PURPLE);
