@@ -78,7 +78,7 @@ impl Masks {
         let task = ctx.progress.task("reading masks", Some(pairs.len() as u64), "masks");
         let regions = pairs.par_iter().map(|(_, image, mask)| {
             ctx.check_stop()?;
-            let regions = mask_regions(tree, image, mask);
+            let regions = mask_regions(tree, image, mask, 0);
             task.advance(1);
             Ok(regions)
         });
