@@ -1,10 +1,10 @@
 //! The differential count of a folder: the share of each class among its white cells, with an interval, beside the
 //! usual range in adults where it is known.
 
-use super::plural::plural;
 use crate::class::{Class, ClassInfo, Classes};
 use crate::rows::CellRow;
 use crate::statistics::{Interval, wilson};
+use crate::text;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -119,7 +119,7 @@ fn count(classes: &Classes, folder: String, rows: &[&CellRow]) -> Differential {
 impl std::fmt::Display for Differential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         use comfy_table::{CellAlignment, Table, presets};
-        write!(f, "{}: {} counted", self.folder, plural(self.counted, "cell"))?;
+        write!(f, "{}: {} counted", self.folder, text::of(self.counted, "cell"))?;
         if self.flagged > 0 {
             write!(f, ", {} flagged and not counted", self.flagged)?;
         }

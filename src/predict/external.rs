@@ -4,7 +4,6 @@
 use super::BATCH;
 use super::ensemble::Ensemble;
 use super::images::CellImage;
-use super::plural::plural;
 use crate::atomic;
 use crate::class::{Class, Classes};
 use crate::context::Context;
@@ -13,13 +12,13 @@ use crate::error::{Error, Input, Result};
 use crate::evaluate;
 use crate::nn::device::Device;
 use crate::preprocess;
-use crate::report::thousands;
 use crate::rows::{CellRow, IntervalRow, ManifestRow, MetricRow, PredictionRow};
 use crate::run::{self, ExternalDir, ModelId, ModelRef, Record, Results, RunDir, leak};
 use crate::schema::{CELLS, INTERVALS, METRICS, PREDICTIONS};
 use crate::scores::Metric;
 use crate::statistics;
 use crate::table::{self, Provenance};
+use crate::text;
 use crate::workspace::Workspace;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -70,7 +69,7 @@ pub struct Summary {
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let percent = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
-        let (models, images) = (plural(self.models as u64, "model"), plural(self.images, "image"));
+        let (models, images) = (text::of(self.models as u64, "model"), text::of(self.images, "image"));
         writeln!(f, "run {} on {}: {models} averaged, {images}", self.run, self.dataset)?;
         for note in self.coverage.notes(&self.dataset) {
             writeln!(f, "{note}")?;
@@ -231,19 +230,15 @@ impl Coverage {
     /// What was left out, in sentences without full stops.
     pub fn notes(&self, dataset: &str) -> Vec<String> {
         let mut notes = Vec::new();
-        let list = |counts: &mut dyn Iterator<Item = (String, u64)>| {
-            let texts: Vec<String> = counts.map(|(name, n)| format!("{name} {}", thousands(n))).collect();
-            texts.join(", ")
-        };
-        let images = |n: u64| format!("{} image{}", thousands(n), if n == 1 { "" } else { "s" });
+        let images = |n: u64| text::of(n, "image");
         if !self.unknown.is_empty() {
             let all = images(self.unknown.iter().map(|(_, n)| n).sum());
-            let classes = list(&mut self.unknown.iter().map(|(class, n)| (class.to_string(), *n)));
+            let classes = text::counts(self.unknown.iter().map(|(class, n)| (class.name(), *n)));
             notes.push(format!("left out: {all} of classes that the run does not know: {classes}"));
         }
         if !self.without_class.is_empty() {
             let all = images(self.without_class.values().sum());
-            let labels = list(&mut self.without_class.iter().map(|(label, n)| (label.clone(), *n)));
+            let labels = text::counts(self.without_class.iter().map(|(label, n)| (label.as_str(), *n)));
             notes.push(format!("left out: {all} without a class, by label: {labels}"));
         }
         if !self.known_labels.is_empty() {

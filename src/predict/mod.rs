@@ -10,6 +10,7 @@ use crate::rows::CellRow;
 use crate::run::{ModelRef, Record};
 use crate::schema::CELLS;
 use crate::table;
+use crate::text;
 use crate::workspace::Workspace;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -21,14 +22,12 @@ mod distance;
 mod ensemble;
 pub mod external;
 mod images;
-mod plural;
 
 use differential::Differential;
 pub(crate) use ensemble::Ensemble;
 pub use ensemble::{CONFIDENT, LOW_CONFIDENCE, UNLIKE_TRAINING};
 pub(crate) use images::Reader;
 pub use images::{ImageKind, find};
-use plural::plural;
 
 /// Images that are read, or cells that are classified, at a time.
 pub(crate) const BATCH: usize = 64;
@@ -103,9 +102,9 @@ impl std::fmt::Display for Summary {
             f,
             "run {}, {}: {} in {}; temperature {:.2}",
             self.run,
-            plural(self.models as u64, "model"),
-            plural(self.cells, "cell"),
-            plural(self.images, "image"),
+            text::of(self.models as u64, "model"),
+            text::of(self.cells, "cell"),
+            text::of(self.images, "image"),
             self.temperature
         )?;
         for (flag, cells) in &self.flagged {

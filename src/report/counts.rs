@@ -8,7 +8,9 @@ use crate::error::Result;
 use crate::rows::ManifestRow;
 use crate::schema::MANIFEST;
 use crate::table;
+use crate::text;
 use crate::workspace::Workspace;
+use std::collections::BTreeSet;
 
 pub(super) struct Counts;
 
@@ -34,8 +36,8 @@ impl Table for Counts {
         with_paper.extend(datasets.iter().filter(|d| !d.classes.is_wbc5()));
         let classes = Classes::new(with_paper.into_iter().flat_map(|d| d.classes.infos().iter().cloned()));
         let mut rows: Vec<Row> = datasets.iter().map(|dataset| dataset.row(&classes)).collect();
-        let mut notes: Vec<String> = datasets.iter().filter_map(Counted::left_out).collect();
-        let mut summary = Vec::new();
+        let mut notes = Vec::new();
+        let mut summary: Vec<String> = datasets.iter().flat_map(|dataset| dataset.left_out.clone()).collect();
         notes.push("Counts by the data sets' labels, copies and unusable images included".into());
         if like_paper {
             rows.push(Row::paper(&classes));
@@ -63,7 +65,8 @@ struct Counted {
     classes: Classes,
     /// Images of each class, in class order.
     images: Vec<u64>,
-    without_class: u64,
+    /// What is left out, by label.
+    left_out: Vec<String>,
 }
 
 impl Counted {
@@ -72,7 +75,14 @@ impl Counted {
         let (manifest, _) = table::read_rows::<ManifestRow>(&ws.manifest(name), &MANIFEST)?;
         let count = |class: Option<Class>| manifest.iter().filter(|r| r.class == class).count() as u64;
         let images = classes.iter().map(|class| count(Some(class))).collect();
-        Ok(Self { name: name.into(), images, without_class: count(None), classes })
+        let labels = dataset::other_labels(&manifest);
+        let files = manifest.iter().map(|row| &row.path).collect::<BTreeSet<_>>().len();
+        let without_label = count(None) - labels.iter().map(|(_, n)| n).sum::<u64>();
+        let without_label =
+            (without_label > 0).then(|| format!("{} without a label", text::of(without_label, "image")));
+        let other = dataset::left_out_text(&labels, manifest.len() as u64, files as u64);
+        let left_out = other.into_iter().chain(without_label).map(|left_out| format!("{name}: {left_out}")).collect();
+        Ok(Self { name: name.into(), images, left_out, classes })
     }
 
     fn row(&self, classes: &Classes) -> Row {
@@ -82,11 +92,6 @@ impl Counted {
             Some([images, (100.0 * images as f64 / all as f64).round() as u64])
         };
         Row { name: self.name.clone(), cells: classes.iter().map(cell).collect() }
-    }
-
-    fn left_out(&self) -> Option<String> {
-        let n = thousands(self.without_class);
-        (self.without_class > 0).then(|| format!("{}: {n} more images are of none of the classes", self.name))
     }
 }
 
