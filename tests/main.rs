@@ -27,4 +27,5 @@ mod sources;
 mod split;
 mod synth;
 mod train;
+mod train_classes;
 mod validate;
