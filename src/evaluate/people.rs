@@ -1,12 +1,12 @@
 //! The subject or slide of each test image, and intervals that resample subjects or slides instead of images.
 
-use crate::class::Classes;
+use crate::class::{Class, Classes};
 use crate::error::{Input, Result};
 use crate::rows::{IntervalRow, PredictionRow};
 use crate::run::Record;
 use crate::schema::MANIFEST;
 use crate::scores::{Method, Metric, Scores};
-use crate::statistics::{self, LEVEL};
+use crate::statistics::{self, Interval, LEVEL};
 use crate::table::{self, text};
 use crate::workspace::Workspace;
 use arrow_array::Array;
@@ -75,7 +75,8 @@ impl People {
     }
 
     /// Interval rows of all images pooled, over subjects or (where no subject is known) over slides; `None` where
-    /// neither is known. An image without a subject or slide is a unit of its own.
+    /// neither is known. An image without a subject or slide is a unit of its own. Where no interval can be computed,
+    /// it is 0 to 1; where all images are predicted correctly, or none, it is Wilson's for as many images as units.
     fn intervals(&self, predictions: &[PredictionRow], classes: &Classes, seed: u64) -> Option<Vec<IntervalRow>> {
         let any = |known: &HashMap<String, String>| predictions.iter().any(|p| known.contains_key(&p.image_id));
         let (method, known) = match (any(&self.subjects), any(&self.slides)) {
@@ -111,9 +112,24 @@ impl People {
         let intervals = statistics::cluster_bootstrap(&clusters, seed, statistic);
         let all: Vec<u64> = (0..2 * classes.len()).map(|i| clusters.iter().map(|counts| counts[i]).sum()).collect();
         let units = clusters.len() as u64;
+        let with_class = |class: Option<usize>| match class {
+            Some(class) => clusters.iter().filter(|c| c[2 * class] + c[2 * class + 1] > 0).count() as u64,
+            None => units,
+        };
         let rows = Scores::keys(classes).into_iter().zip(scores(&all).values()).zip(intervals);
-        let row = |(((metric, class), value), interval): (((Metric, _), Option<f64>), Option<statistics::Interval>)| {
-            let (value, interval) = (value?, interval?);
+        let row = |(((metric, class), value), interval): (((Metric, Option<Class>), Option<f64>), Option<Interval>)| {
+            let value = value?;
+            // Nothing is known of the other values that it might have had.
+            let everything = Interval { low: 0.0, high: 1.0 };
+            let interval = match interval {
+                None => everything,
+                // Resampling shows no width where all images are predicted correctly, or none.
+                Some(_) if value == 0.0 || value == 1.0 => {
+                    let n = with_class(class.and_then(|class| classes.index(class)));
+                    statistics::wilson(value as u64 * n, n).unwrap_or(everything)
+                }
+                Some(interval) => interval,
+            };
             Some(IntervalRow {
                 metric,
                 class,

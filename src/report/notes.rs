@@ -6,7 +6,7 @@ use crate::evaluate::People;
 use crate::rows::IntervalRow;
 use crate::run::{HeldOut, ModelId, Recipe, Record, Results};
 use crate::scores::{Method, Metric};
-use crate::statistics::RESAMPLES;
+use crate::statistics::{MIN_CLUSTERS, RESAMPLES};
 use crate::synth;
 use crate::workspace::Workspace;
 use std::collections::BTreeSet;
@@ -317,13 +317,16 @@ fn by_cluster(run: &Results, cluster: &str, n: u64) -> Vec<String> {
     let mut notes = vec![
         format!(
             "95 % intervals by {cluster}, all folds pooled: {} (expanded percentile bootstrap, {} resamples of {n} \
-             {cluster}s, each with all images; Field & Welsh 2007, Hesterberg 2015)",
+             {cluster}s, each with all images; Field & Welsh 2007, Hesterberg 2015; where all images are correct, or \
+             none, Wilson's for as many images as {cluster}s)",
             scores.join(", "),
             thousands(RESAMPLES as u64)
         ),
         "The intervals do not cover other seeds or laboratories".into(),
     ];
-    if n < FEW_CLUSTERS {
+    if n < MIN_CLUSTERS as u64 {
+        notes.push(format!("Only {n} {cluster}s: no interval can be computed, so that they are 0 to 100 %"));
+    } else if n < FEW_CLUSTERS {
         notes.push(format!("Only {n} {cluster}s: intervals from so few are not reliable, and may be too narrow"));
     }
     notes

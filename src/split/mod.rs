@@ -71,7 +71,7 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
         images.retain(given::NO_ROLE, |images, i| images.roles[i].is_some());
     }
     let groups = images.groups();
-    let mut warnings = people(&images, &groups);
+    let mut warnings = people(&images, &groups, settings.given);
     let (places, folds) = match settings.given {
         true => {
             warnings.extend(joined_validation(&images));
@@ -242,7 +242,7 @@ fn kept_together(images: &Images, given: bool) -> String {
 }
 
 /// Warnings on subjects and slides: images without one where others have one, and copies that join subjects.
-fn people(images: &Images, groups: &[String]) -> Vec<String> {
+fn people(images: &Images, groups: &[String], given: bool) -> Vec<String> {
     let mut warnings = Vec::new();
     let without = (0..images.len()).filter(|i| images.subjects[*i].is_none() && images.slides[*i].is_none()).count();
     if images.has_people() && without > 0 {
@@ -252,7 +252,8 @@ fn people(images: &Images, groups: &[String]) -> Vec<String> {
             plural(images.len() as u64, "image")
         ));
     }
-    for group in assign::members(groups) {
+    // In a data set's own split nothing is kept together.
+    for group in if given { Vec::new() } else { assign::members(groups) } {
         let subjects = images.subjects_of(group.iter().copied());
         if subjects.len() > 1 {
             warnings.push(format!(

@@ -3,7 +3,8 @@
 //!
 //! Percentiles of few units give intervals that are too narrow. They are moved outwards as a t interval is wider than
 //! a normal one (the expanded percentile interval: Hesterberg 2015, "What teachers should know about the bootstrap",
-//! Am. Stat. 69:371-386). With fewer than about ten patients no interval is reliable.
+//! Am. Stat. 69:371-386). With fewer than about ten patients no interval is reliable, and with fewer than
+//! [`MIN_CLUSTERS`] there is none.
 
 use super::bootstrap::{RESAMPLES, quantile};
 use super::interval::{Interval, LEVEL};
@@ -12,11 +13,14 @@ use rand::Rng;
 use rayon::prelude::*;
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
+/// With fewer clusters, there is no interval.
+pub const MIN_CLUSTERS: usize = 5;
+
 /// Intervals of the values of `statistic`, which always has as many.
 ///
 /// `clusters` has the counts of each cluster, all of one length; `statistic` computes its values from their sum over
 /// the clusters of a resample. A value that is not defined in a resample is left out of its interval; if it is not
-/// defined in half of them, or with fewer than two clusters, the interval is `None`. The same seed gives the same
+/// defined in half of them, or with fewer than [`MIN_CLUSTERS`], the interval is `None`. The same seed gives the same
 /// intervals on any number of threads.
 pub fn cluster_bootstrap(
     clusters: &[Vec<u64>],
@@ -33,7 +37,9 @@ pub fn cluster_bootstrap(
     let values = statistic(&sum(&mut (0..n))).len();
     let tail = Normal::standard();
     let tail = match StudentsT::new(0.0, 1.0, n.saturating_sub(1) as f64) {
-        Ok(t) if n > 1 => tail.cdf((n as f64 / (n as f64 - 1.0)).sqrt() * t.inverse_cdf((1.0 - LEVEL) / 2.0)),
+        Ok(t) if n >= MIN_CLUSTERS => {
+            tail.cdf((n as f64 / (n as f64 - 1.0)).sqrt() * t.inverse_cdf((1.0 - LEVEL) / 2.0))
+        }
         _ => return vec![None; values],
     };
     let resamples: Vec<Vec<Option<f64>>> = (0..RESAMPLES as u64)
@@ -104,11 +110,11 @@ mod tests {
 
     #[test]
     fn what_is_rarely_defined_has_no_interval() {
-        let clusters = [vec![5, 1, 3], vec![5, 1, 0], vec![4, 2, 0], vec![6, 0, 0]];
-        // The third count is 0 in a third of the resamples without its cluster.
+        let clusters = [vec![5, 1, 3], vec![5, 1, 0], vec![4, 2, 0], vec![6, 0, 0], vec![3, 3, 0]];
+        // The third count is 0 in the third of the resamples that lack its cluster.
         let statistic = |c: &[u64]| vec![Some(c[0] as f64), (c[2] > 6).then_some(1.0), (c[2] > 0).then_some(2.0)];
         let intervals = cluster_bootstrap(&clusters, 1, statistic);
         assert!(intervals[0].is_some() && intervals[1].is_none() && intervals[2].is_some(), "{intervals:?}");
-        assert_eq!(cluster_bootstrap(&clusters[..1], 1, statistic), [None; 3]);
+        assert_eq!(cluster_bootstrap(&clusters[..4], 1, statistic), [None; 3]);
     }
 }

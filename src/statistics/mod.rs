@@ -12,7 +12,7 @@ mod interval;
 mod mcnemar;
 
 pub use bootstrap::{RESAMPLES, bootstrap};
-pub use clusters::cluster_bootstrap;
+pub use clusters::{MIN_CLUSTERS, cluster_bootstrap};
 pub use folds::{CorrectedT, Wilcoxon, corrected_interval, corrected_t, wilcoxon};
 pub use interval::{Interval, LEVEL, mean, wilson};
 pub use mcnemar::{McNemar, mcnemar};
