@@ -113,7 +113,7 @@ impl Matrix {
         let names = labels_width(classes.iter(), font);
         let upright = names > width;
         let (left, top) = (132.max(names + 46), if upright { names + 48 } else { 58 });
-        let size = [WIDTH.max(left + n * width + 8), USUAL[1].max(top + n * height + 12)];
+        let size = [WIDTH.max(left + n * width + 8), top + n * height + 12];
         Self { left, top, width, height, font, upright, size }
     }
 
@@ -352,7 +352,7 @@ pub(crate) fn precision_recall(classes: &Classes, curves: &[(Class, PrecisionRec
 /// Curves in a legend with two lines per class.
 const ROOMY: usize = 7;
 /// Most curves that are named: more colours could not be told apart.
-const NAMED: usize = 20;
+const NAMED: usize = 12;
 
 /// The curves to name, in class order: those with the lowest average precision.
 fn worst(curves: &[(Class, PrecisionRecall)]) -> Vec<usize> {

@@ -4,6 +4,7 @@ use crate::class::Class;
 use crate::dataset;
 use crate::page::card::consequence;
 use crate::rows::Severity;
+use crate::text;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -112,9 +113,7 @@ pub struct Unreadable {
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {} images, {} cells (layout {})\n ", self.dataset, self.images, self.cells, self.layout)?;
-        for class in &self.classes {
-            write!(f, " {} {}", class.class, class.cells)?;
-        }
+        write!(f, " {}", text::in_order(self.classes.iter().map(|class| (class.class.name(), class.cells))))?;
         if let Some(left_out) = dataset::left_out_text(&self.other_labels, self.cells, self.images) {
             write!(f, "\n  {left_out}")?;
         }
