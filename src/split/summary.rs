@@ -100,32 +100,47 @@ impl std::fmt::Display for Summary {
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
         }
-        let mut table = Table::new();
-        table.load_style(presets::UTF8_FULL_CONDENSED);
-        let classes = self.classes.iter().map(|class| class.title());
-        table.set_header(["Images".to_string()].into_iter().chain(classes).chain(["All".into()]));
-        let mut row = |name: String, counts: &[u64]| {
-            let all: u64 = counts.iter().sum();
-            table.add_row([name].into_iter().chain(counts.iter().chain([&all]).map(|n| thousands(*n))));
-        };
+        write!(f, "{}", self.table())
+    }
+}
+
+impl Summary {
+    /// Images of each fold and class: one column per class, or one row where they would be too wide for a terminal.
+    fn table(&self) -> Table {
+        const WIDTH: usize = 100;
+        let mut parts: Vec<(String, Vec<u64>)> = Vec::new();
         if self.given {
-            row("Training".into(), &self.train_images);
-            row("Test".into(), &self.test_images[0]);
+            parts.push(("Training".into(), self.train_images.clone()));
+            parts.push(("Test".into(), self.test_images[0].clone()));
         } else {
-            for (fold, counts) in self.test_images.iter().enumerate() {
-                row(format!("Test of fold {fold}"), counts);
-            }
+            let folds = self.test_images.iter().enumerate();
+            parts.extend(folds.map(|(fold, counts)| (format!("Test of fold {fold}"), counts.clone())));
             let sum = |class: usize| self.test_images.iter().map(|counts| counts[class]).sum();
-            row("All folds".into(), &(0..self.classes.len()).map(sum).collect::<Vec<u64>>());
+            parts.push(("All folds".into(), (0..self.classes.len()).map(sum).collect()));
         }
         if !self.held_out.is_empty() {
-            row("Held out".into(), &self.held_out);
+            parts.push(("Held out".into(), self.held_out.clone()));
         }
-        for column in 1..=self.classes.len() + 1 {
-            if let Some(column) = table.column_mut(column) {
-                column.set_cell_alignment(CellAlignment::Right);
+        parts.iter_mut().for_each(|(_, counts)| counts.push(counts.iter().sum()));
+        let classes: Vec<String> = self.classes.iter().map(|class| class.title()).chain(["All".into()]).collect();
+        let width: usize = classes.iter().map(|class| class.chars().count() + 3).sum();
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_FULL_CONDENSED);
+        if width <= WIDTH {
+            table.set_header(["Images".to_string()].into_iter().chain(classes.iter().cloned()));
+            for (name, counts) in &parts {
+                table.add_row([name.clone()].into_iter().chain(counts.iter().map(|n| thousands(*n))));
+            }
+        } else {
+            table.set_header(["Images".to_string()].into_iter().chain(parts.iter().map(|(name, _)| name.clone())));
+            for (i, class) in classes.iter().enumerate() {
+                let counts = parts.iter().map(|(_, counts)| thousands(counts[i]));
+                table.add_row([class.clone()].into_iter().chain(counts));
             }
         }
-        write!(f, "{table}")
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
     }
 }
