@@ -33,8 +33,8 @@ checks! {
     CODES = "codes";
     /// Masks that lie beside images, or without an image.
     MASKS = "masks";
-    /// Images of a few colours only, as masks have them.
-    FEW_COLOURS = "few_colours";
+    /// Images of a few grey levels and no colour, as masks are.
+    MASK_LIKE = "mask_like";
     /// Annotated objects that are no white cells, or boxes that cannot be used.
     OBJECTS = "objects";
     /// Two folders above an image name different classes.

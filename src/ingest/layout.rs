@@ -129,6 +129,10 @@ impl Output {
                     let message = format!("the layout {} gives this image no class", self.layout);
                     self.issue(&file.path, checks::NO_LABEL, Severity::Warning, message);
                 }
+                Err(_) if is_spreadsheet(file) => {
+                    let message = "a spreadsheet: not read. Save it as CSV if it lists the images".to_string();
+                    self.issue(&file.path, checks::NOT_USED, Severity::Warning, message);
+                }
                 Err((check, message)) => {
                     let severity = match (*check, file.has_image_extension(), file.folder()) {
                         (checks::NOT_AN_IMAGE, false, "") => Severity::Note,
@@ -142,4 +146,10 @@ impl Output {
         self.rows.sort_by(|a, b| a.image_id.cmp(&b.image_id));
         self.issues.sort_by(|a, b| (&a.path, &a.check, &a.image_id).cmp(&(&b.path, &b.check, &b.image_id)));
     }
+}
+
+/// Whether a file is a spreadsheet, which may be a list of the images.
+fn is_spreadsheet(file: &ScannedFile) -> bool {
+    let name = file.file_name().to_lowercase();
+    [".xlsx", ".xls", ".ods", ".numbers"].iter().any(|ending| name.ends_with(ending))
 }

@@ -411,6 +411,12 @@ fn letters(text: &str) -> String {
     text.nfc().flat_map(char::to_lowercase).collect()
 }
 
+/// Whether a folder's name, in lower case, says more than that it holds images or annotations.
+fn says_where(name: &str) -> bool {
+    let kinds = ["", "images", "image", "imgs", "img", "jpegimages", "labels", "annotations", "xml", "json", "txt"];
+    !kinds.contains(&name)
+}
+
 impl<'a> Finder<'a> {
     /// A finder among `images`; other files of the tree are found by their exact path only.
     pub fn new(tree: &'a Tree, images: &[&'a ScannedFile]) -> Finder<'a> {
@@ -442,13 +448,16 @@ impl<'a> Finder<'a> {
         let Some((name, above)) = parts.split_last() else { return Err("no path".into()) };
         let number = || name.parse().ok().and_then(|number: u64| self.by_number.get(&number));
         let candidates = self.by_name.get(*name).or_else(|| self.by_stem.get(*name)).or_else(number);
-        // The file whose folders agree with most of those in the list.
+        // The file whose folders agree with most of those in the list: labels/train and images/train agree.
+        let folder = letters(folder);
+        let above: Vec<&str> = folder.split('/').chain(above.iter().copied()).filter(|name| says_where(name)).collect();
         let agreeing = |file: &&&ScannedFile| {
-            let folders: Vec<String> = file.folders().map(letters).collect();
-            folders.iter().rev().zip(above.iter().rev()).take_while(|(one, other)| one == *other).count()
+            let folders: Vec<String> = file.folders().map(letters).filter(|name| says_where(name)).collect();
+            let from_below = folders.iter().rev().zip(above.iter().rev()).take_while(|(a, b)| a == *b).count();
+            (from_below, folders.iter().zip(&above).take_while(|(a, b)| a == *b).count())
         };
         let candidates: Vec<&&ScannedFile> = candidates.into_iter().flatten().collect();
-        let most = candidates.iter().map(agreeing).max().unwrap_or(0);
+        let most = candidates.iter().map(agreeing).max().unwrap_or_default();
         match candidates.into_iter().filter(|file| agreeing(file) == most).collect::<Vec<_>>()[..] {
             [] => Err(format!("expected an image at {path}, found no file")),
             [file] => Ok(file),

@@ -20,8 +20,8 @@ pub struct Masks {
     pub of: BTreeMap<String, String>,
     /// All masks, also those without an image.
     all: BTreeSet<String>,
-    /// Images of a few colours that no name tells to be masks.
-    few_colours: Vec<String>,
+    /// Images of a few grey levels that no name tells to be masks.
+    few_greys: Vec<String>,
 }
 
 impl Masks {
@@ -39,27 +39,27 @@ impl Masks {
                 Some(base) => (true, base),
                 None => (false, file.stem()),
             };
-            let is_image = |other: &&&ScannedFile| other.path != file.path && !other.few_colours;
+            let is_image = |other: &&&ScannedFile| other.path != file.path && !other.few_greys;
             let beside = |stem: &str| {
                 images.get(&(place(file), key(stem))).and_then(|others| others.iter().find(is_image)).copied()
             };
             let image = beside(base).or_else(|| beside(file.stem()));
-            let is_mask = folder_of_masks(file) || (named && (image.is_some() || file.few_colours));
-            if is_mask || (file.few_colours && image.is_some()) {
+            let is_mask = folder_of_masks(file) || (named && (image.is_some() || file.few_greys));
+            if is_mask || (file.few_greys && image.is_some()) {
                 masks.all.insert(file.path.clone());
                 if let Some(image) = image {
                     masks.of.entry(image.path.clone()).or_insert_with(|| file.path.clone());
                 }
-            } else if file.few_colours {
-                masks.few_colours.push(file.path.clone());
+            } else if file.few_greys {
+                masks.few_greys.push(file.path.clone());
             }
         }
         masks
     }
 
-    /// Whether a file is a mask, or cannot be a cell because it has a few colours only.
+    /// Whether a file is a mask, or cannot be a cell because it has a few grey levels only.
     pub fn contains(&self, path: &str) -> bool {
-        self.all.contains(path) || self.few_colours.iter().any(|other| other == path)
+        self.all.contains(path) || self.few_greys.iter().any(|other| other == path)
     }
 
     /// Sets masks and boxes of the rows whose image has a mask, and reports the other masks.
@@ -109,7 +109,7 @@ impl Masks {
 
     /// Marks all masks as accounted for, and reports those that are not in `used`.
     pub fn report(&self, tree: &Tree, used: &BTreeSet<String>, output: &mut Output) {
-        self.all.iter().chain(&self.few_colours).filter_map(|path| tree.get(path)).for_each(|file| output.used(file));
+        self.all.iter().chain(&self.few_greys).filter_map(|path| tree.get(path)).for_each(|file| output.used(file));
         let unused: Vec<&str> = self.all.iter().filter(|path| !used.contains(*path)).map(String::as_str).collect();
         if !unused.is_empty() {
             let message = format!(
@@ -119,20 +119,19 @@ impl Masks {
             );
             output.issue("", checks::MASKS, Severity::Warning, message).score = Some(unused.len() as f64);
         }
-        if !self.few_colours.is_empty() {
+        if !self.few_greys.is_empty() {
             let message = format!(
-                "left out: {} of {} hold at most {MASK_COLOURS} colours, as masks do: {}",
-                text::thousands(self.few_colours.len() as u64),
+                "left out: {} of {} hold at most {MASK_GREYS} grey levels and no colour, as masks do: {}",
+                text::thousands(self.few_greys.len() as u64),
                 text::of(tree.images().count() as u64, "image"),
-                text::some(self.few_colours.iter().map(String::as_str))
+                text::some(self.few_greys.iter().map(String::as_str))
             );
-            output.issue("", checks::FEW_COLOURS, Severity::Warning, message).score =
-                Some(self.few_colours.len() as f64);
+            output.issue("", checks::MASK_LIKE, Severity::Warning, message).score = Some(self.few_greys.len() as f64);
         }
     }
 }
 
-pub use super::tree::MASK_COLOURS;
+pub use super::tree::MASK_GREYS;
 
 /// Whether a folder holds masks.
 fn is_mask_folder(name: &str) -> bool {

@@ -99,7 +99,7 @@ fn in_words(issue: &IssueRow) -> Option<(Severity, String)> {
         checks::AMBIGUOUS_CLASS,
         checks::LIST_AND_FOLDER,
         checks::MASKS,
-        checks::FEW_COLOURS,
+        checks::MASK_LIKE,
         checks::OBJECTS,
         checks::NOT_USED,
     ];

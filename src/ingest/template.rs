@@ -45,7 +45,7 @@ impl Layout for Template {
         let mut named_masks = BTreeSet::new();
         if let Some(template) = &settings.mask {
             check_names("ingest.mask", template)?;
-            for image in tree.images().filter(|file| !file.few_colours) {
+            for image in tree.images().filter(|file| !file.few_greys) {
                 let Some(values) = matched(image) else { continue };
                 let path = fill(template, image, &values);
                 let beside =
@@ -193,7 +193,7 @@ fn fill(template: &str, image: &ScannedFile, values: &BTreeMap<String, String>) 
 /// Templates that would read images which no layout recognises, each with the labels that it finds: sentences.
 pub fn proposals(tree: &Tree) -> Vec<String> {
     let top = folders::top(tree);
-    let images: Vec<&ScannedFile> = tree.images().filter(|file| !file.few_colours).collect();
+    let images: Vec<&ScannedFile> = tree.images().filter(|file| !file.few_greys).collect();
     let Some(first) = images.first() else { return Vec::new() };
     let extension = first.file_name().rsplit_once('.').map_or("", |(_, extension)| extension);
     let depth = |file: &ScannedFile| file.path.strip_prefix(top.as_str()).unwrap_or(&file.path).matches('/').count();

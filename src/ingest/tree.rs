@@ -19,12 +19,12 @@ pub struct ScannedFile {
     pub content_hash: String,
     /// The image header, or the name of the issue (one of [`checks`]) and a message.
     pub header: std::result::Result<Header, (&'static str, String)>,
-    /// Whether the image holds 2 to [`MASK_COLOURS`] colours, as masks do and no image of a cell does.
-    pub few_colours: bool,
+    /// Whether the image holds 2 to [`MASK_GREYS`] grey levels and no colour, as masks do and no image of a cell does.
+    pub few_greys: bool,
 }
 
-/// Most colours of a mask: background, cytoplasm, nucleus, and a few more.
-pub const MASK_COLOURS: usize = 5;
+/// Most grey levels of a mask: background, cytoplasm, nucleus, and a few more.
+pub const MASK_GREYS: usize = 5;
 
 impl ScannedFile {
     /// Whether the file is an image with a valid header.
@@ -57,7 +57,7 @@ impl ScannedFile {
     #[cfg(test)]
     pub(super) fn unread(path: &str) -> ScannedFile {
         let header = Err((checks::UNREADABLE, String::new()));
-        ScannedFile { path: path.into(), bytes: 0, content_hash: String::new(), header, few_colours: false }
+        ScannedFile { path: path.into(), bytes: 0, content_hash: String::new(), header, few_greys: false }
     }
 
     /// Whether the name of the file ends like that of an image.
@@ -246,20 +246,20 @@ fn scan_file(full_path: &Path, path: String) -> ScannedFile {
                 (check, message)
             });
             let content_hash = blake3::hash(&bytes).to_hex().to_string();
-            let few_colours = header.as_ref().is_ok_and(|header| has_few_colours(&bytes, full_path, header));
-            ScannedFile { path, bytes: bytes.len() as u64, content_hash, header, few_colours }
+            let few_greys = header.as_ref().is_ok_and(|header| has_few_greys(&bytes, full_path, header));
+            ScannedFile { path, bytes: bytes.len() as u64, content_hash, header, few_greys }
         }
         Err(error) => {
             let header = Err((checks::UNREADABLE, format!("cannot be read: {error}")));
             let content_hash = blake3::hash(b"").to_hex().to_string();
-            ScannedFile { path, bytes: 0, content_hash, header, few_colours: false }
+            ScannedFile { path, bytes: 0, content_hash, header, few_greys: false }
         }
     }
 }
 
-/// Whether an image holds 2 to [`MASK_COLOURS`] colours. Only files that are small for their pixels are decoded: those
+/// Whether an image holds 2 to [`MASK_GREYS`] grey levels and no colour. Only files that are small for their pixels are decoded: those
 /// of images of cells never are.
-fn has_few_colours(bytes: &[u8], path: &Path, header: &Header) -> bool {
+fn has_few_greys(bytes: &[u8], path: &Path, header: &Header) -> bool {
     let pixels = f64::from(header.width_px) * f64::from(header.height_px);
     let most_bytes = match header.format {
         // A JPEG blurs the edges between colours: see below.
@@ -276,14 +276,17 @@ fn has_few_colours(bytes: &[u8], path: &Path, header: &Header) -> bool {
         let is_extreme = |p: &&[u8; 3]| p.iter().all(|v| *v < 32) || p.iter().all(|v| *v > 223);
         return image.blank().is_none() && pixels.iter().filter(is_extreme).count() * 100 > pixels.len() * 97;
     }
-    let mut colours: Vec<[u8; 3]> = Vec::new();
-    for pixel in pixels {
-        if !colours.contains(pixel) {
-            colours.push(*pixel);
-            if colours.len() > MASK_COLOURS {
+    let mut greys: Vec<u8> = Vec::new();
+    for [red, green, blue] in pixels {
+        if red != green || green != blue {
+            return false;
+        }
+        if !greys.contains(red) {
+            greys.push(*red);
+            if greys.len() > MASK_GREYS {
                 return false;
             }
         }
     }
-    colours.len() > 1
+    greys.len() > 1
 }

@@ -11,7 +11,8 @@ pub fn files(tree: &Tree) -> impl Iterator<Item = &ScannedFile> {
     let is_xml = |file: &&ScannedFile| file.file_name().to_lowercase().ends_with(".xml");
     tree.files.iter().filter(is_xml).filter(|file| {
         let bytes = std::fs::read(tree.full_path(&file.path)).unwrap_or_default();
-        memchr::memmem::find(&bytes[..bytes.len().min(4096)], b"<annotation").is_some()
+        let start = &bytes[..bytes.len().min(4096)];
+        ["<annotation>", "<annotation "].iter().any(|tag| memchr::memmem::find(start, tag.as_bytes()).is_some())
     })
 }
 
@@ -23,8 +24,8 @@ pub fn read(tree: &Tree) -> Annotations {
         let bytes = std::fs::read(tree.full_path(&file.path)).map_err(|e| format!("cannot be read: {e}"));
         match bytes.and_then(|bytes| parse(&decode_text(&bytes).0)) {
             Ok((name, size_px, objects)) => annotations.images.push(Annotated {
-                // The name may be of another computer, or have lost its extension: then the file's own name tells.
-                image: name.into_iter().chain([file.stem().to_string()]).collect(),
+                // The name inside is often that of another file, as annotation programs copy it.
+                image: std::iter::once(file.stem().to_string()).chain(name).collect(),
                 folder: folder(file),
                 size_px,
                 source: file.path.clone(),
