@@ -42,6 +42,8 @@ pub fn read(path: &Path) -> Result<Sheet> {
     }
     let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
     let (text, latin1) = decode_text(&bytes);
+    // The library counts lines by their last character only.
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let mut text = text.as_str();
     // Excel writes its separator into a line of its own.
     let mut first_line = 1;
