@@ -58,8 +58,8 @@ pub struct ManifestRow {
     pub box_width_px: Option<u32>,
     /// Height of the box, px.
     pub box_height_px: Option<u32>,
-    /// Where the box comes from: mask (an expert's mask), annotation (a box of the data set) or stain (found by wbc from
-    /// the colour of the nucleus).
+    /// Where the box comes from: mask (an expert's mask), annotation (a box of the data set) or stain (found by wbc
+    /// from the colour of the nucleus).
     pub box_source: Option<String>,
 }
 
@@ -251,7 +251,8 @@ pub struct IntervalRow {
     pub class: Option<Class>,
     /// bootstrap (percentile bootstrap of images within fold and class), corrected_t (corrected t over folds), wilson
     /// (Wilson score of a share of images), or, in place of bootstrap and wilson where subjects or slides are known,
-    /// subject_bootstrap or slide_bootstrap (expanded percentile bootstrap of subjects or slides, each with all images).
+    /// subject_bootstrap or slide_bootstrap (expanded percentile bootstrap of subjects or slides, each with all
+    /// images).
     pub method: Method,
     /// Nominal coverage, such as 0.95.
     pub level: f64,

@@ -122,7 +122,7 @@ impl Workspace {
         if !classes.is_empty() {
             let example = self.raw_dataset("mine").join(classes[0]);
             let hint = format!(
-                "Folders named after classes ({}) are not data sets: put them into the folder of a data set, such as {}",
+                "Folders named after classes ({}) are not data sets: put them into the folder of one, such as {}",
                 text::some(classes.iter().copied()),
                 example.display()
             );

@@ -201,7 +201,8 @@ fn labels_stay_and_classes_are_chosen() {
     assert_eq!(counts(&rows), "Plättchen? 1 ig 2 lymphocyte? 1 neutrophil 1 stabkernig 1");
     let (_, _, rows) = read(&w, &["--classes", "ig, Neutrophil"]);
     assert_eq!(counts(&rows), "- 3 Neutrophil 1 ig 2");
-    let map = "name = \"p\"\n[classes]\nset = \"wbc5\"\nmap = { ig = \"\", \"lymphocyte?\" = \"lymphocyte\",                \"Plättchen?\" = \"\" }\n";
+    let map = "name = \"p\"\n[classes]\nset = \"wbc5\"\n\
+               map = { ig = \"\", \"lymphocyte?\" = \"lymphocyte\", \"Plättchen?\" = \"\" }\n";
     w.write("p.toml", map);
     let (status, _, rows) = read(&w, &["--pipeline", "p.toml"]);
     assert_eq!((status, counts(&rows).as_str()), (0, "- 3 lymphocyte 1 neutrophil 2"));

@@ -8,8 +8,8 @@ use wbc::schema::{METRICS, PREDICTIONS};
 use wbc::scores::Metric;
 use wbc::table;
 
-/// A data set `d` of these classes, split by `tiny.toml`: synthetic cells, `images` as in `wbc synth --images`. Cells of
-/// other classes are left out.
+/// A data set `d` of these classes, split by `tiny.toml`: synthetic cells, `images` as in `wbc synth --images`. Cells
+/// of other classes are left out.
 fn data_set(name: &str, images: &str, classes: &str) -> Workdir {
     let w = Workdir::new(name);
     w.tiny(3, 3, "", "");

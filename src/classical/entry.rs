@@ -105,8 +105,8 @@ pub(super) mod tests {
     use crate::seed;
     use rand::Rng;
 
-    /// Three clusters of `n` cells each around (0, 0), (6, 0) and (0, 6), `width` wide in each direction, of the classes
-    /// 0, 2 and 4.
+    /// Three clusters of `n` cells each around (0, 0), (6, 0) and (0, 6), `width` wide in each direction, of the
+    /// classes 0, 2 and 4.
     pub fn clusters(n: usize, width: f64) -> (Vec<Vec<f64>>, Vec<usize>) {
         let mut rng = seed::rng(1, "heaps", 0, 0, 0);
         let mut unit = || f64::from(rng.next_u32()) / f64::from(u32::MAX) - 0.5;

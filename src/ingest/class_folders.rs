@@ -97,7 +97,8 @@ impl Layout for ClassFolders {
         }
         for names in folders::unused_levels(&places) {
             let message = format!(
-                "folders that are not used: {}. Where they are patients: [ingest] path = \"{{subject}}/{{class}}/{{file}}\"",
+                "folders that are not used: {}. Where they are patients: [ingest] path = \
+                 \"{{subject}}/{{class}}/{{file}}\"",
                 text::some(names.iter().map(String::as_str))
             );
             output.issue("", checks::NOT_USED, Severity::Warning, message).score = Some(names.len() as f64);

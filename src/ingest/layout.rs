@@ -70,8 +70,8 @@ impl Output {
         }
     }
 
-    /// Adds a row for a cell in `file`; `number` (from 1) distinguishes several cells in one file. Which class the label
-    /// stands for is found later. Returns `None` for a file that is not an image, which gets an issue later.
+    /// Adds a row for a cell in `file`; `number` (from 1) distinguishes several cells in one file. Which class the
+    /// label stands for is found later. Returns `None` for a file that is not an image, which gets an issue later.
     pub fn row(&mut self, file: &ScannedFile, number: Option<usize>, label: Option<&str>) -> Option<&mut ManifestRow> {
         let header = file.header.as_ref().ok()?;
         self.used(file);

@@ -1,5 +1,5 @@
-//! Lists of images and their classes: every CSV, TSV or Parquet file in the folder of the data set. Columns are found by
-//! their usual names (see [`Role`]) or named in the settings. Paths are relative to the list or to the data set, or
+//! Lists of images and their classes: every CSV, TSV or Parquet file in the folder of the data set. Columns are found
+//! by their usual names (see [`Role`]) or named in the settings. Paths are relative to the list or to the data set, or
 //! absolute.
 
 use super::checks;

@@ -1,5 +1,5 @@
-//! A template of the images' paths in the settings: `{subject}/{class}/{file}`, `Im{number}_{label}.tif`. Where no layout
-//! is recognised, templates that would read the folder are proposed.
+//! A template of the images' paths in the settings: `{subject}/{class}/{file}`, `Im{number}_{label}.tif`. Where no
+//! layout is recognised, templates that would read the folder are proposed.
 
 use super::checks;
 use super::folders;

@@ -4,8 +4,8 @@
 //! Bottleneck blocks of three convolutions, each with a batch normalisation, in four stages of 3, 4, 6 and 3 blocks.
 //! The stride of a stage is in the 3x3 convolution of its first block, as in PyTorch's `torchvision`; He et al. have it
 //! in the 1x1 convolution before. The convolutions have biases: this gives the 23,544,837 trainable parameters that
-//! Jung et al. report for five classes. Before a batch normalisation, a bias has no effect on training and no gradient; it only changes
-//! the running mean.
+//! Jung et al. report for five classes. Before a batch normalisation, a bias has no effect on training and no gradient;
+//! it only changes the running mean.
 //!
 //! Names are torchvision's; filters are `[kernel, kernel, c_in, c_out]`, activations `[n, h, w, c]`. Training runs on
 //! our kernels, without a tape up to the last layer: the forward pass keeps the results of the convolutions and the

@@ -57,8 +57,8 @@ fn is_white(info: &ClassInfo) -> Option<bool> {
     info.white_cell.or(info.usual_percent.map(|_| true))
 }
 
-/// Why no usual ranges are shown although some are known: they are shares of white cells, which cannot be computed where
-/// it is not known which classes are white cells.
+/// Why no usual ranges are shown although some are known: they are shares of white cells, which cannot be computed
+/// where it is not known which classes are white cells.
 pub fn note(classes: &Classes) -> Option<String> {
     let unknown: Vec<&str> =
         classes.infos().iter().filter(|info| is_white(info).is_none()).map(|info| info.name.name()).collect();

@@ -28,8 +28,9 @@ pub struct Weights<'a> {
     pub model: Option<ModelId>,
 }
 
-/// Refuses weights that were trained on an image of `images` or on another image of the same subject, or that started from weights which were. Returns a note
-/// where that cannot be known, or where an image looks similar to a training image.
+/// Refuses weights that were trained on an image of `images` or on another image of the same subject, or that started
+/// from weights which were. Returns a note where that cannot be known, or where an image looks similar to a training
+/// image.
 ///
 /// # Errors
 /// [`Error::Setting`] that names the first such image, or the subjects (slides) in common.

@@ -170,9 +170,8 @@ mod tests {
         let classes = serde_json::to_string(&Classes::wbc5()).unwrap();
         let head = format!(r#"{{"version":3,"dataset":"pbc","classes":{classes},"model":"wnet","#);
         let text = head
-            + &format!(
-                r#""pipeline":"quick","seed":0,"folds":10,"preprocess":{preprocess},"recipe":{settings},"inputs":{{"manifest":"a"}}}}"#
-            );
+            + r#""pipeline":"quick","seed":0,"folds":10,"#
+            + &format!(r#""preprocess":{preprocess},"recipe":{settings},"inputs":{{"manifest":"a"}}}}"#);
         let record: Record = serde_json::from_str(&text).unwrap();
         assert_eq!(record.recipe, Recipe::Network(NetworkSettings::default()));
         assert_eq!(serde_json::to_string(&record).unwrap(), text);

@@ -91,8 +91,8 @@ impl Settings {
     /// Checks the number of images.
     ///
     /// # Errors
-    /// [`Error::Setting`] if the total is 0, less than one per class, or above 10 million, or if there are too few or too
-    /// many numbers.
+    /// [`Error::Setting`] if the total is 0, less than one per class, or above 10 million, or if there are too few or
+    /// too many numbers.
     pub fn validate(&self) -> Result<()> {
         const MAX: u64 = 10_000_000;
         let kinds = Kind::PAPER..=Kind::ALL.len();
