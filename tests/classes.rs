@@ -10,9 +10,17 @@ use wbc::scores::Metric;
 /// A data set of these labels, ingested with each of them as a class: `images` synthetic cells of each.
 fn labelled(w: &Workdir, dataset: &str, labels: &[&str], images: usize, seed: u64) {
     let synthetic = format!("{dataset}-synthetic");
-    let total = (images * labels.len().div_ceil(5) * 5).to_string();
-    w.wbc(&["synth", "--images", &[total.as_str(); 5].join(","), "--name", &synthetic, "--seed", &seed.to_string()])
-        .ok();
+    let per_class = (images * labels.len().div_ceil(5)).to_string();
+    w.wbc(&[
+        "synth",
+        "--images",
+        &[per_class.as_str(); 5].join(","),
+        "--name",
+        &synthetic,
+        "--seed",
+        &seed.to_string(),
+    ])
+    .ok();
     for (i, label) in labels.iter().enumerate() {
         let folder = w.path(format!("data/raw/{synthetic}/{}", Classes::wbc5().at(i % 5)));
         let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -249,7 +249,7 @@ impl Coverage {
         if self.faulty > 0 {
             notes.push(format!("left out: {} that check found to be faulty", images(self.faulty)));
         }
-        if !self.lacking.is_empty() {
+        if !self.lacking.is_empty() && self.common > 0 {
             let classes: Vec<&str> = self.lacking.iter().map(|class| class.name()).collect();
             let over = match self.common {
                 1 => "the one other class".to_string(),
