@@ -21,6 +21,7 @@ fn labelled(w: &Workdir, dataset: &str, labels: &[&str], images: usize, seed: u6
         &seed.to_string(),
     ])
     .ok();
+    let mut list = String::from("path,class\n");
     for (i, label) in labels.iter().enumerate() {
         let folder = w.path(format!("data/raw/{synthetic}/{}", Classes::wbc5().at(i % 5)));
         let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -28,9 +29,11 @@ fn labelled(w: &Workdir, dataset: &str, labels: &[&str], images: usize, seed: u6
         for file in &files[i / 5 * images..(i / 5 + 1) * images] {
             let name = file.file_name().unwrap().to_str().unwrap();
             w.write(format!("data/raw/{dataset}/{label}/{name}"), std::fs::read(file).unwrap());
+            list += &format!("{label}/{name},{label}\n");
         }
     }
     std::fs::remove_dir_all(w.path(format!("data/raw/{synthetic}"))).unwrap();
+    w.write(format!("data/raw/{dataset}/list.csv"), list);
     let run = w.wbc(&["ingest", "--dataset", dataset, "--classes", "all"]);
     assert!(run.status < 2, "{}", run.stderr);
 }
