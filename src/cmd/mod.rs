@@ -182,8 +182,8 @@ fn cli() -> clap::Command {
     }
     cli.help_template(format!(
         "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{list}\n\
-         Start with `wbc demo`. With your images in data/raw/:\n\
-         \x20 wbc ingest; wbc split --stratified; wbc train; wbc report --table 3\n\
+         Start with `wbc demo`. With your images in data/raw/: wbc ingest,\n\
+         wbc split --stratified, wbc train, wbc report --table 3.\n\
          Every command: --workspace, --dataset, --pipeline, --seed, --threads, --device,\n\
          --json. `wbc COMMAND --help` explains them."
     ))

@@ -117,11 +117,9 @@ fn resnet50_is_the_same_in_dfdx() {
         let mut saved: BTreeMap<String, Vec<f32>> = arrays(&cpu).into_iter().collect();
         let last = |name: &str| name.ends_with("bn3.weight") && !name.starts_with("momentum.");
         saved.iter_mut().filter(|(name, _)| last(name)).for_each(|(_, scale)| scale.fill(0.02));
-        for x in [random(4 * 64 * 64 * 3, 5), half_flat(4, 64, 64, 3)] {
-            cpu.load(true, &mut |name, _| Ok(saved[name].clone())).unwrap();
-            let mut dfdx = Composed::new(Cpu::seed_from_u64(0), &spec, &cpu, resnet50::Layers).unwrap();
-            assert_same(&spec, &x, &mut cpu, &mut dfdx, 1e-3);
-        }
+        cpu.load(true, &mut |name, _| Ok(saved[name].clone())).unwrap();
+        let mut dfdx = Composed::new(Cpu::seed_from_u64(0), &spec, &cpu, resnet50::Layers).unwrap();
+        assert_same(&spec, &random(4 * 64 * 64 * 3, 5), &mut cpu, &mut dfdx, 1e-3);
     }
 }
 

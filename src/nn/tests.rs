@@ -1,7 +1,8 @@
 //! `fused` and `composed` give the same outputs and gradients, with every instruction set that this machine has.
 
 use super::fused::SharedWeight;
-use super::kernel::{BatchDropout, Dropout, TiledWeight};
+use super::kernel::batch_norm::BatchNorm;
+use super::kernel::{BatchDropout, Dropout, TiledWeight, pool};
 use super::shape::Nhwc;
 use super::testing::{half_flat, random};
 use super::vector::Vector;
@@ -87,6 +88,22 @@ fn fused_conv3x3_block_equals_composed() {
             let actual = [values, grads.get(&x).as_vec(), grads.get(&weight).as_vec(), grads.get(&bias).as_vec()];
             assert_same(&format!("{n}x{h}x{w}x{c_in} to {c_out}, flat: {flat}, {vector:?}"), &expected, &actual);
         }
+    }
+}
+
+#[test]
+fn of_equal_values_in_a_window_one_has_the_gradient() {
+    let (n, h, w, c) = (2, 8, 10, 3);
+    let (z, dy) = (half_flat(n, h, w, c), random(n * h * w * c / 4, 2));
+    let norm = BatchNorm { scale: vec![1.0; c], shift: vec![0.0; c], ..Default::default() };
+    let dev = Cpu::seed_from_u64(1);
+    let x: Tensor<Nhwc, f32, Cpu> = dev.tensor_from_vec(z.clone(), (n, h, w, c));
+    let y = composed::max_pool_3x3(x.leaky_trace().relu()).unwrap();
+    let (values, grads) = backward(&dev, y, &dy);
+    for vector in Vector::available() {
+        let (y, codes) = pool::max_pool(vector, &z, &norm, h, w);
+        assert_close("y", &values, &y);
+        assert_close("dx", &grads.get(&x).as_vec(), &pool::max_pool_backward(&dy, &codes, c, h, w));
     }
 }
 
