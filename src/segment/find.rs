@@ -49,7 +49,7 @@ const LARGEST_LOBE_ALONE: f32 = 3.0;
 /// Largest extent of one nucleus, in radii of a red cell.
 const MAX_EXTENT: f32 = 5.0;
 /// Smallest nucleus: as a share of a red cell, of the largest nucleus, and, without red cells, of the image.
-const MIN_OF_RED: f32 = 0.3;
+const MIN_OF_RED: f32 = 0.25;
 const MIN_OF_LARGEST: f32 = 0.2;
 const MIN_OF_IMAGE: f32 = 0.005;
 /// Largest nucleus, as a multiple of a red cell. If it is larger, what was taken for red cells is none.
@@ -175,7 +175,7 @@ fn nuclei(image: &Rgb) -> Vec<Nucleus> {
         })
         .collect();
     let largest = found.iter().map(|n| n.area).max().unwrap_or(0) as f32;
-    let large = found.iter().filter(|n| n.area as f32 >= MIN_OF_RED * largest);
+    let large = found.iter().filter(|n| n.area as f32 >= MIN_OF_LARGEST * largest);
     let strongest = large.map(|n| n.level).fold(0.0, f32::max);
     let smallest = match red_px {
         Some(red) => MIN_OF_RED * red.area(),
@@ -267,14 +267,19 @@ impl RedCellSize {
     /// Fewest discs of about this size, and the smallest share of the image that they cover.
     const MIN_DISCS: usize = 5;
     const MIN_SHARE: f32 = 0.06;
+    /// Largest pale centre of a red cell, as a share of the image.
+    const LARGEST_HOLE: f32 = 0.005;
+    /// This quantile, by area and from the smallest, is the radius: overlapping cells are wider than one.
+    const QUANTILE: f32 = 0.4;
     /// Distance between the centres of discs, in radii of the larger one.
     const APART: f32 = 1.3;
 
-    /// The median radius, by area, of the largest discs that fit into the tissue away from the nuclei; also where red
+    /// A radius typical of the largest discs that fit into the tissue away from the nuclei; also where red
     /// cells overlap, these are about as wide as one. `None` where there are too few.
     fn estimate(tissue: &Mask, nuclear: &Mask, parts: &[Vec<usize>]) -> Option<Self> {
         // Tissue within one radius of a nucleus is its cytoplasm.
-        let mut red = tissue.filled(f32::INFINITY);
+        // The pale centres of red cells are holes; larger ones are plasma between cells.
+        let mut red = tissue.filled(Self::LARGEST_HOLE * tissue.on.len() as f32);
         for part in parts {
             let radius = ((part.len() as f32 / std::f32::consts::PI).sqrt()).max(2.0);
             exclude(&mut red, part, radius);
@@ -297,7 +302,7 @@ impl RedCellSize {
         // From the largest to the smallest.
         let radius = *discs.iter().find(|r| {
             sum += **r * **r;
-            sum >= total / 2.0
+            sum >= total * (1.0 - Self::QUANTILE)
         })?;
         // Thin or fragmented tissue is not red cells.
         let large = discs.iter().filter(|r| **r > 0.6 * radius);
