@@ -61,6 +61,31 @@ pub struct ManifestRow {
     /// Where the box comes from: mask (an expert's mask), annotation (a box of the data set) or stain (found by wbc
     /// from the colour of the nucleus).
     pub box_source: Option<String>,
+    /// The part of the image that preprocess cuts out by default: centre, whole or box; null for rows without a class.
+    pub cut: Option<CutRule>,
+}
+
+/// The part of an image that is cut out for a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CutRule {
+    /// The central square of 200 px (or as preprocess's settings say): one cell in the middle, with others around it.
+    Centre,
+    /// The whole image, which one cell fills.
+    Whole,
+    /// The box around the cell.
+    Box,
+}
+
+impl CutRule {
+    /// The name, as in tables and settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Centre => "centre",
+            Self::Whole => "whole",
+            Self::Box => "box",
+        }
+    }
 }
 
 impl ManifestRow {

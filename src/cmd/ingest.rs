@@ -28,9 +28,18 @@ pub struct Args {
     /// Which expert's masks to use, 1 or 2, where there are two (LISC) [default: 1]
     #[arg(long, value_name = "N", env = "WBC_EXPERT")]
     expert: Option<u32>,
+    /// Part of the images that is cut out where cells have no boxes: auto (as the images are), centre, whole
+    /// or cell [default: auto]
+    #[arg(long, value_name = "PART", value_parser = cut, env = "WBC_INGEST_CUT")]
+    cut: Option<ingest::Cut>,
     /// Do not check the images; `wbc check` has to run before `wbc split`
     #[arg(long)]
     no_check: bool,
+}
+
+fn cut(text: &str) -> Result<ingest::Cut, String> {
+    let value = serde_json::Value::String(text.into());
+    serde_json::from_value(value).map_err(|_| "expected auto, centre, whole or cell".into())
 }
 
 /// The results for one data set.
@@ -44,6 +53,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let mut pipeline = globals.pipeline()?;
     pipeline.ingest.layout = args.layout.or(pipeline.ingest.layout);
     pipeline.ingest.expert = args.expert.unwrap_or(pipeline.ingest.expert);
+    pipeline.ingest.cut = args.cut.unwrap_or(pipeline.ingest.cut);
     pipeline.classes.set = args.classes.or(pipeline.classes.set);
     let settings = pipeline.ingest();
     settings.validate()?;

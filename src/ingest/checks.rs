@@ -51,8 +51,14 @@ checks! {
     NO_MASK = "no_mask";
     /// A mask is empty, has another size than its image, or cannot be decoded.
     BAD_MASK = "bad_mask";
-    /// No cell was found in a frame.
+    /// No white cell was found in an image or frame.
     NO_CELL = "no_cell";
+    /// An image with one label has several white cells.
+    SEVERAL_CELLS = "several_cells";
+    /// The nucleus is not inside the part of the image that is cut out.
+    OUTSIDE = "nucleus_outside";
+    /// Which part of the images is cut out, and what it leaves out.
+    CUT = "cut";
     /// What a data set has and ingest does not use: columns, folders, tables, the mixed frames of LISC.
     NOT_USED = "not_used";
 }

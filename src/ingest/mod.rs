@@ -1,13 +1,13 @@
 //! Ingest: reads the folder of a data set and writes `manifest.parquet`, with one row per cell, and
 //! `ingest_issues.parquet`.
 //!
-//! Every file is read once, for its BLAKE3 hash and its image header. Only the masks of LISC and JTSC, and LISC frames
-//! without a mask, are decoded. A [`Layout`] then assigns a class to each image. Whatever cannot be used becomes an
+//! Every file is read once, for its BLAKE3 hash and its image header. A [`Layout`] then assigns a class to each image. Whatever cannot be used becomes an
 //! issue (see [`checks`]), not an error.
 
 mod annotations;
 pub mod checks;
 mod class_folders;
+mod cut;
 mod folders;
 mod jtsc;
 mod labels;
@@ -24,7 +24,7 @@ mod tree;
 
 pub use labels::{ClassSettings, Set, Vocabulary};
 pub use layout::{Layout, Output};
-pub use settings::{Columns, Settings};
+pub use settings::{Columns, Cut, Settings};
 pub use summary::Summary;
 pub use tree::{Problem, ScannedFile, Tree, Walk, is_leftover, walk};
 
@@ -97,6 +97,7 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     let mut output = Output::new(dataset, layout.name());
     layout.read(&tree, settings, &vocabulary, ctx, &mut output)?;
     let mapping = map_labels(dataset, &vocabulary, &mut output)?;
+    cut::apply(&tree, settings, ctx, &mut output)?;
     output.finish(&tree);
     if output.rows.is_empty() {
         let reason = output.issues.iter().min_by_key(|i| i.severity);

@@ -21,6 +21,9 @@ pub struct Settings {
     /// Names of the columns of a list.
     #[serde(skip_serializing_if = "Columns::is_empty")]
     pub columns: Columns,
+    /// Which part of the images of cells without boxes is cut out.
+    #[serde(skip_serializing_if = "Cut::is_auto")]
+    pub cut: Cut,
     /// The classes: the section `[classes]` of a pipeline, which a pipeline file does not repeat here.
     #[serde(skip)]
     pub classes: ClassSettings,
@@ -34,8 +37,30 @@ impl Default for Settings {
             path: None,
             mask: None,
             columns: Columns::default(),
+            cut: Cut::Auto,
             classes: ClassSettings::default(),
         }
+    }
+}
+
+/// Which part of the images of cells without boxes is cut out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cut {
+    /// As the images are: see [`crate::rows::CutRule`].
+    #[default]
+    Auto,
+    /// The central square.
+    Centre,
+    /// The whole image.
+    Whole,
+    /// A box around the cell, which is found by the stain of its nucleus.
+    Cell,
+}
+
+impl Cut {
+    fn is_auto(&self) -> bool {
+        *self == Self::Auto
     }
 }
 

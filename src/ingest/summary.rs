@@ -91,7 +91,7 @@ const MOST_MESSAGES: usize = 12;
 
 /// The message of an issue that concerns more than one file. Labels that are left out have a line of their own.
 fn in_words(issue: &IssueRow) -> Option<(Severity, String)> {
-    const OF_MANY: [&str; 10] = [
+    const OF_MANY: [&str; 11] = [
         checks::CODES,
         checks::LEFTOVERS,
         checks::NEW_CLASSES,
@@ -102,6 +102,7 @@ fn in_words(issue: &IssueRow) -> Option<(Severity, String)> {
         checks::MASK_LIKE,
         checks::OBJECTS,
         checks::NOT_USED,
+        checks::CUT,
     ];
     let is_of_many = OF_MANY.contains(&issue.check.as_str()) && (issue.score.is_some() || issue.related.is_none());
     let of_map = issue.check == checks::UNKNOWN_CLASS && issue.path.is_empty() && issue.score.is_none();

@@ -1,8 +1,8 @@
 //! Preprocess: crops every usable image to its cell, resizes it, and stores the tensors in Parquet shards.
 //!
 //! The paper cuts 80 (top), 81 (bottom), 80 (left) and 80 (right) pixels off images of 360 x 361: the central square of
-//! 200. The same square is cut from other images of one cell; where the manifest has a box (frames, masks), the box
-//! with a margin is cut. Pixels stay 0 to 255, because training fits the normalisation on training rows. `cut = "cell"`
+//! 200. The same square is cut from other images of one cell in the middle. Images that one cell fills are taken whole;
+//! where the manifest has a box (frames, masks, cells beside the middle), the box with a margin is cut. Ingest decides. Pixels stay 0 to 255, because training fits the normalisation on training rows. `cut = "cell"`
 //! segments the cell instead, and can normalise the colours of the laboratory: see `close`.
 
 use crate::atomic;
@@ -11,7 +11,7 @@ use crate::dataset::Usable;
 use crate::decode::{self, Rgb};
 use crate::error::{Error, Input, Result};
 use crate::rect::Rect;
-use crate::rows::ManifestRow;
+use crate::rows::{CutRule, ManifestRow};
 use crate::schema::TENSORS;
 use crate::table::{self, Provenance};
 use crate::workspace::Workspace;
@@ -51,14 +51,23 @@ const BATCH: usize = 128;
 pub fn square(row: &ManifestRow, settings: &Settings) -> Result<(Square, Cut)> {
     let (width, height) = (i64::from(row.width_px), i64::from(row.height_px));
     // Rounded towards the top left, as the paper's 80 and 81 rows of 361 are.
-    let central = |side: i64| Square { x: (width - side) / 2, y: (height - side) / 2, side };
+    let central = |side: i64| Square { x: (width - side).div_euclid(2), y: (height - side).div_euclid(2), side };
     let smaller = width.min(height);
     // The cell is segmented with the plasma around it, and cut later.
     let close = settings.cut == Cut::Cell;
     let (centre_px, margin) =
         if close { (close::WINDOW_PX, close::WINDOW_MARGIN) } else { (settings.centre_px, settings.margin) };
-    match (settings.cut, row.cell_box()) {
-        (Cut::Whole, _) => Ok((central(smaller), Cut::Whole)),
+    // Without a square part, the edges are continued.
+    let whole = || central(width.max(height));
+    let rule = match (settings.cut, row.cut) {
+        (Cut::Auto, Some(CutRule::Whole)) => Cut::Whole,
+        (Cut::Auto, Some(CutRule::Centre)) => Cut::Centre,
+        (Cut::Auto, Some(CutRule::Box)) => Cut::Box,
+        (rule, _) => rule,
+    };
+    match (rule, row.cell_box()) {
+        (Cut::Whole, _) => Ok((whole(), Cut::Whole)),
+        (Cut::Cell, None) if row.cut == Some(CutRule::Whole) => Ok((whole(), Cut::Cell)),
         (Cut::Centre, _) | (Cut::Auto | Cut::Cell, None) => {
             Ok((central(smaller.min(centre_px.into())), if close { Cut::Cell } else { Cut::Centre }))
         }
@@ -78,9 +87,9 @@ pub fn square(row: &ManifestRow, settings: &Settings) -> Result<(Square, Cut)> {
         }
         (Cut::Box, None) => Err(Error::Data {
             dataset: row.dataset.clone(),
-            expected: "a box around the cell in every row (preprocess.cut = box)".into(),
+            expected: "a box around the cell in every row".into(),
             got: format!("none for {}", row.image_id),
-            hint: "Use cut = auto: the box where there is one, else the central square".into(),
+            hint: "Use cut = \"centre\" or \"whole\" where the images show one cell each".into(),
         }),
     }
 }

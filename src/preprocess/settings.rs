@@ -35,14 +35,14 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cut {
-    /// The box of the cell where there is one, else the central square.
+    /// As ingest decided for the data set: the central square, the whole image, or the box of the cell.
     #[default]
     Auto,
     /// The central square.
     Centre,
     /// The box of the cell; an image without one is an error.
     Box,
-    /// The largest central square.
+    /// The whole image; where it is not square, its edges are continued.
     Whole,
     /// The segmented cell, in the window in which features are measured; without a nucleus, the same as `auto`.
     Cell,

@@ -78,7 +78,13 @@ pub struct FoundCell {
 /// The white cells of an image, ordered by top edge, then left edge of their boxes. Empty if nothing looks like the
 /// nucleus of one.
 pub fn find_cells(image: &Rgb) -> Vec<FoundCell> {
-    let factor = image.width_px.max(image.height_px).div_ceil(SEARCH_PX).max(1);
+    find_cells_at(image, SEARCH_PX)
+}
+
+/// As [`find_cells`], with the longer side reduced to `search_px` or less (at most 640 px) while searching, which is
+/// faster where cells are large.
+pub fn find_cells_at(image: &Rgb, search_px: u32) -> Vec<FoundCell> {
+    let factor = image.width_px.max(image.height_px).div_ceil(search_px.clamp(1, SEARCH_PX)).max(1);
     let small = averaged(image, factor);
     let mut found = nuclei(small.as_ref().unwrap_or(image));
     let whole = Rect::whole(image.width_px, image.height_px);

@@ -21,7 +21,7 @@ mod flood;
 mod mask;
 mod stain;
 
-pub use find::{FoundCell, find_cells};
+pub use find::{FoundCell, find_cells, find_cells_at};
 pub use mask::Mask;
 
 /// Weights of red, green and blue density in the measure that separates nuclei and granules from red cells of any

@@ -220,15 +220,24 @@ pub fn python(name: &str, modules: &[&str], packages: &[&str]) -> Option<PathBuf
     None
 }
 
-/// An image that differs from those with another `seed`, in the format of the extension of `name`.
+/// A cell in the middle of an image that differs from those with another `seed`, in the format of the extension of
+/// `name`.
 pub fn picture(name: &str, seed: u32, width: u32, height: u32) -> Vec<u8> {
     let phase = f64::from(seed) * 1.7;
     let wave = |x: f64, y: f64, k: f64| {
         (((x * k + phase) / 9.0).sin() * ((y * k - phase * k) / 7.0).cos() * 90.0 + 128.0) as u8
     };
+    let radius = f64::from(width.min(height)) * 0.15;
     let image = image::RgbImage::from_fn(width, height, |x, y| {
+        let (across, down) = (f64::from(x) - f64::from(width) / 2.0, f64::from(y) - f64::from(height) / 2.0);
         let (x, y) = (f64::from(x), f64::from(y));
-        image::Rgb([wave(x, y, 1.0), wave(x, y, 1.3 + f64::from(seed % 7) / 5.0), wave(y, x, 0.7)])
+        // A nucleus on grey ground that differs as the waves do.
+        let waves = [wave(x, y, 1.0), wave(x, y, 1.3 + f64::from(seed % 7) / 5.0), wave(y, x, 0.7)];
+        let grey = (waves.map(u32::from).iter().sum::<u32>() / 3) as u8;
+        image::Rgb(match across.hypot(down) < radius {
+            true => [90 + grey / 8, 40 + grey / 8, 130 + grey / 8],
+            false => [100 + grey / 2; 3],
+        })
     });
     let mut bytes = std::io::Cursor::new(Vec::new());
     image.write_to(&mut bytes, image::ImageFormat::from_path(name).unwrap()).unwrap();

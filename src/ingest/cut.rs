@@ -1,0 +1,342 @@
+//! Decides which part of the images is cut out for training. A data set whose cells have no boxes shows one cell in the
+//! middle of each image, as CUK and PBC do, one cell that fills the image, or cells anywhere. What its images show is
+//! measured on a sample. Images without a cell are left out.
+
+use super::checks;
+use super::layout::Output;
+use super::settings::{Cut, Settings};
+use super::tree::Tree;
+use crate::context::Context;
+use crate::decode;
+use crate::error::Result;
+use crate::rect::Rect;
+use crate::rows::{CutRule, ManifestRow, Severity};
+use crate::segment::{self, FoundCell};
+use crate::text;
+use rayon::prelude::*;
+use std::collections::HashSet;
+
+/// Images that are measured before the decision.
+const SAMPLE: usize = 100;
+/// Images whose cell is where it is expected are searched at this size of their longer side, px.
+const VERIFY_PX: u32 = 256;
+/// Side of the central square, px, as in the paper.
+const CENTRE_PX: u32 = 200;
+/// Share of the sampled images that a rule must fit.
+const MOST: f64 = 0.85;
+/// Shares of the central square that nuclei extend over in a data set that is cut to it, the median.
+const IN_SQUARE: (f64, f64) = (0.18, 0.9);
+/// Share of the shorter side that the cells of a data set with tight crops extend over, the median.
+const TIGHT: f64 = 0.5;
+/// The nucleus of a tight crop is at most this share of the shorter side away from the centre.
+const OFF_CENTRE: f64 = 0.25;
+/// Shortest visible side of a cell, as a share of the longer, of a nucleus that is inside what is cut.
+const INSIDE: f64 = 0.8;
+
+/// The cells in an image.
+struct Look {
+    width: u32,
+    height: u32,
+    cells: Vec<FoundCell>,
+}
+
+impl Look {
+    fn shorter(&self) -> f64 {
+        f64::from(self.width.min(self.height))
+    }
+
+    /// The distance of a nucleus from the centre, px.
+    fn off_centre(&self, nucleus: Rect) -> f64 {
+        let (x, y) = centre(nucleus);
+        (x - f64::from(self.width) / 2.0).hypot(y - f64::from(self.height) / 2.0)
+    }
+
+    /// The cell nearest to the centre.
+    fn main(&self) -> Option<&FoundCell> {
+        self.cells.iter().min_by(|a, b| self.off_centre(a.nucleus).total_cmp(&self.off_centre(b.nucleus)))
+    }
+
+    /// The central square of 200 px, or of the shorter side.
+    fn square(&self) -> Rect {
+        let side = CENTRE_PX.min(self.width).min(self.height);
+        Rect { x: (self.width - side) / 2, y: (self.height - side) / 2, width: side, height: side }
+    }
+
+    /// Whether most of the nucleus nearest to the centre is inside the central square.
+    fn is_central(&self) -> bool {
+        self.main().is_some_and(|found| share_inside(found.nucleus, self.square()) >= INSIDE)
+    }
+
+    /// Whether a nucleus is near the centre.
+    fn is_near_centre(&self) -> bool {
+        self.main().is_some_and(|found| self.off_centre(found.nucleus) <= OFF_CENTRE * self.shorter())
+    }
+}
+
+fn centre(rect: Rect) -> (f64, f64) {
+    (f64::from(rect.x) + f64::from(rect.width) / 2.0, f64::from(rect.y) + f64::from(rect.height) / 2.0)
+}
+
+/// The share of `inner`'s area that is inside `outer`.
+fn share_inside(inner: Rect, outer: Rect) -> f64 {
+    let shared =
+        |start: u32, end: u32, other: u32, stop: u32| f64::from(end.min(stop).saturating_sub(start.max(other)));
+    let width = shared(inner.x, inner.right(), outer.x, outer.right());
+    let height = shared(inner.y, inner.bottom(), outer.y, outer.bottom());
+    width * height / (f64::from(inner.width) * f64::from(inner.height))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// Sets `cut` of the rows with a class, and boxes where the data set has cells anywhere. Images without a cell, or with
+/// several although they have one label, get an error, which leaves them out.
+///
+/// # Errors
+/// [`crate::error::Error::Interrupted`].
+pub fn apply(tree: &Tree, settings: &Settings, ctx: &Context, output: &mut Output) -> Result<()> {
+    let without_cell: HashSet<&str> =
+        output.issues.iter().filter(|i| i.check == checks::NO_CELL).filter_map(|i| i.image_id.as_deref()).collect();
+    let mut open = Vec::new();
+    let mut boxed = 0;
+    for i in 0..output.rows.len() {
+        let row = &output.rows[i];
+        let is_boxed = row.cell_box().is_some();
+        if is_boxed || without_cell.contains(row.image_id.as_str()) {
+            boxed += usize::from(is_boxed);
+            output.rows[i].cut = row.class.map(|_| CutRule::Box);
+        } else if row.class.is_some() {
+            open.push(i);
+        }
+    }
+    if open.is_empty() {
+        return Ok(());
+    }
+    let (rule, reason) = match settings.cut {
+        Cut::Centre => (CutRule::Centre, "as --cut requests".into()),
+        Cut::Whole => (CutRule::Whole, "as --cut requests".into()),
+        Cut::Cell => (CutRule::Box, "as --cut requests".into()),
+        Cut::Auto if boxed > open.len() => (CutRule::Box, "as the cells with boxes".into()),
+        Cut::Auto => {
+            let step = open.len().div_ceil(SAMPLE);
+            let sample: Vec<usize> = open.iter().copied().step_by(step).collect();
+            decide(&looks(tree, &output.rows, &sample, u32::MAX, ctx)?)
+        }
+    };
+    let images = text::of(open.len() as u64, "image");
+    let message = match rule {
+        CutRule::Centre => {
+            format!("{images} of one cell in the middle: cut to the central square of {CENTRE_PX} px ({reason})")
+        }
+        CutRule::Whole => format!("{images} that one cell fills: taken whole ({reason})"),
+        CutRule::Box => format!("{images} without boxes: cut around their cells, found by the stain ({reason})"),
+    };
+    output.issue("", checks::CUT, Severity::Note, message);
+    open.iter().for_each(|i| output.rows[*i].cut = Some(rule));
+    match rule {
+        CutRule::Box => box_cells(tree, &open, ctx, output),
+        _ => verify(tree, &open, rule, settings.cut == Cut::Auto, ctx, output),
+    }
+}
+
+/// The rule for the sampled images, and why.
+fn decide(sample: &[Option<Look>]) -> (CutRule, String) {
+    let looks: Vec<&Look> = sample.iter().flatten().collect();
+    let found: Vec<&Look> = looks.iter().copied().filter(|look| !look.cells.is_empty()).collect();
+    let n = found.len().max(1) as f64;
+    let extent =
+        median(found.iter().filter_map(|l| Some(f64::from(l.main()?.cell.longer_side()) / l.shorter())).collect());
+    let near = found.iter().filter(|look| look.is_near_centre()).count();
+    let central = found.iter().filter(|look| look.is_central()).count();
+    let in_square =
+        found.iter().filter_map(|l| Some(f64::from(l.main()?.nucleus.longer_side()) / f64::from(l.square().width)));
+    let in_square = median(in_square.collect());
+    // Where few cells are found, the images are no frames: they may have another stain.
+    let of_sample = |count: usize| format!("in {count} of {} sampled images", looks.len());
+    if near as f64 >= MOST * n && extent >= TIGHT && !found.is_empty() {
+        let reason = format!("it extends over {:.0} % of the shorter side, the median", 100.0 * extent.min(1.0));
+        (CutRule::Whole, reason)
+    } else if central as f64 >= MOST * n && (IN_SQUARE.0..=IN_SQUARE.1).contains(&in_square) {
+        (CutRule::Centre, format!("the nucleus is inside it {}", of_sample(central)))
+    } else {
+        (
+            CutRule::Box,
+            format!("the nucleus is inside the central square of {CENTRE_PX} px only {}", of_sample(central)),
+        )
+    }
+}
+
+/// The cells of the images of `rows`; none for an image that cannot be decoded or has one colour, which check reports.
+fn looks(
+    tree: &Tree,
+    rows: &[ManifestRow],
+    numbers: &[usize],
+    search_px: u32,
+    ctx: &Context,
+) -> Result<Vec<Option<Look>>> {
+    let task = ctx.progress.task("finding cells", Some(numbers.len() as u64), "images");
+    let look = |row: &ManifestRow| {
+        let path = tree.full_path(&row.path);
+        let image = decode::rgb(&std::fs::read(&path).ok()?, &path).ok()?;
+        image.blank().is_none().then(|| {
+            let cells = segment::find_cells_at(&image, search_px);
+            Look { width: image.width_px, height: image.height_px, cells }
+        })
+    };
+    let looks = numbers.par_iter().map(|i| {
+        ctx.check_stop()?;
+        let look = look(&rows[*i]);
+        task.advance(1);
+        Ok(look)
+    });
+    looks.collect()
+}
+
+/// Cuts each image around its only cell.
+fn box_cells(tree: &Tree, open: &[usize], ctx: &Context, output: &mut Output) -> Result<()> {
+    let looks = looks(tree, &output.rows, open, u32::MAX, ctx)?;
+    let (mut none, mut several) = (0, 0);
+    for (i, look) in open.iter().zip(looks) {
+        let Some(look) = look else { continue };
+        let row = &mut output.rows[*i];
+        let (path, id) = (row.path.clone(), row.image_id.clone());
+        let (check, message) = match only_cell(&look) {
+            Ok(cell) => {
+                super::masks::set_box(row, cell, "stain");
+                continue;
+            }
+            Err(0) => (checks::NO_CELL, "expected a stained nucleus, found none; the image is not used".to_string()),
+            Err(n) => {
+                let message = format!("{n} white cells and one label; the image is not used");
+                (checks::SEVERAL_CELLS, message)
+            }
+        };
+        *if check == checks::NO_CELL { &mut none } else { &mut several } += 1;
+        output.issue(&path, check, Severity::Error, message).image_id = Some(id);
+    }
+    let all = text::of(open.len() as u64, "image");
+    if none > 0 {
+        let hint = "If they show their cells all the same: wbc ingest --cut whole (or centre)";
+        let message = format!("left out: {} of {all} in which no white cell was found. {hint}", text::thousands(none));
+        output.issue("", checks::CUT, Severity::Warning, message);
+    }
+    if several > 0 {
+        let message = format!("left out: {} of {all} with several white cells and one label", text::thousands(several));
+        output.issue("", checks::CUT, Severity::Warning, message);
+    }
+    Ok(())
+}
+
+/// The box of the cell that the image's label is about: the only one, or the one in the middle of an image that it
+/// fills. Otherwise the number of cells.
+fn only_cell(look: &Look) -> std::result::Result<Rect, usize> {
+    if let [found] = look.cells.as_slice() {
+        return Ok(found.cell);
+    }
+    let fills = |found: &&FoundCell| f64::from(found.cell.longer_side()) >= TIGHT * look.shorter();
+    let main = look.main().filter(|_| look.is_near_centre()).filter(fills);
+    main.map(|found| found.cell).ok_or(look.cells.len())
+}
+
+/// Reports the images without a cell, and those whose nucleus is not inside what is cut.
+fn verify(
+    tree: &Tree,
+    open: &[usize],
+    rule: CutRule,
+    is_decided: bool,
+    ctx: &Context,
+    output: &mut Output,
+) -> Result<()> {
+    let looks = looks(tree, &output.rows, open, VERIFY_PX, ctx)?;
+    let (mut none, mut outside) = (0, 0);
+    for (i, look) in open.iter().zip(looks) {
+        let Some(mut look) = look else { continue };
+        let row = &output.rows[*i];
+        let (path, id) = (row.path.clone(), row.image_id.clone());
+        // At the small size, a small nucleus can be missed.
+        if look.cells.is_empty() {
+            let (file, larger) = (tree.full_path(&path), u32::MAX);
+            let image = std::fs::read(&file).ok().and_then(|bytes| decode::rgb(&bytes, &file).ok());
+            look.cells = image.map(|image| segment::find_cells_at(&image, larger)).unwrap_or_default();
+        }
+        if look.cells.is_empty() {
+            none += 1;
+            let (severity, message) = match is_decided {
+                true => (Severity::Error, "expected a stained nucleus, found none; the image is not used"),
+                false => (Severity::Warning, "expected a stained nucleus, found none"),
+            };
+            output.issue(&path, checks::NO_CELL, severity, message.into()).image_id = Some(id);
+        } else if rule == CutRule::Centre && !look.is_central() {
+            outside += 1;
+            let message = "the nucleus is outside the central square that is cut, or across its edge";
+            output.issue(&path, checks::OUTSIDE, Severity::Warning, message.into()).image_id = Some(id);
+        }
+    }
+    let all = text::of(open.len() as u64, "image");
+    if none > 0 {
+        let found = format!("{} of {all} in which no white cell was found", text::thousands(none));
+        let message = match is_decided {
+            true => format!("left out: {found}. If they show cells all the same: wbc ingest --cut {}", rule.name()),
+            false => format!("{found}; they are used all the same"),
+        };
+        output.issue("", checks::CUT, Severity::Warning, message);
+    }
+    if outside > 0 {
+        let outside = text::thousands(outside);
+        let message = format!(
+            "{outside} of {all} have their nucleus outside the central square of {CENTRE_PX} px, or across its edge. \
+             To cut around the cells: wbc ingest --cut cell"
+        );
+        output.issue("", checks::CUT, Severity::Warning, message);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An image with cells at (x, y) whose nuclei have this side.
+    fn look(width: u32, height: u32, cells: &[(u32, u32, u32)]) -> Look {
+        let cells = cells.iter().map(|&(x, y, side)| {
+            let nucleus = Rect { x: x - side / 2, y: y - side / 2, width: side, height: side };
+            let margin = side / 4;
+            let (left, top) = (nucleus.x.saturating_sub(margin), nucleus.y.saturating_sub(margin));
+            let cell = Rect {
+                x: left,
+                y: top,
+                width: (nucleus.right() + margin).min(width) - left,
+                height: (nucleus.bottom() + margin).min(height) - top,
+            };
+            FoundCell { nucleus, cell, nucleus_px: u64::from(side * side) }
+        });
+        Look { width, height, cells: cells.collect() }
+    }
+
+    fn rule(looks: Vec<Look>) -> CutRule {
+        decide(&looks.into_iter().map(Some).collect::<Vec<_>>()).0
+    }
+
+    #[test]
+    fn the_cells_decide_what_is_cut() {
+        let many = |look: &dyn Fn(u32) -> Look| (0..20).map(look).collect::<Vec<_>>();
+        assert_eq!(rule(many(&|i| look(360, 363, &[(170 + i, 180, 80)]))), CutRule::Centre, "PBC");
+        assert_eq!(rule(many(&|i| look(224, 224, &[(105 + i, 110, 45)]))), CutRule::Centre, "LISC's cells");
+        assert_eq!(rule(many(&|i| look(400, 400, &[(190 + i, 200, 110)]))), CutRule::Centre, "400 px");
+        assert_eq!(rule(many(&|i| look(120, 120, &[(55 + i / 2, 60, 60)]))), CutRule::Whole, "tight crops");
+        assert_eq!(rule(many(&|i| look(500, 480, &[(240 + i, 240, 300)]))), CutRule::Whole, "large tight crops");
+        assert_eq!(rule(many(&|i| look(320, 240, &[(45 + 12 * i, 60, 50)]))), CutRule::Box, "beside the middle");
+        assert_eq!(rule(many(&|i| look(640, 480, &[(100 + 20 * i, 100 + 15 * i, 90)]))), CutRule::Box, "frames");
+        assert_eq!(rule(many(&|_| look(640, 480, &[]))), CutRule::Box, "no cells");
+    }
+
+    #[test]
+    fn an_image_with_several_cells_and_one_label_is_ambiguous() {
+        assert_eq!(only_cell(&look(640, 480, &[])), Err(0));
+        assert_eq!(only_cell(&look(640, 480, &[(100, 100, 60), (400, 300, 60)])), Err(2));
+        assert!(only_cell(&look(640, 480, &[(100, 100, 60)])).is_ok());
+        assert!(only_cell(&look(120, 120, &[(60, 60, 60), (110, 110, 10)])).is_ok(), "a crop and a neighbour");
+    }
+}
