@@ -102,6 +102,7 @@ fn workspace(count: usize) -> Workspace {
             seed: 0,
             folds: 10,
             preprocess: Some(Default::default()),
+            images: None,
             recipe: run::Recipe::default(),
             inputs: BTreeMap::from([("splits".into(), "synthetic".into())]),
             init: None,

@@ -15,15 +15,18 @@ Examples:
 /// Classifies the cells of new images with the networks of a run, and prints a differential count for each folder.
 ///
 /// The probabilities are the mean over the models of all folds, calibrated on the run's own test images. A cell with
-/// low confidence, or unlike the training cells, is flagged and not counted. Large images are taken as frames, whose
-/// cells are found by the stain of their nuclei.
+/// low confidence, or unlike the training cells, is flagged and not counted. Images are cut as the training images were;
+/// larger ones are taken as frames, whose cells are found by the stain of their nuclei.
+///
+/// The exit status is 1 if a file could not be read, or if no cell was found in an image.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// The run, or one of its models: RUN:0 is that of fold 0, RUN:all that of all images
     #[arg(value_name = "RUN[:MODEL]")]
     run: ModelRef,
-    /// Images, folders of images, or lists of images (.txt: one path per line; .csv: a column path)
+    /// Images, folders of images, or lists of images (.txt: one path per line; .csv, .tsv or
+    /// .parquet: a column path)
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
     /// What the images show
@@ -40,9 +43,9 @@ pub struct Args {
 /// What an image shows.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum Shows {
-    /// Large images are frames, small ones a single cell
+    /// As the training images; larger ones are frames
     Auto,
-    /// One cell, in the middle
+    /// One cell
     Cell,
     /// A frame with many cells, found by the stain of their nuclei
     Frame,
@@ -95,7 +98,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let kind = args.shows.into();
     let summary = predict::run(&ws, &args.run, &images, kind, (&output, format), globals.device, &ctx)?;
     globals.print(&summary, &summary)?;
-    Ok(if summary.unreadable.is_empty() { Outcome::Done } else { Outcome::Findings })
+    Ok(if summary.unreadable.is_empty() && summary.empty.is_empty() { Outcome::Done } else { Outcome::Findings })
 }
 
 /// The format by the output file's extension and `--format`, which must agree.
@@ -106,6 +109,10 @@ fn output_format(output: &Path, requested: Option<Format>) -> Result<Format, Err
         (Some(by_name), Some(requested)) if by_name != requested => {
             let expected = format!("{}, the extension of {}", by_name.extension(), output.display());
             Err(Error::setting("format", expected, requested.extension()))
+        }
+        (None, None) => {
+            let expected = "a name that ends in .parquet, .csv or .json, or --format";
+            Err(Error::setting("output", expected, output.display()))
         }
         (by_name, requested) => Ok(requested.or(by_name).unwrap_or_default()),
     }

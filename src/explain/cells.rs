@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::error::{Error, Input, Result};
 use crate::features;
 use crate::figure::gallery;
-use crate::predict::{BATCH, Ensemble, ImageKind, Reader};
+use crate::predict::{BATCH, Cutter, Ensemble, Reader};
 use crate::preprocess::{self, Cut, Square};
 use crate::rect::Rect;
 use crate::rows::{ManifestRow, PredictionRow};
@@ -97,15 +97,14 @@ impl Names {
 pub fn of_images(
     ensemble: &Ensemble,
     images: &[PathBuf],
-    kind: ImageKind,
-    cut: &preprocess::Settings,
+    cutter: &Cutter,
     reader: &mut Reader,
     ctx: &Context,
 ) -> Result<Vec<Cell>> {
     let (mut names, mut cells) = (Names::default(), Vec::new());
     for images in images.chunks(BATCH) {
         ctx.check_stop()?;
-        let read = reader.read(images, kind, cut, ctx);
+        let read = reader.read(images, cutter, ctx);
         for read in read.chunks(BATCH) {
             for (image, classified) in read.iter().zip(ensemble.classify(read)?) {
                 let row = classified.row;

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::figure::explanation;
 use crate::nn::device::Device;
-use crate::predict::{Ensemble, Reader};
+use crate::predict::{Cutter, Ensemble, Reader};
 use crate::rows::PredictionRow;
 use crate::run::{self, ModelId, ModelRef, Record};
 use crate::workspace::Workspace;
@@ -57,7 +57,9 @@ pub fn run(
     let (models, rows) = match cells {
         Cells::New(images, kind) => {
             let ensemble = Ensemble::open_without_distances(ws, source, device)?;
-            let cells = cells::of_images(&ensemble, images, *kind, cut, &mut reader, ctx)?;
+            let cutter = Cutter { kind: *kind, settings: cut, trained: record.images.as_ref() };
+            reader.unreadable.clone_from(&images.problems);
+            let cells = cells::of_images(&ensemble, &images.files, &cutter, &mut reader, ctx)?;
             let task = ctx.progress.task("explain", Some(cells.len() as u64), "cells");
             let rows = explainer.explain(&ensemble.models, &cells.iter().collect::<Vec<_>>(), &task)?;
             (ensemble.models.len(), rows)

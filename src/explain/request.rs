@@ -1,8 +1,7 @@
 //! What to explain.
 
-use crate::predict::ImageKind;
+use crate::predict::{ImageKind, Images};
 use serde::Serialize;
-use std::path::PathBuf;
 
 /// What to explain about each cell.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +30,7 @@ pub enum Which {
 #[derive(Clone, Debug)]
 pub enum Cells {
     /// Cells of new images, by the mean over the models of all folds, calibrated as in [`crate::predict`].
-    New(Vec<PathBuf>, ImageKind),
+    New(Images, ImageKind),
     /// Test cells of the run, each by the model that was not trained on it.
     Gallery(Which),
 }

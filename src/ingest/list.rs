@@ -273,6 +273,11 @@ impl ListColumns {
     }
 }
 
+/// The column of a list with the paths of images, by its usual names.
+pub fn path_column(sheet: &Sheet) -> Option<usize> {
+    ListColumns::new(sheet, &Settings::default()).ok()?.at(Role::Path)
+}
+
 fn key(role: Role) -> &'static str {
     ["path", "class", "subtype", "subject", "slide", "role"][role as usize]
 }

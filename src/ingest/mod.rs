@@ -24,7 +24,9 @@ mod tree;
 
 pub use labels::{ClassSettings, Set, Vocabulary};
 pub use layout::{Layout, Output};
+pub use list::path_column;
 pub use settings::{Columns, Cut, Settings};
+pub use sheet::decode_text;
 pub use summary::Summary;
 pub use tree::{Problem, ScannedFile, Tree, Walk, is_leftover, walk};
 

@@ -1,83 +1,158 @@
 //! Reads new images and cuts out their cells as the models expect them.
 
 use crate::context::Context;
-use crate::decode;
+use crate::decode::{self, Rgb};
 use crate::error::{Error, Input, Result};
+use crate::ingest;
 use crate::preprocess::{self, Cut};
 use crate::rect::Rect;
-use crate::rows::ManifestRow;
+use crate::rows::{CutRule, ManifestRow, Severity};
+use crate::run::TrainedImages;
 use crate::segment;
 use rayon::prelude::*;
 use serde::Serialize;
+use std::collections::HashSet;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// An image is a frame where its shorter side is at least this many times that of the square that one cell is cut from.
+/// An image is a frame where its shorter side is more than this multiple of the training images'.
+const LARGER: f64 = 1.25;
+/// Where the run does not say how large these were: where it is at least this multiple of the square that one cell is
+/// cut from.
 const FRAME: u32 = 2;
+/// Endings of lists.
+const LISTS: [&str; 5] = ["txt", "csv", "tsv", "tab", "parquet"];
 
 /// What to give instead of a path that does not work.
-const HINT: &str = "Give images, folders, or lists (.txt, .csv with a column path)";
+const HINT: &str = "Give images, folders, or lists (.txt; .csv, .tsv or .parquet with a column path)";
 
 /// What an image shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageKind {
-    /// Large images are frames, small ones a single cell.
+    /// As the training images; images that are larger than these are frames.
     #[default]
     Auto,
-    /// One cell, in the middle.
+    /// One cell.
     Cell,
     /// A frame (field of view) with many cells, which are found by the stain of their nuclei.
     Frame,
 }
 
-/// The images that `paths` name: files, folders (all images below them), and lists (.txt: one path per line; .csv: a
-/// column `path`), whose relative paths start from the list's folder.
+/// The images to classify, and what was left out.
+#[derive(Clone, Debug, Default)]
+pub struct Images {
+    /// The image files, each once, in the order they were named or found.
+    pub files: Vec<PathBuf>,
+    /// How often an image was named again.
+    pub repeated: u64,
+    /// Files in folders that are no images by their content.
+    pub others: Vec<PathBuf>,
+    /// What could not be opened or read in folders and lists, in words.
+    pub problems: Vec<String>,
+    seen: HashSet<PathBuf>,
+}
+
+impl Images {
+    fn add(&mut self, path: PathBuf) {
+        // The same file by another name, such as through a link, is the same file.
+        let own = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+        if self.seen.insert(own) {
+            self.files.push(path);
+        } else {
+            self.repeated += 1;
+        }
+    }
+
+    /// All images below a folder, which are found as ingest finds them.
+    fn add_folder(&mut self, folder: &Path) -> Result<()> {
+        let walk = ingest::walk(folder)?;
+        for path in walk.files {
+            if decode::has_image_extension(&path) || starts_like_an_image(&path) {
+                self.add(path);
+            } else {
+                self.others.push(path);
+            }
+        }
+        let problems = walk.problems.into_iter().filter(|problem| problem.severity != Severity::Note);
+        let of_folder = |path: &str| folder.join(path).display().to_string();
+        self.problems.extend(problems.map(|problem| format!("{}: {}", of_folder(&problem.path), problem.message)));
+        Ok(())
+    }
+
+    fn add_list(&mut self, list: &Path) -> Result<()> {
+        let folder = list.parent().unwrap_or(Path::new(""));
+        let (paths, bad_rows) = read_list(list)?;
+        self.problems.extend(bad_rows.into_iter().map(|row| format!("{}: {row}", list.display())));
+        for path in paths {
+            // Lists written on Windows.
+            let slashes = path.replace('\\', "/");
+            let path = if folder.join(&path).exists() { path } else { slashes };
+            self.add(folder.join(path));
+        }
+        Ok(())
+    }
+}
+
+/// Whether the first bytes of a file are those of an image.
+fn starts_like_an_image(path: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(64).read_to_end(&mut head));
+    read.is_ok() && decode::is_image(&head)
+}
+
+/// The images that `paths` name: files, folders (all images below them), and lists (.txt: one path per line; .csv,
+/// .tsv, .parquet: a column `path`, `file`, `filename` or `image`), whose relative paths start from the list's folder.
 ///
 /// # Errors
 /// [`Error::Missing`] for a path that does not exist or a folder without images, [`Error::Format`] for a list without
 /// paths.
-pub fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut images = Vec::new();
+pub fn find(paths: &[PathBuf]) -> Result<Images> {
+    let mut images = Images::default();
     for path in paths {
         let missing = || Error::missing(Input::Images, path).with_hint(HINT);
         let extension = path.extension().map_or(String::new(), |e| e.to_string_lossy().to_lowercase());
         if path.is_dir() {
-            let before = images.len();
-            let files = walkdir::WalkDir::new(path).sort_by_file_name().into_iter().flatten();
-            images.extend(files.map(|e| e.into_path()).filter(|p| p.is_file() && decode::has_image_extension(p)));
-            if images.len() == before {
+            let before = images.files.len() as u64 + images.repeated;
+            images.add_folder(path)?;
+            if images.files.len() as u64 + images.repeated == before {
                 return Err(missing());
             }
         } else if !path.is_file() {
             return Err(missing());
-        } else if ["txt", "csv"].contains(&extension.as_str()) {
-            let folder = path.parent().unwrap_or(Path::new(""));
-            images.extend(read_list(path, extension == "csv")?.into_iter().map(|p| folder.join(p)));
+        } else if LISTS.contains(&extension.as_str()) {
+            images.add_list(path)?;
         } else {
-            images.push(path.clone());
+            images.add(path.clone());
         }
     }
     Ok(images)
 }
 
-fn read_list(path: &Path, csv: bool) -> Result<Vec<String>> {
+/// The paths in a list, and what is wrong with the rows that cannot be read.
+fn read_list(path: &Path) -> Result<(Vec<String>, Vec<String>)> {
     let wrong = |got: String| Error::format(path, "list", "paths of images: one per line, or in a column path", got);
-    let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
-    let paths: Vec<String> = if csv {
-        let mut reader = csv::Reader::from_reader(text.as_bytes());
-        let headers = reader.headers().map_err(|e| wrong(e.to_string()))?.clone();
-        let Some(column) = headers.iter().position(|h| h.trim() == "path") else {
-            return Err(wrong(format!("columns {}", headers.iter().collect::<Vec<_>>().join(", "))));
-        };
-        let row = |r: csv::Result<csv::StringRecord>| match r {
-            Ok(record) => Ok(record[column].to_string()),
-            Err(e) => Err(wrong(e.to_string())),
-        };
-        reader.records().map(row).collect::<Result<_>>()?
+    let is_text = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt"));
+    let (paths, bad_rows) = if is_text {
+        let (text, _) = ingest::decode_text(&std::fs::read(path).map_err(Error::io(path, "read"))?);
+        let lines = text.lines().map(|line| line.trim().trim_matches('"'));
+        (lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(String::from).collect(), Vec::new())
     } else {
-        text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(Into::into).collect()
+        let sheet = ingest::sheet::read(path)?;
+        let Some(column) = ingest::path_column(&sheet) else {
+            return Err(wrong(format!("columns {}", sheet.columns.join(", "))));
+        };
+        let mut bad_rows = sheet.bad_rows;
+        let mut paths: Vec<String> = Vec::new();
+        for row in &sheet.rows {
+            match row.value(Some(column)) {
+                Some(path) => paths.push(path.into()),
+                None => bad_rows.push(format!("row {}: no path", row.number)),
+            }
+        }
+        (paths, bad_rows)
     };
-    if paths.is_empty() { Err(wrong("none".into())) } else { Ok(paths) }
+    if paths.is_empty() { Err(wrong("none".into())) } else { Ok((paths, bad_rows)) }
 }
 
 /// A cell cut out of an image.
@@ -108,15 +183,8 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// The cells of `images`, in order. An unreadable file is logged and left out.
-    pub fn read(
-        &mut self,
-        images: &[PathBuf],
-        kind: ImageKind,
-        settings: &preprocess::Settings,
-        ctx: &Context,
-    ) -> Vec<CellImage> {
-        let read: Vec<Result<Vec<CellImage>>> =
-            images.par_iter().map(|path| read_cells(path, kind, settings)).collect();
+    pub fn read(&mut self, images: &[PathBuf], cutter: &Cutter, ctx: &Context) -> Vec<CellImage> {
+        let read: Vec<Result<Vec<CellImage>>> = images.par_iter().map(|path| cutter.read(path)).collect();
         let mut all = Vec::new();
         for (path, read) in images.iter().zip(read) {
             match read {
@@ -147,41 +215,86 @@ impl Reader {
     }
 }
 
-fn read_cells(path: &Path, kind: ImageKind, settings: &preprocess::Settings) -> Result<Vec<CellImage>> {
-    let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
-    let image = decode::rgb(&bytes, path)?;
-    if let Some(kind) = image.blank() {
-        return Err(Error::Image { path: path.into(), message: format!("the image is {kind}") });
+/// What is cut out of new images: the same as of the training images of this kind.
+pub(crate) struct Cutter<'a> {
+    /// What the user says that the images show.
+    pub kind: ImageKind,
+    /// The run's settings.
+    pub settings: &'a preprocess::Settings,
+    /// What the training images showed; none in runs of earlier versions.
+    pub trained: Option<&'a TrainedImages>,
+}
+
+/// The parts of an image to cut out.
+enum Parts {
+    /// One cell: the part that the training images were cut to.
+    One(CutRule),
+    /// One cell, which has to be found.
+    Nearest,
+    /// Every cell that is found.
+    All,
+}
+
+impl Cutter<'_> {
+    fn parts(&self, image: &Rgb) -> Parts {
+        let shorter = image.width_px.min(image.height_px);
+        match (self.kind, self.trained) {
+            (ImageKind::Frame, _) => Parts::All,
+            (ImageKind::Cell, Some(trained)) if trained.rule == CutRule::Box => Parts::Nearest,
+            (ImageKind::Cell, trained) => Parts::One(trained.map_or(CutRule::Centre, |trained| trained.rule)),
+            (ImageKind::Auto, Some(trained)) if trained.rule == CutRule::Box => Parts::All,
+            (ImageKind::Auto, Some(trained)) => match f64::from(shorter) > LARGER * f64::from(trained.shorter_px) {
+                true => Parts::All,
+                false => Parts::One(trained.rule),
+            },
+            (ImageKind::Auto, None) if shorter >= FRAME * self.settings.centre_px => Parts::All,
+            (ImageKind::Auto, None) => Parts::One(CutRule::Centre),
+        }
     }
-    let whole = ManifestRow {
-        path: path.display().to_string(),
-        width_px: image.width_px,
-        height_px: image.height_px,
-        content_hash: blake3::hash(&bytes).to_hex().to_string(),
-        ..Default::default()
-    };
-    let frame = match kind {
-        ImageKind::Frame => true,
-        ImageKind::Cell => false,
-        ImageKind::Auto => image.width_px.min(image.height_px) >= FRAME * settings.centre_px,
-    };
-    let cell = |cell: usize, rect: Option<Rect>| -> Result<CellImage> {
-        let mut row = whole.clone();
-        row.set_cell_box(rect);
-        // Whatever the training data were, a frame's cells are cut out by their boxes and a single cell from the
-        // middle.
-        let cut = match (settings.cut, rect) {
-            (Cut::Cell, _) => Cut::Cell,
-            (_, Some(_)) => Cut::Box,
-            (Cut::Box, None) => Cut::Whole,
-            (cut, None) => cut,
+
+    fn read(&self, path: &Path) -> Result<Vec<CellImage>> {
+        let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
+        let image = decode::rgb(&bytes, path)?;
+        if let Some(kind) = image.blank() {
+            return Err(Error::Image { path: path.into(), message: format!("the image is {kind}") });
+        }
+        let whole = ManifestRow {
+            path: path.display().to_string(),
+            width_px: image.width_px,
+            height_px: image.height_px,
+            content_hash: blake3::hash(&bytes).to_hex().to_string(),
+            ..Default::default()
         };
-        let cut = preprocess::Settings { cut, ..settings.clone() };
-        let pixels = preprocess::picture(&image, preprocess::square(&row, &cut)?.0, &cut);
-        Ok(CellImage { path: path.into(), cell: cell as u32, rect, pixels, row, cut })
-    };
-    if !frame {
-        return Ok(vec![cell(0, None)?]);
+        let cell = |cell: usize, rect: Option<Rect>, rule: CutRule| -> Result<CellImage> {
+            let mut row = whole.clone();
+            row.set_cell_box(rect);
+            row.cut = Some(rule);
+            // Whatever the training data were, a frame's cells are cut out by their boxes.
+            let cut = match (self.settings.cut, rect) {
+                (Cut::Cell, _) => Cut::Cell,
+                (_, Some(_)) => Cut::Box,
+                (Cut::Box, None) => Cut::Auto,
+                (cut, None) => cut,
+            };
+            let cut = preprocess::Settings { cut, ..self.settings.clone() };
+            let pixels = preprocess::picture(&image, preprocess::square(&row, &cut)?.0, &cut);
+            Ok(CellImage { path: path.into(), cell: cell as u32, rect, pixels, row, cut })
+        };
+        let boxes = match self.parts(&image) {
+            Parts::One(rule) => return Ok(vec![cell(0, None, rule)?]),
+            Parts::All => segment::find_cells(&image).into_iter().map(|found| found.cell).collect(),
+            Parts::Nearest => nearest(&image).into_iter().collect::<Vec<Rect>>(),
+        };
+        boxes.into_iter().enumerate().map(|(i, rect)| cell(i, Some(rect), CutRule::Box)).collect()
     }
-    segment::find_cells(&image).iter().enumerate().map(|(i, found)| cell(i, Some(found.cell))).collect()
+}
+
+/// The cell nearest to the centre of an image.
+fn nearest(image: &Rgb) -> Option<Rect> {
+    let (x, y) = (i64::from(image.width_px), i64::from(image.height_px));
+    let away = |rect: Rect| {
+        let twice = |start: u32, length: u32| 2 * i64::from(start) + i64::from(length);
+        (twice(rect.x, rect.width) - x).pow(2) + (twice(rect.y, rect.height) - y).pow(2)
+    };
+    segment::find_cells(image).into_iter().min_by_key(|found| away(found.nucleus)).map(|found| found.cell)
 }

@@ -26,8 +26,8 @@ mod images;
 use differential::Differential;
 pub(crate) use ensemble::Ensemble;
 pub use ensemble::{CONFIDENT, LOW_CONFIDENCE, UNLIKE_TRAINING};
-pub(crate) use images::Reader;
-pub use images::{ImageKind, find};
+pub(crate) use images::{Cutter, Reader};
+pub use images::{ImageKind, Images, find};
 
 /// Images that are read, or cells that are classified, at a time.
 pub(crate) const BATCH: usize = 64;
@@ -82,6 +82,10 @@ pub struct Summary {
     pub empty: Vec<PathBuf>,
     /// Why files could not be read.
     pub unreadable: Vec<String>,
+    /// How often an image was named again; it is counted once.
+    pub repeated: u64,
+    /// Files in folders that are no images.
+    pub others: Vec<PathBuf>,
     /// Differential counts, one per folder.
     pub differentials: Vec<Differential>,
     /// Why the counts are without usual ranges that are known.
@@ -92,6 +96,23 @@ pub struct Summary {
 
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if !self.unreadable.is_empty() {
+            let names = self.unreadable.iter().map(String::as_str);
+            writeln!(f, "not read: {} ({})", text::of(self.unreadable.len() as u64, "file"), text::some(names))?;
+        }
+        if !self.empty.is_empty() {
+            let names: Vec<String> = self.empty.iter().map(|path| path.display().to_string()).collect();
+            let names = text::some(names.iter().map(String::as_str));
+            writeln!(f, "no cell found in {}: {names}", text::of(self.empty.len() as u64, "image"))?;
+        }
+        if self.repeated > 0 {
+            writeln!(f, "named again and counted once: {}", text::of(self.repeated, "image"))?;
+        }
+        if !self.others.is_empty() {
+            let names: Vec<String> = self.others.iter().map(|path| path.display().to_string()).collect();
+            let names = text::some(names.iter().map(String::as_str));
+            writeln!(f, "no images: {} ({names})", text::of(self.others.len() as u64, "file"))?;
+        }
         for differential in &self.differentials {
             writeln!(f, "{differential}\n")?;
         }
@@ -121,9 +142,6 @@ impl std::fmt::Display for Summary {
         if !self.distances {
             writeln!(f, "distances from the training cells are unknown: the run's tensors are not in the workspace")?;
         }
-        if !self.empty.is_empty() {
-            writeln!(f, "no cell found in {} images, such as {}", self.empty.len(), self.empty[0].display())?;
-        }
         writeln!(f, "{}", self.file.display())?;
         write!(
             f,
@@ -141,20 +159,22 @@ impl std::fmt::Display for Summary {
 pub fn run(
     ws: &Workspace,
     source: &ModelRef,
-    images: &[PathBuf],
+    images: &Images,
     kind: ImageKind,
     (output, format): (&Path, Format),
     device: Device,
     ctx: &Context,
 ) -> Result<Summary> {
-    let settings = Record::read(ws, &source.run)?.network_preprocess(&source.run)?.clone();
+    let record = Record::read(ws, &source.run)?;
+    let settings = record.network_preprocess(&source.run)?;
+    let cutter = Cutter { kind, settings, trained: record.images.as_ref() };
     let ensemble = Ensemble::open(ws, source, device, ctx)?;
     let mut rows: Vec<CellRow> = Vec::new();
     let mut reader = Reader::default();
-    let task = ctx.progress.task("predict", Some(images.len() as u64), "images");
-    for images in images.chunks(BATCH) {
+    let task = ctx.progress.task("predict", Some(images.files.len() as u64), "images");
+    for images in images.files.chunks(BATCH) {
         ctx.check_stop()?;
-        for cells in reader.read(images, kind, &settings, ctx).chunks(BATCH) {
+        for cells in reader.read(images, &cutter, ctx).chunks(BATCH) {
             rows.extend(ensemble.classify(cells)?.into_iter().map(|cell| cell.row));
         }
         task.advance(images.len() as u64);
@@ -174,7 +194,9 @@ pub fn run(
         temperature: ensemble.temperature,
         distances: ensemble.has_distances(),
         empty: reader.empty,
-        unreadable: reader.unreadable,
+        unreadable: images.problems.iter().cloned().chain(reader.unreadable).collect(),
+        repeated: images.repeated,
+        others: images.others.clone(),
         differentials: differential::by_folder(ensemble.classes(), &rows),
         note: differential::note(ensemble.classes()),
         file: output.into(),

@@ -5,7 +5,8 @@ use super::model_id::{ModelId, ModelRef};
 use super::recipe::{NetworkSettings, Recipe};
 use crate::class::{Class, Classes};
 use crate::error::{Error, Input, Result};
-use crate::preprocess;
+use crate::preprocess::{self, Cut};
+use crate::rows::{CutRule, ManifestRow};
 use crate::split::Splits;
 use crate::workspace::Workspace;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,10 @@ pub struct Record {
     /// How a network's images were preprocessed; a classical classifier has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<preprocess::Settings>,
+    /// What a network's training images showed, so that new images are cut in the same way; none in runs that have no
+    /// images, and in those of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<TrainedImages>,
     /// The settings of training.
     pub recipe: Recipe,
     /// Hashes of the manifest, the splits, and the tensors or the features.
@@ -42,6 +47,32 @@ pub struct Record {
     /// Set where the data set's own split into training and test images is used instead of folds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_split: Option<OwnSplit>,
+}
+
+/// What most images of a data set show.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainedImages {
+    /// The part that was cut out.
+    pub rule: CutRule,
+    /// The largest shorter side of an image, px.
+    pub shorter_px: u32,
+}
+
+impl TrainedImages {
+    /// Those of the rows of a manifest, preprocessed with `settings`; `None` where the manifest has none with a rule.
+    pub fn of(rows: &[ManifestRow], settings: &preprocess::Settings) -> Option<Self> {
+        let rule_of = |row: &ManifestRow| match settings.cut {
+            Cut::Centre => Some(CutRule::Centre),
+            Cut::Whole => Some(CutRule::Whole),
+            Cut::Box => Some(CutRule::Box),
+            Cut::Auto | Cut::Cell => row.cut,
+        };
+        let mut counts: BTreeMap<CutRule, usize> = BTreeMap::new();
+        rows.iter().filter_map(rule_of).for_each(|rule| *counts.entry(rule).or_default() += 1);
+        let (rule, _) = counts.into_iter().max_by_key(|(_, n)| *n)?;
+        let of_rule = rows.iter().filter(|row| rule_of(row) == Some(rule));
+        Some(Self { rule, shorter_px: of_rule.map(|row| row.width_px.min(row.height_px)).max()? })
+    }
 }
 
 /// What is known of a data set's own split into training and test images.

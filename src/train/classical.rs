@@ -94,6 +94,7 @@ impl Data {
             seed,
             folds: splits.folds,
             preprocess: None,
+            images: None,
             recipe: Recipe::Classical(settings.clone()),
             inputs,
             init: None,

@@ -13,7 +13,7 @@ use crate::models::{Batch, Model, Objective};
 use crate::nn::device::Device;
 use crate::rows::{EpochRow, PredictionRow};
 use crate::run::checkpoint::{self, Epoch, Meta};
-use crate::run::{self, LossKind, ModelId, NetworkSettings, OwnSplit, Recipe, Record, RunDir, Sampling};
+use crate::run::{self, LossKind, ModelId, NetworkSettings, OwnSplit, Recipe, Record, RunDir, Sampling, TrainedImages};
 use crate::seed;
 use crate::split::{self, Splits};
 use crate::table;
@@ -61,6 +61,7 @@ impl Data {
             }
             _ => None,
         };
+        let images = TrainedImages::of(&cells, &plan.preprocess);
         let class_of = cells.into_iter().filter_map(|r| Some((r.image_id, r.class?))).collect();
         let inputs = BTreeMap::from([
             (Input::Manifest.name().into(), table::file_hash(&ws.manifest(dataset))?),
@@ -76,6 +77,7 @@ impl Data {
             seed,
             folds: splits.folds,
             preprocess: Some(plan.preprocess.clone()),
+            images,
             recipe: Recipe::Network(settings.clone()),
             inputs,
             init: start.as_ref().map(|s| s.init.clone()),
