@@ -3,7 +3,7 @@
 
 use crate::class::{Class, Classes};
 use crate::error::{Error, Input, Result};
-use crate::rows::{CheckRow, IssueRow, ManifestRow};
+use crate::rows::{CheckRow, CutRule, IssueRow, ManifestRow};
 use crate::schema::{CHECKS, ISSUES, MANIFEST};
 use crate::table::{self, Provenance};
 use crate::text;
@@ -14,6 +14,8 @@ use std::path::Path;
 
 /// The reason in [`CheckRow::left_out`] for a cell without a class.
 pub const NO_CLASS: &str = "no_class";
+/// The reason in [`CheckRow::left_out`] for an image that is to be cut around its cell, where none was found.
+pub const NO_CELL: &str = "no_cell";
 
 /// The cells of a data set, whether later stages use them or not.
 #[derive(Clone, Debug)]
@@ -161,13 +163,17 @@ pub fn require_current(ws: &Workspace, name: &str, made: &Provenance, table: Inp
 }
 
 /// What is known of cells before check has run: files of equal content, and so the cells of one frame, form a group,
-/// and cells without a class are left out. Groups are named after the smallest `image_id` if `cells` are sorted.
+/// and cells without a class or a box that they need are left out. Groups are named after the smallest `image_id` if `cells` are sorted.
 pub fn unchecked(cells: &[ManifestRow]) -> Vec<CheckRow> {
     let mut first: HashMap<&str, &str> = HashMap::new();
     let rows = cells.iter().map(|cell| CheckRow {
         image_id: cell.image_id.clone(),
         group_id: (*first.entry(&cell.content_hash).or_insert(&cell.image_id)).into(),
-        left_out: cell.class.is_none().then(|| NO_CLASS.into()),
+        left_out: match cell.class {
+            None => Some(NO_CLASS.into()),
+            Some(_) if cell.cut == Some(CutRule::Box) && cell.cell_box().is_none() => Some(NO_CELL.into()),
+            Some(_) => None,
+        },
         ..CheckRow::default()
     });
     rows.collect()

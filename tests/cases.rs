@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use wbc::class::Class;
 use wbc::decode;
-use wbc::rows::{IssueRow, Severity};
+use wbc::rows::{CutRule, IssueRow, Severity};
 
 fn shared(folder: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(folder);
@@ -264,6 +264,128 @@ fn case_18_holes_in_jpegs_are_errors() {
     }
     let left_out = w.checks("mine").iter().filter(|check| check.left_out.is_some()).count();
     assert_eq!(left_out, 2);
+}
+
+/// A pipeline that trains in seconds, on folds of the data set `mine`.
+const TINY: &str = "name = \"tiny\"\n[split]\nfolds = 2\n[preprocess]\nsize_px = 32\n[train]\nepochs = 1\nbatch = 16\n";
+
+/// The rows of a table of cells in CSV, by image: the box, and the probabilities.
+fn predicted(w: &Workdir, run: &str, images: &[&str]) -> Vec<(String, String)> {
+    let mut args = vec!["predict", run];
+    args.extend(images);
+    args.extend(["--output", "cells.csv"]);
+    w.wbc(&args).ok();
+    let text = std::fs::read_to_string(w.path("cells.csv")).unwrap();
+    let rows = text.lines().skip(1).map(|line| {
+        let (path, rest) = line.split_once(',').unwrap();
+        (path.to_string(), rest.to_string())
+    });
+    rows.collect()
+}
+
+#[test]
+fn case_09_new_images_are_cut_as_the_training_images() {
+    let Some((w, _, issues)) = ingested("09-predict-cuts-otherwise-than-training") else { return };
+    assert!(errors(&issues, "").is_empty(), "{issues:?}");
+    assert!(w.manifest("mine").iter().all(|row| row.cut == Some(CutRule::Centre) && row.cell_box().is_none()));
+    w.write("tiny.toml", TINY);
+    w.wbc(&["split", "--stratified", "--pipeline", "tiny.toml"]).ok();
+    w.wbc(&["train", "--pipeline", "tiny.toml", "--run", "r"]).ok();
+    let rows = predicted(&w, "r", &["data/raw/mine"]);
+    assert_eq!(rows.len(), 20);
+    // No box.
+    assert!(rows.iter().all(|(_, rest)| rest.starts_with("0,,,,,")), "{rows:?}");
+}
+
+#[test]
+fn case_21_a_cell_beside_the_middle_is_cut_around() {
+    let Some((w, status, issues)) = ingested("21-cell-beside-the-middle") else { return };
+    assert_eq!(issues.iter().filter(|issue| issue.severity != Severity::Note).count() > 0, status == 1);
+    let rows = w.manifest("mine");
+    assert_eq!(rows.len(), 20);
+    for row in &rows {
+        assert_eq!((row.cut, row.box_source.as_deref()), (Some(CutRule::Box), Some("stain")), "{}", row.path);
+        let cell = row.cell_box().unwrap();
+        let centre = (cell.x + cell.width / 2, cell.y + cell.height / 2);
+        let number: usize = row.path.rsplit('/').next().unwrap().trim_end_matches(".jpg").parse().unwrap();
+        let (x, y) = [(45u32, 45u32), (275, 45), (45, 195), (275, 195)][number];
+        assert!(centre.0.abs_diff(x) < 20 && centre.1.abs_diff(y) < 20, "{}: {cell:?}", row.path);
+    }
+    w.write("tiny.toml", TINY);
+    w.wbc(&["split", "--stratified", "--pipeline", "tiny.toml"]).ok();
+    w.wbc(&["train", "--pipeline", "tiny.toml", "--run", "r"]).ok();
+    let cells = predicted(&w, "r", &["data/raw/mine"]);
+    let boxes: Vec<String> =
+        rows.iter().filter_map(|row| row.cell_box()).map(|b| format!("0,{},{},", b.x, b.y)).collect();
+    assert_eq!(cells.len(), 20);
+    assert!(cells.iter().zip(boxes).all(|((_, rest), cell)| rest.starts_with(&cell)), "{cells:?}");
+}
+
+#[test]
+fn lisc_masks_leave_out_a_border_of_the_frames() {
+    let Some(source) = shared("data/lisc-masks") else { return };
+    let w = Workdir::new("lisc-masks");
+    std::fs::create_dir_all(w.path("data/raw")).unwrap();
+    std::os::unix::fs::symlink(source.canonicalize().unwrap(), w.path("data/raw/lisc")).unwrap();
+    w.wbc(&["ingest", "--no-check"]).exits(1);
+    let rows = w.manifest("lisc");
+    let (masked, found): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.mask_path.is_some());
+    assert_eq!((masked.len(), found.len()), (6, 6));
+    for row in masked {
+        let path = source.join(row.mask_path.as_ref().unwrap());
+        let mask = decode::mask(&std::fs::read(&path).unwrap(), &path).unwrap();
+        let on = |i: &usize| mask.pixels[3 * i] > 0;
+        let pixels = || (0..(mask.width_px * mask.height_px) as usize).filter(on);
+        let (x, y) = (|i: usize| i as u32 % mask.width_px + 4, |i: usize| i as u32 / mask.width_px + 4);
+        let (left, right) = (pixels().map(x).min().unwrap(), pixels().map(x).max().unwrap());
+        let (top, bottom) = (pixels().map(y).min().unwrap(), pixels().map(y).max().unwrap());
+        let expected = wbc::rect::Rect { x: left, y: top, width: right + 1 - left, height: bottom + 1 - top };
+        assert_eq!(row.cell_box(), Some(expected), "{}", row.path);
+    }
+    // The lymphocytes, by hand: (x, y) of their centres.
+    let centres = [
+        ("1", (190, 326)),
+        ("15", (622, 321)),
+        ("2", (592, 255)),
+        ("46", (673, 265)),
+        ("7", (239, 161)),
+        ("9", (355, 256)),
+    ];
+    for (row, (name, (x, y))) in found.iter().zip(centres) {
+        let cell = row.cell_box().unwrap();
+        assert!(row.path.ends_with(&format!("lymp/{name}.bmp")));
+        assert!(cell.x < x && cell.right() > x && cell.y < y && cell.bottom() > y, "{name}: {cell:?}");
+    }
+}
+
+#[test]
+fn white_cells_of_frames_are_found_without_their_boxes() {
+    let Some(source) = shared("data/bccd-voc") else { return };
+    let (mut boxes, mut found, mut wrong) = (0, 0, 0);
+    for entry in std::fs::read_dir(source.join("JPEGImages")).unwrap() {
+        let path = entry.unwrap().path();
+        let image = decode::rgb(&std::fs::read(&path).unwrap(), &path).unwrap();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let text = std::fs::read_to_string(source.join(format!("Annotations/{name}.xml"))).unwrap();
+        let value = |object: &str, key: &str| -> f64 {
+            object.split(&format!("<{key}>")).nth(1).unwrap().split('<').next().unwrap().parse().unwrap()
+        };
+        let white = text.split("<object>").skip(1).filter(|object| object.contains("<name>WBC</name>"));
+        let white: Vec<[f64; 4]> =
+            white.map(|object| ["xmin", "ymin", "xmax", "ymax"].map(|key| value(object, key))).collect();
+        boxes += white.len();
+        let cells = wbc::segment::find_cells(&image);
+        let centres = cells.iter().map(|found| {
+            let cell = found.nucleus;
+            (f64::from(cell.x) + f64::from(cell.width) / 2.0, f64::from(cell.y) + f64::from(cell.height) / 2.0)
+        });
+        let hit =
+            centres.filter(|(x, y)| white.iter().any(|b| b[0] <= *x && *x <= b[2] && b[1] <= *y && *y <= b[3])).count();
+        found += hit.min(white.len());
+        wrong += cells.len() - hit.min(white.len());
+    }
+    assert_eq!(boxes, 43);
+    assert!(found >= 42 && wrong == 0, "{found} of 43 found, {wrong} others");
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn an_image_without_a_cell_has_a_row_of_nulls() {
     let red_cells =
         image::RgbImage::from_fn(360, 361, |x, _| image::Rgb(if x % 90 < 40 { [215, 160, 165] } else { [220; 3] }));
     red_cells.save(w.path("data/raw/d/neutrophil/empty.png")).unwrap();
-    w.wbc(&["ingest", "--no-check"]).ok();
+    w.wbc(&["ingest", "--no-check", "--cut", "centre"]).exits(1);
     let run = w.wbc(&["features"]).ok();
     assert!(run.stdout.contains("of 11 cells, 1 without a nucleus"), "{}", run.stdout);
     let features = read(&w);

@@ -35,7 +35,8 @@ fn pictures_are_the_central_square_the_right_way_round() {
     });
     std::fs::create_dir_all(w.path("data/raw/d/neutrophil")).unwrap();
     image.save(w.path("data/raw/d/neutrophil/1.png")).unwrap();
-    w.wbc(&["ingest", "--no-check"]).ok();
+    // There is no cell in it.
+    w.wbc(&["ingest", "--no-check", "--cut", "centre"]).exits(1);
     let run = w.wbc(&["preprocess", "--contact-sheet", "sheet.png"]).ok();
     assert!(run.stdout.contains("1 pictures of 128 x 128 px, cut 1 by the central square"), "{}", run.stdout);
     let (id, pixels) = &tensors(&w, "d", 128)[0];

@@ -50,7 +50,7 @@ const LARGEST_LOBE_ALONE: f32 = 3.0;
 const MAX_EXTENT: f32 = 5.0;
 /// Smallest nucleus: as a share of a red cell, of the largest nucleus, and, without red cells, of the image.
 const MIN_OF_RED: f32 = 0.25;
-const MIN_OF_LARGEST: f32 = 0.2;
+const MIN_OF_LARGEST: f32 = 0.3;
 const MIN_OF_IMAGE: f32 = 0.005;
 /// Largest nucleus, as a multiple of a red cell. If it is larger, what was taken for red cells is none.
 const MAX_OF_RED: f32 = 5.0;
