@@ -2,7 +2,7 @@
 
 use super::Class;
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 /// What is known of a class besides its name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,12 +54,6 @@ impl Classes {
     /// Largest number of classes.
     pub const MAX: usize = 100;
 
-    /// The paper's five classes: neutrophil, eosinophil, basophil, lymphocyte, monocyte.
-    pub fn wbc5() -> Classes {
-        static WBC5: LazyLock<Classes> = LazyLock::new(|| super::ClassSet::wbc5().classes());
-        WBC5.clone()
-    }
-
     /// A list in this order; later duplicates of a class are dropped.
     pub fn new(classes: impl IntoIterator<Item = ClassInfo>) -> Classes {
         let mut list: Vec<ClassInfo> = Vec::new();
@@ -109,11 +103,6 @@ impl Classes {
     /// What is known of a class of the list.
     pub fn info(&self, class: Class) -> Option<&ClassInfo> {
         self.0.iter().find(|info| info.name == class)
-    }
-
-    /// Whether these are the paper's five classes in the paper's order.
-    pub fn is_wbc5(&self) -> bool {
-        self.iter().eq(Classes::wbc5().iter())
     }
 
     /// The class with the largest probability, the first of equal ones. `p` has one value per class, in order.

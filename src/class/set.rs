@@ -4,6 +4,7 @@ use super::{Class, ClassInfo, Classes};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use std::path::Path;
+use std::sync::LazyLock;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
@@ -176,6 +177,19 @@ pub fn fold(label: &str) -> Option<String> {
     }
     let word = word.trim_start_matches(|c: char| c.is_ascii_digit());
     (!word.is_empty()).then(|| word.to_string())
+}
+
+impl Classes {
+    /// The paper's five classes: neutrophil, eosinophil, basophil, lymphocyte, monocyte.
+    pub fn wbc5() -> Classes {
+        static WBC5: LazyLock<Classes> = LazyLock::new(|| ClassSet::wbc5().classes());
+        WBC5.clone()
+    }
+
+    /// Whether these are the paper's five classes in the paper's order.
+    pub fn is_wbc5(&self) -> bool {
+        self.iter().eq(Classes::wbc5().iter())
+    }
 }
 
 #[cfg(test)]

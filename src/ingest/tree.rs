@@ -257,8 +257,8 @@ fn scan_file(full_path: &Path, path: String) -> ScannedFile {
     }
 }
 
-/// Whether an image holds 2 to [`MASK_GREYS`] grey levels and no colour. Only files that are small for their pixels are decoded: those
-/// of images of cells never are.
+/// Whether an image holds 2 to [`MASK_GREYS`] grey levels and no colour. Only files that are small for their pixels are
+/// decoded: those of images of cells never are.
 fn has_few_greys(bytes: &[u8], path: &Path, header: &Header) -> bool {
     let pixels = f64::from(header.width_px) * f64::from(header.height_px);
     let most_bytes = match header.format {

@@ -1,6 +1,6 @@
 //! COCO (Lin et al., ECCV 2014): one JSON file for many images. Objects have boxes, polygons, or masks as run lengths.
 
-use super::{Annotated, Annotations, Object, folder};
+use super::object::{Annotated, Annotations, Object, folder};
 use crate::ingest::tree::{ScannedFile, Tree};
 use serde::Deserialize;
 use serde_json::Value;

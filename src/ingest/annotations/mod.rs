@@ -3,6 +3,7 @@
 //! beside the annotations may have a label per frame, which is that of its cell where one white cell is boxed.
 
 mod coco;
+mod object;
 mod voc;
 mod yolo;
 
@@ -20,6 +21,7 @@ use crate::error::Result;
 use crate::rect::Rect;
 use crate::rows::Severity;
 use crate::text;
+use object::Annotations;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Pascal VOC's XML.
@@ -28,35 +30,6 @@ pub struct Voc;
 pub struct Coco;
 /// YOLO's text files.
 pub struct Yolo;
-
-/// The annotations of one image, as their file has them.
-pub struct Annotated {
-    /// The image's path or name, or several to try one after the other.
-    image: Vec<String>,
-    /// The folder that the path starts from, empty or with a slash at its end.
-    folder: String,
-    /// Width and height for which the boxes were drawn, px; `None` where they are shares of the image.
-    size_px: Option<(f64, f64)>,
-    /// The file with the annotations, relative to the data set.
-    source: String,
-    objects: Vec<Object>,
-}
-
-/// An annotated object.
-pub struct Object {
-    label: String,
-    /// Left, top, right and bottom edge, px, or shares of the image.
-    edges: [f64; 4],
-}
-
-/// Annotations of all images, and what is wrong with some: path and message.
-#[derive(Default)]
-pub struct Annotations {
-    images: Vec<Annotated>,
-    problems: Vec<(String, String)>,
-    /// Files that hold annotations.
-    files: Vec<String>,
-}
 
 impl Layout for Voc {
     fn name(&self) -> &'static str {
@@ -326,9 +299,4 @@ fn frame_labels<'a>(
         output.issue(&file.path, checks::OBJECTS, Severity::Note, message);
     }
     Ok(labels)
-}
-
-/// The folder of a file, empty or with a slash at its end.
-fn folder(file: &ScannedFile) -> String {
-    if file.folder().is_empty() { String::new() } else { format!("{}/", file.folder()) }
 }

@@ -1,6 +1,6 @@
 //! Pascal VOC (Everingham et al., IJCV 88:303-338, 2010): one XML file per image.
 
-use super::{Annotated, Annotations, Object, folder};
+use super::object::{Annotated, Annotations, Object, folder};
 use crate::ingest::sheet::decode_text;
 use crate::ingest::tree::{ScannedFile, Tree};
 use quick_xml::Reader;

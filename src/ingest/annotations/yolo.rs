@@ -1,7 +1,7 @@
 //! YOLO: one text file per image, with a line `class x y width height` per object as shares of the image, or
 //! `class x1 y1 x2 y2 ...` for a polygon. The names of the classes are in `classes.txt`, `obj.names` or `data.yaml`.
 
-use super::{Annotated, Annotations, Object};
+use super::object::{Annotated, Annotations, Object};
 use crate::error::{Error, Result};
 use crate::ingest::sheet::decode_text;
 use crate::ingest::tree::{ScannedFile, Tree};
