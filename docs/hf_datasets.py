@@ -33,7 +33,7 @@ dataset = Dataset.from_parquet(shards)
 print(f"{folder.name}/{tensors.name}: {len(dataset)} tensors in {len(shards)} shards")
 
 # %% Labels, in wbc's order of the classes, by image_id.
-made = json.loads(pq.read_schema(folder / "manifest.parquet").metadata[b"wbc.provenance"])
+made = json.loads(pq.read_metadata(folder / "manifest.parquet").metadata[b"wbc.provenance"])
 classes = [info["name"] for info in made["settings"]["classes"]]
 manifest = pd.read_parquet(folder / "manifest.parquet").set_index("image_id")
 label = ClassLabel(names=classes)

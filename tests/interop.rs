@@ -5,6 +5,7 @@ use crate::common::{FIVE, Workdir, predicted, predictions, python};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use wbc::class::Classes;
 use wbc::rows::{EpochRow, IssueRow, ManifestRow, MetricRow};
 use wbc::run::checkpoint;
 use wbc::schema::{self, EPOCHS, ISSUES, Kind, MANIFEST, METRICS};
@@ -40,8 +41,8 @@ fn run(w: &Workdir, python: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Every Parquet file of the workspace with its schema, without the files of single folds.
-fn tables(w: &Workdir) -> Vec<(String, &'static schema::Schema)> {
+/// Every Parquet file of the workspace with its schema for the paper's classes, without the files of single folds.
+fn tables(w: &Workdir) -> Vec<(String, schema::Schema)> {
     let walk = walkdir::WalkDir::new(w.path("data")).sort_by_file_name().into_iter().map(Result::unwrap);
     let paths = walk.map(|entry| entry.path().strip_prefix(w.path("")).unwrap().to_str().unwrap().to_string());
     let tables = paths.filter(|path| path.ends_with(".parquet") && !path.contains("fold-"));
@@ -51,7 +52,7 @@ fn tables(w: &Workdir) -> Vec<(String, &'static schema::Schema)> {
         path => Path::new(path).file_stem().unwrap().to_str().unwrap().into(),
     };
     let schema = |path: &str| schema::all().into_iter().find(|schema| schema.name == name(path)).unwrap();
-    tables.map(|path| (path.clone(), schema(&path))).collect()
+    tables.map(|path| (path.clone(), schema(&path).with_classes(&Classes::wbc5()))).collect()
 }
 
 /// The sum of the integers or the bytes of each column, as text; `None` for other columns.
