@@ -193,7 +193,7 @@ fn scripts_of_the_documents_agree_with_wbc() {
 
     let text = output("tables.py", &[]);
     for (path, schema) in tables(&w) {
-        let rows = table::count(&w.path(&path), schema).unwrap();
+        let rows = table::count(&w.path(&path), &schema).unwrap();
         let line = format!("{}: {rows} rows, {};", path.strip_prefix("data/").unwrap(), schema.tag());
         assert!(text.contains(&line), "{line} is not in {text}");
     }
