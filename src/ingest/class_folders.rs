@@ -38,6 +38,13 @@ pub fn class_of_code(code: &str) -> Option<Class> {
     PBC_CODES.iter().find(|(known, _)| *known == code).map(|(_, class)| Class::new(class))
 }
 
+/// Whether folders are named after classes.
+pub fn has_places(tree: &Tree, vocabulary: &Vocabulary) -> bool {
+    let masks = Masks::find(tree);
+    let images: Vec<&ScannedFile> = tree.images().filter(|file| !masks.contains(&file.path)).collect();
+    folders::places(&images, vocabulary).is_some()
+}
+
 pub struct ClassFolders;
 
 impl Layout for ClassFolders {
@@ -53,10 +60,8 @@ impl Layout for ClassFolders {
         "folders named after the classes, such as neutrophil/*.jpg"
     }
 
-    fn recognises(&self, tree: &Tree, vocabulary: &Vocabulary) -> bool {
-        let masks = Masks::find(tree);
-        let images: Vec<&ScannedFile> = tree.images().filter(|file| !masks.contains(&file.path)).collect();
-        folders::places(&images, vocabulary).is_some()
+    fn recognises(&self, tree: &Tree, _: &Settings, vocabulary: &Vocabulary) -> bool {
+        has_places(tree, vocabulary)
     }
 
     fn read(

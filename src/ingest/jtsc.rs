@@ -37,7 +37,7 @@ impl Layout for Jtsc {
         "images/, masks/ and labels.csv with the columns `image ID,class label`"
     }
 
-    fn recognises(&self, tree: &Tree, _: &Vocabulary) -> bool {
+    fn recognises(&self, tree: &Tree, _: &Settings, _: &Vocabulary) -> bool {
         let has = |folder: &str| tree.images().any(|f| f.folder() == folder);
         // Numbers mean these classes in this data set only, so the header and the masks have to be its own.
         has("images") && has("masks") && tree.get(LABELS).is_some() && sheet(tree).is_ok_and(|sheet| is_own(&sheet))

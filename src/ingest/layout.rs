@@ -3,6 +3,7 @@
 use super::checks;
 use super::labels::Vocabulary;
 use super::settings::Settings;
+use super::sheet;
 use super::tree::{ScannedFile, Tree};
 use crate::class::Class;
 use crate::context::Context;
@@ -22,7 +23,7 @@ pub trait Layout: Sync {
     /// Which files the layout expects, to complete the sentence "expected ...".
     fn looks_for(&self) -> &'static str;
     /// Whether the folder has this layout.
-    fn recognises(&self, tree: &Tree, vocabulary: &Vocabulary) -> bool;
+    fn recognises(&self, tree: &Tree, settings: &Settings, vocabulary: &Vocabulary) -> bool;
     /// Absolute paths of files outside the folder that belong to the data set, such as those in a list.
     fn outside(&self, _tree: &Tree, _settings: &Settings) -> Vec<PathBuf> {
         Vec::new()
@@ -133,6 +134,15 @@ impl Output {
                     let message = "a spreadsheet: not read. Save it as CSV if it lists the images".to_string();
                     self.issue(&file.path, checks::NOT_USED, Severity::Warning, message);
                 }
+                Err(_) if is_table(file) => {
+                    let columns =
+                        sheet::read(&tree.full_path(&file.path)).map_or_else(|e| vec![e.to_string()], |s| s.columns);
+                    let message = format!(
+                        "a table: not used. Its columns are {}; those that count can be named in [ingest.columns]",
+                        columns.join(", ")
+                    );
+                    self.issue(&file.path, checks::NOT_USED, Severity::Warning, message);
+                }
                 Err((check, message)) => {
                     let severity = match (*check, file.has_image_extension(), file.folder()) {
                         (checks::NOT_AN_IMAGE, false, "") => Severity::Note,
@@ -146,6 +156,12 @@ impl Output {
         self.rows.sort_by(|a, b| a.image_id.cmp(&b.image_id));
         self.issues.sort_by(|a, b| (&a.path, &a.check, &a.image_id).cmp(&(&b.path, &b.check, &b.image_id)));
     }
+}
+
+/// Whether a file is a table in the folder of the data set.
+fn is_table(file: &ScannedFile) -> bool {
+    let name = file.file_name().to_lowercase();
+    file.folder().is_empty() && [".csv", ".tsv", ".parquet"].iter().any(|ending| name.ends_with(ending))
 }
 
 /// Whether a file is a spreadsheet, which may be a list of the images.

@@ -51,7 +51,7 @@ impl Layout for Lisc {
         "frames under Main Dataset/{Baso,eosi,lymp,mixt,mono,neut}/"
     }
 
-    fn recognises(&self, tree: &Tree, _: &Vocabulary) -> bool {
+    fn recognises(&self, tree: &Tree, _: &Settings, _: &Vocabulary) -> bool {
         tree.images().any(|f| below(f, FRAMES).is_some())
     }
 

@@ -30,8 +30,17 @@ impl Layout for List {
         "a list (.csv, .tsv or .parquet) with the columns path,class[,subtype,patient,slide,split]"
     }
 
-    fn recognises(&self, tree: &Tree, _: &Vocabulary) -> bool {
-        !tables(tree).is_empty()
+    fn recognises(&self, tree: &Tree, settings: &Settings, vocabulary: &Vocabulary) -> bool {
+        tables(tree, settings).iter().any(|file| {
+            let Ok(sheet) = sheet::read(&tree.full_path(&file.path)) else { return true };
+            let Ok(columns) = ListColumns::new(&sheet, settings) else { return true };
+            if columns.at(Role::Path).is_some() && ADDED.iter().any(|role| columns.at(*role).is_some()) {
+                return true;
+            }
+            // Other tables stand beside class folders, too. Here they stop ingest only if they seem to have classes.
+            let (named, class) = (columns.is_named || is_named_as_list(file), columns.at(Role::Class).is_some());
+            named || class || has_classes(&sheet, vocabulary) || !super::class_folders::has_places(tree, vocabulary)
+        })
     }
 
     fn outside(&self, tree: &Tree, settings: &Settings) -> Vec<PathBuf> {
@@ -170,6 +179,23 @@ impl Layout for List {
     }
 }
 
+/// What a list can add to class folders.
+const ADDED: [Role; 3] = [Role::Subject, Role::Slide, Role::Given];
+
+/// Whether the name of a table says that it lists the images.
+fn is_named_as_list(file: &ScannedFile) -> bool {
+    let name = file.stem().to_lowercase();
+    ["list", "label", "class", "annotation"].iter().any(|word| name.contains(word)) || folders::role(&name).is_some()
+}
+
+/// Whether a column of a table holds names of classes.
+fn has_classes(sheet: &Sheet, vocabulary: &Vocabulary) -> bool {
+    (0..sheet.columns.len()).any(|column| {
+        let values: Vec<&str> = sheet.rows.iter().filter_map(|row| row.value(Some(column))).collect();
+        !values.is_empty() && values.iter().filter(|value| vocabulary.known(value).is_some()).count() * 2 > values.len()
+    })
+}
+
 /// What a column of a list holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -223,6 +249,8 @@ pub struct ListColumns {
     at: BTreeMap<u8, usize>,
     /// Columns that are not used.
     unused: Vec<String>,
+    /// Whether the settings name columns.
+    is_named: bool,
 }
 
 impl ListColumns {
@@ -264,7 +292,7 @@ impl ListColumns {
         }
         let is_unused = |(n, name): &(usize, &String)| !at.values().any(|used| used == n) && !name.is_empty();
         let unused = sheet.columns.iter().enumerate().filter(is_unused).map(|(_, name)| name.clone()).collect();
-        Ok(ListColumns { at, unused })
+        Ok(ListColumns { at, unused, is_named: !settings.columns.is_empty() })
     }
 
     /// The position of a column, if the list has it.
@@ -308,8 +336,8 @@ fn candidates(tree: &Tree) -> Vec<&ScannedFile> {
 }
 
 /// The tables in the folder of the data set, without text files that are no lists.
-pub fn tables(tree: &Tree) -> Vec<&ScannedFile> {
-    candidates(tree).into_iter().filter(|file| !is_text(file) || is_list(tree, file)).collect()
+pub fn tables<'a>(tree: &'a Tree, settings: &Settings) -> Vec<&'a ScannedFile> {
+    candidates(tree).into_iter().filter(|file| !is_text(file) || is_list(tree, file, settings)).collect()
 }
 
 /// Whether a file is text, which may be anything.
@@ -317,10 +345,9 @@ fn is_text(file: &ScannedFile) -> bool {
     file.file_name().to_lowercase().ends_with(".txt")
 }
 
-/// Whether a file has the columns of a list by their usual names.
-fn is_list(tree: &Tree, file: &ScannedFile) -> bool {
-    let columns =
-        sheet::read(&tree.full_path(&file.path)).and_then(|sheet| ListColumns::new(&sheet, &Settings::default()));
+/// Whether a file has the columns of a list.
+fn is_list(tree: &Tree, file: &ScannedFile, settings: &Settings) -> bool {
+    let columns = sheet::read(&tree.full_path(&file.path)).and_then(|sheet| ListColumns::new(&sheet, settings));
     columns.is_ok_and(|columns| columns.at(Role::Path).is_some() && columns.at(Role::Class).is_some())
 }
 
@@ -332,7 +359,7 @@ fn is_list(tree: &Tree, file: &ScannedFile) -> bool {
 fn lists(tree: &Tree, settings: &Settings, class_folders: bool, output: &mut Output) -> Result<Vec<UsedList>> {
     let mut lists = Vec::new();
     let mut others: Vec<(String, Error)> = Vec::new();
-    for file in tables(tree) {
+    for file in tables(tree, settings) {
         let path = tree.full_path(&file.path);
         let read = sheet::read(&path).and_then(|sheet| Ok((ListColumns::new(&sheet, settings)?, sheet)));
         let (columns, sheet) = match read {
@@ -343,10 +370,10 @@ fn lists(tree: &Tree, settings: &Settings, class_folders: bool, output: &mut Out
             }
         };
         let has = |role| columns.at(role).is_some();
-        let adds = class_folders && (has(Role::Subject) || has(Role::Slide) || has(Role::Given));
+        let adds = class_folders && ADDED.iter().any(|role| has(*role));
         if !(has(Role::Path) && (has(Role::Class) || adds)) {
             let expected = "a column of paths (path, file, filename, image, ...) and one of classes (class, label, \
-                            category), or their names in [ingest.columns]; with --layout the list is left aside";
+                            category), or their names in [ingest.columns]; --layout class_folders reads no list";
             let found = format!("the columns {}", sheet.columns.join(", "));
             others.push((file.path.clone(), Error::format(&path, "header", expected, found)));
             continue;

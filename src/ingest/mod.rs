@@ -206,7 +206,7 @@ fn scan(
     let mut tree = Tree::scan(&ws.raw_dataset(dataset), ctx)?;
     let layout = match settings.named_layout()? {
         Some(layout) => Some(layout),
-        None => LAYOUTS.into_iter().find(|l| l.recognises(&tree, vocabulary)),
+        None => LAYOUTS.into_iter().find(|l| l.recognises(&tree, settings, vocabulary)),
     };
     if let Some(layout) = layout {
         let outside = layout.outside(&tree, settings);

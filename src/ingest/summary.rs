@@ -41,6 +41,9 @@ pub struct Summary {
     pub messages: Vec<(Severity, String)>,
     /// Number of errors and warnings.
     pub findings: u64,
+    /// Names of issues that `messages` or `left_out` tell in full.
+    #[serde(skip)]
+    in_words: BTreeSet<String>,
 }
 
 impl Summary {
@@ -64,6 +67,9 @@ impl Summary {
         let mut given_roles = BTreeMap::new();
         rows.iter().filter_map(|r| r.given_role.clone()).for_each(|role| *given_roles.entry(role).or_default() += 1);
         let mut messages: Vec<(Severity, String)> = issues.iter().filter_map(in_words).collect();
+        let mut told: BTreeSet<String> = counts.keys().cloned().collect();
+        let is_told = |issue: &IssueRow| issue.check == checks::UNKNOWN_CLASS || in_words(issue).is_some();
+        issues.iter().filter(|issue| !is_told(issue)).for_each(|issue| _ = told.remove(&issue.check));
         messages.sort_by_key(|(severity, _)| *severity);
         messages.dedup();
         Self {
@@ -82,6 +88,7 @@ impl Summary {
             issues: counts,
             messages,
             findings: issues.iter().filter(|i| i.severity != Severity::Note).count() as u64,
+            in_words: told,
         }
     }
 }
@@ -91,7 +98,8 @@ const MOST_MESSAGES: usize = 12;
 
 /// The message of an issue that concerns more than one file. Labels that are left out have a line of their own.
 fn in_words(issue: &IssueRow) -> Option<(Severity, String)> {
-    const OF_MANY: [&str; 11] = [
+    const OF_MANY: [&str; 12] = [
+        checks::NO_IMAGE,
         checks::CODES,
         checks::LEFTOVERS,
         checks::NEW_CLASSES,
@@ -106,7 +114,7 @@ fn in_words(issue: &IssueRow) -> Option<(Severity, String)> {
     ];
     let is_of_many = OF_MANY.contains(&issue.check.as_str()) && (issue.score.is_some() || issue.related.is_none());
     let of_map = issue.check == checks::UNKNOWN_CLASS && issue.path.is_empty() && issue.score.is_none();
-    let of_one = issue.check == checks::NO_LABEL && issue.score.is_none();
+    let of_one = [checks::NO_LABEL, checks::NO_IMAGE].contains(&issue.check.as_str()) && issue.score.is_none();
     let place = if issue.path.is_empty() { String::new() } else { format!("{}: ", issue.path) };
     ((is_of_many && !of_one) || of_map).then(|| (issue.severity, format!("{place}{}", issue.message)))
 }
@@ -148,7 +156,7 @@ impl std::fmt::Display for Summary {
         for (_, message) in notes {
             write!(f, "\n  note: {message}")?;
         }
-        for (check, (count, severity)) in &self.issues {
+        for (check, (count, severity)) in self.issues.iter().filter(|(check, _)| !self.in_words.contains(*check)) {
             write!(f, "\n  {} {check}: {}", word(*severity), text::thousands(*count))?;
         }
         Ok(())

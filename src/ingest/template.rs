@@ -27,7 +27,7 @@ impl Layout for Template {
     }
 
     /// Used where the settings have a template, never recognised.
-    fn recognises(&self, _: &Tree, _: &Vocabulary) -> bool {
+    fn recognises(&self, _: &Tree, _: &Settings, _: &Vocabulary) -> bool {
         false
     }
 

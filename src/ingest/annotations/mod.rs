@@ -40,7 +40,7 @@ impl Layout for Voc {
         "images with Pascal VOC annotations (.xml)"
     }
 
-    fn recognises(&self, tree: &Tree, _: &Vocabulary) -> bool {
+    fn recognises(&self, tree: &Tree, _: &Settings, _: &Vocabulary) -> bool {
         voc::files(tree).next().is_some()
     }
 
@@ -65,7 +65,7 @@ impl Layout for Coco {
         "images with COCO annotations (.json)"
     }
 
-    fn recognises(&self, tree: &Tree, _: &Vocabulary) -> bool {
+    fn recognises(&self, tree: &Tree, _: &Settings, _: &Vocabulary) -> bool {
         coco::files(tree).next().is_some()
     }
 
@@ -90,7 +90,7 @@ impl Layout for Yolo {
         "images with YOLO annotations (.txt) and the names of their classes (classes.txt or data.yaml)"
     }
 
-    fn recognises(&self, tree: &Tree, _: &Vocabulary) -> bool {
+    fn recognises(&self, tree: &Tree, _: &Settings, _: &Vocabulary) -> bool {
         yolo::files(tree).next().is_some()
     }
 
@@ -186,10 +186,11 @@ fn rows(
         others.into_iter().for_each(|(label, _)| *left_out.entry(label.as_str()).or_insert(0u64) += 1);
         without_cell += u64::from(cells.is_empty());
         let of_frame = frame_labels.get(file.path.as_str());
+        let white_cells = cells.iter().filter(|(label, _)| is_white_cell(label)).count();
         for (n, (label, rect)) in cells.iter().enumerate() {
             let mut label = label.as_str();
             if !frame_labels.is_empty() && is_white_cell(label) {
-                match (of_frame.map_or("", String::as_str), cells.len()) {
+                match (of_frame.map_or("", String::as_str), white_cells) {
                     ("", _) => *unclear.entry("its frame has no label").or_insert(0u64) += 1,
                     (several, _) if several.contains([',', ';', '/', '+', '&']) => {
                         *unclear.entry("its frame has several labels").or_default() += 1;
@@ -255,7 +256,7 @@ fn frame_labels<'a>(
     output: &mut Output,
 ) -> Result<BTreeMap<&'a str, String>> {
     let mut labels = BTreeMap::new();
-    for file in super::list::tables(tree) {
+    for file in super::list::tables(tree, settings) {
         output.used(file);
         let sheet = sheet::read(&tree.full_path(&file.path))?;
         let columns = ListColumns::new(&sheet, settings)?;
@@ -291,7 +292,7 @@ fn frame_labels<'a>(
                 text::of(sheet.rows.len() as u64, "row"),
                 text::some(missing.iter().copied())
             );
-            output.issue(&file.path, checks::NO_IMAGE, Severity::Warning, message);
+            output.issue(&file.path, checks::NO_IMAGE, Severity::Warning, message).score = Some(missing.len() as f64);
         }
         let message = format!("labels of {}, for their cells where one white cell is boxed", {
             text::of((labels.len() - before) as u64, "frame")
