@@ -240,6 +240,9 @@ impl Mapping {
             }
         }
         open.retain(|label| !of.contains_key(label));
+        let by_default = became_classes;
+        // Not where the map names all of them.
+        became_classes &= open.iter().any(|label| !is_white_cell(label));
         let numbers: Vec<&str> = open.iter().map(String::as_str).filter(|label| is_number(label)).collect();
         if !numbers.is_empty() && (all || of.is_empty()) {
             let list = numbers.iter().map(|n| format!("\"{n}\" = \"...\"")).collect::<Vec<_>>().join(", ");
@@ -257,7 +260,7 @@ impl Mapping {
             }
             _ => {
                 for label in std::mem::take(&mut open) {
-                    if became_classes && is_white_cell(&label) {
+                    if by_default && is_white_cell(&label) {
                         open.push(label);
                     } else {
                         let same = of.iter().find(|(known, _)| fold(known).is_some() && fold(known) == fold(&label));
@@ -274,7 +277,7 @@ impl Mapping {
                 Classes::new(names.into_iter().map(info))
             }
         };
-        let too_few = became_classes && classes.len() < Classes::MIN;
+        let too_few = by_default && classes.len() < Classes::MIN;
         if too_few || classes.len() > Classes::MAX {
             let names: Vec<&str> = classes.iter().map(Class::name).collect();
             let expected = format!("{} to {} classes", Classes::MIN, Classes::MAX);
