@@ -6,6 +6,7 @@ use super::checks;
 use super::layout::Output;
 use super::settings::{Cut, Settings};
 use super::tree::Tree;
+use crate::class::Classes;
 use crate::context::Context;
 use crate::decode;
 use crate::error::Result;
@@ -92,11 +93,12 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Sets `cut` of the rows with a class, and boxes where the data set has cells anywhere. Images without a cell, or with
-/// several although they have one label, get an error, which leaves them out.
+/// several although they have one label, get an error, which leaves them out. Platelets and other classes that are known
+/// not to be white cells need no stained nucleus in images of one cell.
 ///
 /// # Errors
 /// [`crate::error::Error::Interrupted`].
-pub fn apply(tree: &Tree, settings: &Settings, ctx: &Context, output: &mut Output) -> Result<()> {
+pub fn apply(tree: &Tree, settings: &Settings, classes: &Classes, ctx: &Context, output: &mut Output) -> Result<()> {
     let without_cell: HashSet<&str> =
         output.issues.iter().filter(|i| i.check == checks::NO_CELL).filter_map(|i| i.image_id.as_deref()).collect();
     let mut open = Vec::new();
@@ -114,14 +116,19 @@ pub fn apply(tree: &Tree, settings: &Settings, ctx: &Context, output: &mut Outpu
     if open.is_empty() {
         return Ok(());
     }
+    let is_white = |i: &usize| {
+        let info = output.rows[*i].class.and_then(|class| classes.info(class));
+        info.is_none_or(|info| info.white_cell != Some(false))
+    };
+    let (searched, others): (Vec<usize>, Vec<usize>) = open.iter().copied().partition(is_white);
     let (rule, reason) = match settings.cut {
         Cut::Centre => (CutRule::Centre, "as --cut requests".into()),
         Cut::Whole => (CutRule::Whole, "as --cut requests".into()),
         Cut::Cell => (CutRule::Box, "as --cut requests".into()),
         Cut::Auto if boxed > open.len() => (CutRule::Box, "as the cells with boxes".into()),
         Cut::Auto => {
-            let step = open.len().div_ceil(SAMPLE);
-            let sample: Vec<usize> = open.iter().copied().step_by(step).collect();
+            let step = searched.len().div_ceil(SAMPLE).max(1);
+            let sample: Vec<usize> = searched.iter().copied().step_by(step).collect();
             decide(&looks(tree, &output.rows, &sample, u32::MAX, ctx)?)
         }
     };
@@ -137,7 +144,14 @@ pub fn apply(tree: &Tree, settings: &Settings, ctx: &Context, output: &mut Outpu
     open.iter().for_each(|i| output.rows[*i].cut = Some(rule));
     match rule {
         CutRule::Box => box_cells(tree, &open, ctx, output),
-        _ => verify(tree, &open, rule, settings.cut == Cut::Auto, ctx, output),
+        _ => {
+            if !others.is_empty() {
+                let images = text::of(others.len() as u64, "image");
+                let message = format!("{images} of classes without white cells: not searched for a nucleus");
+                output.issue("", checks::CUT, Severity::Note, message);
+            }
+            verify(tree, &searched, rule, settings.cut == Cut::Auto, ctx, output)
+        }
     }
 }
 

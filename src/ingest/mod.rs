@@ -99,7 +99,7 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     let mut output = Output::new(dataset, layout.name());
     layout.read(&tree, settings, &vocabulary, ctx, &mut output)?;
     let mapping = map_labels(dataset, &vocabulary, &mut output)?;
-    cut::apply(&tree, settings, ctx, &mut output)?;
+    cut::apply(&tree, settings, &mapping.classes, ctx, &mut output)?;
     output.finish(&tree);
     if output.rows.is_empty() {
         let reason = output.issues.iter().min_by_key(|i| i.severity);
