@@ -163,7 +163,8 @@ pub fn require_current(ws: &Workspace, name: &str, made: &Provenance, table: Inp
 }
 
 /// What is known of cells before check has run: files of equal content, and so the cells of one frame, form a group,
-/// and cells without a class or a box that they need are left out. Groups are named after the smallest `image_id` if `cells` are sorted.
+/// and cells without a class or a box that they need are left out. Groups are named after the smallest `image_id` if
+/// `cells` are sorted.
 pub fn unchecked(cells: &[ManifestRow]) -> Vec<CheckRow> {
     let mut first: HashMap<&str, &str> = HashMap::new();
     let rows = cells.iter().map(|cell| CheckRow {

@@ -181,7 +181,7 @@ fn case_19_leftovers_are_counted_once() {
     let run = w.wbc(&["ingest", "--no-check"]).ok();
     let text = "note: files of operating systems and programs left out: 27";
     assert!(run.stdout.contains(text), "{}", run.stdout);
-    assert_eq!(w.issues("mine").len(), 1);
+    assert_eq!(w.issues("mine").iter().filter(|issue| issue.0 != "cut").count(), 1);
 }
 
 #[test]

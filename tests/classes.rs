@@ -5,7 +5,11 @@ use serde_json::Value;
 use std::process::Command;
 use wbc::class::{Class, ClassInfo, Classes};
 use wbc::predict::external;
+use wbc::rows::EpochRow;
+use wbc::run::RunDir;
+use wbc::schema::EPOCHS;
 use wbc::scores::Metric;
+use wbc::table::{self, Provenance};
 
 /// A data set of these labels, ingested with each of them as a class: `images` synthetic cells of each.
 fn labelled(w: &Workdir, dataset: &str, labels: &[&str], images: usize, seed: u64) {
@@ -70,6 +74,8 @@ fn tables_of_folds_have_the_runs_classes_and_the_papers_figures_only_beside_the_
             |record| record.classes = classes.clone(),
             |_, class, i| Some(class != classes.at(1) || i > 0),
         );
+        let epochs = RunDir::new(&w.workspace(), run).epochs();
+        table::write_rows::<EpochRow>(&epochs, &EPOCHS, &Provenance::default(), &[]).unwrap();
         let table = tables(&w, &["report", "--table", "3", "--run", run]).remove(0);
         let rows = cells(&table);
         assert_eq!(table["columns"], serde_json::json!(["Class", "Fold-0", "Fold-1", "Fold-2", "Fold-3", "Aver."]));
@@ -108,6 +114,7 @@ fn tables_of_folds_have_the_runs_classes_and_the_papers_figures_only_beside_the_
 #[test]
 fn many_classes_become_the_rows_of_tables_of_images() {
     let w = Workdir::new("classes-many");
+    w.tiny(2, 4, "", "");
     let labels: Vec<String> = (1..=20).map(|i| format!("kind {i:02}")).collect();
     labelled(&w, "many", &labels.iter().map(String::as_str).collect::<Vec<_>>(), 3, 0);
     w.wbc(&["split", "--stratified", "--folds", "3"]).ok();

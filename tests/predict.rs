@@ -108,7 +108,7 @@ fn unreadable_files_are_reported_and_the_others_predicted() {
     let mixed = w.wbc(&["predict", "r", "mixed"]).exits(1);
     assert!(mixed.stderr.contains("torn.jpg") && mixed.stdout.contains("1 cell in 1 image;"), "{mixed:?}");
     let before = std::fs::read(w.path("cells.parquet")).unwrap();
-    w.write("bad.csv", "colour\nx.jpg\n");
+    w.write("bad.csv", "colour\nblue\n");
     for (path, message) in
         [("empty", "empty"), ("nowhere", "nowhere"), ("mixed/torn.jpg", "torn.jpg"), ("bad.csv", "columns colour")]
     {

@@ -385,7 +385,8 @@ fn stages_do_not_call_each_other() {
     }
 }
 
-/// A file that is neither used nor re-exported, only declared by its `mod` line, is not in its registry (`LAYOUTS`, `CHECKS`, ...).
+/// A file that is neither used nor re-exported, only declared by its `mod` line, is not in its registry (`LAYOUTS`,
+/// `CHECKS`, ...).
 #[test]
 fn every_file_of_a_module_with_a_registry_is_used() {
     let sources = sources("src");

@@ -170,8 +170,8 @@ mod tests {
             "seed": 0, "folds": 2, "recipe": {}, "inputs": {}});
         let normalise =
             serde_json::json!({"kind": "unit", "mean": [0.0, 0.0, 0.0], "deviation": [255.0, 255.0, 255.0]});
-        let meta = serde_json::json!({"run": "", "model": "wnet", "classes": Classes::wbc5(), "size_px": SIZE, "id": 0, "epoch": 1,
-            "finished": true, "normalise": normalise, "epochs": []});
+        let meta = serde_json::json!({"run": "", "model": "wnet", "classes": Classes::wbc5(),
+            "size_px": SIZE, "id": 0, "epoch": 1, "finished": true, "normalise": normalise, "epochs": []});
         TrainedModel {
             record: serde_json::from_value(record).unwrap(),
             settings: NetworkSettings::default(),

@@ -93,8 +93,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Sets `cut` of the rows with a class, and boxes where the data set has cells anywhere. Images without a cell, or with
-/// several although they have one label, get an error, which leaves them out. Platelets and other classes that are known
-/// not to be white cells need no stained nucleus in images of one cell.
+/// several although they have one label, get an error, which leaves them out. Platelets and other classes that are
+/// known not to be white cells need no stained nucleus in images of one cell.
 ///
 /// # Errors
 /// [`crate::error::Error::Interrupted`].

@@ -1,8 +1,8 @@
 //! Ingest: reads the folder of a data set and writes `manifest.parquet`, with one row per cell, and
 //! `ingest_issues.parquet`.
 //!
-//! Every file is read once, for its BLAKE3 hash and its image header. A [`Layout`] then assigns a class to each image. Whatever cannot be used becomes an
-//! issue (see [`checks`]), not an error.
+//! Every file is read once, for its BLAKE3 hash and its image header. A [`Layout`] then assigns a class to each image.
+//! Whatever cannot be used becomes an issue (see [`checks`]), not an error.
 
 mod annotations;
 pub mod checks;

@@ -2,8 +2,9 @@
 //!
 //! The paper cuts 80 (top), 81 (bottom), 80 (left) and 80 (right) pixels off images of 360 x 361: the central square of
 //! 200. The same square is cut from other images of one cell in the middle. Images that one cell fills are taken whole;
-//! where the manifest has a box (frames, masks, cells beside the middle), the box with a margin is cut. Ingest decides. Pixels stay 0 to 255, because training fits the normalisation on training rows. `cut = "cell"`
-//! segments the cell instead, and can normalise the colours of the laboratory: see `close`.
+//! where the manifest has a box (frames, masks, cells beside the middle), the box with a margin is cut. Ingest decides.
+//! Pixels stay 0 to 255, because training fits the normalisation on training rows. `cut = "cell"` segments the cell
+//! instead, and can normalise the colours of the laboratory: see `close`.
 
 use crate::atomic;
 use crate::context::Context;
