@@ -48,15 +48,18 @@ const LARGEST_LOBE: f32 = 0.6;
 const LARGEST_LOBE_ALONE: f32 = 3.0;
 /// Largest extent of one nucleus, in radii of a red cell.
 const MAX_EXTENT: f32 = 5.0;
-/// Smallest nucleus: as a share of a red cell, of the largest nucleus, and, without red cells, of the image.
+/// Smallest nucleus: as a share of a red cell (the second where no nucleus is larger, if it is strongly stained), of the
+/// largest nucleus, and, without red cells, of the image.
 const MIN_OF_RED: f32 = 0.25;
+const MIN_OF_RED_IF_STRONG: f32 = 0.1;
 const MIN_OF_LARGEST: f32 = 0.3;
 const MIN_OF_IMAGE: f32 = 0.005;
 /// Largest nucleus, as a multiple of a red cell. If it is larger, what was taken for red cells is none.
 const MAX_OF_RED: f32 = 5.0;
-/// Lowest level of stain (upper quartile) of a nucleus, absolute and as a share of the strongest nucleus. Paler regions
-/// are platelets or smudges.
+/// Lowest level of stain (upper quartile) of a nucleus, absolute, of a strongly stained one, and as a share of the
+/// strongest nucleus. Paler regions are platelets or smudges.
 const MIN_STAIN: f32 = 0.32;
+const STRONG_STAIN: f32 = 0.64;
 const MIN_OF_STRONGEST: f32 = 0.45;
 const STRONG: f64 = 0.75;
 /// Margin for the cytoplasm around a nucleus, as a share of the nucleus's longer side.
@@ -136,6 +139,7 @@ fn averaged(image: &Rgb, factor: u32) -> Option<Rgb> {
 }
 
 /// A nucleus at the size of the search.
+#[derive(Clone, Copy)]
 struct Nucleus {
     bounds: Rect,
     area: usize,
@@ -183,13 +187,18 @@ fn nuclei(image: &Rgb) -> Vec<Nucleus> {
     let largest = found.iter().map(|n| n.area).max().unwrap_or(0) as f32;
     let large = found.iter().filter(|n| n.area as f32 >= MIN_OF_LARGEST * largest);
     let strongest = large.map(|n| n.level).fold(0.0, f32::max);
-    let smallest = match red_px {
-        Some(red) => MIN_OF_RED * red.area(),
-        None => MIN_OF_IMAGE * (image.width_px * image.height_px) as f32,
-    };
-    let smallest = smallest.max(MIN_OF_LARGEST * largest);
     let weakest = MIN_STAIN.max(MIN_OF_STRONGEST * strongest);
-    found.into_iter().filter(|n| n.area as f32 >= smallest && n.level >= weakest).collect()
+    let accepted = |min_of_red: f32, weakest: f32| {
+        let smallest = match &red_px {
+            Some(red) => min_of_red * red.area(),
+            None => MIN_OF_IMAGE * (image.width_px * image.height_px) as f32,
+        };
+        let smallest = smallest.max(MIN_OF_LARGEST * largest);
+        found.iter().filter(|n| n.area as f32 >= smallest && n.level >= weakest).copied().collect::<Vec<_>>()
+    };
+    let usual = accepted(MIN_OF_RED, weakest);
+    // Overlapping red cells can seem larger than they are.
+    if usual.is_empty() { accepted(MIN_OF_RED_IF_STRONG, weakest.max(STRONG_STAIN)) } else { usual }
 }
 
 /// The pixels that are not plasma; `None` if there are too few for an estimate.
