@@ -48,8 +48,8 @@ const LARGEST_LOBE: f32 = 0.6;
 const LARGEST_LOBE_ALONE: f32 = 3.0;
 /// Largest extent of one nucleus, in radii of a red cell.
 const MAX_EXTENT: f32 = 5.0;
-/// Smallest nucleus: as a share of a red cell (the second where no nucleus is larger, if it is strongly stained), of the
-/// largest nucleus, and, without red cells, of the image.
+/// Smallest nucleus: as a share of a red cell (the second where no nucleus is larger, if it is strongly stained), of
+/// the largest nucleus, and, without red cells, of the image.
 const MIN_OF_RED: f32 = 0.25;
 const MIN_OF_RED_IF_STRONG: f32 = 0.1;
 const MIN_OF_LARGEST: f32 = 0.3;
