@@ -295,6 +295,42 @@ fn case_09_new_images_are_cut_as_the_training_images() {
     assert_eq!(rows.len(), 20);
     // No box.
     assert!(rows.iter().all(|(_, rest)| rest.starts_with("0,,,,,")), "{rows:?}");
+    #[cfg(unix)]
+    case_10_files_are_found_as_ingest_finds_them(&w);
+    case_20_lists_are_read_as_ingest_reads_them(&w);
+}
+
+/// With the run `r` of case 09.
+#[cfg(unix)]
+fn case_10_files_are_found_as_ingest_finds_them(w: &Workdir) {
+    let Some(source) = shared("cases").map(|cases| cases.join("10-predict-drops-files-in-silence")) else { return };
+    for name in ["new/a0.jpg", "new/a1.jpg", "new/c.jfif", "new/d", "new/e.webp", "slide2/b0.jpg", "slide2/b1.jpg"] {
+        w.write(name, std::fs::read(source.join(name)).unwrap());
+    }
+    std::os::unix::fs::symlink("../slide2", w.path("new/slide2")).unwrap();
+    assert_eq!(predicted(w, "r", &["new"]).len(), 7, "any extension or none, WebP, and linked folders");
+    // An image that cannot be read is missing in the count: it is named.
+    w.write("new/photo.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic");
+    let run = w.wbc(&["predict", "r", "new"]).exits(1);
+    assert!(run.stderr.contains("photo.heic") && run.stderr.contains("HEIC"), "{}", run.stderr);
+}
+
+/// With the run `r` of case 09 and its images.
+fn case_20_lists_are_read_as_ingest_reads_them(w: &Workdir) {
+    let [first, second] = ["data/raw/mine/basophil/0.jpg", "data/raw/mine/monocyte/1.jpg"];
+    for (list, text) in [
+        ("bom.txt", format!("\u{feff}{first}\r\n{second}\r\n")),
+        ("column.csv", format!("n;Path\n1; {first} \n2;\"{second}\"\n")),
+        ("twice.txt", format!("{first}\n{second}\n{first}\n")),
+    ] {
+        w.write(list, text);
+        let paths: Vec<String> = predicted(w, "r", &[list]).into_iter().map(|(path, _)| path).collect();
+        assert_eq!(paths, [first, second], "{list}");
+    }
+    let twice = w.wbc(&["predict", "r", "data/raw/mine", first]).ok().stdout;
+    assert!(twice.contains("named again and counted once: 1 image") && twice.contains("20 cells"), "{twice}");
+    let refused = w.wbc(&["predict", "r", "bom.txt", "--output", "cells.xlsx"]).exits(2).stderr;
+    assert!(refused.contains("cells.xlsx"), "{refused}");
 }
 
 #[test]

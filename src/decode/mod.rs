@@ -116,9 +116,13 @@ pub fn header(bytes: &[u8], path: &Path) -> Result<Header> {
     })
 }
 
-/// Whether a file name has an extension of one of the six formats.
+/// Whether a file name has an extension of an image, in one of the six formats or in one that is not read: such a file
+/// is an image that is missing, not one of the other files of a folder.
 pub fn has_image_extension(path: &Path) -> bool {
-    const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp", "gif"];
+    const EXTENSIONS: [&str; 21] = [
+        "jpg", "jpeg", "jfif", "png", "bmp", "tif", "tiff", "webp", "gif", "heic", "heif", "avif", "jp2", "j2k", "jpx",
+        "jxl", "dcm", "svs", "ndpi", "czi", "psd",
+    ];
     let extension = path.extension().unwrap_or_default();
     EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e))
 }
