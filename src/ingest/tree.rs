@@ -19,7 +19,7 @@ pub struct ScannedFile {
     pub content_hash: String,
     /// The image header, or the name of the issue (one of [`checks`]) and a message.
     pub header: std::result::Result<Header, (&'static str, String)>,
-    /// Whether the image holds 2 to [`MASK_GREYS`] grey levels and no colour, as masks do and no image of a cell does.
+    /// Whether the image holds from 2 to 5 grey levels and no colour, as masks do and no image of a cell does.
     pub few_greys: bool,
 }
 
