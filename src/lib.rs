@@ -52,7 +52,7 @@
 //!                      │
 //!                    preprocess ─▶ tensor row (u8 pixels, many per shard file)
 //!                      │
-//!        tensor rows + split rows ─ batch ─▶ x [N,H,W,3] f32, y [N] ─ model ─▶ logits [N,5]
+//!        tensor rows + split rows ─ batch ─▶ x [N,H,W,3] f32, y [N] ─ model ─▶ logits [N,classes]
 //!                      │
 //!                    train ─▶ epoch rows, checkpoint, prediction rows
 //!                      │
