@@ -44,3 +44,13 @@ pub fn in_order<'a>(counts: impl IntoIterator<Item = (&'a str, u64)>) -> String 
     let parts: Vec<String> = counts.into_iter().map(|(name, n)| format!("{name} {}", thousands(n))).collect();
     parts.join(", ")
 }
+
+/// Names separated by commas; of more than twelve the first ones and how many there are: "a, b, ... (20 in all)".
+pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    const MOST: usize = 12;
+    let names: Vec<&str> = names.into_iter().collect();
+    match names.len() {
+        n if n > MOST => format!("{}, ... ({} in all)", names[..MOST].join(", "), thousands(n as u64)),
+        _ => names.join(", "),
+    }
+}

@@ -3,9 +3,9 @@
 use super::assign::members;
 use super::images::Images;
 use super::splits::Place;
-use super::words::listed;
 use crate::error::{Error, Result};
 use crate::rows::{IssueRow, Severity};
+use crate::text::listed;
 use std::collections::BTreeMap;
 
 /// The roles that ingest writes.

@@ -2,9 +2,9 @@
 
 use super::assign::{counts, members};
 use super::images::Images;
-use super::words::{listed, plural};
 use crate::error::{Error, Result};
 use crate::seed;
+use crate::text::{self, listed};
 use rand::seq::SliceRandom;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -130,7 +130,7 @@ fn by_column(
         let of = if subjects.is_empty() { String::new() } else { format!(" of subjects {}", listed(subjects)) };
         notes.push(format!(
             "{}{of} held out, too: in one group with the named images (copies, cells of one frame, subject or slide)",
-            plural(joined.len() as u64, "image")
+            text::of(joined.len() as u64, "image")
         ));
     }
     Ok((held_out, notes))

@@ -9,7 +9,6 @@ mod images;
 mod settings;
 mod splits;
 mod summary;
-mod words;
 
 pub use assign::{assign, balance};
 pub use hold_out::{Column, TestSet};
@@ -23,11 +22,11 @@ use crate::dataset;
 use crate::error::{Error, Input, Result};
 use crate::schema::ISSUES;
 use crate::table::{self, Provenance};
+use crate::text::{self, listed};
 use crate::workspace::Workspace;
 use arrow_array::StringArray;
 use images::Images;
 use std::collections::{BTreeMap, BTreeSet};
-use words::{listed, plural};
 
 /// The provenance of the table that [`run`] would write now.
 ///
@@ -189,11 +188,11 @@ fn folds(
             0 => warnings.push(format!("no image of class {class}: no fold trains on it or tests it")),
             1 => warnings.push(format!(
                 "class {class} has {} in one group{of}: the fold that tests it does not train on it",
-                plural(images_of_class, "image")
+                text::of(images_of_class, "image")
             )),
             n if n < wanted => warnings.push(format!(
                 "class {class} has {} in {n} groups{of} for {wanted} folds: {} of them will not test it",
-                plural(images_of_class, "image"),
+                text::of(images_of_class, "image"),
                 wanted - n
             )),
             _ => {}
@@ -222,15 +221,15 @@ fn kept_together(images: &Images, given: bool) -> String {
         0 => "copies and cells of one frame (there are none)".into(),
         n => format!(
             "copies that check found and cells of one frame ({} in {})",
-            plural(copies.iter().sum::<usize>() as u64, "image"),
-            plural(n as u64, "group")
+            text::of(copies.iter().sum::<usize>() as u64, "image"),
+            text::of(n as u64, "group")
         ),
     };
     let (subjects, slides) = (images.subjects_of(0..images.len()), images.slides_of(0..images.len()));
     let people = match (subjects.len() as u64, slides.len() as u64) {
         (0, 0) => "; patients are not known, so that cells of one patient may be in several folds".into(),
-        (0, n) => format!("; by slide: {}; patients are not known", plural(n, "slide")),
-        (n, _) => format!("; by patient: {}", plural(n, "subject")),
+        (0, n) => format!("; by slide: {}; patients are not known", text::of(n, "slide")),
+        (n, _) => format!("; by patient: {}", text::of(n, "subject")),
     };
     match given {
         true if subjects.is_empty() && slides.is_empty() => {
@@ -249,7 +248,7 @@ fn people(images: &Images, groups: &[String], given: bool) -> Vec<String> {
         warnings.push(format!(
             "{} of {} have no subject or slide: each is its own group, and may be from a patient of another fold",
             without,
-            plural(images.len() as u64, "image")
+            text::of(images.len() as u64, "image")
         ));
     }
     // In a data set's own split nothing is kept together.
@@ -259,7 +258,7 @@ fn people(images: &Images, groups: &[String], given: bool) -> Vec<String> {
             warnings.push(format!(
                 "subjects {} have copies, a frame or a slide in common: kept together as one group of {}",
                 listed(subjects),
-                plural(group.len() as u64, "image")
+                text::of(group.len() as u64, "image")
             ));
         }
     }
@@ -272,7 +271,7 @@ fn joined_validation(images: &Images) -> Option<String> {
     (n > 0).then(|| {
         format!(
             "{} of the given role validation join the training images: nothing is chosen on them",
-            plural(n, "image")
+            text::of(n, "image")
         )
     })
 }
@@ -286,7 +285,7 @@ fn pooled(images: &Images, places: &[Place], dataset: &str) -> Option<String> {
             *counts.entry(folder_of_role(id, role, dataset)).or_default() += 1;
         }
     }
-    let counts: Vec<String> = counts.iter().map(|(role, n)| format!("{} of {role}", plural(*n, "image"))).collect();
+    let counts: Vec<String> = counts.iter().map(|(role, n)| format!("{} of {role}", text::of(*n, "image"))).collect();
     (!counts.is_empty()).then(|| {
         format!(
             "the set's own split is not used: {} are assigned to the folds (wbc split --given uses it)",

@@ -1,11 +1,10 @@
 //! The result of the stage, for people and as JSON.
 
 use super::splits::Place;
-use super::words::{plural, thousands};
 use crate::class::Classes;
 use crate::dataset::NO_CLASS;
 use crate::rows::IssueRow;
-use crate::text;
+use crate::text::{self, thousands};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -82,7 +81,7 @@ impl std::fmt::Display for Summary {
         }
         writeln!(f, "{}", self.kept_together)?;
         for (reason, n) in &self.left_out {
-            write!(f, "left out: {} ({reason}", plural(*n, "image"))?;
+            write!(f, "left out: {} ({reason}", text::of(*n, "image"))?;
             if reason == NO_CLASS && !self.other_labels.is_empty() {
                 let labels = self.other_labels.iter().map(|(label, n)| (label.as_str(), *n));
                 write!(f, ": {}", text::counts(labels))?;
