@@ -24,24 +24,48 @@ use crate::text;
 use object::Annotations;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// A format of annotations, and how it is read.
+pub struct Format {
+    name: &'static str,
+    looks_for: &'static str,
+    /// Whether a data set has annotations in this format.
+    is_there: fn(&Tree) -> bool,
+    read: fn(&Tree) -> Result<Annotations>,
+}
+
 /// Pascal VOC's XML.
-pub struct Voc;
+pub static VOC: Format = Format {
+    name: "voc",
+    looks_for: "images with Pascal VOC annotations (.xml)",
+    is_there: |tree| voc::files(tree).next().is_some(),
+    read: |tree| Ok(voc::read(tree)),
+};
 /// COCO's JSON.
-pub struct Coco;
+pub static COCO: Format = Format {
+    name: "coco",
+    looks_for: "images with COCO annotations (.json)",
+    is_there: |tree| coco::files(tree).next().is_some(),
+    read: |tree| Ok(coco::read(tree)),
+};
 /// YOLO's text files.
-pub struct Yolo;
+pub static YOLO: Format = Format {
+    name: "yolo",
+    looks_for: "images with YOLO annotations (.txt) and the names of their classes (classes.txt or data.yaml)",
+    is_there: |tree| yolo::files(tree).next().is_some(),
+    read: yolo::read,
+};
 
-impl Layout for Voc {
+impl Layout for Format {
     fn name(&self) -> &'static str {
-        "voc"
+        self.name
     }
 
     fn looks_for(&self) -> &'static str {
-        "images with Pascal VOC annotations (.xml)"
+        self.looks_for
     }
 
     fn recognises(&self, tree: &Tree, _: &Settings, _: &Vocabulary) -> bool {
-        voc::files(tree).next().is_some()
+        (self.is_there)(tree)
     }
 
     fn read(
@@ -52,57 +76,7 @@ impl Layout for Voc {
         _: &Context,
         output: &mut Output,
     ) -> Result<()> {
-        rows(tree, settings, vocabulary, voc::read(tree), output)
-    }
-}
-
-impl Layout for Coco {
-    fn name(&self) -> &'static str {
-        "coco"
-    }
-
-    fn looks_for(&self) -> &'static str {
-        "images with COCO annotations (.json)"
-    }
-
-    fn recognises(&self, tree: &Tree, _: &Settings, _: &Vocabulary) -> bool {
-        coco::files(tree).next().is_some()
-    }
-
-    fn read(
-        &self,
-        tree: &Tree,
-        settings: &Settings,
-        vocabulary: &Vocabulary,
-        _: &Context,
-        output: &mut Output,
-    ) -> Result<()> {
-        rows(tree, settings, vocabulary, coco::read(tree), output)
-    }
-}
-
-impl Layout for Yolo {
-    fn name(&self) -> &'static str {
-        "yolo"
-    }
-
-    fn looks_for(&self) -> &'static str {
-        "images with YOLO annotations (.txt) and the names of their classes (classes.txt or data.yaml)"
-    }
-
-    fn recognises(&self, tree: &Tree, _: &Settings, _: &Vocabulary) -> bool {
-        yolo::files(tree).next().is_some()
-    }
-
-    fn read(
-        &self,
-        tree: &Tree,
-        settings: &Settings,
-        vocabulary: &Vocabulary,
-        _: &Context,
-        output: &mut Output,
-    ) -> Result<()> {
-        rows(tree, settings, vocabulary, yolo::read(tree)?, output)
+        rows(tree, settings, vocabulary, (self.read)(tree)?, output)
     }
 }
 
