@@ -85,6 +85,12 @@ impl Pipeline {
         ingest::Settings { classes: self.classes.clone(), ..self.ingest.clone() }
     }
 
+    /// Replaces the settings of ingest and the classes.
+    pub fn set_ingest(&mut self, settings: ingest::Settings) {
+        self.classes = settings.classes.clone();
+        self.ingest = ingest::Settings { classes: ingest::ClassSettings::default(), ..settings };
+    }
+
     /// All settings as a pipeline file.
     ///
     /// # Errors

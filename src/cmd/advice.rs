@@ -32,7 +32,11 @@ fn command(error: &Error, ws: &Workspace) -> Option<String> {
     };
     match input {
         Input::Images | Input::ImageList | Input::Pipeline => None,
-        Input::Manifest | Input::IngestIssues => for_dataset("ingest"),
+        Input::Manifest | Input::IngestIssues => {
+            // As it was read before.
+            let options = dataset.as_ref().map_or(String::new(), |name| super::ingest::options(ws, name));
+            for_dataset("ingest").map(|command| command + &options)
+        }
         Input::Checks | Input::Issues => for_dataset("check"),
         Input::Splits => for_dataset("split --stratified"),
         Input::Tensors => for_dataset("preprocess"),

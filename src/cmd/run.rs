@@ -18,8 +18,10 @@ Examples:
   wbc run mine.toml --dataset pbc --log csv   # with a pipeline file; writes curves.csv";
 
 /// Runs ingest, check, split, preprocess (for a classical model: features), train and report on one data set, with the
-/// settings of a pipeline file. Stages that are up to date are skipped, with a message; problems that check finds do
-/// not stop the run.
+/// settings of a pipeline file. Stages that are up to date are skipped, with a message. A data set that was ingested
+/// before is read as it was then where neither the pipeline nor --classes says otherwise.
+///
+/// Problems in the data do not stop the run; the exit status is then 1.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
@@ -45,6 +47,8 @@ pub struct Args {
 pub(super) struct Stage {
     stage: &'static str,
     up_to_date: bool,
+    /// Whether it reports something that was left out or needs attention.
+    has_findings: bool,
     elapsed_s: f64,
     summary: serde_json::Value,
 }
@@ -63,7 +67,19 @@ pub(super) struct Report {
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let tables: Vec<String> = self.tables.iter().map(ToString::to_string).collect();
-        write!(f, "{}\n\npage: {}", tables.join("\n\n"), self.page.display())
+        write!(f, "{}\n\npage: {}", tables.join("\n\n"), self.page.display())?;
+        let with_findings: Vec<&str> = self.stages.iter().filter(|s| s.has_findings).map(|s| s.stage).collect();
+        match with_findings.is_empty() {
+            true => Ok(()),
+            false => write!(f, "\nfindings of {}: see above", crate::text::listed(with_findings)),
+        }
+    }
+}
+
+impl Report {
+    /// Whether a stage reports something that was left out or needs attention.
+    fn has_findings(&self) -> bool {
+        self.stages.iter().any(|stage| stage.has_findings)
     }
 }
 
@@ -74,9 +90,18 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     pipeline.classes.set = args.classes.or(pipeline.classes.set);
     let ws = globals.workspace();
     let dataset = ws.choose(globals.dataset.as_deref().or(pipeline.dataset.as_deref()), &ws.raw_datasets()?)?;
+    let own = pipeline.ingest();
+    if let Some(earlier) = ingest::settings_of(&ws, &dataset) {
+        pipeline.set_ingest(own.clone().or(&earlier));
+        let kept = pipeline.ingest().chosen().into_iter().filter(|(key, value)| own.chosen().get(key) != Some(value));
+        let kept: Vec<String> = kept.map(|(key, value)| format!("{key} = {value}")).collect();
+        if !kept.is_empty() {
+            eprintln!("ingest: as {dataset} was ingested before, with {}", kept.join(", "));
+        }
+    }
     let report = full_pipeline(&globals, &pipeline, &dataset, args.log, args.restart, &args.reports)?;
     globals.print(&report, &report)?;
-    Ok(Outcome::Done)
+    Ok(if report.has_findings() { Outcome::Findings } else { Outcome::Done })
 }
 
 /// Runs every stage on one data set. Prints the summary of each on stderr.
@@ -105,31 +130,37 @@ pub(super) fn full_pipeline(
     let mut stages = Stages(Vec::new());
     stages.run("ingest", || {
         let summary = ingest::run(ws, dataset, &pipeline.ingest(), ctx)?;
-        Ok((summary.up_to_date, summary))
+        Ok((summary.up_to_date, summary.findings > 0, summary))
     })?;
     stages.run("check", || {
         let summary = check::run(ws, dataset, &pipeline.check, ctx)?;
-        Ok((summary.up_to_date, summary))
+        Ok((summary.up_to_date, summary.findings > 0, summary))
     })?;
-    let provenance = split::provenance(ws, dataset, &pipeline.split, pipeline.seed)?;
-    if table::is_current(&ws.splits(dataset), &SPLITS, &provenance) {
-        stages.skip("split", ws.splits(dataset));
-    } else {
-        stages.run("split", || Ok((false, split::run(ws, dataset, &pipeline.split, ctx)?)))?;
-    }
+    let splits = ws.splits(dataset);
+    let up_to_date = table::is_current(&splits, &SPLITS, &split::provenance(ws, dataset, &pipeline.split, ctx.seed)?);
+    let earlier = table::provenance(&splits, &SPLITS).ok();
+    let earlier = earlier.and_then(|made| serde_json::from_value::<split::Settings>(made.settings).ok());
+    stages.run("split", || {
+        // Reads no pixels and writes the same bytes again, so that it can tell its warnings every time.
+        let mut summary = split::run(ws, dataset, &pipeline.split, ctx)?;
+        if let Some(earlier) = earlier.filter(|earlier| *earlier != pipeline.split) {
+            summary.warnings.insert(0, format!("the split had {earlier}; the pipeline has {}", pipeline.split));
+        }
+        Ok((up_to_date, summary.has_findings(), summary))
+    })?;
     match &pipeline.train {
         Recipe::Network(_) => stages.run("preprocess", || {
             let summary = preprocess::run(ws, dataset, &pipeline.preprocess, ctx)?;
-            Ok((summary.up_to_date, summary))
+            Ok((summary.up_to_date, false, summary))
         })?,
         Recipe::Classical(_) => stages.run("features", || {
             let summary = features::run(ws, dataset, &pipeline.features, ctx)?;
-            Ok((summary.up_to_date, summary))
+            Ok((summary.up_to_date, false, summary))
         })?,
     }
     stages.run("train", || {
         let report = train_and_evaluate(ws, dataset, &pipeline.train, &plan, ctx)?;
-        Ok((report.train.trained.is_empty(), report))
+        Ok((report.train.trained.is_empty(), false, report))
     })?;
     let request = Request {
         dataset: Some(dataset.into()),
@@ -152,28 +183,22 @@ pub(super) fn full_pipeline(
 struct Stages(Vec<Stage>);
 
 impl Stages {
-    /// Runs one stage, which returns whether it was up to date, and its summary.
+    /// Runs one stage, which returns whether it was up to date, whether it has findings, and its summary.
     fn run<S: Serialize + std::fmt::Display>(
         &mut self,
         stage: &'static str,
-        work: impl FnOnce() -> crate::error::Result<(bool, S)>,
+        work: impl FnOnce() -> crate::error::Result<(bool, bool, S)>,
     ) -> crate::error::Result<()> {
         let start = std::time::Instant::now();
-        let (up_to_date, summary) = work()?;
+        let (up_to_date, has_findings, summary) = work()?;
         let elapsed_s = start.elapsed().as_secs_f64();
         let summary_json = serde_json::to_value(&summary).expect("summaries are plain data");
-        if up_to_date {
-            eprintln!("{stage}: up to date, skipped");
-        } else {
-            eprintln!("{stage}: done in {elapsed_s:.1} s\n{summary}\n");
+        match (up_to_date, has_findings) {
+            (true, false) => eprintln!("{stage}: up to date, skipped"),
+            (true, true) => eprintln!("{stage}: up to date\n{summary}\n"),
+            (false, _) => eprintln!("{stage}: done in {elapsed_s:.1} s\n{summary}\n"),
         }
-        self.0.push(Stage { stage, up_to_date, elapsed_s, summary: summary_json });
+        self.0.push(Stage { stage, up_to_date, has_findings, elapsed_s, summary: summary_json });
         Ok(())
-    }
-
-    fn skip(&mut self, stage: &'static str, file: PathBuf) {
-        eprintln!("{stage}: up to date, skipped");
-        let summary = serde_json::json!({ "file": file });
-        self.0.push(Stage { stage, up_to_date: true, elapsed_s: 0.0, summary });
     }
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::run::Recipe;
 use crate::train::{InitSource, Log, Target};
 use crate::workspace::Workspace;
-use crate::{evaluate, features, preprocess, split, train};
+use crate::{evaluate, features, ingest, preprocess, split, train};
 use serde::Serialize;
 
 const EXAMPLES: &str = "\
@@ -109,6 +109,10 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     // records the folds that the split has, whatever the pipeline says.
     let splits = split::read(&ws, &dataset)?;
     let split_of_pipeline = std::mem::replace(&mut pipeline.split, splits.settings);
+    // So does the pipeline file beside the run with how the images were read.
+    if let Some(settings) = ingest::settings_of(&ws, &dataset) {
+        pipeline.set_ingest(settings);
+    }
     let plan = train::Plan {
         run: match args.run {
             Some(name) => name,

@@ -2,6 +2,7 @@
 
 use super::labels::ClassSettings;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Settings of the stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +44,49 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// These settings, with those of `earlier` where these are the defaults. A template, a layout and the path of masks
+    /// belong together, and so do a set of classes and its map.
+    pub fn or(mut self, earlier: &Settings) -> Settings {
+        let default = Settings::default();
+        if (&self.layout, &self.path, &self.mask) == (&default.layout, &default.path, &default.mask) {
+            (self.layout, self.path, self.mask) = (earlier.layout.clone(), earlier.path.clone(), earlier.mask.clone());
+        }
+        if self.expert == default.expert {
+            self.expert = earlier.expert;
+        }
+        if self.columns.is_empty() {
+            self.columns = earlier.columns.clone();
+        }
+        if self.cut.is_auto() {
+            self.cut = earlier.cut;
+        }
+        if self.classes.set.is_none() {
+            self.classes.set = earlier.classes.set.clone();
+            if self.classes.map.is_empty() {
+                self.classes.map = earlier.classes.map.clone();
+            }
+        }
+        self
+    }
+
+    /// The settings that are not the defaults, by key of a pipeline file: `classes.set` is `"pbc8"`.
+    pub fn chosen(&self) -> BTreeMap<String, String> {
+        let default = Settings::default();
+        let values = |settings: &Settings| {
+            let table = |value: toml::Value| value.as_table().cloned().unwrap_or_default();
+            let of = |key: &str, value: Result<toml::Value, toml::ser::Error>| {
+                let values = value.map(table).unwrap_or_default();
+                values.into_iter().map(|(name, value)| (format!("{key}.{name}"), value.to_string())).collect::<Vec<_>>()
+            };
+            let classes = of("classes", toml::Value::try_from(&settings.classes));
+            of("ingest", toml::Value::try_from(settings)).into_iter().chain(classes).collect::<BTreeMap<_, _>>()
+        };
+        let usual = values(&default);
+        values(self).into_iter().filter(|(key, value)| usual.get(key) != Some(value)).collect()
+    }
+}
+
 /// Which part of the images of cells without boxes is cut out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -61,6 +105,16 @@ pub enum Cut {
 impl Cut {
     fn is_auto(&self) -> bool {
         *self == Self::Auto
+    }
+
+    /// As in settings and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cut::Auto => "auto",
+            Cut::Centre => "centre",
+            Cut::Whole => "whole",
+            Cut::Cell => "cell",
+        }
     }
 }
 
@@ -92,5 +146,25 @@ impl Columns {
     /// Whether no column is named.
     pub fn is_empty(&self) -> bool {
         *self == Columns::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_are_the_defaults_are_those_of_before() {
+        let mut earlier = Settings { cut: Cut::Whole, layout: Some("list".into()), ..Settings::default() };
+        earlier.classes.set = "pbc8".parse().ok();
+        let chosen = |settings: &Settings| settings.chosen().into_iter().map(|(k, v)| format!("{k} = {v}"));
+        let text = |settings: &Settings| chosen(settings).collect::<Vec<_>>().join(", ");
+        assert_eq!(text(&earlier), "classes.set = \"pbc8\", ingest.cut = \"whole\", ingest.layout = \"list\"");
+        assert_eq!(Settings::default().or(&earlier), earlier);
+        let now = Settings { cut: Cut::Cell, path: Some("{class}/{file}".into()), ..Settings::default() };
+        let both = now.or(&earlier);
+        assert_eq!((both.cut, both.layout), (Cut::Cell, None));
+        assert_eq!(both.classes.set, earlier.classes.set);
+        assert_eq!(text(&Settings::default()), "");
     }
 }
