@@ -46,9 +46,9 @@ use std::path::Path;
 /// The layouts, the most specific first: the first that recognises a folder reads it.
 pub static LAYOUTS: [&dyn Layout; 8] = [
     &template::Template,
-    &annotations::Voc,
-    &annotations::Coco,
-    &annotations::Yolo,
+    &annotations::VOC,
+    &annotations::COCO,
+    &annotations::YOLO,
     &jtsc::Jtsc,
     &list::List,
     &lisc::Lisc,
@@ -108,6 +108,7 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
         let got = format!("no labelled image among {} files{reason}", tree.files.len());
         return Err(Error::data(dataset, expected, got).with_hint("Another layout can be selected with --layout"));
     }
+    let not_kept = not_kept(ws, dataset, settings);
     // The tables of check describe the old manifest.
     for table in [ws.checks(dataset), ws.issues(dataset)] {
         remove(&table)?;
@@ -118,7 +119,28 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     let mut issues_made = provenance.clone();
     issues_made.inputs.insert(Input::Manifest.name().into(), table::file_hash(&manifest)?);
     table::write_rows(&ws.ingest_issues(dataset), &ISSUES, &issues_made, &output.issues)?;
-    Ok(Summary::new(dataset, &mapping.classes, &output.rows, &output.issues, false))
+    let mut summary = Summary::new(dataset, &mapping.classes, &output.rows, &output.issues, false);
+    if let Some(message) = not_kept {
+        summary.messages.insert(0, (Severity::Warning, message));
+        summary.findings += 1;
+    }
+    Ok(summary)
+}
+
+/// The settings that the manifest of a data set was made with; `None` where there is none.
+pub fn settings_of(ws: &Workspace, dataset: &str) -> Option<Settings> {
+    let made = table::provenance(&ws.manifest(dataset), &MANIFEST).ok()?;
+    Made::read(&made).map(|(settings, _)| settings)
+}
+
+/// The sentence on settings of the manifest that is replaced which are the defaults again.
+fn not_kept(ws: &Workspace, dataset: &str, settings: &Settings) -> Option<String> {
+    let (before, now) = (settings_of(ws, dataset)?.chosen(), settings.chosen());
+    let lost = before.into_iter().filter(|(key, _)| !now.contains_key(key));
+    let lost: Vec<String> = lost.map(|(key, value)| format!("{key} = {value}")).collect();
+    (!lost.is_empty()).then(|| {
+        format!("{dataset} was read with {} before, and is not now: give it again to keep it", lost.join(", "))
+    })
 }
 
 /// Sets the classes of all rows, and reports the labels that are no class.
