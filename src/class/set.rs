@@ -34,6 +34,8 @@ pub struct ClassSet {
 struct Entry {
     name: Class,
     #[serde(default)]
+    title: String,
+    #[serde(default)]
     abbreviation: String,
     #[serde(default)]
     colour: Option<String>,
@@ -84,6 +86,7 @@ impl ClassSet {
     pub fn named(names: impl IntoIterator<Item = Class>) -> ClassSet {
         let entry = |name| Entry {
             name,
+            title: String::new(),
             abbreviation: String::new(),
             colour: None,
             usual_percent: None,
@@ -119,6 +122,7 @@ impl ClassSet {
     pub fn classes(&self) -> Classes {
         Classes::new(self.entries.iter().cloned().map(|entry| ClassInfo {
             name: entry.name,
+            title: entry.title,
             abbreviation: entry.abbreviation,
             colour: entry.colour,
             usual_percent: entry.usual_percent,
@@ -156,7 +160,10 @@ impl ClassSet {
         }
         let word = fold(label)?;
         let singular = word.strip_suffix('s').filter(|singular| singular.chars().count() > 2);
-        let is = |spelling: &str| fold(spelling).is_some_and(|known| known == word || Some(known.as_str()) == singular);
+        let is = |spelling: &str| {
+            let known = fold(spelling).filter(|_| same_ends(spelling, label));
+            known.is_some_and(|known| known == word || Some(known.as_str()) == singular)
+        };
         self.entries.iter().find(|entry| spellings(entry).into_iter().any(is)).map(|entry| entry.name)
     }
 }
@@ -177,6 +184,19 @@ pub fn fold(label: &str) -> Option<String> {
     }
     let word = word.trim_start_matches(|c: char| c.is_ascii_digit());
     (!word.is_empty()).then(|| word.to_string())
+}
+
+/// Whether a label is this spelling but for case, accents and separators, and for a number in front that only the label
+/// has: `1_Blast` is `blast`, but `7q` is not `5q`, and `CD34-` is not `CD34`.
+pub fn is_spelled(label: &str, spelling: &str) -> bool {
+    fold(label).is_some() && fold(label) == fold(spelling) && same_ends(spelling, label)
+}
+
+/// Whether what [`fold`] drops from both ends of a label agrees with a spelling.
+fn same_ends(spelling: &str, label: &str) -> bool {
+    let number = |text: &str| text.trim().chars().take_while(char::is_ascii_digit).collect::<String>();
+    let minus = |text: &str| text.trim().ends_with(['-', '−']);
+    (number(spelling).is_empty() || number(spelling) == number(label)) && minus(spelling) == minus(label)
 }
 
 impl Classes {
@@ -234,6 +254,10 @@ mod tests {
         }
         assert_eq!(set.find_beside("M1"), None);
         assert_eq!(set.similar("atypical lymphocyte?"), Some(Class::LYMPHOCYTE));
+        let named = ClassSet::named(["5q", "7q", "CD34", "blast"].map(Class::new));
+        for (label, class) in [("7Q", Some("7q")), ("CD34-", None), ("2_Blasts", Some("blast")), ("9q", None)] {
+            assert_eq!(named.find(label), class.map(Class::new), "{label}");
+        }
     }
 
     #[test]

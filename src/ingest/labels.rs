@@ -1,6 +1,6 @@
 //! From the labels of a data set to classes: which classes there are, and which of them each label stands for.
 
-use crate::class::set::fold;
+use crate::class::set::{fold, is_spelled};
 use crate::class::{Class, ClassInfo, ClassSet, Classes};
 use crate::error::{Error, Result};
 use crate::text;
@@ -41,6 +41,16 @@ impl std::str::FromStr for Set {
     }
 }
 
+/// As on the command line.
+impl std::fmt::Display for Set {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Set::Named(name) => f.write_str(name),
+            Set::List(names) => f.write_str(&names.join(",")),
+        }
+    }
+}
+
 impl ClassSettings {
     /// Checks the settings.
     ///
@@ -71,6 +81,12 @@ pub fn is_white_cell(label: &str) -> bool {
     let Some(word) = fold(label) else { return false };
     let is = |known: &&str| fold(known).is_some_and(|known| known == word || known + "s" == word);
     WHITE_CELL.iter().any(is)
+}
+
+/// The name of the class that a label is by itself: in one line, without control characters.
+fn name(label: &str) -> String {
+    let printable = label.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+    printable.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Whether a label is a number, which means something else in every data set.
@@ -139,8 +155,7 @@ impl Vocabulary {
         if let Some(class) = self.map.get(label.trim()) {
             return Some(*class);
         }
-        let word = fold(label)?;
-        self.map.iter().find(|(key, _)| fold(key).is_some_and(|key| key == word)).map(|(_, class)| *class)
+        self.map.iter().find(|(key, _)| is_spelled(label, key)).map(|(_, class)| *class)
     }
 
     /// A class that a word certainly stands for, be it one of the set or not: tells at which level of a tree folders
@@ -263,10 +278,10 @@ impl Mapping {
                     if by_default && is_white_cell(&label) {
                         open.push(label);
                     } else {
-                        let same = of.iter().find(|(known, _)| fold(known).is_some() && fold(known) == fold(&label));
+                        let same = of.iter().find(|(known, _)| is_spelled(&label, known) && is_spelled(known, &label));
                         let named = || vocabulary.all_known.find_name(&label);
                         let class = same.map(|(_, class)| *class).or_else(named);
-                        let class = class.unwrap_or_else(|| Class::new(label.trim()));
+                        let class = class.unwrap_or_else(|| Class::new(&name(&label)));
                         of.insert(label, class);
                     }
                 }
@@ -287,9 +302,8 @@ impl Mapping {
         }
         let similar = |label: &str| vocabulary.all_known.similar(label).filter(|class| classes.index(*class).is_some());
         let unknown = open.iter().map(|label| (label.clone(), labels[label], similar(label))).collect();
-        let is_label = |key: &&String| {
-            labels.keys().any(|label| label.trim() == key.as_str() || (fold(key).is_some() && fold(key) == fold(label)))
-        };
+        let is_label =
+            |key: &&String| labels.keys().any(|label| label.trim() == key.as_str() || is_spelled(label, key));
         let unused_keys = vocabulary.map.keys().filter(|key| !is_label(key)).cloned().collect();
         Ok(Mapping { classes, of, left_out_by_map, unknown, became_classes, unused_keys })
     }
@@ -362,6 +376,9 @@ mod tests {
         assert_eq!(classes(&m, &["Blasts", "normal", "x"]), "blast normal -");
         let m = mapping(&["NEUTROPHIL", "Large Lymph", "wbc"], Some("all"), &[]).unwrap();
         assert_eq!(classes(&m, &["NEUTROPHIL", "Large Lymph", "wbc"]), "neutrophil Large Lymph wbc");
+        let labels = ["5q", "7q", "7Q", "CD34", "CD34-", "CD34+", "a/b \\ c: d", "two\nlines"];
+        let m = mapping(&labels, Some("all"), &[("7q", "")]).unwrap();
+        assert_eq!(classes(&m, &labels), "5q - - CD34 CD34- CD34+ a/b \\ c: d two lines");
         assert!(mapping(&["a"], Some("wbc6"), &[]).is_err());
         assert!(mapping(&["a", "neutrophil"], Some("wbc5"), &[("a", "blast")]).is_err());
         assert!(mapping(&["a", "neutrophil"], None, &[("a", "blast")]).is_err());
