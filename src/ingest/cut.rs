@@ -223,7 +223,7 @@ fn box_cells(tree: &Tree, open: &[usize], ctx: &Context, output: &mut Output) ->
             }
             Err(0) => (checks::NO_CELL, "expected a stained nucleus, found none; the image is not used".to_string()),
             Err(n) => {
-                let message = format!("{n} white cells and one label; the image is not used");
+                let message = format!("{n} white cells and one label for the image; it is not used");
                 (checks::SEVERAL_CELLS, message)
             }
         };
@@ -237,10 +237,19 @@ fn box_cells(tree: &Tree, open: &[usize], ctx: &Context, output: &mut Output) ->
         output.issue("", checks::CUT, Severity::Warning, message);
     }
     if several > 0 {
-        let message = format!("left out: {} of {all} with several white cells and one label", text::thousands(several));
+        let message = several_cells(several, &all);
         output.issue("", checks::CUT, Severity::Warning, message);
     }
     Ok(())
+}
+
+/// The sentence on images with several cells and one label.
+pub fn several_cells(several: u64, all: &str) -> String {
+    format!(
+        "left out: {} of {all} with several white cells and one label, which may be that of one of them only. Boxes \
+         with labels (Pascal VOC, COCO, YOLO) or an image per cell would tell",
+        text::thousands(several)
+    )
 }
 
 /// The box of the cell that the image's label is about: the only one, or the one in the middle of an image that it

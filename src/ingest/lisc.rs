@@ -8,7 +8,8 @@
 //! A cell is a connected region of the expert's mask, which is 712 x 568 px: it leaves out 4 px of the frame on each
 //! side. Its grey levels tell cytoplasm and nucleus: 75 and 100 (eosi), 175 and 200 (mono), 225 and 255 (neut), and 50
 //! for both (Baso). Without a mask, cells are found by the stain of their nuclei, which is an issue. Frames in `mixt`
-//! contain several classes and get no class.
+//! contain several classes and get no class; all cells of another frame have its folder's class, which class folders in
+//! general do not promise.
 
 use super::checks;
 use super::labels::Vocabulary;
@@ -87,8 +88,10 @@ impl Layout for Lisc {
         });
         let cells = cells.collect::<Result<Vec<Cells>>>()?;
         drop(task);
+        let mut with_several = 0;
         for ((file, folder), cells) in frames.into_iter().zip(cells) {
             let several = cells.boxes.len() > 1;
+            with_several += u64::from(several);
             // A frame without a cell also gets a row, which its error leaves out, so that it is not lost.
             for n in 0..cells.boxes.len().max(1) {
                 let Some(row) = output.row(file, several.then_some(n + 1), Some(folder)) else { continue };
@@ -101,6 +104,14 @@ impl Layout for Lisc {
                 let id = output.rows.last().filter(|_| check == checks::NO_CELL).map(|row| row.image_id.clone());
                 output.issue(&file.path, check, severity, message).image_id = id;
             }
+        }
+        if with_several > 0 {
+            let message = format!(
+                "{} several cells, which are all of the class of the folder: LISC keeps frames of several classes in \
+                 {MIXED}",
+                if with_several == 1 { "1 frame shows".into() } else { format!("{with_several} frames show") }
+            );
+            output.issue("", checks::CUT, Severity::Note, message);
         }
         let frame_paths: Vec<String> = output.rows.iter().map(|r| r.path.clone()).collect();
         let has_frame = |mask: &ScannedFile| {

@@ -41,7 +41,50 @@ pub fn set_box(row: &mut ManifestRow, cell: Rect, source: &str) {
     row.box_source = Some(source.into());
 }
 
+/// Number of cells that the regions of a mask show. Regions near each other are one cell, because masks of nuclei have a
+/// region for each lobe; smaller ones are fragments.
+pub fn cells_of(regions: &[Region]) -> usize {
+    /// Largest gap between the parts of a cell, as a share of the longer side of the larger one.
+    const GAP: f64 = 0.5;
+    /// Smallest cell, as a share of the area of the largest.
+    const SMALLEST: f64 = 0.25;
+    let mut cells: Vec<(Rect, u64)> = regions.iter().map(|region| (region.rect, region.area_px)).collect();
+    let apart = |start: u32, end: u32, other: u32, stop: u32| other.max(start).saturating_sub(end.min(stop));
+    let is_near = |a: Rect, b: Rect| {
+        let across = apart(a.x, a.right(), b.x, b.right());
+        let gap = across.max(apart(a.y, a.bottom(), b.y, b.bottom()));
+        f64::from(gap) <= GAP * f64::from(a.longer_side().max(b.longer_side()))
+    };
+    let near = |cells: &[(Rect, u64)]| {
+        let mut pairs = (0..cells.len()).flat_map(|b| (0..b).map(move |a| (a, b)));
+        pairs.find(|(a, b)| is_near(cells[*a].0, cells[*b].0))
+    };
+    while let Some((a, b)) = near(&cells) {
+        let (rect, area) = cells.swap_remove(b);
+        cells[a] = (cells[a].0.union(rect), cells[a].1 + area);
+    }
+    let largest = cells.iter().map(|(_, area)| *area).max().unwrap_or(0) as f64;
+    cells.iter().filter(|(_, area)| *area as f64 >= SMALLEST * largest).count()
+}
+
 /// The smallest rectangle around all of `regions` (at least one).
 pub fn around(regions: &[Region]) -> Rect {
     regions[1..].iter().fold(regions[0].rect, |rect, region| rect.union(region.rect))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lobes_are_one_cell_and_distant_regions_are_several() {
+        let region = |x: u32, side: u32| Region {
+            rect: Rect { x, y: 100, width: side, height: side },
+            area_px: u64::from(side * side),
+        };
+        assert_eq!(cells_of(&[region(10, 60)]), 1);
+        assert_eq!(cells_of(&[region(10, 30), region(45, 30), region(80, 25)]), 1, "lobes");
+        assert_eq!(cells_of(&[region(10, 60), region(300, 10)]), 1, "a speck");
+        assert_eq!(cells_of(&[region(10, 60), region(300, 50)]), 2);
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::checks;
 use super::layout::Output;
-use super::masks::{around, mask_regions, set_box};
+use super::masks::{around, cells_of, mask_regions, set_box};
 use super::tree::{ScannedFile, Tree};
 use crate::class::set::fold;
 use crate::context::Context;
@@ -85,18 +85,31 @@ impl Masks {
         let regions = regions.collect::<Result<Vec<_>>>()?;
         drop(task);
         let (mut used, images) = (BTreeSet::new(), output.rows.len() as u64);
+        let mut several = 0;
         for ((n, image, mask), regions) in pairs.into_iter().zip(regions) {
             used.insert(mask.path.clone());
             match regions {
                 Ok(regions) => {
-                    output.rows[n].mask_path = Some(mask.path.clone());
-                    set_box(&mut output.rows[n], around(&regions), "mask");
+                    let row = &mut output.rows[n];
+                    row.mask_path = Some(mask.path.clone());
+                    set_box(row, around(&regions), "mask");
+                    let cells = cells_of(&regions);
+                    if cells > 1 && row.label.is_some() {
+                        several += 1;
+                        let (path, id) = (row.path.clone(), row.image_id.clone());
+                        let message = format!("{cells} cells in the mask and one label for the image; it is not used");
+                        output.issue(&path, checks::SEVERAL_CELLS, Severity::Error, message).image_id = Some(id);
+                    }
                 }
                 Err(message) => {
                     let issue = output.issue(&mask.path, checks::BAD_MASK, Severity::Warning, message);
                     issue.related = Some(image.path.clone());
                 }
             }
+        }
+        if several > 0 {
+            let message = super::cut::several_cells(several, &text::of(images, "image"));
+            output.issue("", checks::CUT, Severity::Warning, message);
         }
         if !used.is_empty() {
             let (masks, images) = (text::thousands(used.len() as u64), text::of(images, "image"));
