@@ -69,6 +69,7 @@ pub mod class;
 pub mod context;
 pub mod error;
 pub mod memory;
+mod png;
 pub mod progress;
 pub mod rect;
 pub mod scores;

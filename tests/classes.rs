@@ -80,7 +80,7 @@ fn tables_of_folds_have_the_runs_classes_and_the_papers_figures_only_beside_the_
         let rows = cells(&table);
         assert_eq!(table["columns"], serde_json::json!(["Class", "Fold-0", "Fold-1", "Fold-2", "Fold-3", "Aver."]));
         assert_eq!(rows.len(), classes.len() + 1);
-        assert_eq!(rows[1], [&classes.at(1).title(), "83.3", "83.3", "83.3", "83.3", "83.3"]);
+        assert_eq!(rows[1], [&classes.title(classes.at(1)), "83.3", "83.3", "83.3", "83.3", "83.3"]);
         assert_eq!(rows[classes.len()][0], "Aver. Accuracy");
         let first = table["summary"][0].as_str().unwrap();
         let expected = format!("not for these {} classes: {}", classes.len(), classes.at(0));
@@ -88,7 +88,9 @@ fn tables_of_folds_have_the_runs_classes_and_the_papers_figures_only_beside_the_
         assert!(!table["notes"].to_string().contains("CUK"), "{table}");
         w.wbc(&["report", "--html", "--run", run]).ok();
         let page = std::fs::read_to_string(w.path(format!("reports/{run}.html"))).unwrap();
-        assert!(classes.iter().all(|class| page.contains(&class.title())) && page.contains("Precision and recall"));
+        assert!(
+            classes.iter().all(|class| page.contains(&classes.title(class))) && page.contains("Precision and recall")
+        );
         for width in [1200, 500] {
             let Some((content, window, _)) = in_chromium(&w, &w.path(format!("reports/{run}.html")), width, false)
             else {

@@ -38,7 +38,7 @@ fn pictures_are_the_central_square_the_right_way_round() {
     // There is no cell in it.
     w.wbc(&["ingest", "--no-check", "--cut", "centre"]).exits(1);
     let run = w.wbc(&["preprocess", "--contact-sheet", "sheet.png"]).ok();
-    assert!(run.stdout.contains("1 pictures of 128 x 128 px, cut 1 by the central square"), "{}", run.stdout);
+    assert!(run.stdout.contains("1 preprocessed image of 128 x 128 px, cut 1 by the central square"), "{}", run.stdout);
     let (id, pixels) = &tensors(&w, "d", 128)[0];
     assert_eq!((id.as_str(), pixels.len()), ("d/neutrophil/1.png", 128 * 128 * 3));
     let at = |x: usize, y: usize| &pixels[(y * 128 + x) * 3..][..3];

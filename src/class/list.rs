@@ -10,6 +10,9 @@ use std::sync::Arc;
 pub struct ClassInfo {
     /// The class.
     pub name: Class,
+    /// The name in headings, such as IG; empty for the name with a capital letter.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub title: String,
     /// Abbreviation in narrow tables, such as NE; empty if there is none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub abbreviation: String,
@@ -27,7 +30,27 @@ pub struct ClassInfo {
 impl ClassInfo {
     /// A class of which only the name is known.
     pub fn new(name: Class) -> Self {
-        Self { name, abbreviation: String::new(), colour: None, usual_percent: None, white_cell: None }
+        Self {
+            name,
+            title: String::new(),
+            abbreviation: String::new(),
+            colour: None,
+            usual_percent: None,
+            white_cell: None,
+        }
+    }
+
+    /// The name in headings, such as "Neutrophil" or "IG".
+    pub fn heading(&self) -> String {
+        if !self.title.is_empty() {
+            return self.title.clone();
+        }
+        // Capital letters in a name are meant: pDC, iNKT.
+        if self.name.name().contains(char::is_uppercase) {
+            return self.name.name().into();
+        }
+        let mut letters = self.name.name().chars();
+        letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
     }
 }
 
@@ -103,6 +126,11 @@ impl Classes {
     /// What is known of a class of the list.
     pub fn info(&self, class: Class) -> Option<&ClassInfo> {
         self.0.iter().find(|info| info.name == class)
+    }
+
+    /// The name of a class in headings, such as "Neutrophil" or "IG".
+    pub fn title(&self, class: Class) -> String {
+        self.info(class).map_or_else(|| ClassInfo::new(class).heading(), ClassInfo::heading)
     }
 
     /// The class with the largest probability, the first of equal ones. `p` has one value per class, in order.

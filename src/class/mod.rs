@@ -57,12 +57,6 @@ impl Class {
     pub fn name(self) -> &'static str {
         self.0
     }
-
-    /// The name in headings, such as "Neutrophil".
-    pub fn title(self) -> String {
-        let mut letters = self.0.chars();
-        letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
-    }
 }
 
 /// The paper's classes in their order, then all others by name.

@@ -16,7 +16,7 @@ pub struct Args {
     /// Part to cut out: auto, centre, box, whole or cell [default: from the pipeline, usually auto]
     #[arg(long, value_name = "RULE", value_parser = cut, env = "WBC_CUT")]
     cut: Option<preprocess::Cut>,
-    /// Also write a PNG of some of the tensors, one row per class
+    /// Also write a PNG of some preprocessed images, one row per class
     #[arg(long, value_name = "FILE")]
     contact_sheet: Option<PathBuf>,
 }
@@ -39,7 +39,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let summary = preprocess::run(&ws, &dataset, &settings, &ctx)?;
     if let Some(path) = &args.contact_sheet {
         let shown = contact_sheet::write(&ws, &dataset, &settings, path)?;
-        eprintln!("contact sheet of {shown} tensors: {}", path.display());
+        eprintln!("contact sheet of {shown} preprocessed images: {}", path.display());
     }
     globals.print(&summary, &summary)?;
     Ok(Outcome::Done)

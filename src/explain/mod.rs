@@ -81,6 +81,7 @@ pub fn run(
     };
     Ok(Summary {
         run: source.run.clone(),
+        classes: record.classes.clone(),
         models,
         size_px: cut.size_px,
         patch_px: patch.side_px,

@@ -1,7 +1,7 @@
 //! The result of explaining cells.
 
 use super::occlusion::LEAST;
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use crate::figure::heat::Measured;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -88,6 +88,9 @@ pub struct Summary {
     pub patch_px: usize,
     /// Step from one square to the next, px.
     pub stride_px: usize,
+    /// The classes of the run.
+    #[serde(skip)]
+    pub classes: Classes,
     /// The explained cells.
     pub cells: Vec<Row>,
     /// Means over the cells.
@@ -110,10 +113,10 @@ impl std::fmt::Display for Summary {
         for row in &self.cells {
             table.add_row([
                 row.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-                row.truth.map_or("-".into(), Class::title),
-                row.class.title(),
+                row.truth.map_or("-".into(), |class| self.classes.title(class)),
+                self.classes.title(row.class),
                 percent(Some(row.probability)),
-                row.explained.title(),
+                self.classes.title(row.explained),
                 percent(row.grad_cam.within_cell),
                 percent(row.occlusion.within_cell),
                 percent(row.cell_share),

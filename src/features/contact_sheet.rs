@@ -1,4 +1,5 @@
-//! A contact sheet of segmented cells with their outlines, for checking the segmentation: one row per class.
+//! A contact sheet of segmented cells with their outlines, for checking the segmentation: one row per class,
+//! with its name and number of cells above.
 
 use super::settings::Settings;
 use super::window::Window;
@@ -35,7 +36,7 @@ pub fn write(ws: &Workspace, dataset: &str, settings: &Settings, path: &Path) ->
         })
         .collect::<Result<_>>()?;
     let tile_px = tiles.iter().flatten().map(|(_, tile)| tile.width().max(tile.height())).max().unwrap_or(1);
-    let mut sheet = Sheet::new(tile_px, usable.classes.len());
+    let mut sheet = Sheet::new(tile_px, &usable.cells, &usable.classes)?;
     tiles.iter().flatten().for_each(|(place, tile)| sheet.put(*place, tile));
     sheet.write(path)
 }

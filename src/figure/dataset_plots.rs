@@ -17,7 +17,7 @@ const OTHERS: usize = 40_000;
 
 /// Cells of each class: `counts[class]` is (usable, not used), in class order.
 pub(crate) fn classes(classes: &Classes, counts: &[[u64; 2]]) -> Figure {
-    let rows = Rows::new(classes.iter(), 12, 60);
+    let rows = Rows::new(classes, classes.iter(), 12, 60);
     let all: u64 = counts.iter().flatten().sum();
     let most = counts.iter().map(|c| c[0] + c[1]).max().unwrap_or(0).max(1);
     let svg = draw(rows.size, |area| {
@@ -56,7 +56,7 @@ pub(crate) fn strips(
     classes: &Classes,
     values: &[Vec<f64>],
 ) -> Option<Figure> {
-    let rows = Rows::new(classes.iter(), 12, 60);
+    let rows = Rows::new(classes, classes.iter(), 12, 60);
     let (low, high) =
         (values.iter().flatten().copied().reduce(f64::min)?, values.iter().flatten().copied().reduce(f64::max)?);
     let margin = ((high - low) * 0.03).max(0.5);
@@ -131,7 +131,12 @@ pub(crate) fn backgrounds(classes: &Classes, colours: &[(Class, [f32; 3])]) -> O
             let (x, y) = panel(i);
             let ([left, right], [bottom, top]) = (x.px, y.px);
             area.draw(&Rectangle::new([(left, top), (right, bottom)], FAINT))?;
-            text(area, label(class), ((left + right) / 2, top - 6), aligned(LARGE, HPos::Center, VPos::Bottom))?;
+            text(
+                area,
+                label(classes, class),
+                ((left + right) / 2, top - 6),
+                aligned(LARGE, HPos::Center, VPos::Bottom),
+            )?;
             // Tick labels stand left of each row of panels and below the last panel of each column.
             if i % columns == 0 {
                 let (ticks, decimals) = y.ticks(3.0);
@@ -182,7 +187,7 @@ pub(crate) fn backgrounds(classes: &Classes, colours: &[(Class, [f32; 3])]) -> O
 /// The background colours themselves in file order, one row per class.
 pub(crate) fn order(classes: &Classes, colours: &[(Class, [f32; 3])]) -> Figure {
     const COLUMNS: usize = 144;
-    let rows = Rows::new(classes.iter(), 8, 34);
+    let rows = Rows::new(classes, classes.iter(), 8, 34);
     let step = rows.step;
     let mut marks = String::from("<g shape-rendering=\"crispEdges\">");
     for (row, class) in classes.iter().enumerate() {

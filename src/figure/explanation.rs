@@ -1,9 +1,9 @@
 //! The explanation of a cell as an image: the cell, two heat maps over it, and their measurements.
 
-use super::svg::escaped;
-use super::{heat::Heat, png};
-use crate::atomic;
+use super::heat::Heat;
 use crate::error::Result;
+use crate::png::escaped;
+use crate::{atomic, png};
 use image::imageops::{FilterType, replace, resize};
 use image::{Rgb, RgbImage};
 use plotters::prelude::{ColorMap, ViridisRGB};

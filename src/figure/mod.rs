@@ -1,4 +1,4 @@
-//! Figures: plots as SVG, heat maps over cells, and PNG files. [`crate::explain`] and [`crate::page`] both draw with
+//! Figures: plots as SVG and heat maps over cells. [`crate::explain`] and [`crate::page`] both draw with
 //! it.
 
 pub(crate) mod dataset_plots;
@@ -6,6 +6,5 @@ pub(crate) mod explanation;
 pub(crate) mod gallery;
 pub mod heat;
 mod palette;
-pub(crate) mod png;
 pub(crate) mod run_plots;
 pub(crate) mod svg;

@@ -3,10 +3,11 @@
 use super::palette::colours;
 use super::svg::{
     ACCENT, Area, DrawResult, FAINT, Figure, INK, LARGE, RIGHT, Rows, SMALL, Scale, USUAL, WIDTH, WRONG, aligned, axes,
-    draw, draw_with, escaped, hex, label, labels_width, rotated, text, text_width, x_axis,
+    draw, draw_with, hex, label, labels_width, rotated, text, text_width, x_axis,
 };
 use crate::class::{Class, Classes};
 use crate::evaluate::curves::{PrecisionRecall, Reliability};
+use crate::png::escaped;
 use crate::rows::{EpochRow, IntervalRow, MetricRow};
 use crate::run::over_images;
 use crate::scores::Metric;
@@ -110,7 +111,7 @@ impl Matrix {
             }
         };
         let font = LARGE.min(1.2 * f64::from(height));
-        let names = labels_width(classes.iter(), font);
+        let names = labels_width(classes.iter().map(|class| label(classes, class)), font);
         let upright = names > width;
         let (left, top) = (132.max(names + 46), if upright { names + 48 } else { 58 });
         let size = [WIDTH.max(left + n * width + 8), top + n * height + 12];
@@ -136,13 +137,13 @@ impl Matrix {
         for (i, class) in classes.iter().enumerate() {
             let (x, y) = self.cell(i, i);
             let row = (self.left - 10, y + self.height / 2);
-            text(area, label(class), row, aligned(self.font, HPos::Right, VPos::Center))?;
+            text(area, label(classes, class), row, aligned(self.font, HPos::Right, VPos::Center))?;
             let column = (x + self.width / 2, self.top - 10);
             let style = match self.upright {
                 true => rotated(self.font).pos(Pos::new(HPos::Left, VPos::Center)),
                 false => aligned(self.font, HPos::Center, VPos::Bottom),
             };
-            text(area, label(class), column, style)?;
+            text(area, label(classes, class), column, style)?;
         }
         let n = classes.len() as i32;
         let across = (self.left + self.width * n / 2, 8);
@@ -221,7 +222,7 @@ pub(crate) fn recall(classes: &Classes, intervals: &[IntervalRow]) -> Option<Fig
     let recalls = classes.iter().zip(colours(classes)).filter_map(|(class, colour)| Some((class, colour, of(class)?)));
     let recalls: Vec<(Class, RGBColor, &IntervalRow)> = recalls.collect();
     let method = recalls.first()?.2.method;
-    let rows = Rows::new(recalls.iter().map(|(class, ..)| *class), 12, 60);
+    let rows = Rows::new(classes, recalls.iter().map(|(class, ..)| *class), 12, 60);
     let lowest = recalls.iter().map(|(.., r)| r.low).fold(1.0, f64::min);
     let from = ((lowest * 20.0 - 0.1).floor() / 20.0).max(0.0);
     let svg = draw(rows.size, |area| {
@@ -305,7 +306,7 @@ pub(crate) fn precision_recall(classes: &Classes, curves: &[(Class, PrecisionRec
     let from = (before.map(|p| p.1).fold(0.9, f64::min) * 10.0 - 1.0).floor().max(0.0) / 10.0;
     let named = worst(curves);
     let (apart, below) = if named.len() <= ROOMY { (50, true) } else { (21, false) };
-    let names = labels_width(named.iter().map(|i| curves[*i].0), LARGE);
+    let names = labels_width(named.iter().map(|i| label(classes, curves[*i].0)), LARGE);
     let legend = 100.max(if below { names } else { names + 70 });
     let size = [WIDTH + legend - 100, USUAL[1].max(36 + apart * named.len() as i32)];
     let svg = draw(size, |area| {
@@ -326,7 +327,7 @@ pub(crate) fn precision_recall(classes: &Classes, curves: &[(Class, PrecisionRec
             let (class, curve) = &curves[*i];
             let y = 24 + apart * row as i32;
             area.draw(&PathElement::new([(LEGEND, y), (LEGEND + 20, y)], colour(*i).stroke_width(4)))?;
-            text(area, label(*class), (LEGEND + 26, y), aligned(LARGE, HPos::Left, VPos::Center))?;
+            text(area, label(classes, *class), (LEGEND + 26, y), aligned(LARGE, HPos::Left, VPos::Center))?;
             let average = format!("{:.2} %", 100.0 * curve.average_precision);
             let at = if below { (LEGEND + 26, y + 19) } else { (LEGEND + 34 + names, y) };
             text(area, average, at, aligned(SMALL, HPos::Left, VPos::Center))?;

@@ -1,7 +1,7 @@
 //! A figure as SVG, and what all plots are drawn with. Text and lines take the colour of the page around them, so that
 //! they can be read in light and dark mode. The classes' colours are in `palette`.
 
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::collections::BTreeSet;
@@ -176,18 +176,13 @@ pub(super) fn x_axis(area: &Area, x: Scale, top: i32, bottom: i32, label: &str) 
     text(area, label, ((x.px[0] + x.px[1]) / 2, bottom + 26), aligned(LARGE, HPos::Center, VPos::Top))
 }
 
-/// A class's name in a figure; a long one is shortened.
-pub(super) fn label(class: Class) -> String {
-    let title = class.title();
+/// The name in a figure of one of `classes`; a long one is shortened.
+pub(super) fn label(classes: &Classes, class: Class) -> String {
+    let title = classes.title(class);
     match title.chars().count() > LONGEST {
         true => title.chars().take(LONGEST - 1).chain(['…']).collect(),
         false => title,
     }
-}
-
-/// Text in SVG.
-pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// Roughly the width of a text of that size, px.
@@ -195,14 +190,14 @@ pub(super) fn text_width(characters: usize, size: f64) -> i32 {
     (characters as f64 * size * 0.45).ceil() as i32
 }
 
-/// Width of the longest of the classes' names at that size, px.
-pub(super) fn labels_width(classes: impl IntoIterator<Item = Class>, size: f64) -> i32 {
-    text_width(classes.into_iter().map(|class| label(class).chars().count()).max().unwrap_or(0), size)
+/// Width of the longest of these labels at that size, px.
+pub(super) fn labels_width(labels: impl IntoIterator<Item = String>, size: f64) -> i32 {
+    text_width(labels.into_iter().map(|label| label.chars().count()).max().unwrap_or(0), size)
 }
 
 /// One row per class, with its name on the left.
 pub(super) struct Rows {
-    classes: Vec<Class>,
+    labels: Vec<String>,
     /// Where bars and points start, right of the names, px.
     pub left: i32,
     /// Top of the first row, px.
@@ -216,14 +211,14 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Rows with space above and below them, px. The figure is higher where the classes need it.
-    pub fn new(classes: impl IntoIterator<Item = Class>, top: i32, below: i32) -> Self {
-        let classes: Vec<Class> = classes.into_iter().collect();
-        let rows = (classes.len() as i32).max(1);
+    /// Rows for some of `classes`, with space above and below them, px. The figure is higher where they need it.
+    pub fn new(classes: &Classes, shown: impl IntoIterator<Item = Class>, top: i32, below: i32) -> Self {
+        let labels: Vec<String> = shown.into_iter().map(|class| label(classes, class)).collect();
+        let rows = (labels.len() as i32).max(1);
         let height = HEIGHT.max(top + ROW * rows + below);
         let bottom = height - below;
-        let left = 108.max(labels_width(classes.iter().copied(), LARGE) + 20);
-        Self { classes, left, top, bottom, step: (bottom - top) / rows, size: [WIDTH, height] }
+        let left = 108.max(labels_width(labels.iter().cloned(), LARGE) + 20);
+        Self { labels, left, top, bottom, step: (bottom - top) / rows, size: [WIDTH, height] }
     }
 
     /// Top of a row, px.
@@ -238,8 +233,8 @@ impl Rows {
 
     /// Draws the names.
     pub fn draw_labels(&self, area: &Area) -> DrawResult {
-        self.classes.iter().enumerate().try_for_each(|(row, class)| {
-            text(area, label(*class), (self.left - 10, self.middle(row)), aligned(LARGE, HPos::Right, VPos::Center))
+        self.labels.iter().enumerate().try_for_each(|(row, label)| {
+            text(area, label.clone(), (self.left - 10, self.middle(row)), aligned(LARGE, HPos::Right, VPos::Center))
         })
     }
 }

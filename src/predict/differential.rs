@@ -14,6 +14,9 @@ use std::path::Path;
 pub struct Share {
     /// The class.
     pub class: Class,
+    /// Its name in headings.
+    #[serde(skip)]
+    pub title: String,
     /// Number of its cells.
     pub cells: u64,
     /// Share of the cells of all `shares`, %.
@@ -100,7 +103,7 @@ fn count(classes: &Classes, folder: String, rows: &[&CellRow]) -> Differential {
             _ => None,
         };
         let percent = 100.0 * cells as f64 / n as f64;
-        Some(Share { class: info.name, cells, percent, interval, usual_percent, outside })
+        Some(Share { class: info.name, title: info.heading(), cells, percent, interval, usual_percent, outside })
     };
     let other = |info: &ClassInfo| {
         let cells = cells(info.name);
@@ -133,7 +136,7 @@ impl std::fmt::Display for Differential {
             table.set_header(&columns[..shown]);
             for share in &self.shares {
                 let row = [
-                    share.class.title(),
+                    share.title.clone(),
                     share.cells.to_string(),
                     format!("{:.1}", share.percent),
                     format!("{:.1} to {:.1}", share.interval.low, share.interval.high),

@@ -1,23 +1,29 @@
-//! A contact sheet of the images as a model receives them, for inspection before training: one row per class.
+//! A contact sheet of the images as a model receives them, for inspection before training: one row per class, with its
+//! name and number of cells above.
 
 use super::settings::Settings;
 use crate::atomic;
 use crate::class::Classes;
 use crate::dataset::Dataset;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::png;
 use crate::rows::ManifestRow;
 use crate::schema::TENSORS;
 use crate::table;
+use crate::text;
 use crate::workspace::Workspace;
 use arrow_array::cast::AsArray;
 use image::RgbImage;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Tensors a class.
+/// Images per class.
 const COLUMNS: usize = 10;
 /// Between images, px.
 const GAP: u32 = 4;
+/// Height of the classes' names, and of the lines that hold them, px.
+const NAME_PX: u32 = 16;
+const LINE_PX: u32 = NAME_PX + NAME_PX / 2;
 
 /// Where an image stands on a sheet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,32 +52,43 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    /// An empty sheet for tiles of `tile_px` x `tile_px` and a number of classes.
-    pub fn new(tile_px: u32, classes: usize) -> Self {
-        let side = |n: usize| n as u32 * (tile_px + GAP) + GAP;
-        Self { tile_px, sheet: RgbImage::from_pixel(side(COLUMNS), side(classes), image::Rgb([255; 3])), shown: 0 }
+    /// An empty sheet for tiles of `tile_px` x `tile_px`, with the names of the classes, which `rows` are of.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Compute`] where the sheet is too large.
+    pub fn new(tile_px: u32, rows: &[ManifestRow], classes: &Classes) -> Result<Self> {
+        let width = COLUMNS as u32 * (tile_px + GAP) + GAP;
+        let height = classes.len() as u32 * (LINE_PX + tile_px + GAP) + GAP;
+        let mut sheet = Self { tile_px, sheet: RgbImage::from_pixel(width, height, image::Rgb([255; 3])), shown: 0 };
+        for (row, class) in classes.iter().enumerate() {
+            let cells = rows.iter().filter(|cell| cell.class == Some(class)).count() as u64;
+            let name = format!("{} ({})", classes.title(class), text::of(cells, "cell"));
+            let line = png::line(&name, NAME_PX, width - 2 * GAP)?;
+            let top = sheet.top(row) - i64::from(LINE_PX);
+            image::imageops::replace(&mut sheet.sheet, &line, GAP.into(), top);
+        }
+        Ok(sheet)
+    }
+
+    /// Top of the images of a class, px.
+    fn top(&self, row: usize) -> i64 {
+        i64::from(GAP + LINE_PX) + row as i64 * i64::from(LINE_PX + self.tile_px + GAP)
     }
 
     /// Puts an image in its place.
-    pub fn put(&mut self, place: Place, picture: &RgbImage) {
-        let at = |n: usize| i64::from(GAP + n as u32 * (self.tile_px + GAP));
-        image::imageops::replace(&mut self.sheet, picture, at(place.column), at(place.row));
+    pub fn put(&mut self, place: Place, image: &RgbImage) {
+        let left = i64::from(GAP + place.column as u32 * (self.tile_px + GAP));
+        let top = self.top(place.row);
+        image::imageops::replace(&mut self.sheet, image, left, top);
         self.shown += 1;
     }
 
     /// Writes a PNG; returns how many images are on it.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`crate::error::Error::Io`].
     pub fn write(&self, path: &Path) -> Result<usize> {
-        atomic::write(path, |out| {
-            let encoder = image::codecs::png::PngEncoder::new(out);
-            self.sheet.write_with_encoder(encoder).map_err(|e| Error::Io {
-                path: path.into(),
-                action: "write",
-                source: std::io::Error::other(e),
-            })
-        })?;
+        atomic::write_bytes(path, &png::encode(&self.sheet)?)?;
         Ok(self.shown)
     }
 }
@@ -79,13 +96,13 @@ impl Sheet {
 /// Writes a PNG of up to ten preprocessed images per class. Returns how many images are on it.
 ///
 /// # Errors
-/// [`Error::Missing`] where nothing was preprocessed; [`Error::Io`].
+/// [`crate::error::Error::Missing`] where nothing was preprocessed; as [`Sheet::new`] and [`Sheet::write`].
 pub fn write(ws: &Workspace, dataset: &str, settings: &Settings, path: &Path) -> Result<usize> {
     let size_px = settings.size_px;
     let Dataset { classes, cells, .. } = Dataset::read(ws, dataset)?;
     let places: HashMap<&str, Place> =
         choose(&cells, &classes).into_iter().map(|(row, at)| (row.image_id.as_str(), at)).collect();
-    let mut sheet = Sheet::new(size_px, classes.len());
+    let mut sheet = Sheet::new(size_px, &cells, &classes)?;
     let dir = ws.tensors(dataset, &settings.folder());
     for number in 0.. {
         let shard = dir.join(format!("part-{number:05}.parquet"));
@@ -96,8 +113,8 @@ pub fn write(ws: &Workspace, dataset: &str, settings: &Settings, path: &Path) ->
             let (ids, pixels) = (batch.column(0).as_string::<i32>(), batch.column(3).as_binary::<i32>());
             for i in 0..batch.num_rows() {
                 let Some(place) = places.get(ids.value(i)) else { continue };
-                if let Some(picture) = RgbImage::from_raw(size_px, size_px, pixels.value(i).to_vec()) {
-                    sheet.put(*place, &picture);
+                if let Some(image) = RgbImage::from_raw(size_px, size_px, pixels.value(i).to_vec()) {
+                    sheet.put(*place, &image);
                 }
             }
             Ok(())

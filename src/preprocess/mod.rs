@@ -15,6 +15,7 @@ use crate::rect::Rect;
 use crate::rows::{CutRule, ManifestRow};
 use crate::schema::TENSORS;
 use crate::table::{self, Provenance};
+use crate::text;
 use crate::workspace::Workspace;
 use arrow_array::{ArrayRef, BinaryArray, RecordBatch, StringArray, UInt32Array};
 use arrow_buffer::{Buffer, OffsetBuffer};
@@ -178,11 +179,11 @@ pub struct Summary {
     pub dataset: String,
     /// Whether the existing tensors were kept, because images and settings are the same.
     pub up_to_date: bool,
-    /// Number of tensors.
+    /// Number of preprocessed images.
     pub images: u64,
-    /// Side of the tensors, px.
+    /// Their side, px.
     pub size_px: u32,
-    /// Tensors by the rule that cut them.
+    /// Preprocessed images by the rule that cut them.
     pub cuts: BTreeMap<Cut, u64>,
     /// Rows without a class, or with an issue of severity error.
     pub left_out: u64,
@@ -192,7 +193,8 @@ pub struct Summary {
 
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {} pictures of {} x {} px", self.dataset, self.images, self.size_px, self.size_px)?;
+        let images = text::of(self.images, "preprocessed image");
+        write!(f, "{}: {} of {} x {} px", self.dataset, images, self.size_px, self.size_px)?;
         let name = |cut: &Cut| match cut {
             Cut::Box => "the cell's box",
             Cut::Whole => "the whole image",

@@ -139,7 +139,8 @@ fn arranged(classes: &Classes, rows: Vec<Row>) -> (Vec<String>, &'static [usize]
         };
         return (columns, &[0, 1], rows.iter().flat_map(two).collect());
     }
-    let mut lines: Vec<Vec<String>> = classes.iter().map(Class::title).chain(all).map(|title| vec![title]).collect();
+    let mut lines: Vec<Vec<String>> =
+        classes.iter().map(|class| classes.title(class)).chain(all).map(|title| vec![title]).collect();
     let mut columns = vec!["Class".to_string()];
     for row in rows {
         let [images, shares] = row.texts();

@@ -82,7 +82,7 @@ impl Table for Recall {
         let record = &run.record;
         let folds = record.folds as usize;
         let classes = run.classes();
-        let recalls = classes.iter().map(|class| row(&run, &class.title(), Metric::Recall, Some(class)));
+        let recalls = classes.iter().map(|class| row(&run, &classes.title(class), Metric::Recall, Some(class)));
         let mut rows: Vec<Vec<String>> =
             recalls.chain([row(&run, "Aver. Accuracy", Metric::BalancedAccuracy, None)]).collect();
         let columns = (0..folds).map(|f| format!("Fold-{f}")).chain(["Aver.".into()]);

@@ -121,7 +121,8 @@ impl Summary {
             parts.push(("Held out".into(), self.held_out.clone()));
         }
         parts.iter_mut().for_each(|(_, counts)| counts.push(counts.iter().sum()));
-        let classes: Vec<String> = self.classes.iter().map(|class| class.title()).chain(["All".into()]).collect();
+        let classes: Vec<String> =
+            self.classes.iter().map(|class| self.classes.title(class)).chain(["All".into()]).collect();
         let width: usize = classes.iter().map(|class| class.chars().count() + 3).sum();
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED);

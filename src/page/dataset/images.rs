@@ -126,7 +126,8 @@ impl Images {
     /// A whole image with its path and the class of `row`, by default its first.
     pub fn tile(&self, tables: &Tables, path: &str, row: Option<usize>) -> Value {
         let row = row.or_else(|| tables.files.get(path).map(|rows| rows.start));
-        let class = row.and_then(|row| tables.rows[row].class).map_or(String::new(), Class::title);
+        let class =
+            row.and_then(|row| tables.rows[row].class).map_or(String::new(), |class| tables.classes.title(class));
         let image = self.thumbnails.get(path).cloned();
         let reason = self.failed.get(path).cloned().unwrap_or_else(|| "no image".into());
         let alt = format!("{class} {path}");
@@ -134,11 +135,11 @@ impl Images {
     }
 
     /// A cut cell with its name.
-    pub fn cell_tile(&self, rows: &[ManifestRow], row: usize) -> Value {
-        let cell = &rows[row];
+    pub fn cell_tile(&self, tables: &Tables, row: usize) -> Value {
+        let cell = &tables.rows[row];
         let name = cell.image_id.rsplit('/').next().unwrap_or_default();
         let reason = self.failed.get(&cell.path).cloned().unwrap_or_default();
-        let alt = cell.class.map_or(String::new(), Class::title);
+        let alt = cell.class.map_or(String::new(), |class| tables.classes.title(class));
         context! { image => self.cells.get(&row).cloned(), reason => reason, class => "", name => name, alt => alt }
     }
 

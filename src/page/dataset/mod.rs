@@ -86,14 +86,14 @@ pub fn write(
         sheets => sheets::class_sheets(&tables, &summary).iter().map(parts::sheet).collect::<Vec<_>>(),
         verdict => verdict(&summary),
         background_figures => parts::figures(background_figures),
-        colour => parts::sheet(&sheets::colour_sheet(&summary)),
+        colour => parts::sheet(&sheets::colour_sheet(&tables, &summary)),
         unusual => unusual.iter().map(|(row, distance)| context! {
             tile => images.tile(&tables, &rows[*row].path, Some(*row)),
             message => format!("{distance:.0} grey levels"),
         }).collect::<Vec<_>>(),
         examples => with.iter().map(|(class, rows)| context! {
-            name => class.title(),
-            cells => rows.iter().map(|row| images.cell_tile(&tables.rows, *row)).collect::<Vec<_>>(),
+            name => tables.classes.title(*class),
+            cells => rows.iter().map(|row| images.cell_tile(&tables, *row)).collect::<Vec<_>>(),
         }).collect::<Vec<_>>(),
         no_examples => without.iter().map(|(class, _)| class.name()).collect::<Vec<_>>().join(", "),
         boxed => boxed.iter().map(|path| images.tile(&tables, path, None)).collect::<Vec<_>>(),

@@ -2,7 +2,7 @@
 
 use super::summary::{ClassSummary, Summary};
 use super::tables::Tables;
-use crate::class::{Class, Classes};
+use crate::class::Classes;
 use crate::figure::{dataset_plots, svg::Figure};
 use crate::report::{Sheet, thousands};
 use crate::rows::ManifestRow;
@@ -31,7 +31,7 @@ pub(super) fn class_sheets(tables: &Tables, summary: &Summary) -> Vec<Sheet> {
     let row = |class: &ClassSummary| {
         let subtypes: Vec<String> = class.subtypes.iter().map(|(s, n)| format!("{s} {}", thousands(*n))).collect();
         let numbers = [class.cells, class.left_out, class.usable(), class.groups].map(thousands);
-        std::iter::once(class.class.title().to_string()).chain(numbers).chain([subtypes.join(", ")]).collect()
+        std::iter::once(tables.classes.title(class.class)).chain(numbers).chain([subtypes.join(", ")]).collect()
     };
     let columns = ["Class", "Cells", "Not used", "Usable", "Groups", "Subtypes"].map(String::from);
     let rows: Vec<Vec<String>> = summary.classes.iter().map(row).collect();
@@ -54,7 +54,7 @@ pub(super) fn class_sheets(tables: &Tables, summary: &Summary) -> Vec<Sheet> {
 }
 
 /// Mean and deviation of each class's colours.
-pub(super) fn colour_sheet(summary: &Summary) -> Sheet {
+pub(super) fn colour_sheet(tables: &Tables, summary: &Summary) -> Sheet {
     let both = |mean: [f64; 3], deviation: [f64; 3]| {
         (0..3).map(|c| format!("{:.0} ± {:.0}", mean[c], deviation[c])).collect::<Vec<_>>()
     };
@@ -62,7 +62,7 @@ pub(super) fn colour_sheet(summary: &Summary) -> Sheet {
         let cells = class.colour.as_ref().map_or(vec!["-".to_string(); 6], |colour| {
             [both(colour.mean, colour.deviation), both(colour.background, colour.background_deviation)].concat()
         });
-        std::iter::once(class.class.title().to_string()).chain(cells).collect()
+        std::iter::once(tables.classes.title(class.class)).chain(cells).collect()
     };
     let channels = ["red", "green", "blue"];
     let columns = ["Cell", "Background"].into_iter().flat_map(|part| channels.map(|c| format!("{part}, {c}")));
@@ -114,7 +114,7 @@ fn sums(classes: &Classes, counts: &[(String, Vec<u64>)]) -> Vec<u64> {
 fn counts_sheet(title: &str, head: &str, classes: &Classes, mut counts: Vec<(String, Vec<u64>)>) -> Sheet {
     counts.push(("All".into(), sums(classes, &counts)));
     counts.iter_mut().for_each(|(_, counts)| counts.push(counts.iter().sum()));
-    let titles: Vec<String> = classes.iter().map(Class::title).chain(["All".into()]).collect();
+    let titles: Vec<String> = classes.iter().map(|class| classes.title(class)).chain(["All".into()]).collect();
     let label = head.to_lowercase();
     if classes.len() <= COLUMNS {
         let row = |(name, counts): (String, Vec<u64>)| {

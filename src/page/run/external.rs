@@ -36,7 +36,7 @@ pub(super) fn section(ws: &Workspace, run: &Results, validation: &Validation) ->
         let of_class: Vec<_> = validation.predictions.iter().filter(|p| p.truth == class).cloned().collect();
         let value = validation.value(Metric::Recall, Some(class));
         let on_own = run.value(None, Metric::Recall, Some(class));
-        vec![class.title(), images(&of_class), percent(value), percent(on_own)]
+        vec![run.classes().title(class), images(&of_class), percent(value), percent(on_own)]
     };
     let columns = ["Recall", "Images", &about.dataset, own].map(String::from);
     let mut confusion = run_plots::confusion(classes, &validation.metrics);

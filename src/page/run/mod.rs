@@ -6,8 +6,9 @@ use crate::class::{Class, Classes};
 use crate::dataset::{self, Dataset};
 use crate::error::{Input, Result};
 use crate::evaluate::curves;
-use crate::figure::{gallery, png, run_plots, svg::Figure};
+use crate::figure::{gallery, run_plots, svg::Figure};
 use crate::page::{card, parts};
+use crate::png;
 use crate::predict::external::list as validations;
 use crate::report::{Sheet, notes, thousands};
 use crate::rows::{EpochRow, PredictionRow};
@@ -110,7 +111,7 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
     let examples = |class: Class| {
         let rows = gallery::examples(&loaded.predictions, class, run.classes().len());
         let cells: Vec<Value> = rows.into_iter().filter_map(show).collect();
-        (!cells.is_empty()).then_some(context! { name => class.title(), cells => cells })
+        (!cells.is_empty()).then_some(context! { name => run.classes().title(class), cells => cells })
     };
     let finished = record.folds as usize - run.missing().len();
     let external = validations(ws, &run.name)?;
@@ -171,7 +172,8 @@ fn by_fold(run: &Results) -> Sheet {
         let values = folds.iter().map(|f| cell(run.value(Some(*f), metric, class)));
         std::iter::once(name.to_string()).chain(values).chain([cell(run.value(None, metric, class))]).collect()
     };
-    let mut rows: Vec<Vec<String>> = run.classes().iter().map(|c| row(&c.title(), Metric::Recall, Some(c))).collect();
+    let mut rows: Vec<Vec<String>> =
+        run.classes().iter().map(|c| row(&run.classes().title(c), Metric::Recall, Some(c))).collect();
     rows.extend([Metric::BalancedAccuracy, Metric::Accuracy].map(|metric| row(metric.title(), metric, None)));
     let columns = std::iter::once("Recall, %".to_string()).chain(folds.iter().map(|f| format!("Fold {f}")));
     Sheet::plain("folds", "Recall of each class by fold", columns.chain(["Mean".into()]), rows)
@@ -186,7 +188,8 @@ fn held_out_sheet(run: &Results, held_out: &HeldOut) -> Sheet {
         let images = thousands(held_out.images(class));
         vec![name, images, percent(value), interval, percent(run.value(None, metric, class))]
     };
-    let mut rows: Vec<Vec<String>> = run.classes().iter().map(|c| row(c.title(), Metric::Recall, Some(c))).collect();
+    let mut rows: Vec<Vec<String>> =
+        run.classes().iter().map(|c| row(run.classes().title(c), Metric::Recall, Some(c))).collect();
     for metric in [Metric::BalancedAccuracy, Metric::Accuracy] {
         let mut row = row(metric.title().into(), metric, None);
         row[1] = thousands(held_out.images(None));
@@ -205,8 +208,8 @@ fn cell(classes: &Classes, tensors: &Tensors, row: &PredictionRow, map: Option<&
     Some(context! {
         image => parts::image(pixels, side, side),
         map => map.map(|map| parts::image(map, side, side)),
-        truth => row.truth.title(),
-        predicted => predicted.title(),
+        truth => classes.title(row.truth),
+        predicted => classes.title(predicted),
         percent => format!("{:.1}", 100.0 * largest),
         name => row.image_id.rsplit('/').next().unwrap_or_default(),
         fold => row.fold,

@@ -1,4 +1,4 @@
-//! SVG to PNG by resvg, with a built-in font: the same bytes whatever fonts a machine has.
+//! SVG and text to pixels by resvg, with a built-in font: the same bytes whatever fonts a machine has.
 
 use crate::error::{Error, Result};
 use image::RgbImage;
@@ -33,6 +33,25 @@ pub(crate) fn render(svg: &str, scale: f32) -> Result<RgbImage> {
     // The background is opaque, so alpha can be dropped.
     let pixels = pixmap.pixels().iter().flat_map(|p| [p.red(), p.green(), p.blue()]).collect();
     Ok(RgbImage::from_raw(size.width(), size.height(), pixels).expect("three bytes per pixel"))
+}
+
+/// Special characters of text in SVG.
+pub(crate) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// A line of text of `size` px on white, `width` px wide; what does not fit is cut off.
+///
+/// # Errors
+/// As [`render`].
+pub(crate) fn line(text: &str, size: u32, width: u32) -> Result<RgbImage> {
+    let (height, baseline, text) = (size + size / 2, size + size / 8, escaped(text));
+    let svg = format!(
+        r##"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif"
+        fill="#1b1f24"><rect width="100%" height="100%" fill="#fff"/><text x="0" y="{baseline}"
+        font-size="{size}">{text}</text></svg>"##
+    );
+    render(&svg, 1.0)
 }
 
 /// Encodes an image as PNG.
