@@ -54,3 +54,23 @@ pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
         _ => names.join(", "),
     }
 }
+
+/// Text as part of a file name on every system: without separators of folders and other special characters, at most 80
+/// letters.
+pub fn in_file_name(text: &str) -> String {
+    let is_special = |c: char| c.is_control() || "/\\:*?\"<>|".contains(c);
+    let safe: String = text.chars().map(|c| if is_special(c) { '_' } else { c }).take(80).collect();
+    safe.trim_start_matches('.').into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_file_names_stay_in_their_folder() {
+        assert_eq!(in_file_name("../../up"), "_.._up");
+        assert_eq!(in_file_name("a/b \\ c: d?"), "a_b _ c_ d_");
+        assert_eq!(in_file_name(&"ü".repeat(200)).chars().count(), 80);
+    }
+}

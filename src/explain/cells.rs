@@ -15,6 +15,7 @@ use crate::run::{self, ModelId, ModelRef, Record};
 use crate::schema::MANIFEST;
 use crate::segment;
 use crate::table;
+use crate::text;
 use crate::workspace::Workspace;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -164,15 +165,17 @@ pub fn of_gallery(ws: &Workspace, source: &ModelRef, which: Which) -> Result<Vec
     if which != Which::Mistakes {
         for class in record.classes.iter() {
             let examples = gallery::examples(&predictions, class, record.classes.len()).into_iter().enumerate();
-            chosen.extend(examples.map(|(i, row)| (format!("{class}-{}", i + 1), row)));
+            chosen.extend(examples.map(|(i, row)| (format!("{}-{}", text::in_file_name(class.name()), i + 1), row)));
         }
     }
     let raw = ws.raw_dataset(&record.dataset);
+    let mut names = Names::default();
     let cell = |(kind, row): (String, &PredictionRow)| {
         let pixels = tensors.picture(tensors.row(&row.image_id)?).to_vec();
         let stem = Path::new(&row.image_id).file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Some(Cell {
-            name: format!("{kind}-{stem}"),
+            // Names of classes can become equal.
+            name: names.unique(format!("{kind}-{stem}")),
             path: row.image_id.clone(),
             number: 0,
             rect: None,
