@@ -116,14 +116,26 @@ impl Layout for List {
                 }
                 match listed.get_mut(file.path.as_str()) {
                     None => _ = listed.insert(&file.path, (n, row, label, false)),
-                    Some((_, first, other, conflict)) => {
+                    Some((other_list, first, other, conflict)) => {
                         let (label, other) = (label.unwrap_or_default(), other.clone().unwrap_or_default());
-                        let (severity, message) = match label == other {
-                            true => (Severity::Note, format!("row {number}: {path} is also in row {}", first.number)),
-                            false => {
+                        let other_list = &lists[*other_list];
+                        let of = if other_list.name == list.name { "" } else { &format!(" of {}", other_list.name) };
+                        let differing = differing((list, row), (other_list, first));
+                        let (severity, message) = match (label == other, differing) {
+                            (true, None) => {
+                                (Severity::Note, format!("row {number}: {path} is also in row {}{of}", first.number))
+                            }
+                            (true, Some((here, there))) => {
+                                let text = format!(
+                                    "row {number}: {path} is of {here} here and {there} in row {}{of}, which is used",
+                                    first.number
+                                );
+                                (Severity::Warning, text)
+                            }
+                            (false, _) => {
                                 *conflict = true;
                                 let text = format!(
-                                    "row {number}: {path} is {label} here and {other} in row {}; it gets no class",
+                                    "row {number}: {path} is {label} here and {other} in row {}{of}; it gets no class",
                                     first.number
                                 );
                                 (Severity::Error, text)
@@ -134,6 +146,17 @@ impl Layout for List {
                 }
             }
         }
+        let conflicts: Vec<&str> =
+            listed.iter().filter(|(_, (.., conflict))| *conflict).map(|(path, _)| *path).collect();
+        if !conflicts.is_empty() {
+            let message = format!(
+                "left out: {} listed with different classes: {}",
+                text::of(conflicts.len() as u64, "image"),
+                text::some(conflicts.iter().copied())
+            );
+            let issue = output.issue("", checks::NO_LABEL, Severity::Error, message);
+            issue.score = Some(conflicts.len() as f64);
+        }
         if lists.iter().all(|list| list.is_jtsc) && !masks.of.is_empty() {
             super::jtsc::numbers(output);
         }
@@ -141,7 +164,7 @@ impl Layout for List {
         let mut odd_roles: BTreeMap<String, u64> = BTreeMap::new();
         for (path, (n, row, label, conflict)) in listed {
             let (file, list) = (tree.get(path).expect("it was found in the tree"), &lists[n]);
-            let value = |role| row.value(list.columns.at(role)).map(str::to_string);
+            let value = |role| list.value(row, role).map(str::to_string);
             let place = places.get(path);
             let folder = place.and_then(|place| vocabulary.known(place.label.as_deref()?));
             let class = label.as_deref().and_then(|label| vocabulary.known(label));
@@ -155,7 +178,7 @@ impl Layout for List {
             cell.subject_id = value(Role::Subject).or_else(|| place.and_then(|place| place.subject.clone()));
             cell.slide_id = value(Role::Slide).or_else(|| place.and_then(|place| place.slide.clone()));
             let given = value(Role::Given);
-            cell.given_role = given.as_deref().and_then(folders::role).or(list.role).map(String::from);
+            cell.given_role = list.role(row).map(String::from);
             if let (Some(word), None) = (given, &cell.given_role) {
                 *odd_roles.entry(word).or_default() += 1;
             }
@@ -227,6 +250,7 @@ const NAMES: [(Role, &[&str]); 6] = [
             "imagefilename",
             "imagefile",
             "imagename",
+            "imagenames",
             "imgname",
             "image",
             "img",
@@ -322,6 +346,33 @@ struct UsedList {
     role: Option<&'static str>,
     /// Whether its header is that of Jiangxi Tecom's and CellaVision's data sets.
     is_jtsc: bool,
+}
+
+impl UsedList {
+    /// A row's value for a role.
+    fn value<'a>(&self, row: &'a SheetRow, role: Role) -> Option<&'a str> {
+        let column = self.columns.at(role);
+        if matches!(role, Role::Subject | Role::Slide) { row.name(column) } else { row.value(column) }
+    }
+
+    /// The role that a row gives its image: train, test or validation.
+    fn role(&self, row: &SheetRow) -> Option<&'static str> {
+        self.value(row, Role::Given).and_then(folders::role).or(self.role)
+    }
+}
+
+/// In what two rows about one image differ besides the class, in words: here, and there.
+fn differing(here: (&UsedList, &SheetRow), there: (&UsedList, &SheetRow)) -> Option<(String, String)> {
+    for (role, word) in [(Role::Subject, "subject"), (Role::Slide, "slide")] {
+        let values = [here, there].map(|(list, row)| list.value(row, role));
+        if let [Some(a), Some(b)] = values
+            && a != b
+        {
+            return Some((format!("{word} {a}"), b.into()));
+        }
+    }
+    let (a, b) = (here.0.role(here.1)?, there.0.role(there.1)?);
+    (a != b).then(|| (format!("the given role {a}"), b.into()))
 }
 
 /// The files that may be lists: tables in the folder of the data set.

@@ -26,9 +26,19 @@ pub struct SheetRow {
 }
 
 impl SheetRow {
-    /// The value in a column; `None` where it is empty or there is no such column.
+    /// The value in a column; `None` where it is empty, a program's word for that, or there is no such column.
     pub fn value(&self, column: Option<usize>) -> Option<&str> {
-        self.values.get(column?).map(String::as_str).filter(|value| !value.is_empty())
+        const MISSING: [&str; 6] = ["nan", "na", "n/a", "#n/a", "<na>", "null"];
+        let value = self.values.get(column?)?.as_str();
+        (!value.is_empty() && !MISSING.contains(&value.to_lowercase().as_str())).then_some(value)
+    }
+
+    /// As [`SheetRow::value`] for a column of names that may be numbers: `3.0` is `3`, as programs write numbers of a
+    /// column with gaps.
+    pub fn name(&self, column: Option<usize>) -> Option<&str> {
+        let value = self.value(column)?;
+        let whole = value.strip_suffix(".0").filter(|whole| whole.bytes().all(|byte| byte.is_ascii_digit()));
+        Some(whole.filter(|whole| !whole.is_empty()).unwrap_or(value))
     }
 }
 
@@ -113,7 +123,17 @@ fn separator(text: &str) -> u8 {
 
 fn read_parquet(path: &Path) -> Result<Sheet> {
     let file = std::fs::File::open(path).map_err(Error::io(path, "open"))?;
-    let wrong = |e| Error::format(path, "contents", "a complete Parquet file", e);
+    let wrong = |e: parquet::errors::ParquetError| {
+        // Of other compressions only their names are known here.
+        let text = e.to_string();
+        match text.split_once("Disabled feature at compile time: ") {
+            Some((_, compression)) => {
+                let expected = "a Parquet file without compression or with snappy";
+                Error::format(path, "compression", expected, compression)
+            }
+            None => Error::format(path, "contents", "a complete Parquet file", text),
+        }
+    };
     let file = SerializedFileReader::new(file).map_err(wrong)?;
     let fields = file.metadata().file_metadata().schema().get_fields();
     let columns = fields.iter().map(|field| field.name().to_string()).collect();
