@@ -41,8 +41,8 @@ pub fn set_box(row: &mut ManifestRow, cell: Rect, source: &str) {
     row.box_source = Some(source.into());
 }
 
-/// Number of cells that the regions of a mask show. Regions near each other are one cell, because masks of nuclei have a
-/// region for each lobe; smaller ones are fragments.
+/// Number of cells that the regions of a mask show. Regions near each other are one cell, because masks of nuclei have
+/// a region for each lobe; small ones are fragments.
 pub fn cells_of(regions: &[Region]) -> usize {
     /// Largest gap between the parts of a cell, as a share of the longer side of the larger one.
     const GAP: f64 = 0.5;

@@ -85,11 +85,12 @@ impl Masks {
         let regions = regions.collect::<Result<Vec<_>>>()?;
         drop(task);
         let (mut used, images) = (BTreeSet::new(), output.rows.len() as u64);
-        let mut several = 0;
+        let (mut several, mut boxed, mut first_bad) = (0, 0, String::new());
         for ((n, image, mask), regions) in pairs.into_iter().zip(regions) {
             used.insert(mask.path.clone());
             match regions {
                 Ok(regions) => {
+                    boxed += 1;
                     let row = &mut output.rows[n];
                     row.mask_path = Some(mask.path.clone());
                     set_box(row, around(&regions), "mask");
@@ -102,6 +103,9 @@ impl Masks {
                     }
                 }
                 Err(message) => {
+                    if first_bad.is_empty() {
+                        first_bad = format!("{}: {message}", mask.path);
+                    }
                     let issue = output.issue(&mask.path, checks::BAD_MASK, Severity::Warning, message);
                     issue.related = Some(image.path.clone());
                 }
@@ -112,9 +116,19 @@ impl Masks {
             output.issue("", checks::CUT, Severity::Warning, message);
         }
         if !used.is_empty() {
-            let (masks, images) = (text::thousands(used.len() as u64), text::of(images, "image"));
+            let (masks, images) = (text::thousands(boxed), text::of(images, "image"));
             let message = format!("masks beside the images give the boxes around the cells: {masks} of {images}");
-            output.issue("", checks::MASKS, Severity::Note, message).score = Some(used.len() as f64);
+            output.issue("", checks::MASKS, Severity::Note, message).score = Some(boxed as f64);
+            let bad = used.len() as u64 - boxed;
+            if bad > 0 {
+                let message = format!(
+                    "not used: {} of {}, such as {}",
+                    text::thousands(bad),
+                    text::of(used.len() as u64, "mask"),
+                    first_bad
+                );
+                output.issue("", checks::MASKS, Severity::Warning, message).score = Some(bad as f64);
+            }
         }
         self.report(tree, &used, output);
         Ok(())
