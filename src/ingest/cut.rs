@@ -19,8 +19,13 @@ use std::collections::HashSet;
 
 /// Images that are measured before the decision.
 const SAMPLE: usize = 100;
-/// Images whose cell is where it is expected are searched at this size of their longer side, px.
+/// Sizes of the longer side at which images are searched whose cell is where it is expected, px: the first is enough
+/// for a nucleus that is clearly inside what is cut and about as large as those of the sample.
+const QUICK_PX: u32 = 96;
 const VERIFY_PX: u32 = 256;
+/// Share of a nucleus inside what is cut, and its size relative to the sample's median, that are clear.
+const CLEARLY_INSIDE: f64 = 0.95;
+const USUAL_SIZE: std::ops::RangeInclusive<f64> = 0.6..=1.7;
 /// Side of the central square, px, as in the paper.
 const CENTRE_PX: u32 = 200;
 /// Share of the sampled images that a rule must fit.
@@ -66,6 +71,19 @@ impl Look {
     /// Whether most of the nucleus nearest to the centre is inside the central square.
     fn is_central(&self) -> bool {
         self.main().is_some_and(|found| share_inside(found.nucleus, self.square()) >= INSIDE)
+    }
+
+    /// Longer side of the nucleus nearest to the centre, as a share of the image's shorter side.
+    fn nucleus_share(&self) -> Option<f64> {
+        self.main().map(|found| f64::from(found.nucleus.longer_side()) / self.shorter())
+    }
+
+    /// Whether the nucleus nearest to the centre is clearly where `rule` expects it, and of the usual size.
+    fn is_clear(&self, rule: CutRule, usual_share: f64) -> bool {
+        let is_inside =
+            |found: &FoundCell| rule == CutRule::Whole || share_inside(found.nucleus, self.square()) >= CLEARLY_INSIDE;
+        let is_usual = |share: f64| USUAL_SIZE.contains(&(share / usual_share));
+        self.is_near_centre() && self.main().is_some_and(is_inside) && self.nucleus_share().is_some_and(is_usual)
     }
 
     /// Whether a nucleus is near the centre.
@@ -121,6 +139,7 @@ pub fn apply(tree: &Tree, settings: &Settings, classes: &Classes, ctx: &Context,
         info.is_none_or(|info| info.white_cell != Some(false))
     };
     let (searched, others): (Vec<usize>, Vec<usize>) = open.iter().copied().partition(is_white);
+    let mut usual_share = None;
     let (rule, reason) = match settings.cut {
         Cut::Centre => (CutRule::Centre, "as --cut requests".into()),
         Cut::Whole => (CutRule::Whole, "as --cut requests".into()),
@@ -129,7 +148,10 @@ pub fn apply(tree: &Tree, settings: &Settings, classes: &Classes, ctx: &Context,
         Cut::Auto => {
             let step = searched.len().div_ceil(SAMPLE).max(1);
             let sample: Vec<usize> = searched.iter().copied().step_by(step).collect();
-            decide(&looks(tree, &output.rows, &sample, u32::MAX, ctx)?)
+            let looks = looks(tree, &output.rows, &sample, &|image| segment::find_cells(image), ctx)?;
+            let shares: Vec<f64> = looks.iter().flatten().filter_map(Look::nucleus_share).collect();
+            usual_share = (!shares.is_empty()).then(|| median(shares));
+            decide(&looks)
         }
     };
     let images = text::of(open.len() as u64, "image");
@@ -150,7 +172,7 @@ pub fn apply(tree: &Tree, settings: &Settings, classes: &Classes, ctx: &Context,
                 let message = format!("{images} of classes without white cells: not searched for a nucleus");
                 output.issue("", checks::CUT, Severity::Note, message);
             }
-            verify(tree, &searched, rule, settings.cut == Cut::Auto, ctx, output)
+            verify(tree, &searched, rule, usual_share, settings.cut == Cut::Auto, ctx, output)
         }
     }
 }
@@ -182,22 +204,20 @@ fn decide(sample: &[Option<Look>]) -> (CutRule, String) {
     }
 }
 
-/// The cells of the images of `rows`; none for an image that cannot be decoded or has one colour, which check reports.
+/// The cells that `search` finds in the images of `rows`; none for an image that cannot be decoded or has one colour,
+/// which check reports.
 fn looks(
     tree: &Tree,
     rows: &[ManifestRow],
     numbers: &[usize],
-    search_px: u32,
+    search: &(dyn Fn(&decode::Rgb) -> Vec<FoundCell> + Sync),
     ctx: &Context,
 ) -> Result<Vec<Option<Look>>> {
     let task = ctx.progress.task("finding cells", Some(numbers.len() as u64), "images");
     let look = |row: &ManifestRow| {
         let path = tree.full_path(&row.path);
         let image = decode::rgb(&std::fs::read(&path).ok()?, &path).ok()?;
-        image.blank().is_none().then(|| {
-            let cells = segment::find_cells_at(&image, search_px);
-            Look { width: image.width_px, height: image.height_px, cells }
-        })
+        image.blank().is_none().then(|| Look { width: image.width_px, height: image.height_px, cells: search(&image) })
     };
     let looks = numbers.par_iter().map(|i| {
         ctx.check_stop()?;
@@ -210,7 +230,7 @@ fn looks(
 
 /// Cuts each image around its only cell.
 fn box_cells(tree: &Tree, open: &[usize], ctx: &Context, output: &mut Output) -> Result<()> {
-    let looks = looks(tree, &output.rows, open, u32::MAX, ctx)?;
+    let looks = looks(tree, &output.rows, open, &|image| segment::find_cells(image), ctx)?;
     let (mut none, mut several) = (0, 0);
     for (i, look) in open.iter().zip(looks) {
         let Some(look) = look else { continue };
@@ -268,22 +288,30 @@ fn verify(
     tree: &Tree,
     open: &[usize],
     rule: CutRule,
+    usual_share: Option<f64>,
     is_decided: bool,
     ctx: &Context,
     output: &mut Output,
 ) -> Result<()> {
-    let looks = looks(tree, &output.rows, open, VERIFY_PX, ctx)?;
+    let search = |image: &decode::Rgb| {
+        let quick = Look {
+            width: image.width_px,
+            height: image.height_px,
+            cells: usual_share.map(|_| segment::find_cells_at(image, QUICK_PX)).unwrap_or_default(),
+        };
+        if usual_share.is_some_and(|usual| quick.is_clear(rule, usual)) {
+            return quick.cells;
+        }
+        let cells = segment::find_cells_at(image, VERIFY_PX);
+        // At the small size, a small nucleus can be missed.
+        if cells.is_empty() { segment::find_cells(image) } else { cells }
+    };
+    let looks = looks(tree, &output.rows, open, &search, ctx)?;
     let (mut none, mut outside) = (0, 0);
     for (i, look) in open.iter().zip(looks) {
-        let Some(mut look) = look else { continue };
+        let Some(look) = look else { continue };
         let row = &output.rows[*i];
         let (path, id) = (row.path.clone(), row.image_id.clone());
-        // At the small size, a small nucleus can be missed.
-        if look.cells.is_empty() {
-            let (file, larger) = (tree.full_path(&path), u32::MAX);
-            let image = std::fs::read(&file).ok().and_then(|bytes| decode::rgb(&bytes, &file).ok());
-            look.cells = image.map(|image| segment::find_cells_at(&image, larger)).unwrap_or_default();
-        }
         if look.cells.is_empty() {
             none += 1;
             let (severity, message) = match is_decided {
