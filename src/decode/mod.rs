@@ -8,7 +8,6 @@
 use crate::error::{Error, Result};
 use crate::rect::Rect;
 use image::DynamicImage;
-use orientation::Orientation;
 use std::cell::Cell;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +24,7 @@ mod tiff;
 
 use format::Format;
 pub use limits::MAX_PIXELS;
+pub use orientation::Orientation;
 
 /// Format and size of an image file. Sizes, rectangles and pixels are those of the upright image everywhere: a file's
 /// note on its orientation is applied.
@@ -36,6 +36,8 @@ pub struct Header {
     pub width_px: u32,
     /// Height, px.
     pub height_px: u32,
+    /// How the stored image is turned to be upright.
+    pub orientation: Orientation,
 }
 
 /// A decoded 8-bit RGB image.
@@ -112,7 +114,7 @@ pub fn header(bytes: &[u8], path: &Path) -> Result<Header> {
     guarded(path, || {
         let stored = stored(bytes)?;
         let (width_px, height_px) = stored.orientation.upright_size(stored.width, stored.height);
-        Ok(Header { format: stored.format.name(), width_px, height_px })
+        Ok(Header { format: stored.format.name(), width_px, height_px, orientation: stored.orientation })
     })
 }
 

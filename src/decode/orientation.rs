@@ -46,6 +46,19 @@ impl Orientation {
         if self.transposed { (height, width) } else { (width, height) }
     }
 
+    /// Width and height of the stored image.
+    pub fn stored_size(self, upright_width: u32, upright_height: u32) -> (u32, u32) {
+        self.upright_size(upright_width, upright_height)
+    }
+
+    /// The left, top, right and bottom edge in the upright image of a rectangle of the stored one, which has this width
+    /// and height.
+    pub fn upright_edges(self, [left, top, right, bottom]: [f64; 4], (width, height): (f64, f64)) -> [f64; 4] {
+        let (left, right) = if self.mirrored_x { (width - right, width - left) } else { (left, right) };
+        let (top, bottom) = if self.mirrored_y { (height - bottom, height - top) } else { (top, bottom) };
+        if self.transposed { [top, left, bottom, right] } else { [left, top, right, bottom] }
+    }
+
     /// The part of the stored image, which is `width` x `height`, that is `rect` of the upright one.
     pub fn stored_rect(self, rect: Rect, width: u32, height: u32) -> Rect {
         let Rect { x, y, width: w, height: h } = rect;
@@ -121,6 +134,9 @@ mod tests {
             let part_pixels: Vec<u8> =
                 rows.flat_map(|row| &row[part.x as usize..][..part.width as usize]).copied().collect();
             assert_eq!(orientation.apply::<1>(part_pixels, part.width, part.height), [2, 3], "{tag}");
+            let edges = [part.x, part.y, part.right(), part.bottom()].map(f64::from);
+            let upright = orientation.upright_edges(edges, (f64::from(width), f64::from(height)));
+            assert_eq!(upright, [1.0, 0.0, 3.0, 1.0], "{tag}");
         }
     }
 

@@ -44,11 +44,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The layouts, the most specific first: the first that recognises a folder reads it.
-pub static LAYOUTS: [&dyn Layout; 8] = [
+pub static LAYOUTS: [&dyn Layout; 9] = [
     &template::Template,
     &annotations::VOC,
     &annotations::COCO,
     &annotations::YOLO,
+    &annotations::BOXES,
     &jtsc::Jtsc,
     &list::List,
     &lisc::Lisc,

@@ -3,7 +3,7 @@
 
 use super::settings::Settings;
 use crate::atomic;
-use crate::class::Classes;
+use crate::class::{Class, Classes};
 use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::png;
@@ -32,10 +32,15 @@ pub struct Place {
     column: usize,
 }
 
-/// Up to ten rows a class, evenly drawn from the data set, and their places: `classes` from the top.
+/// The classes that have cells.
+fn with_cells(rows: &[ManifestRow], classes: &Classes) -> Vec<Class> {
+    classes.iter().filter(|class| rows.iter().any(|row| row.class == Some(*class))).collect()
+}
+
+/// Up to ten rows of each class with cells, at even intervals, and their places, in the order of the classes.
 pub fn choose<'a>(rows: &'a [ManifestRow], classes: &Classes) -> Vec<(&'a ManifestRow, Place)> {
     let mut chosen = Vec::new();
-    for (number, class) in classes.iter().enumerate() {
+    for (number, class) in with_cells(rows, classes).into_iter().enumerate() {
         let of_class: Vec<&ManifestRow> = rows.iter().filter(|r| r.class == Some(class)).collect();
         let shown = of_class.len().min(COLUMNS);
         let place = |column| Place { row: number, column };
@@ -58,9 +63,10 @@ impl Sheet {
     /// [`crate::error::Error::Compute`] where the sheet is too large.
     pub fn new(tile_px: u32, rows: &[ManifestRow], classes: &Classes) -> Result<Self> {
         let width = COLUMNS as u32 * (tile_px + GAP) + GAP;
-        let height = classes.len() as u32 * (LINE_PX + tile_px + GAP) + GAP;
+        let shown = with_cells(rows, classes);
+        let height = shown.len() as u32 * (LINE_PX + tile_px + GAP) + GAP;
         let mut sheet = Self { tile_px, sheet: RgbImage::from_pixel(width, height, image::Rgb([255; 3])), shown: 0 };
-        for (row, class) in classes.iter().enumerate() {
+        for (row, class) in shown.into_iter().enumerate() {
             let cells = rows.iter().filter(|cell| cell.class == Some(class)).count() as u64;
             let name = format!("{} ({})", classes.title(class), text::of(cells, "cell"));
             let line = png::line(&name, NAME_PX, width - 2 * GAP)?;

@@ -1,7 +1,8 @@
-//! Frames with annotated boxes: Pascal VOC's XML, COCO's JSON, YOLO's text files. One row per boxed cell. Objects of no
-//! class, such as red cells, are counted and left out; white cells of unknown class are rows without a class. A list
-//! beside the annotations may have a label per frame, which is that of its cell where one white cell is boxed.
+//! Frames with annotated boxes: Pascal VOC's XML, COCO's JSON, YOLO's text files, tables of boxes. One row per boxed
+//! cell. Objects of no class, such as red cells, are counted and left out; white cells of unknown class are rows without
+//! a class. A list beside the annotations may have a label per frame, which is that of its cell where one white cell is boxed.
 
+mod boxes;
 mod coco;
 mod object;
 mod voc;
@@ -17,6 +18,7 @@ use super::settings::Settings;
 use super::sheet;
 use super::tree::{ScannedFile, Tree};
 use crate::context::Context;
+use crate::decode::Orientation;
 use crate::error::Result;
 use crate::rect::Rect;
 use crate::rows::Severity;
@@ -29,30 +31,37 @@ pub struct Format {
     name: &'static str,
     looks_for: &'static str,
     /// Whether a data set has annotations in this format.
-    is_there: fn(&Tree) -> bool,
-    read: fn(&Tree) -> Result<Annotations>,
+    is_there: fn(&Tree, &Settings) -> bool,
+    read: fn(&Tree, &Settings) -> Result<Annotations>,
 }
 
 /// Pascal VOC's XML.
 pub static VOC: Format = Format {
     name: "voc",
     looks_for: "images with Pascal VOC annotations (.xml)",
-    is_there: |tree| voc::files(tree).next().is_some(),
-    read: |tree| Ok(voc::read(tree)),
+    is_there: |tree, _| voc::files(tree).next().is_some(),
+    read: |tree, _| Ok(voc::read(tree)),
 };
 /// COCO's JSON.
 pub static COCO: Format = Format {
     name: "coco",
     looks_for: "images with COCO annotations (.json)",
-    is_there: |tree| coco::files(tree).next().is_some(),
-    read: |tree| Ok(coco::read(tree)),
+    is_there: |tree, _| coco::files(tree).next().is_some(),
+    read: |tree, _| Ok(coco::read(tree)),
 };
 /// YOLO's text files.
 pub static YOLO: Format = Format {
     name: "yolo",
     looks_for: "images with YOLO annotations (.txt) and the names of their classes (classes.txt or data.yaml)",
-    is_there: |tree| yolo::files(tree).next().is_some(),
-    read: yolo::read,
+    is_there: |tree, _| yolo::files(tree).next().is_some(),
+    read: |tree, _| yolo::read(tree),
+};
+/// Tables with a row per box.
+pub static BOXES: Format = Format {
+    name: "boxes",
+    looks_for: "a list with the columns path,class,xmin,ymin,xmax,ymax",
+    is_there: boxes::is_there,
+    read: boxes::read,
 };
 
 impl Layout for Format {
@@ -64,8 +73,8 @@ impl Layout for Format {
         self.looks_for
     }
 
-    fn recognises(&self, tree: &Tree, _: &Settings, _: &Vocabulary) -> bool {
-        (self.is_there)(tree)
+    fn recognises(&self, tree: &Tree, settings: &Settings, _: &Vocabulary) -> bool {
+        (self.is_there)(tree, settings)
     }
 
     fn read(
@@ -76,7 +85,7 @@ impl Layout for Format {
         _: &Context,
         output: &mut Output,
     ) -> Result<()> {
-        rows(tree, settings, vocabulary, (self.read)(tree)?, output)
+        rows(tree, settings, vocabulary, (self.read)(tree, settings)?, output)
     }
 }
 
@@ -99,6 +108,7 @@ fn rows(
     let finder = Finder::new(tree, &images);
     let mut objects: BTreeMap<&str, (&ScannedFile, Vec<(String, Rect)>)> = BTreeMap::new();
     let mut seen_in: BTreeMap<&str, &str> = BTreeMap::new();
+    let (mut unsure_turns, mut outside) = (BTreeSet::new(), Vec::new());
     for annotated in &annotations.images {
         let found = annotated.image.iter().map(|path| finder.find(&annotated.folder, path)).reduce(Result::or);
         let file = match found {
@@ -117,7 +127,16 @@ fn rows(
             output.issue(&annotated.source, checks::LISTED_TWICE, Severity::Warning, message);
         }
         let size = (f64::from(header.width_px), f64::from(header.height_px));
+        let stored = header.orientation.stored_size(header.width_px, header.height_px);
+        let stored = (f64::from(stored.0), f64::from(stored.1));
+        // Programs that ignore the note draw boxes on the image as it is stored.
+        let is_of_stored = annotated.size_px == Some(stored) && stored != size;
+        let is_of_upright = annotated.size_px == Some(size) && stored != size;
+        if header.orientation != Orientation::default() && !is_of_stored && !is_of_upright {
+            unsure_turns.insert(file.path.as_str());
+        }
         let scale = match annotated.size_px {
+            _ if is_of_stored => (1.0, 1.0),
             None => size,
             Some(drawn) if drawn == size || drawn.0 <= 0.0 || drawn.1 <= 0.0 => (1.0, 1.0),
             Some((width, height)) => {
@@ -132,9 +151,12 @@ fn rows(
         };
         let (_, of_image) = objects.entry(&file.path).or_insert_with(|| (file, Vec::new()));
         for object in &annotated.objects {
-            match pixels(object.edges, scale, size) {
+            let edges =
+                if is_of_stored { header.orientation.upright_edges(object.edges, stored) } else { object.edges };
+            match pixels(edges, scale, size) {
                 Some(rect) => of_image.push((object.label.clone(), rect)),
                 None => {
+                    outside.push(file.path.as_str());
                     let message = format!("{}: a box outside the image or without an area: not used", object.label);
                     let issue = output.issue(&file.path, checks::OBJECTS, Severity::Error, message);
                     issue.related = Some(annotated.source.clone());
@@ -142,7 +164,28 @@ fn rows(
             }
         }
     }
-    let frame_labels = frame_labels(tree, settings, &finder, output)?;
+    if !outside.is_empty() {
+        let n = outside.len() as u64;
+        let all: usize = annotations.images.iter().map(|image| image.objects.len()).sum();
+        outside.dedup();
+        let message = format!(
+            "left out: {} of {} whose box is outside the image or without an area: in {}",
+            text::thousands(n),
+            text::of(all as u64, "annotated object"),
+            text::some(outside.iter().copied())
+        );
+        output.issue("", checks::OBJECTS, Severity::Error, message).score = Some(n as f64);
+    }
+    if !unsure_turns.is_empty() {
+        let message = format!(
+            "{} turned by a note in the file (EXIF): their boxes are taken as those of the upright image, and have to \
+             be inspected: {}",
+            if unsure_turns.len() == 1 { "1 image is".into() } else { format!("{} images are", unsure_turns.len()) },
+            text::some(unsure_turns.iter().copied())
+        );
+        output.issue("", checks::OBJECTS, Severity::Warning, message).score = Some(unsure_turns.len() as f64);
+    }
+    let frame_labels = frame_labels(tree, settings, &annotations.files, &finder, output)?;
     // What is a class decides which objects are rows.
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     objects
@@ -226,14 +269,20 @@ fn pixels(edges: [f64; 4], scale: (f64, f64), size: (f64, f64)) -> Option<Rect> 
 fn frame_labels<'a>(
     tree: &'a Tree,
     settings: &Settings,
+    annotations: &[String],
     finder: &Finder<'a>,
     output: &mut Output,
 ) -> Result<BTreeMap<&'a str, String>> {
     let mut labels = BTreeMap::new();
-    for file in super::list::tables(tree, settings) {
+    for file in super::list::tables(tree, settings).into_iter().filter(|file| !annotations.contains(&file.path)) {
         output.used(file);
         let sheet = sheet::read(&tree.full_path(&file.path))?;
         let columns = ListColumns::new(&sheet, settings)?;
+        if boxes::edges(&sheet).is_some() {
+            let message = "a table of boxes: not used beside the other annotations";
+            output.issue(&file.path, checks::NOT_USED, Severity::Warning, message.into());
+            continue;
+        }
         let (Some(path), Some(class)) = (columns.at(Role::Path), columns.at(Role::Class)) else {
             let message = format!(
                 "not used: no columns of paths and classes among {}; name them in [ingest.columns]",
