@@ -404,6 +404,101 @@ fn coco_and_yolo_boxes_are_rows() {
 }
 
 #[test]
+fn missing_values_numbers_and_rows_that_contradict_each_other() {
+    let w = Workdir::new("values");
+    for n in 0..6u32 {
+        w.write(format!("data/raw/d/{n}.png"), picture("a.png", n, 64, 64));
+    }
+    w.write("data/raw/d/train.csv", "path,class,patient\n0.png,neutrophil,1.0\n1.png,monocyte,NaN\n2.png,nan,2.0\n");
+    w.write(
+        "data/raw/d/test.csv",
+        "path,class,patient\n3.png,neutrophil,2\n4.png,n/a,\n0.png,Neutrophil,1\n5.png,monocyte,2",
+    );
+    let (status, text, rows) = read(&w, &[]);
+    assert_eq!((status, counts(&rows).as_str()), (1, "monocyte 2 neutrophil 2"), "{text}");
+    assert!(text.contains("from 2 subjects"), "{text}");
+    // 0.png is listed for training and for testing.
+    let issues = wbc::dataset::issues(&w.workspace(), "d").unwrap();
+    let twice = issues.iter().find(|issue| issue.check == "listed_twice").unwrap();
+    assert!(twice.message.contains("the given role train here and test in row 4 of test.csv"), "{}", twice.message);
+    assert_eq!(issues.iter().filter(|issue| issue.check == "no_label").count(), 2);
+}
+
+#[test]
+fn tables_of_boxes_are_read_as_boxes() {
+    let w = Workdir::new("table");
+    for n in 1..=2u32 {
+        w.write(format!("data/raw/d/{n}.png"), picture("a.png", n, 100, 80));
+    }
+    let table = "image_names,cell_type,xmin,xmax,ymin,ymax\n1.png,RBC,1,9,2,9\n1.png,Neutrophil,10,40,20,60\n\
+                 1.png,Monocyte,50,70,10,40\n2.png,Monocyte,x,70,10,40\n";
+    w.write("data/raw/d/test.csv", table);
+    let (status, text, rows) = read(&w, &[]);
+    assert_eq!((status, counts(&rows).as_str()), (1, "monocyte 1 neutrophil 1"), "{text}");
+    assert!(text.contains("1 of 3 annotated objects") && text.contains("RBC 1"), "{text}");
+    assert!(text.contains("row 5: expected a class and four numbers"), "{text}");
+    let boxes: Vec<_> = w.manifest("d").iter().map(|row| row.cell_box().map(<[u32; 4]>::from).unwrap()).collect();
+    assert_eq!(boxes, [[10, 20, 30, 40], [50, 10, 20, 30]]);
+}
+
+#[test]
+fn boxes_of_images_that_are_turned_upright() {
+    let w = Workdir::new("turned");
+    // EXIF's orientation 6: stored with its left edge at the top.
+    let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    let turned = |seed: u32, width: u32, height: u32| {
+        let jpeg = picture("a.jpg", seed, width, height);
+        let length = (exif.len() as u16 + 2).to_be_bytes();
+        [&jpeg[..2], &[0xff, 0xe1], &length, exif, &jpeg[2..]].concat()
+    };
+    let voc = |width: u32, height: u32, [left, top, right, bottom]: [u32; 4]| {
+        format!(
+            "<annotation><size><width>{width}</width><height>{height}</height></size>\
+             <object><name>monocyte</name><bndbox><xmin>{left}</xmin><ymin>{top}</ymin><xmax>{right}</xmax>\
+             <ymax>{bottom}</ymax></bndbox></object></annotation>"
+        )
+    };
+    // The same box: drawn on the image as it is stored, and on the upright one.
+    for (name, annotation) in [("1", voc(100, 80, [10, 20, 40, 60])), ("2", voc(80, 100, [20, 10, 60, 40]))] {
+        w.write(format!("data/raw/d/{name}.jpg"), turned(1, 100, 80));
+        w.write(format!("data/raw/d/{name}.xml"), annotation);
+    }
+    // Nothing tells which of the two a square image is.
+    w.write("data/raw/d/3.jpg", turned(2, 80, 80));
+    w.write("data/raw/d/3.xml", voc(80, 80, [20, 10, 60, 40]));
+    let (status, text, _) = read(&w, &[]);
+    assert_eq!(status, 1, "{text}");
+    assert!(text.contains("1 image is turned by a note in the file (EXIF)") && text.contains("3.jpg"), "{text}");
+    let boxes: Vec<_> = w.manifest("d").iter().map(|row| row.cell_box().map(<[u32; 4]>::from).unwrap()).collect();
+    assert_eq!(boxes, [[20, 10, 40, 30]; 3]);
+}
+
+#[test]
+fn masks_of_another_size_and_of_several_cells_are_said() {
+    let w = Workdir::new("bad-masks");
+    let mask = |width: u32, height: u32, cells: &[u32]| {
+        let mask = image::GrayImage::from_fn(width, height, |x, y| {
+            let inside = cells.iter().any(|left| (*left..left + 20).contains(&x)) && (30..50).contains(&y);
+            image::Luma([if inside { 255 } else { 0 }])
+        });
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        mask.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+        bytes.into_inner()
+    };
+    for (n, mask) in [mask(200, 80, &[90]), mask(100, 40, &[45]), mask(200, 80, &[10, 150])].iter().enumerate() {
+        w.write(format!("data/raw/d/monocyte/{n}.bmp"), picture("a.bmp", n as u32, 200, 80));
+        w.write(format!("data/raw/d/monocyte/{n}.png"), mask);
+    }
+    let (status, text, _) = read(&w, &[]);
+    assert_eq!(status, 1, "{text}");
+    assert!(text.contains("not used: 1 of 3 masks, such as monocyte/1.png: expected a mask of 200 x 80 px"), "{text}");
+    assert!(text.contains("left out: 1 of 3 images with several white cells and one label"), "{text}");
+    assert!(text.contains("around the cells: 2 of 3 images"), "{text}");
+    let left_out = has(&w.issues("d"), "several_cells", "monocyte/2.bmp");
+    assert!(left_out, "{:?}", w.issues("d"));
+}
+
+#[test]
 fn frames_of_bccd_by_voc_and_by_labels() {
     let Some(source) = shared("bccd-voc") else { return };
     let w = Workdir::new("voc");

@@ -249,6 +249,28 @@ fn a_model_that_learns_beats_one_that_does_not() {
 }
 
 #[test]
+fn the_full_pipeline_reads_images_as_they_were_ingested_and_tells_findings_every_time() {
+    let w = Workdir::new("as-before");
+    tiny(&w);
+    w.wbc(&["synth", "--images", "50", "--name", "d"]).ok();
+    w.wbc(&["ingest", "--classes", "neutrophil,eosinophil,basophil", "--no-check"]).exits(1);
+    for _ in 0..2 {
+        let run = w.wbc(&["run", "tiny.toml"]).exits(1);
+        let kept = "as d was ingested before, with classes.set = [\"neutrophil\", \"eosinophil\", \"basophil\"]";
+        assert!(run.stderr.contains(kept) && run.stderr.contains("lymphocyte 10, monocyte 10"), "{}", run.stderr);
+        assert!(run.stdout.contains("findings of ingest"), "{}", run.stdout);
+    }
+    let pipeline = std::fs::read_to_string(w.path("data/runs/d-wnet-tiny/pipeline.toml")).unwrap();
+    assert!(pipeline.contains("basophil"), "{pipeline}");
+    let held_out = w.wbc(&["split", "--test", "0.2", "--pipeline", "tiny.toml"]).exits(1);
+    assert!(held_out.stdout.contains("Held out"), "{}", held_out.stdout);
+    let run = w.wbc(&["run", "tiny.toml"]).exits(1);
+    assert!(run.stderr.contains("the test set 0.2; the pipeline has"), "{}", run.stderr);
+    let dropped = w.wbc(&["ingest", "--no-check"]).exits(1).stdout;
+    assert!(dropped.contains("d was read with classes.set = ") && dropped.contains("give it again"), "{dropped}");
+}
+
+#[test]
 fn the_full_pipeline_runs_and_skips_what_is_up_to_date() {
     let w = Workdir::new("whole");
     tiny(&w);
