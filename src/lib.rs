@@ -85,6 +85,7 @@ pub mod workspace;
 pub mod batch;
 pub mod cells;
 pub mod check;
+pub mod copies;
 pub mod decode;
 pub mod features;
 pub mod fetch;

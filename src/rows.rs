@@ -123,6 +123,32 @@ pub struct CheckRow {
     pub sharpness: Option<f64>,
 }
 
+/// A row of `copies.parquet`: see `schemas/copies.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CopyRow {
+    /// The first cell in the manifest of the one image.
+    pub image_id: String,
+    /// The first cell in the manifest of the other image.
+    pub copy_id: String,
+    /// Angle by which the other image has to be turned clockwise to lie as the first does (after it was mirrored, if it
+    /// is), above -180, at most 180, degrees.
+    pub angle_deg: f32,
+    /// 1 if the other image has to be mirrored left to right, otherwise 0.
+    pub mirrored: u32,
+    /// Factor by which the other image has to be enlarged.
+    pub scale: f32,
+    /// How far right of the first image's middle the other's middle lies, px of the first image.
+    pub shift_x_px: f32,
+    /// How far below the first image's middle the other's middle lies, px of the first image.
+    pub shift_y_px: f32,
+    /// Share of the smaller image that is also in the other, 0 to 1.
+    pub overlap: f32,
+    /// Correlation of the aligned images where they overlap, -1 to 1.
+    pub correlation: f32,
+    /// Number of keypoints that agree on how one image lies in the other; 0 if the images are equal.
+    pub keypoints: u32,
+}
+
 /// How serious an issue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

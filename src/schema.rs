@@ -144,6 +144,7 @@ schemas! {
     MANIFEST = "manifest",
     CHECKS = "checks",
     ISSUES = "issues",
+    COPIES = "copies",
     SPLITS = "splits",
     TENSORS = "tensors",
     FEATURES = "features",

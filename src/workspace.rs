@@ -48,6 +48,11 @@ impl Workspace {
         self.root.join(dataset).join("checks.parquet")
     }
 
+    /// `<dataset>/copies.parquet`: pairs of copies.
+    pub fn copies(&self, dataset: &str) -> PathBuf {
+        self.root.join(dataset).join("copies.parquet")
+    }
+
     /// `<dataset>/issues.parquet`: what ingest and check found.
     pub fn issues(&self, dataset: &str) -> PathBuf {
         self.root.join(dataset).join("issues.parquet")

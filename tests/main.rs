@@ -6,6 +6,7 @@ mod classes;
 mod classical;
 mod common;
 mod compare;
+mod copies;
 mod decode;
 mod docs;
 mod doctor;

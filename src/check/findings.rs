@@ -3,6 +3,7 @@
 use super::measurements::Measurements;
 use super::settings::Settings;
 use crate::class::Classes;
+use crate::copies::Pair;
 use crate::rows::{IssueRow, ManifestRow, Severity};
 
 /// One thing that can be wrong with images.
@@ -29,11 +30,17 @@ pub struct Images {
     pub file_of_row: Vec<usize>,
     /// For each image file its measurements, or why it cannot be decoded.
     pub files: Vec<Result<Measurements, String>>,
-    /// Pairs of near copies, by the first row of each file.
-    pub near_copies: Vec<NearCopy>,
+    /// Pairs of copies, by the first row of each file.
+    pub copies: Vec<Pair>,
 }
 
 impl Images {
+    /// Whether the image file of a row has several rows: it is a frame with several cells.
+    pub fn has_several(&self, row: usize) -> bool {
+        let same = |other: Option<usize>| other.and_then(|o| self.file_of_row.get(o)) == Some(&self.file_of_row[row]);
+        same(row.checked_sub(1)) || same(Some(row + 1))
+    }
+
     /// The first row of each image file that can be decoded, with the measurements of the file.
     pub fn decoded(&self) -> impl Iterator<Item = (&ManifestRow, &Measurements)> {
         let mut previous = None;
@@ -42,26 +49,6 @@ impl Images {
             let first = previous.replace(file) != Some(file);
             if first { Some((&self.rows[row], self.files[file].as_ref().ok()?)) } else { None }
         })
-    }
-}
-
-/// Two images that are near copies of each other.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct NearCopy {
-    /// Index of the first image.
-    pub a: usize,
-    /// Index of the second image, larger than the first.
-    pub b: usize,
-    /// Correlation of the aligned thumbnails, -1 to 1.
-    pub correlation: f32,
-    /// How far one thumbnail was shifted to align it with the other, px of the thumbnail.
-    pub shift: u32,
-}
-
-impl NearCopy {
-    /// Whether both show the same cell. Images of neighbouring cells also overlap, but may have different labels.
-    pub fn same_cell(&self) -> bool {
-        self.shift <= 1
     }
 }
 

@@ -1,4 +1,4 @@
-//! The same image (an exact or near copy) with two labels. Neither label can be trusted, so no fold uses either image.
+//! The same image with two labels: two files of equal content, or a pair of copies with the same cell in the middle. Neither label can be trusted, so no fold uses either image.
 
 use super::findings::{Check, Findings, Images};
 use super::settings::Settings;
@@ -34,7 +34,12 @@ impl Check for LabelConflict {
             copies.entry(row.class).or_insert(i);
             copies.values().for_each(|copy| compare(*copy, i));
         }
-        images.near_copies.iter().filter(|pair| pair.same_cell()).for_each(|pair| compare(pair.a, pair.b));
+        for pair in images.copies.iter().filter(|pair| !images.has_several(pair.a) && !images.has_several(pair.b)) {
+            let size = |row: usize| (images.rows[row].width_px, images.rows[row].height_px);
+            if pair.same_part(size(pair.a), size(pair.b)) {
+                compare(pair.a, pair.b);
+            }
+        }
         for (row, conflicting) in conflicts {
             let (row, conflicting) = (&images.rows[row], &images.rows[conflicting]);
             let name = |class: Option<Class>| class.map_or("", Class::name);

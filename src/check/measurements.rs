@@ -1,4 +1,4 @@
-//! What is measured of a decoded image: a few numbers, perceptual hashes, and a thumbnail for comparing copies.
+//! What is measured of a decoded image: a few numbers and a perceptual hash.
 
 use crate::decode::Grey;
 use pulp::{Arch, Simd, WithSimd};
@@ -6,17 +6,13 @@ use std::f32::consts::PI;
 use std::sync::LazyLock;
 
 /// Side of the thumbnail, px.
-pub const THUMBNAIL_PX: usize = 40;
-/// Side of the window of the thumbnail that is hashed, px. It can be shifted by a tenth of the image in each direction.
+const THUMBNAIL_PX: usize = 40;
+/// Side of the window in the middle of the thumbnail that is hashed, px.
 const WINDOW: usize = 32;
-/// Distance between windows, px: a twentieth of the image.
-const STEP: usize = 2;
-/// Number of windows along each axis.
-const WINDOWS: usize = (THUMBNAIL_PX - WINDOW) / STEP + 1;
 /// Number of low frequencies along each axis that are hashed.
 const LOW: usize = 8;
 
-/// Measurements of an image, about 2 KiB.
+/// Measurements of an image.
 #[derive(Clone, Debug)]
 pub struct Measurements {
     /// 5th percentile of the grey levels, 0 to 255.
@@ -28,35 +24,15 @@ pub struct Measurements {
     /// Standard deviation of the Laplacian of the grey levels, divided by that of the grey levels; 0 for a uniform
     /// image.
     pub sharpness: f64,
-    /// 64-bit perceptual hashes of the windows of the thumbnail, row by row: one bit for each of the 8 x 8 lowest
-    /// cosine frequencies, set if it is above their median.
-    hashes: [u64; WINDOWS * WINDOWS],
-    /// The whole image in grey, resized to 40 x 40 px.
-    pub thumbnail: Vec<u8>,
+    /// 64-bit perceptual hash: one bit for each of the 8 x 8 lowest cosine frequencies of the middle of the image, set
+    /// if it is above their median.
+    pub perceptual_hash: u64,
 }
 
 impl Measurements {
     /// Measures an image.
     pub fn new(image: &Grey) -> Self {
         Arch::new().dispatch(Measure(image))
-    }
-
-    /// The hash of the central window.
-    pub fn hash(&self) -> u64 {
-        self.hashes[WINDOWS * WINDOWS / 2]
-    }
-
-    /// The smallest number of bits in which the central window of one image differs from any window of the other. Small
-    /// for copies, also if they are cropped slightly differently.
-    #[inline(always)]
-    pub fn distance(&self, other: &Measurements) -> u32 {
-        let (central, other_central) = (self.hash(), other.hash());
-        let mut least = u64::from(u64::BITS);
-        for (a, b) in self.hashes.iter().zip(&other.hashes) {
-            let (from_other, to_other) = ((a ^ other_central).count_ones(), (b ^ central).count_ones());
-            least = least.min(u64::from(from_other)).min(u64::from(to_other));
-        }
-        least as u32
     }
 }
 
@@ -77,8 +53,7 @@ impl WithSimd for Measure<'_> {
             grey_p95: percentile(&counts, 0.95),
             grey_range: range(&counts),
             sharpness: sharpness(grey, width, height),
-            hashes: hashes(&thumbnail),
-            thumbnail,
+            perceptual_hash: perceptual_hash(&thumbnail),
         }
     }
 }
@@ -183,45 +158,36 @@ fn thumbnail(grey: &[u8], width: usize, height: usize) -> Vec<u8> {
     thumbnail
 }
 
-/// The perceptual hash of every window (pHash; Zauner, thesis, 2010): low cosine frequencies compared with their
-/// median.
+/// The perceptual hash (pHash; Zauner, thesis, 2010) of the middle of the thumbnail: low cosine frequencies compared with
+/// their median.
 #[inline(always)]
-fn hashes(thumbnail: &[u8]) -> [u64; WINDOWS * WINDOWS] {
+fn perceptual_hash(thumbnail: &[u8]) -> u64 {
+    const MARGIN: usize = (THUMBNAIL_PX - WINDOW) / 2;
     // Frequencies 1 to 8 along each axis. Frequency 0 is the brightness, which must not matter.
     static COSINES: LazyLock<[[f32; LOW]; WINDOW]> = LazyLock::new(|| {
         let cosine = |k: usize, x: usize| ((2 * x + 1) as f32 * (k + 1) as f32 * PI / (2 * WINDOW) as f32).cos();
         std::array::from_fn(|x| std::array::from_fn(|k| cosine(k, x)))
     });
     let cosines: &[[f32; LOW]; WINDOW] = &COSINES;
-    // Transforms of the rows, for each horizontal position of the window.
-    let mut across = [[[0f32; LOW]; THUMBNAIL_PX]; WINDOWS];
-    for (window, across) in across.iter_mut().enumerate() {
-        for (row, sums) in thumbnail.chunks_exact(THUMBNAIL_PX).zip(across) {
-            for (v, cosines) in row[window * STEP..].iter().zip(cosines) {
-                let v = f32::from(*v);
-                for k in 0..LOW {
-                    sums[k] += v * cosines[k];
-                }
+    let mut values = [[0f32; LOW]; LOW];
+    for (row, down) in thumbnail.chunks_exact(THUMBNAIL_PX).skip(MARGIN).zip(cosines) {
+        let mut across = [0f32; LOW];
+        for (v, cosines) in row[MARGIN..].iter().zip(cosines) {
+            let v = f32::from(*v);
+            for k in 0..LOW {
+                across[k] += v * cosines[k];
+            }
+        }
+        for ky in 0..LOW {
+            for kx in 0..LOW {
+                values[ky][kx] += across[kx] * down[ky];
             }
         }
     }
-    let mut hashes = [0; WINDOWS * WINDOWS];
-    for (i, hash) in hashes.iter_mut().enumerate() {
-        let (down, across) = (i / WINDOWS, &across[i % WINDOWS]);
-        let mut values = [[0f32; LOW]; LOW];
-        for (row, cosines) in across[down * STEP..].iter().zip(cosines) {
-            for ky in 0..LOW {
-                for kx in 0..LOW {
-                    values[ky][kx] += row[kx] * cosines[ky];
-                }
-            }
-        }
-        let values = values.as_flattened();
-        let mut sorted = [0f32; LOW * LOW];
-        sorted.copy_from_slice(values);
-        let (below, above, _) = sorted.select_nth_unstable_by(LOW * LOW / 2, f32::total_cmp);
-        let median = (below.iter().copied().fold(f32::MIN, f32::max) + *above) / 2.0;
-        *hash = values.iter().enumerate().fold(0, |hash, (i, v)| hash | u64::from(*v > median) << i);
-    }
-    hashes
+    let values = values.as_flattened();
+    let mut sorted = [0f32; LOW * LOW];
+    sorted.copy_from_slice(values);
+    let (below, above, _) = sorted.select_nth_unstable_by(LOW * LOW / 2, f32::total_cmp);
+    let median = (below.iter().copied().fold(f32::MIN, f32::max) + *above) / 2.0;
+    values.iter().enumerate().fold(0, |hash, (i, v)| hash | u64::from(*v > median) << i)
 }

@@ -15,12 +15,13 @@ mod odd_size;
 mod settings;
 mod undecodable;
 
-pub use findings::{Check, Findings, Images, NearCopy};
+pub use findings::{Check, Findings, Images};
 pub use measurements::Measurements;
 pub use settings::Settings;
 
 use crate::class::Classes;
 use crate::context::Context;
+use crate::copies::{Features, Groups, Pair};
 use crate::dataset::{self, Dataset};
 use crate::decode;
 use crate::error::{Error, Input, Result};
@@ -34,11 +35,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 /// The checks, in the order of the summary.
-pub static CHECKS: [&dyn Check; 10] = [
+pub static CHECKS: [&dyn Check; 11] = [
     &undecodable::Undecodable,
     &blank::Blank,
     &copies::ExactCopy,
     &copies::NearCopy,
+    &copies::LargeGroup,
     &label_conflict::LabelConflict,
     &odd_size::OddSize,
     &exposure::TooDark,
@@ -113,8 +115,8 @@ impl std::fmt::Display for Summary {
     }
 }
 
-/// Decodes every image of `dataset` and writes `checks.parquet` (groups and measurements) and `issues.parquet` (the
-/// issues of ingest and of this stage).
+/// Decodes every image of `dataset` and writes `checks.parquet` (groups and measurements), `copies.parquet` (pairs of
+/// copies) and `issues.parquet` (the issues of ingest and of this stage).
 ///
 /// # Errors
 /// [`Error::Missing`] or [`Error::Format`] for the tables of ingest, [`Error::Stale`] if they do not belong together,
@@ -129,9 +131,10 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
         seed: None,
         inputs: [(Input::Manifest.name().to_string(), manifest.clone())].into(),
     };
-    let (checks_path, issues_path) = (ws.checks(dataset), ws.issues(dataset));
+    let (checks_path, issues_path, copies_path) = (ws.checks(dataset), ws.issues(dataset), ws.copies(dataset));
     if table::is_current(&checks_path, &schema::CHECKS, &provenance)
         && table::is_current(&issues_path, &schema::ISSUES, &provenance)
+        && table::is_current(&copies_path, &schema::COPIES, &provenance)
     {
         let checks = Dataset::read(ws, dataset)?.checks;
         return Ok(summary(ws, dataset, &rows, &checks, &dataset::issues(ws, dataset)?, true));
@@ -148,6 +151,7 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
 
     table::write_rows(&checks_path, &schema::CHECKS, &provenance, &checks)?;
     table::write_rows(&issues_path, &schema::ISSUES, &provenance, &issues)?;
+    table::write_rows(&copies_path, &schema::COPIES, &provenance, &copies::rows(&images))?;
     Ok(summary(ws, dataset, &images.rows, &checks, &issues, false))
 }
 
@@ -162,7 +166,7 @@ fn ingest_issues(ws: &Workspace, dataset: &str, manifest: &str) -> Result<Vec<Is
     Ok(issues)
 }
 
-/// Decodes and measures every image file of the manifest, and finds near copies.
+/// Decodes and measures every image file of the manifest, and finds copies.
 fn measure(raw: &Path, classes: Classes, rows: Vec<ManifestRow>, settings: &Settings, ctx: &Context) -> Result<Images> {
     // Rows are sorted by image_id, so that cells of one frame are adjacent.
     let (mut first_rows, mut file_of_row) = (Vec::new(), Vec::new());
@@ -177,25 +181,28 @@ fn measure(raw: &Path, classes: Classes, rows: Vec<ManifestRow>, settings: &Sett
         ctx.check_stop()?;
         let file = measure_file(raw, &rows[row]);
         task.advance(1);
-        Ok(file)
+        Ok(match file {
+            Ok((measurements, features)) => (Ok(measurements), Some(features)),
+            Err(message) => (Err(message), None),
+        })
     });
-    let files = files.collect::<Result<Vec<_>>>()?;
+    let (files, features): (Vec<_>, Vec<_>) = files.collect::<Result<Vec<_>>>()?.into_iter().unzip();
     drop(task);
-    let near_copies = copies::near_copies(&files, settings, ctx)?;
-    let by_row = |pair: NearCopy| NearCopy { a: first_rows[pair.a], b: first_rows[pair.b], ..pair };
-    let near_copies = near_copies.into_iter().map(by_row).collect();
-    Ok(Images { classes, rows, file_of_row, files, near_copies })
+    let features: Vec<Option<&Features>> = features.iter().map(Option::as_ref).collect();
+    let pairs = crate::copies::find(&features, settings.copy_correlation, ctx)?;
+    let copies = pairs.into_iter().map(|pair| Pair { a: first_rows[pair.a], b: first_rows[pair.b], ..pair }).collect();
+    Ok(Images { classes, rows, file_of_row, files, copies })
 }
 
 /// Reads, verifies, decodes and measures one image file.
-fn measure_file(raw: &Path, row: &ManifestRow) -> Result<Measurements, String> {
+fn measure_file(raw: &Path, row: &ManifestRow) -> Result<(Measurements, Features), String> {
     let path = raw.join(&row.path);
     let bytes = std::fs::read(&path).map_err(|e| format!("cannot be read: {e}"))?;
     if *blake3::hash(&bytes).to_hex() != *row.content_hash {
         return Err("expected the file that was ingested, found other content; ingest the data set again".into());
     }
     match decode::grey(&bytes, &path) {
-        Ok(image) => Ok(Measurements::new(&image)),
+        Ok(image) => Ok((Measurements::new(&image), Features::new(&image))),
         Err(Error::Image { message, .. }) => Err(message),
         Err(other) => Err(other.to_string()),
     }
@@ -210,13 +217,13 @@ fn check_rows(images: &Images, issues: &[IssueRow]) -> Vec<CheckRow> {
         }
     }
     let mut checks = dataset::unchecked(&images.rows);
-    group(&images.rows, &images.near_copies, &mut checks);
+    group(&images.rows, &images.copies, &mut checks);
     for (check, file) in checks.iter_mut().zip(&images.file_of_row) {
         if check.left_out.is_none() {
             check.left_out = errors.get(check.image_id.as_str()).map(|name| name.to_string());
         }
         if let Ok(measured) = &images.files[*file] {
-            check.perceptual_hash = Some(measured.hash());
+            check.perceptual_hash = Some(measured.perceptual_hash);
             check.grey_p05 = Some(measured.grey_p05.into());
             check.grey_p95 = Some(measured.grey_p95.into());
             check.sharpness = Some(measured.sharpness);
@@ -225,26 +232,17 @@ fn check_rows(images: &Images, issues: &[IssueRow]) -> Vec<CheckRow> {
     checks
 }
 
-/// Gives files of equal content, and near copies, the smallest `image_id` among them as their group.
-fn group(rows: &[ManifestRow], near_copies: &[NearCopy], checks: &mut [CheckRow]) {
-    let mut parent: Vec<usize> = (0..rows.len()).collect();
-    fn root(parent: &mut [usize], mut i: usize) -> usize {
-        while parent[i] != i {
-            parent[i] = parent[parent[i]];
-            i = parent[i];
-        }
-        i
-    }
+/// Gives files of equal content, and copies, the smallest `image_id` among them as their group.
+fn group(rows: &[ManifestRow], copies: &[Pair], checks: &mut [CheckRow]) {
+    let mut groups = Groups::new(rows.len());
     let mut first: HashMap<&str, usize> = HashMap::new();
-    let equal: Vec<(usize, usize)> =
-        rows.iter().enumerate().map(|(i, row)| (*first.entry(&row.content_hash).or_insert(i), i)).collect();
-    for (a, b) in equal.into_iter().chain(near_copies.iter().map(|pair| (pair.a, pair.b))) {
-        let (a, b) = (root(&mut parent, a), root(&mut parent, b));
-        // Rows are sorted by image_id, so that the smaller index is the smaller name.
-        parent[a.max(b)] = a.min(b);
+    for (i, row) in rows.iter().enumerate() {
+        groups.join(*first.entry(&row.content_hash).or_insert(i), i);
     }
+    copies.iter().for_each(|pair| groups.join(pair.a, pair.b));
+    // Rows are sorted by image_id, so that the first of a group has the smallest name.
     for (i, check) in checks.iter_mut().enumerate() {
-        check.group_id = rows[root(&mut parent, i)].image_id.clone();
+        check.group_id = rows[groups.first(i)].image_id.clone();
     }
 }
 

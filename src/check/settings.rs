@@ -1,5 +1,6 @@
 //! Settings of the check stage.
 
+use crate::copies;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
@@ -8,12 +9,9 @@ use std::fmt::Display;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Number of bits (of 64) in which the perceptual hashes of near copies may differ, 0 to 32. Pairs of images within
-    /// it are then compared by their pixels.
-    pub near_copy_bits: u32,
-    /// Correlation of the aligned thumbnails above which two images are near copies, 0.5 to 1. It is raised for data
-    /// sets whose unrelated images come close to it.
-    pub near_copy_correlation: f32,
+    /// Least correlation of two images, aligned with each other, that are copies, 0.5 to 1. More is required where there
+    /// is little to see, or where unrelated images of the data set come close to it.
+    pub copy_correlation: f32,
     /// An image whose 95th percentile of grey (0 to 255) is below this is too dark.
     pub dark_below: u8,
     /// An image whose 5th percentile of grey (0 to 255) is above this is too bright.
@@ -27,8 +25,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            near_copy_bits: 14,
-            near_copy_correlation: 0.9,
+            copy_correlation: copies::CORRELATION,
             dark_below: 80,
             bright_above: 225,
             blur_deviations: 4.0,
@@ -47,9 +44,8 @@ impl Settings {
             true => Ok(()),
             false => Err(Error::setting(format!("check.{key}"), expected, got)),
         };
-        check(self.near_copy_bits <= 32, "near_copy_bits", "0 to 32", &self.near_copy_bits)?;
-        let correlation = self.near_copy_correlation;
-        check((0.5..=1.0).contains(&correlation), "near_copy_correlation", "0.5 to 1", &correlation)?;
+        let correlation = self.copy_correlation;
+        check((0.5..=1.0).contains(&correlation), "copy_correlation", "0.5 to 1", &correlation)?;
         check(self.blur_deviations > 0.0, "blur_deviations", "above 0", &self.blur_deviations)
     }
 }

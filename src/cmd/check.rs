@@ -3,11 +3,11 @@
 use super::{Globals, Outcome, each_dataset};
 use crate::check;
 
-/// Decodes every image once and reports unreadable files, exact and near copies, images with two different labels, odd
-/// sizes, dark, bright and blurred images, and small classes.
+/// Decodes every image once and reports unreadable files, copies (also turned, mirrored or cropped ones), images with
+/// two different labels, odd sizes, dark, bright and blurred images, and small classes.
 ///
-/// Writes data/<DATASET>/issues.parquet, and checks.parquet with the groups of copies. Changes no image. The exit
-/// status is 1 if it finds a problem.
+/// Writes data/<DATASET>/issues.parquet, and copies.parquet with the pairs of copies and checks.parquet with their
+/// groups. Changes no image. The exit status is 1 if it finds a problem.
 #[derive(clap::Args)]
 pub struct Args {}
 

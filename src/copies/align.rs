@@ -1,0 +1,209 @@
+//! Two images compared by their pixels: aligned as well as an affine transform can, and correlated where they overlap.
+//!
+//! What is compared is the texture, the deviation from the local mean in local standard deviations: it does not depend
+//! on brightness, contrast or stain, and a cell on a plain ground has none but in the cell.
+
+use super::consensus::Affine;
+use super::keypoints::blur;
+use super::view::View;
+use pulp::{Arch, Simd, WithSimd};
+
+/// Texture of an image.
+pub struct Texture {
+    width: usize,
+    height: usize,
+    /// `[height, width]`; 0 where the image was filled in.
+    fine: Vec<f32>,
+    /// The same, blurred.
+    coarse: Vec<f32>,
+    /// 1 where the image is valid, else 0.
+    valid: Vec<f32>,
+}
+
+impl Texture {
+    /// The texture of a view.
+    pub fn new(view: &View) -> Self {
+        Arch::new().dispatch(Make(view))
+    }
+}
+
+/// [`Texture::new`], compiled for the processor's vector instructions.
+struct Make<'a>(&'a View);
+
+impl WithSimd for Make<'_> {
+    type Output = Texture;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Texture {
+        let view = self.0;
+        /// Blur that removes noise, px.
+        const FINE: f32 = 0.7;
+        /// Blur that gives the local mean and deviation, px.
+        const LOCAL: f32 = 3.5;
+        let (width, height) = (view.width, view.height);
+        let pixels = blur(&view.filled(), width, height, FINE);
+        let mean = blur(&pixels, width, height, LOCAL);
+        let deviation: Vec<f32> = pixels.iter().zip(&mean).map(|(v, m)| v - m).collect();
+        let squares: Vec<f32> = deviation.iter().map(|d| d * d).collect();
+        let variance = blur(&squares, width, height, LOCAL);
+        let usual = squares.iter().sum::<f32>() / squares.len() as f32;
+        // Where there is nothing to see, noise must not become texture.
+        let least = 0.1 * usual + 2.0;
+        let valid: Vec<f32> =
+            (0..width * height).map(|i| f32::from(u8::from(view.is_valid(i % width, i / width)))).collect();
+        let texture = deviation.iter().zip(&variance).zip(&valid).map(|((d, v), m)| m * d / (v + least).sqrt());
+        let fine: Vec<f32> = texture.collect();
+        let coarse = blur(&fine, width, height, 1.5);
+        Texture { width, height, fine, coarse, valid }
+    }
+}
+
+/// How well two aligned images agree.
+#[derive(Clone, Copy, Debug)]
+pub struct Agreement {
+    /// From the first view to the second.
+    pub map: Affine,
+    /// Share of the smaller image that overlaps with the other, 0 to 1.
+    pub overlap: f32,
+    /// Correlation of the textures where they overlap, -1 to 1.
+    pub correlation: f32,
+}
+
+/// Improves a map from the view of `a` to that of `b`, and compares the images. None if they are so different that
+/// they need not be aligned to the pixel.
+pub fn align(a: &Texture, b: &Texture, map: Affine) -> Option<Agreement> {
+    Arch::new().dispatch(Align { a, b, map })
+}
+
+/// [`align`], compiled for the processor's vector instructions.
+struct Align<'a> {
+    a: &'a Texture,
+    b: &'a Texture,
+    map: Affine,
+}
+
+impl WithSimd for Align<'_> {
+    type Output = Option<Agreement>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Option<Agreement> {
+        /// Least correlation of the blurred textures of images that may be copies.
+        const POSSIBLE: f32 = 0.3;
+        let Self { a, b, mut map } = self;
+        let mut gain = 1.0;
+        for _ in 0..6 {
+            map = step(a, b, (&a.coarse, &b.coarse), map, &mut gain, 2);
+        }
+        if compare(a, b, (&a.coarse, &b.coarse), map, 2).correlation < POSSIBLE {
+            return None;
+        }
+        for _ in 0..4 {
+            map = step(a, b, (&a.fine, &b.fine), map, &mut gain, 1);
+        }
+        Some(compare(a, b, (&a.fine, &b.fine), map, 1))
+    }
+}
+
+/// Where a pixel of the first view lies in the second: the first of its four neighbours, and how far it lies from it.
+#[inline(always)]
+fn place(a: &Texture, b: &Texture, map: Affine, x: usize, y: usize) -> Option<(usize, f32, f32)> {
+    let (u, v) = map.apply(x as f32, y as f32);
+    let inside = u >= 0.0 && v >= 0.0 && u < (b.width - 1) as f32 && v < (b.height - 1) as f32;
+    if !inside || a.valid[y * a.width + x] == 0.0 {
+        return None;
+    }
+    let at = v as usize * b.width + u as usize;
+    (b.valid[at] != 0.0).then_some((at, u - u.floor(), v - v.floor()))
+}
+
+/// One step of Gauss and Newton towards the map with the least squared differences, where the values of `b` are
+/// multiplied by `gain`, which is improved as well.
+#[inline(always)]
+fn step(a: &Texture, b: &Texture, of: (&[f32], &[f32]), map: Affine, gain: &mut f32, stride: usize) -> Affine {
+    let mut normal = [[0f64; 7]; 6];
+    let (mut aa, mut ab, mut bb, mut n) = (0f32, 0f32, 0f32, 0usize);
+    let (cx, cy) = (a.width as f32 / 2.0, a.height as f32 / 2.0);
+    for y in (0..a.height).step_by(stride) {
+        let mut sums = [[0f32; 8]; 6];
+        for x in (0..a.width).step_by(stride) {
+            let Some((at, fu, fv)) = place(a, b, map, x, y) else { continue };
+            let [p, q, r, s] = [of.1[at], of.1[at + 1], of.1[at + b.width], of.1[at + b.width + 1]];
+            let value = *gain * ((p * (1.0 - fu) + q * fu) * (1.0 - fv) + (r * (1.0 - fu) + s * fu) * fv);
+            let gu = *gain * ((q - p) * (1.0 - fv) + (s - r) * fv);
+            let gv = *gain * ((r - p) * (1.0 - fu) + (s - q) * fu);
+            let target = of.0[y * a.width + x];
+            (aa, ab, bb, n) = (aa + target * target, ab + target * value, bb + value * value, n + 1);
+            let (x, y) = (x as f32 - cx, y as f32 - cy);
+            let row = [gu * x, gu * y, gu, gv * x, gv * y, gv, target - value, 0.0];
+            for i in 0..6 {
+                for j in 0..8 {
+                    sums[i][j] += row[i] * row[j];
+                }
+            }
+        }
+        for (normal, sums) in normal.iter_mut().zip(&sums) {
+            normal.iter_mut().zip(sums).for_each(|(total, sum)| *total += f64::from(*sum));
+        }
+    }
+    if n < 50 || ab <= 0.0 {
+        return map;
+    }
+    *gain = (*gain * (aa / bb.max(1e-6)).sqrt()).clamp(0.3, 3.0);
+    for (i, row) in normal.iter_mut().enumerate() {
+        // A little stiffness against affine deformation.
+        row[i] += if i % 3 == 2 { 1e-4 } else { 1e-2 } * n as f64;
+    }
+    let Some(change) = solve(normal) else { return map };
+    let limited = |i: usize| (change[i] as f32).clamp(-LARGEST[i % 3], LARGEST[i % 3]);
+    let [dxx, dxy, dx, dyx, dyy, dy] = std::array::from_fn(limited);
+    Affine {
+        xx: map.xx + dxx,
+        xy: map.xy + dxy,
+        x0: map.x0 + dx - dxx * cx - dxy * cy,
+        yx: map.yx + dyx,
+        yy: map.yy + dyy,
+        y0: map.y0 + dy - dyx * cx - dyy * cy,
+    }
+}
+
+/// Largest changes in one step: of factors, and of shifts in px.
+const LARGEST: [f32; 3] = [0.1, 0.1, 3.0];
+
+/// Solves six linear equations.
+fn solve(mut m: [[f64; 7]; 6]) -> Option<[f64; 6]> {
+    for i in 0..6 {
+        let pivot = (i..6).max_by(|a, b| m[*a][i].abs().total_cmp(&m[*b][i].abs()))?;
+        m.swap(i, pivot);
+        if m[i][i].abs() < 1e-12 {
+            return None;
+        }
+        for r in 0..6 {
+            if r != i {
+                let factor = m[r][i] / m[i][i];
+                let row = m[i];
+                m[r].iter_mut().zip(row).skip(i).for_each(|(v, p)| *v -= factor * p);
+            }
+        }
+    }
+    Some(std::array::from_fn(|i| m[i][6] / m[i][i]))
+}
+
+/// Compares two images, given by their textures at each pixel, with a given map.
+#[inline(always)]
+fn compare(a: &Texture, b: &Texture, of: (&[f32], &[f32]), map: Affine, stride: usize) -> Agreement {
+    let (mut aa, mut bb, mut ab, mut pixels) = (0f32, 0f32, 0f32, 0f32);
+    for y in (0..a.height).step_by(stride) {
+        for x in (0..a.width).step_by(stride) {
+            let Some((at, fu, fv)) = place(a, b, map, x, y) else { continue };
+            let [p, q, r, s] = [of.1[at], of.1[at + 1], of.1[at + b.width], of.1[at + b.width + 1]];
+            let value = (p * (1.0 - fu) + q * fu) * (1.0 - fv) + (r * (1.0 - fu) + s * fu) * fv;
+            let target = of.0[y * a.width + x];
+            (aa, ab, bb) = (aa + target * target, ab + target * value, bb + value * value);
+            pixels += (stride * stride) as f32;
+        }
+    }
+    let correlation = ab / (aa * bb).sqrt().max(1e-6);
+    let area = |texture: &Texture| texture.valid.iter().sum::<f32>();
+    let smaller = area(a).min(area(b) / map.determinant().abs().max(1e-3));
+    Agreement { map, overlap: (pixels / smaller.max(1.0)).min(1.0), correlation }
+}

@@ -1,0 +1,336 @@
+//! Copies: images that show the same piece of the same slide, however one was made from the other: turned, mirrored,
+//! shifted, cropped, enlarged, with other brightness or stain, blurred, or compressed again.
+//!
+//! 1. Every image is made small ([`view`]) and its keypoints are computed ([`keypoints`]).
+//! 2. An index finds images with keypoints in common ([`index`]).
+//! 3. The keypoints of two such images give the transform between them ([`consensus`]).
+//! 4. Their pixels decide: the images are aligned, and their textures correlated where they overlap ([`align`]).
+
+pub mod align;
+pub mod consensus;
+pub mod index;
+pub mod keypoints;
+pub mod transform;
+pub mod view;
+
+use crate::context::Context;
+use crate::decode::Grey;
+use crate::error::Result;
+use align::{Agreement, Texture};
+use consensus::Affine;
+use index::{Index, scramble};
+use keypoints::Keypoint;
+use rayon::prelude::*;
+use std::collections::HashMap;
+use view::View;
+
+/// What is kept of an image to find its copies, about 6 KiB.
+#[derive(Clone, Debug)]
+pub struct Features {
+    /// The keypoints, strongest first.
+    pub keypoints: Vec<Keypoint>,
+    /// Code of the whole image.
+    whole: u64,
+    /// Half the size of the view that has the keypoints.
+    view: View,
+    /// Of the pixels of the view: equal images have equal ones.
+    hash: u64,
+    size: (u32, u32),
+}
+
+impl Features {
+    /// Computes the features of an image.
+    pub fn new(image: &Grey) -> Self {
+        let view = View::new(image);
+        let hash = blake3::hash(&view.pixels);
+        let hash = u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("8 bytes"));
+        let keypoints = keypoints::keypoints(&view);
+        let whole = keypoints::whole(&view);
+        Self { keypoints, whole, view: view.halved(), hash, size: (image.width_px, image.height_px) }
+    }
+
+    /// Whether nothing can be seen in the image.
+    fn is_blank(&self) -> bool {
+        let range = self.view.pixels.iter().min().zip(self.view.pixels.iter().max());
+        range.is_none_or(|(least, most)| most - least < 8)
+    }
+}
+
+/// Two images of which one was made from the other, or both from a third.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pair {
+    /// Index of the first image.
+    pub a: usize,
+    /// Index of the second image, larger than the first.
+    pub b: usize,
+    /// From the pixels of the second image to those of the first.
+    pub map: Affine,
+    /// Share of the smaller image that overlaps with the other, 0 to 1.
+    pub overlap: f32,
+    /// Correlation of the textures where they overlap, -1 to 1.
+    pub correlation: f32,
+    /// Number of keypoints that agree on the transform; none for equal images.
+    pub matches: u32,
+}
+
+/// How the second image of a pair lies in the first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Placement {
+    /// Angle by which it is turned clockwise, after it was mirrored if it is; above -180, at most 180, degrees.
+    pub angle_deg: f32,
+    /// Whether it is mirrored left to right.
+    pub mirrored: bool,
+    /// Factor by which it is enlarged.
+    pub scale: f32,
+    /// From the middle of the first image to that of the second, right and down, px of the first image.
+    pub shift_px: (f32, f32),
+}
+
+impl Pair {
+    /// How the second image lies in the first. `a` and `b` are their sizes, px.
+    pub fn placement(&self, a: (u32, u32), b: (u32, u32)) -> Placement {
+        let (x, y) = self.map.apply(b.0 as f32 / 2.0, b.1 as f32 / 2.0);
+        let determinant = self.map.determinant();
+        let mirrored = determinant < 0.0;
+        let flip = if mirrored { -1.0 } else { 1.0 };
+        // The mean of where the two axes point.
+        let (sin, cos) = (flip * self.map.yx - self.map.xy, flip * self.map.xx + self.map.yy);
+        Placement {
+            angle_deg: sin.atan2(cos).to_degrees(),
+            mirrored,
+            scale: determinant.abs().sqrt(),
+            shift_px: (x - a.0 as f32 / 2.0, y - a.1 as f32 / 2.0),
+        }
+    }
+
+    /// Whether both images show the same cell in their middle: neighbouring cells of a frame overlap as well, but may
+    /// have different labels. `sizes` are those of the first and the second image, px.
+    pub fn same_part(&self, a: (u32, u32), b: (u32, u32)) -> bool {
+        /// Largest distance between the middle of one image and that of the other, in shorter sides.
+        const AWAY: f32 = 0.12;
+        let middle = |(w, h): (u32, u32)| (w as f32 / 2.0, h as f32 / 2.0);
+        let (from, to) = (middle(b), middle(a));
+        let (x, y) = self.map.apply(from.0, from.1);
+        let scale = self.map.determinant().abs().sqrt();
+        let side = (a.0.min(a.1) as f32).min(b.0.min(b.1) as f32 * scale);
+        self.overlap >= 0.7 && (x - to.0).hypot(y - to.1) <= AWAY * side
+    }
+}
+
+/// Largest number of candidates of an image whose keypoints are compared.
+const CANDIDATES: usize = 12;
+/// Largest number of candidates that are similar as a whole.
+const WHOLE: usize = 3;
+
+/// Pairs of copies, in order: enough to connect all copies of an image with each other, not every two of them.
+/// `correlation` is the least of a pair, by default [`CORRELATION`].
+///
+/// # Errors
+/// [`crate::error::Error::Interrupted`].
+pub fn find(images: &[Option<&Features>], correlation: f32, ctx: &Context) -> Result<Vec<Pair>> {
+    let mut pairs = Vec::new();
+    let mut groups = Groups::new(images.len());
+    // Equal images first: one of them stands for all.
+    let mut first: HashMap<(u64, (u32, u32)), usize> = HashMap::new();
+    let mut distinct = Vec::new();
+    for (i, features) in images.iter().enumerate() {
+        let Some(features) = features.filter(|f| !f.is_blank()) else { continue };
+        let original = *first.entry((features.hash, features.size)).or_insert(i);
+        if original == i {
+            distinct.push((i, features));
+            continue;
+        }
+        let map = Affine { xx: 1.0, xy: 0.0, x0: 0.0, yx: 0.0, yy: 1.0, y0: 0.0 };
+        pairs.push(Pair { a: original, b: i, map, overlap: 1.0, correlation: 1.0, matches: 0 });
+        groups.join(original, i);
+    }
+    let codes = |(_, features): &(usize, &Features)| features.keypoints.iter().map(|k| k.code).collect::<Vec<_>>();
+    let index = Index::new(distinct.iter().map(codes));
+    let whole = Index::new(distinct.iter().map(|(_, features)| vec![features.whole]));
+    let task = ctx.progress.task("looking for copies", Some(distinct.len() as u64), "images");
+    let candidates: Result<Vec<Vec<Candidate>>> = (0..distinct.len())
+        .into_par_iter()
+        .map(|b| {
+            ctx.check_stop()?;
+            task.advance(1);
+            let similar = whole.candidates(b, WHOLE, false);
+            let similar = similar.into_iter().map(|(a, _)| Candidate::whole(&distinct, a, b));
+            let common = index.candidates(b, CANDIDATES, true);
+            let common = common.into_iter().filter_map(|(a, _)| Candidate::new(&distinct, a, b));
+            Ok(common.chain(similar).collect())
+        })
+        .collect();
+    let mut candidates = candidates?;
+    drop(task);
+    candidates.iter_mut().for_each(|of_image| of_image.sort_by_key(|c| std::cmp::Reverse(c.matches)));
+    // First the best candidate of each image, then the others, unless their images are in one group by then.
+    for others in [false, true] {
+        let compared: Result<Vec<Vec<Pair>>> = candidates
+            .par_iter()
+            .map(|of_image| {
+                ctx.check_stop()?;
+                let (best, rest) = of_image.split_at(of_image.len().min(1));
+                let of_round = if others { rest } else { best };
+                let open = |c: &&Candidate| !groups.joined(distinct[c.a].0, distinct[c.b].0);
+                let open: Vec<&Candidate> = of_round.iter().filter(open).collect();
+                let Some(first) = open.first() else { return Ok(Vec::new()) };
+                let texture = Texture::new(&distinct[first.b].1.view);
+                Ok(open.into_iter().filter_map(|c| c.compare(&distinct, &texture, correlation)).collect())
+            })
+            .collect();
+        for pair in compared?.into_iter().flatten() {
+            groups.join(pair.a, pair.b);
+            pairs.push(pair);
+        }
+    }
+    pairs.sort_by_key(|pair| (pair.a, pair.b));
+    Ok(pairs)
+}
+
+/// Two images with keypoints in common.
+struct Candidate {
+    a: usize,
+    b: usize,
+    map: Affine,
+    matches: usize,
+}
+
+impl Candidate {
+    /// Two images that are similar as a whole.
+    fn whole(images: &[(usize, &Features)], a: usize, b: usize) -> Self {
+        let (to, from) = (&images[a].1.view, &images[b].1.view);
+        let (xx, yy) = (to.width as f32 / from.width as f32, to.height as f32 / from.height as f32);
+        // The views are twice as large as what is kept of them.
+        let map = Affine { xx, xy: 0.0, x0: xx - 1.0, yx: 0.0, yy, y0: yy - 1.0 };
+        Self { a, b, map: Affine { x0: map.x0 / 2.0, y0: map.y0 / 2.0, ..map }, matches: 0 }
+    }
+
+    /// None if fewer keypoints agree on a transform than chance brings about.
+    fn new(images: &[(usize, &Features)], a: usize, b: usize) -> Option<Self> {
+        const MATCHES: usize = 4;
+        let consensus = consensus::consensus(&images[b].1.keypoints, &images[a].1.keypoints)?;
+        let (least, most) = consensus.map.stretch();
+        let plausible = least > 0.25 && most < 4.0 && most < 1.8 * least;
+        (consensus.matches >= MATCHES && plausible).then_some(Self {
+            a,
+            b,
+            map: consensus.map,
+            matches: consensus.matches,
+        })
+    }
+
+    /// Aligns the images, of which the second has this texture, and returns a pair if their pixels agree.
+    fn compare(&self, images: &[(usize, &Features)], texture: &Texture, correlation: f32) -> Option<Pair> {
+        let ((a, first), (b, second)) = (images[self.a], images[self.b]);
+        let agreement = align::align(texture, &Texture::new(&first.view), self.map.halved())?;
+        let (least, most) = agreement.map.stretch();
+        let needed = match self.matches {
+            0 => SIMILAR.max(correlation),
+            matches => correlation + FEW_MATCHES * ENOUGH.saturating_sub(matches) as f32,
+        };
+        if agreement.correlation < needed || agreement.overlap < OVERLAP || most > 1.8 * least {
+            return None;
+        }
+        if self.matches < SURE && agreement.correlation < self.unrelated(images, texture, &agreement) {
+            return None;
+        }
+        let (from, to) = (second.view.frame, first.view.frame);
+        let m = agreement.map;
+        // Positions in a view count from the middle of the first pixel.
+        let (xx, xy) = (m.xx * to.across / from.across, m.xy * to.across / from.down);
+        let (yx, yy) = (m.yx * to.down / from.across, m.yy * to.down / from.down);
+        let (left, top) = (from.left + 0.5 * from.across, from.top + 0.5 * from.down);
+        let map = Affine {
+            xx,
+            xy,
+            x0: to.left + (m.x0 + 0.5) * to.across - xx * left - xy * top,
+            yx,
+            yy,
+            y0: to.top + (m.y0 + 0.5) * to.down - yx * left - yy * top,
+        };
+        let (overlap, correlation) = (agreement.overlap, agreement.correlation);
+        Some(Pair { a, b, map, overlap, correlation, matches: self.matches as u32 })
+    }
+
+    /// The correlation that unrelated images of the set hardly reach, aligned in the place of the first image.
+    fn unrelated(&self, images: &[(usize, &Features)], texture: &Texture, agreement: &Agreement) -> f32 {
+        const IMAGES: u64 = 16;
+        const LEAST: usize = 8;
+        const DEVIATIONS: f32 = 6.0;
+        let first = &images[self.a].1.view;
+        let mut correlations: Vec<f32> = Vec::new();
+        for n in 0..IMAGES {
+            let other = (scramble((self.b as u64) << 8 | n) % images.len() as u64) as usize;
+            if other == self.a || other == self.b {
+                continue;
+            }
+            let view = &images[other].1.view;
+            let (x, y) = (view.width as f32 / first.width as f32, view.height as f32 / first.height as f32);
+            let m = agreement.map;
+            let map = Affine { xx: m.xx * x, xy: m.xy * x, x0: m.x0 * x, yx: m.yx * y, yy: m.yy * y, y0: m.y0 * y };
+            let aligned = align::align(texture, &Texture::new(view), map);
+            correlations.push(aligned.map_or(0.0, |agreement| agreement.correlation));
+        }
+        if correlations.len() < LEAST {
+            return -1.0;
+        }
+        // The lower half says how far unrelated images reach, because the upper one may hold further copies.
+        correlations.sort_by(f32::total_cmp);
+        let z =
+            |share: f32| correlations[(share * (correlations.len() - 1) as f32) as usize].clamp(-0.99, 0.99).atanh();
+        let (median, low) = (z(0.5), z(0.16));
+        (median + DEVIATIONS * (median - low).min(0.2)).tanh().min(0.97)
+    }
+}
+
+/// Least share of the smaller image that must overlap.
+const OVERLAP: f32 = 0.2;
+
+/// Least correlation of copies.
+pub const CORRELATION: f32 = 0.7;
+
+/// How much more is needed for every match that lacks to [`ENOUGH`]. Few matches say that there is little to see, and
+/// then images that are no copies may look alike.
+const FEW_MATCHES: f32 = 0.04;
+/// Least correlation of images that are similar as a whole, without matching keypoints.
+const SIMILAR: f32 = 0.97;
+/// Number of matching keypoints from which unrelated images need not be compared.
+const SURE: usize = 20;
+/// Number of matching keypoints that are enough for the least correlation.
+const ENOUGH: usize = 12;
+
+/// Disjoint sets of images.
+pub struct Groups(Vec<usize>);
+
+impl Groups {
+    /// Every image alone.
+    pub fn new(n: usize) -> Self {
+        Self((0..n).collect())
+    }
+
+    /// The first image of the group that an image is in.
+    pub fn first(&self, mut i: usize) -> usize {
+        while self.0[i] != i {
+            i = self.0[i];
+        }
+        i
+    }
+
+    /// Joins the groups of two images.
+    pub fn join(&mut self, a: usize, b: usize) {
+        let (first, second) = (self.first(a), self.first(b));
+        let root = first.min(second);
+        self.0[first.max(second)] = root;
+        // Shorter ways for later searches.
+        for mut i in [a, b] {
+            while self.0[i] != root {
+                i = std::mem::replace(&mut self.0[i], root);
+            }
+        }
+    }
+
+    /// Whether two images are in one group.
+    pub fn joined(&self, a: usize, b: usize) -> bool {
+        self.first(a) == self.first(b)
+    }
+}
