@@ -87,15 +87,19 @@ impl WithSimd for Align<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Option<Agreement> {
-        /// Least correlation of the blurred textures of images that may be copies.
-        const POSSIBLE: f32 = 0.3;
+        /// Least correlations of the blurred textures of images that may be copies: with the map given, and with a
+        /// better one.
+        const POSSIBLE: [f32; 2] = [0.15, 0.35];
         let Self { a, b, mut map } = self;
         let mut gain = 1.0;
-        for _ in 0..6 {
-            map = step(a, b, (&a.coarse, &b.coarse), map, &mut gain, 2);
-        }
-        if compare(a, b, (&a.coarse, &b.coarse), map, 2).correlation < POSSIBLE {
-            return None;
+        let coarse = (a.coarse.as_slice(), b.coarse.as_slice());
+        for possible in POSSIBLE {
+            if compare(a, b, coarse, map, 2).correlation < possible {
+                return None;
+            }
+            for _ in 0..3 {
+                map = step(a, b, coarse, map, &mut gain, 2);
+            }
         }
         for _ in 0..4 {
             map = step(a, b, (&a.fine, &b.fine), map, &mut gain, 1);

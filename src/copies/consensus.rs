@@ -52,6 +52,8 @@ pub struct Consensus {
     pub map: Affine,
     /// How many keypoints of the first view agree.
     pub matches: usize,
+    /// The same, where each counts by how many bits fewer than a match by chance differ.
+    pub strength: u32,
 }
 
 struct Match {
@@ -61,6 +63,7 @@ struct Match {
     scale: f32,
     turn: f32,
     mirrored: bool,
+    strength: u32,
 }
 
 /// Matches every keypoint of `a` with the most similar one of `b`, and returns the transform that most matches agree
@@ -77,13 +80,13 @@ pub fn consensus(a: &[Keypoint], b: &[Keypoint]) -> Option<Consensus> {
             if let Some((bits, j)) = nearest
                 && bits <= FAR
             {
-                matches.push(hypothesis(p, &b[j], i, j, mirrored));
+                matches.push(hypothesis(p, &b[j], (i, j), mirrored, FAR + 1 - bits));
             }
         }
     }
-    let mut best: (usize, usize) = (0, 0);
+    let mut best: (u32, usize) = (0, 0);
     for (i, hypothesis) in matches.iter().enumerate() {
-        let n = agreeing(a, b, &matches, hypothesis).count();
+        let n = agreeing(a, b, &matches, hypothesis).map(|m| m.strength).sum();
         if n > best.0 {
             best = (n, i);
         }
@@ -91,17 +94,17 @@ pub fn consensus(a: &[Keypoint], b: &[Keypoint]) -> Option<Consensus> {
     let hypothesis = matches.get(best.1)?;
     let inliers: Vec<&Match> = agreeing(a, b, &matches, hypothesis).collect();
     let map = fit(a, b, &inliers, hypothesis);
-    Some(Consensus { map, matches: inliers.len() })
+    Some(Consensus { map, matches: inliers.len(), strength: best.0 })
 }
 
-fn hypothesis(p: &Keypoint, q: &Keypoint, a: usize, b: usize, mirrored: bool) -> Match {
+fn hypothesis(p: &Keypoint, q: &Keypoint, (a, b): (usize, usize), mirrored: bool, strength: u32) -> Match {
     let scale = q.sigma / p.sigma;
     let flip = if mirrored { -1.0 } else { 1.0 };
     let turn = q.angle - flip * p.angle;
     let (sin, cos) = turn.sin_cos();
     let (xx, xy, yx, yy) = (scale * cos, -scale * sin * flip, scale * sin, scale * cos * flip);
     let map = Affine { xx, xy, x0: q.x - xx * p.x - xy * p.y, yx, yy, y0: q.y - yx * p.x - yy * p.y };
-    Match { a, b, map, scale: scale.ln(), turn, mirrored }
+    Match { a, b, map, scale: scale.ln(), turn, mirrored, strength }
 }
 
 fn agreeing<'a>(

@@ -100,7 +100,10 @@ fn detect(view: &View) -> Vec<Keypoint> {
         let first = next(&current, 0.0);
         let second = next(&first, 1.0);
         for (i, (low, high)) in [(&current, &first), (&first, &second)].into_iter().enumerate() {
-            let pixels = high.iter().zip(low).map(|(h, l)| h - l).collect();
+            let mut pixels = vec![0f32; width * height];
+            for ((d, h), l) in pixels.iter_mut().zip(high).zip(low) {
+                *d = h - l;
+            }
             differences.push(Level { sigma: sigma(i as f32), step, width, height, pixels });
         }
         let half = halve(&second, width, height);
@@ -319,14 +322,14 @@ fn code(level: &Level, blob: &Blob, angle: f32) -> u64 {
     const SPACING: f32 = 1.8;
     let (sin, cos) = angle.sin_cos();
     let spacing = SPACING * blob.sigma;
-    let offset = |i: usize| (i as f32 - (PATCH - 1) as f32 / 2.0) * spacing;
-    let samples: [[f32; PATCH]; PATCH] = std::array::from_fn(|j| {
-        let v = offset(j);
-        std::array::from_fn(|i| {
-            let u = offset(i);
-            level.at(blob.x + cos * u - sin * v, blob.y + sin * u + cos * v)
-        })
-    });
+    let mut samples = [[0f32; PATCH]; PATCH];
+    for (j, row) in samples.iter_mut().enumerate() {
+        let v = (j as f32 - (PATCH - 1) as f32 / 2.0) * spacing;
+        for (i, sample) in row.iter_mut().enumerate() {
+            let u = (i as f32 - (PATCH - 1) as f32 / 2.0) * spacing;
+            *sample = level.at(blob.x + cos * u - sin * v, blob.y + sin * u + cos * v);
+        }
+    }
     signs(&samples)
 }
 
@@ -352,15 +355,23 @@ fn signs(samples: &[[f32; PATCH]; PATCH]) -> u64 {
             }
         }
     }
-    let positive = |(bit, (u, v)): (usize, &(usize, usize))| u64::from(sums[*v][*u] > 0.0) << bit;
-    FREQUENCIES.iter().enumerate().map(positive).sum()
+    let mut code = 0;
+    for (bit, (u, v)) in FREQUENCIES.iter().enumerate() {
+        code |= u64::from(sums[*v][*u] > 0.0) << bit;
+    }
+    code
 }
 
 /// Every second pixel of every second row.
 #[inline(always)]
 fn halve(pixels: &[f32], width: usize, height: usize) -> Vec<f32> {
-    let rows = (0..height).step_by(2);
-    rows.flat_map(|y| (0..width).step_by(2).map(move |x| pixels[y * width + x])).collect()
+    let mut half = Vec::with_capacity(width.div_ceil(2) * height.div_ceil(2));
+    for row in pixels.chunks_exact(width).step_by(2) {
+        for pair in row.chunks(2) {
+            half.push(pair[0]);
+        }
+    }
+    half
 }
 
 /// Gaussian blur; beyond the border, the nearest pixel counts.

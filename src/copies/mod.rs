@@ -208,10 +208,11 @@ impl Candidate {
     /// None if fewer keypoints agree on a transform than chance brings about.
     fn new(images: &[(usize, &Features)], a: usize, b: usize) -> Option<Self> {
         const MATCHES: usize = 4;
+        const STRENGTH: u32 = 14;
         let consensus = consensus::consensus(&images[b].1.keypoints, &images[a].1.keypoints)?;
         let (least, most) = consensus.map.stretch();
         let plausible = least > 0.25 && most < 4.0 && most < 1.8 * least;
-        (consensus.matches >= MATCHES && plausible).then_some(Self {
+        (consensus.matches >= MATCHES && consensus.strength >= STRENGTH && plausible).then_some(Self {
             a,
             b,
             map: consensus.map,
