@@ -33,6 +33,10 @@ pub struct Args {
     /// as 0.2 of every class; patients and copies stay whole
     #[arg(long, value_name = "WHICH", conflicts_with = "given", env = "WBC_TEST")]
     test: Option<String>,
+    /// Assign copies to folds at random, as if they were different images: only to measure how much higher the
+    /// accuracies are then
+    #[arg(long, conflicts_with = "given")]
+    ignore_copies: bool,
 }
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
@@ -41,6 +45,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     settings.stratified |= args.stratified;
     settings.folds = args.folds.unwrap_or(settings.folds);
     settings.given |= args.given;
+    settings.ignore_copies |= args.ignore_copies;
     settings.test = args.test.or(settings.test);
     settings.validate()?;
 

@@ -43,16 +43,24 @@ impl WithSimd for Make<'_> {
         let (width, height) = (view.width, view.height);
         let pixels = blur(&view.filled(), width, height, FINE);
         let mean = blur(&pixels, width, height, LOCAL);
-        let deviation: Vec<f32> = pixels.iter().zip(&mean).map(|(v, m)| v - m).collect();
-        let squares: Vec<f32> = deviation.iter().map(|d| d * d).collect();
+        let (mut fine, mut squares) = (vec![0f32; width * height], vec![0f32; width * height]);
+        for (((d, s), v), m) in fine.iter_mut().zip(&mut squares).zip(&pixels).zip(&mean) {
+            *d = v - m;
+            *s = *d * *d;
+        }
         let variance = blur(&squares, width, height, LOCAL);
         let usual = squares.iter().sum::<f32>() / squares.len() as f32;
         // Where there is nothing to see, noise must not become texture.
         let least = 0.1 * usual + 2.0;
-        let valid: Vec<f32> =
-            (0..width * height).map(|i| f32::from(u8::from(view.is_valid(i % width, i / width)))).collect();
-        let texture = deviation.iter().zip(&variance).zip(&valid).map(|((d, v), m)| m * d / (v + least).sqrt());
-        let fine: Vec<f32> = texture.collect();
+        for (d, v) in fine.iter_mut().zip(&variance) {
+            *d /= (v + least).sqrt();
+        }
+        let mut valid = vec![1f32; width * height];
+        for ((m, d), inside) in valid.iter_mut().zip(&mut fine).zip(&view.valid) {
+            if !inside {
+                (*m, *d) = (0.0, 0.0);
+            }
+        }
         let coarse = blur(&fine, width, height, 1.5);
         Texture { width, height, fine, coarse, valid }
     }

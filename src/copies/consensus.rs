@@ -1,6 +1,7 @@
 //! The transform that most matching keypoints of two images agree on.
 
 use super::keypoints::{Keypoint, MIRROR};
+use pulp::{Arch, Simd, WithSimd};
 use std::f32::consts::PI;
 
 /// An affine map of positions `(x, y)` in one view to `(xx x + xy y + x0, yx x + yy y + y0)` in another.
@@ -69,21 +70,7 @@ struct Match {
 /// Matches every keypoint of `a` with the most similar one of `b`, and returns the transform that most matches agree
 /// on.
 pub fn consensus(a: &[Keypoint], b: &[Keypoint]) -> Option<Consensus> {
-    /// Largest number of differing bits of a match.
-    const FAR: u32 = 10;
-    let mirror = *MIRROR;
-    let mut matches = Vec::new();
-    for (i, p) in a.iter().enumerate() {
-        for mirrored in [false, true] {
-            let code = if mirrored { p.code ^ mirror } else { p.code };
-            let nearest = b.iter().enumerate().map(|(j, q)| ((code ^ q.code).count_ones(), j)).min();
-            if let Some((bits, j)) = nearest
-                && bits <= FAR
-            {
-                matches.push(hypothesis(p, &b[j], (i, j), mirrored, FAR + 1 - bits));
-            }
-        }
-    }
+    let matches = Arch::new().dispatch(Matches { a, b });
     let mut best: (u32, usize) = (0, 0);
     for (i, hypothesis) in matches.iter().enumerate() {
         let n = agreeing(a, b, &matches, hypothesis).map(|m| m.strength).sum();
@@ -95,6 +82,41 @@ pub fn consensus(a: &[Keypoint], b: &[Keypoint]) -> Option<Consensus> {
     let inliers: Vec<&Match> = agreeing(a, b, &matches, hypothesis).collect();
     let map = fit(a, b, &inliers, hypothesis);
     Some(Consensus { map, matches: inliers.len(), strength: best.0 })
+}
+
+/// Matches every keypoint of `a`, and its mirror image, with the most similar one of `b`, if that is similar enough.
+/// Compiled for the processor's instruction to count bits.
+struct Matches<'a> {
+    a: &'a [Keypoint],
+    b: &'a [Keypoint],
+}
+
+impl WithSimd for Matches<'_> {
+    type Output = Vec<Match>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Vec<Match> {
+        /// Largest number of differing bits of a match.
+        const FAR: u32 = 10;
+        let mirror = *MIRROR;
+        let mut matches = Vec::new();
+        for (i, p) in self.a.iter().enumerate() {
+            for mirrored in [false, true] {
+                let code = if mirrored { p.code ^ mirror } else { p.code };
+                let (mut least, mut nearest) = (FAR + 1, 0);
+                for (j, q) in self.b.iter().enumerate() {
+                    let bits = (code ^ q.code).count_ones();
+                    if bits < least {
+                        (least, nearest) = (bits, j);
+                    }
+                }
+                if least <= FAR {
+                    matches.push(hypothesis(p, &self.b[nearest], (i, nearest), mirrored, FAR + 1 - least));
+                }
+            }
+        }
+        matches
+    }
 }
 
 fn hypothesis(p: &Keypoint, q: &Keypoint, (a, b): (usize, usize), mirrored: bool, strength: u32) -> Match {

@@ -10,8 +10,10 @@ const TABLES: usize = 6;
 /// How many of the nearest earlier keypoints with an equal key are compared. An image that has been copied very often
 /// is found through the copies just before it.
 const NEAREST: usize = 16;
-/// Largest number of differing bits of keypoints in common.
-const FAR: u32 = 10;
+/// Largest number of differing bits of keypoints in common. Further ones are often alike by chance.
+const FAR: u32 = 7;
+/// Of images with a single keypoint in common, only so many are candidates.
+const SINGLE: usize = 4;
 
 /// The index.
 pub struct Index {
@@ -100,7 +102,8 @@ impl Index {
         let mut candidates: Vec<(usize, u32)> = votes.into_iter().map(|(image, n)| (image as usize, n)).collect();
         // Of equal ones, the nearest.
         candidates.sort_by_key(|(image, n)| (std::cmp::Reverse(*n), std::cmp::Reverse(*image)));
-        candidates.truncate(most);
+        let single = candidates.iter().position(|(_, n)| *n == 1).unwrap_or(candidates.len());
+        candidates.truncate(most.min(single + SINGLE));
         candidates
     }
 }

@@ -186,7 +186,13 @@ fn held_out(held_out: &HeldOut) -> String {
 
 /// What is known of the data set's own split, where it is used.
 fn own_split(record: &Record) -> Option<String> {
-    Some(match record.own_split.as_ref()?.leaking_images {
+    let split = record.own_split.as_ref()?;
+    Some(match split.leaking_images {
+        n if split.ignores_copies => format!(
+            "LEAK: copies were not kept together (split.ignore_copies): {} test images have a copy among the training \
+             images, so that these figures are too high",
+            thousands(n)
+        ),
         0 => "The data set's own split into training and test images is used".into(),
         n => format!(
             "LEAK: in the data set's own split, which is used, {} test images have a copy or another image of their \

@@ -44,7 +44,8 @@ pub struct Record {
     /// The weights that training started from; none where they were random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<Init>,
-    /// Set where the data set's own split into training and test images is used instead of folds.
+    /// Set where the data set's own split into training and test images is used instead of folds, or folds that ignore
+    /// copies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_split: Option<OwnSplit>,
 }
@@ -75,17 +76,22 @@ impl TrainedImages {
     }
 }
 
-/// What is known of a data set's own split into training and test images.
+/// What is known of a data set's own split into training and test images, or of folds that ignore copies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OwnSplit {
     /// Test images with a copy, or another image of the same frame, subject or slide, among the training images.
     pub leaking_images: u64,
+    /// Whether these are folds that ignore copies.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ignores_copies: bool,
 }
 
 impl OwnSplit {
-    /// That of a split; `None` for folds.
+    /// That of a split; `None` for folds that keep copies together.
     pub fn of(splits: &Splits) -> Option<OwnSplit> {
-        splits.settings.given.then(|| OwnSplit { leaking_images: splits.leaking().count() as u64 })
+        let ignores_copies = splits.settings.ignore_copies;
+        let of = || OwnSplit { leaking_images: splits.leaking().count() as u64, ignores_copies };
+        (splits.settings.given || ignores_copies).then(of)
     }
 }
 

@@ -128,22 +128,35 @@ impl Images {
     /// of one frame, images of one subject, and images of one slide where the subject is not known. A slide belongs to
     /// one subject; where a slide's name is used for several, it is their own numbering.
     pub fn groups(&self) -> Vec<String> {
+        self.groups_of(self.copies.iter().map(String::as_str).collect())
+    }
+
+    /// The same where copies need not stay together: cells of one frame still do.
+    pub fn groups_without_copies(&self) -> Vec<String> {
+        let frame = |id: &String| match id.rsplit_once('#') {
+            Some((frame, cell)) if cell.bytes().all(|b| b.is_ascii_digit()) => frame.len(),
+            _ => id.len(),
+        };
+        self.groups_of(self.ids.iter().map(|id| &id[..frame(id)]).collect())
+    }
+
+    fn groups_of(&self, copies: Vec<&str>) -> Vec<String> {
         let mut sets = DisjointSets::new(self.len());
         let mut first: HashMap<(u8, &str), usize> = HashMap::new();
         let without_subject: HashSet<&str> =
             (0..self.len()).filter(|i| self.subjects[*i].is_none()).filter_map(|i| self.slides[i].as_deref()).collect();
-        for i in 0..self.len() {
+        for (i, copies) in copies.iter().enumerate() {
             let slide = self.slides[i].as_deref().filter(|slide| without_subject.contains(slide));
-            let keys = [Some((0, self.copies[i].as_str())), self.subjects[i].as_deref().map(|s| (1, s))];
+            let keys = [Some((0, *copies)), self.subjects[i].as_deref().map(|s| (1, s))];
             for key in keys.into_iter().chain([slide.map(|s| (2, s))]).flatten() {
                 sets.join(i, *first.entry(key).or_insert(i));
             }
         }
         let mut name_of: HashMap<usize, &str> = HashMap::new();
         let roots: Vec<usize> = (0..self.len()).map(|i| sets.root(i)).collect();
-        for (copies, root) in self.copies.iter().zip(&roots) {
+        for (copies, root) in copies.into_iter().zip(&roots) {
             let name = name_of.entry(*root).or_insert(copies);
-            *name = (*name).min(copies.as_str());
+            *name = (*name).min(copies);
         }
         roots.iter().map(|root| name_of[root].to_string()).collect()
     }

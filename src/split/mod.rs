@@ -77,7 +77,19 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
             (given::places(&images, dataset)?, 1)
         }
         false => {
-            let places = folds(settings, &images, &groups, &classes, dataset, ctx.seed, &mut warnings)?;
+            let apart = settings.ignore_copies.then(|| images.groups_without_copies());
+            if let Some(apart) = &apart {
+                warnings.extend(copies_apart(&groups, apart));
+            }
+            let places = folds(
+                settings,
+                &images,
+                apart.as_ref().unwrap_or(&groups),
+                &classes,
+                dataset,
+                ctx.seed,
+                &mut warnings,
+            )?;
             warnings.extend(pooled(&images, &places, dataset));
             (places, settings.folds)
         }
@@ -98,7 +110,7 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
         images: images.len() as u64,
         groups: groups.iter().collect::<BTreeSet<_>>().len() as u64,
         given: settings.given,
-        kept_together: kept_together(&images, settings.given),
+        kept_together: kept_together(&images, settings),
         test_images: Vec::new(),
         train_images: Vec::new(),
         held_out: Vec::new(),
@@ -215,9 +227,11 @@ fn name(images: &Images, of: impl Iterator<Item = usize> + Clone) -> Option<Stri
 }
 
 /// What is kept together, in words.
-fn kept_together(images: &Images, given: bool) -> String {
+fn kept_together(images: &Images, settings: &Settings) -> String {
+    let given = settings.given;
     let copies: Vec<usize> = assign::members(&images.copies).iter().map(Vec::len).filter(|n| *n > 1).collect();
     let of_copies = match copies.len() {
+        _ if settings.ignore_copies => "cells of one frame, but NOT copies".into(),
         0 => "copies and cells of one frame (there are none)".into(),
         n => format!(
             "copies that check found and cells of one frame ({} in {})",
@@ -238,6 +252,22 @@ fn kept_together(images: &Images, given: bool) -> String {
         true => format!("nothing is moved; compared between training and test images: copies{people}"),
         false => format!("kept together: {of_copies}{people}"),
     }
+}
+
+/// A warning where copies may be in different folds. `groups` keep them together, and `apart` do not.
+fn copies_apart(groups: &[String], apart: &[String]) -> Option<String> {
+    let mut parts: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    groups.iter().zip(apart).for_each(|(group, part)| _ = parts.entry(group).or_default().insert(part));
+    let torn = parts.iter().filter(|(_, parts)| parts.len() > 1).map(|(group, _)| *group).collect::<BTreeSet<_>>();
+    let images = groups.iter().filter(|group| torn.contains(group.as_str())).count();
+    (images > 0).then(|| {
+        format!(
+            "LEAK: copies are not kept together (ignore_copies): {} in {} of copies may be in different folds, so that \
+             accuracies on these folds are too high",
+            plural(images as u64, "image"),
+            plural(torn.len() as u64, "group")
+        )
+    })
 }
 
 /// Warnings on subjects and slides: images without one where others have one, and copies that join subjects.

@@ -18,11 +18,15 @@ pub struct Settings {
     /// A test set that no fold trains on or tests: see [`super::TestSet`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<String>,
+    /// Whether copies may be in different folds, as in published splits at random: to measure what that does to the
+    /// figures. Every table and page of a run on such folds says so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ignore_copies: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { folds: 10, stratified: true, given: false, test: None }
+        Self { folds: 10, stratified: true, given: false, test: None, ignore_copies: false }
     }
 }
 
@@ -39,6 +43,9 @@ impl Settings {
         }
         if let (true, Some(test)) = (self.given, &self.test) {
             return Err(Error::setting("split.test", "none beside split.given, which has its own test set", test));
+        }
+        if self.given && self.ignore_copies {
+            return Err(Error::setting("split.ignore_copies", "false beside split.given, which moves nothing", true));
         }
         self.test_set().map(|_| ())
     }
@@ -59,6 +66,9 @@ impl std::fmt::Display for Settings {
             return f.write_str("the data set's own split");
         }
         write!(f, "{} folds", self.folds)?;
+        if self.ignore_copies {
+            f.write_str(" that ignore copies")?;
+        }
         self.test.as_ref().map_or(Ok(()), |test| write!(f, " and the test set {test}"))
     }
 }

@@ -157,6 +157,9 @@ fn items(run: &Results) -> Vec<Value> {
             "Folds",
             format!("{finished} of {}", run.record.folds),
             match run.clusters() {
+                _ if run.record.own_split.as_ref().is_some_and(|split| split.ignores_copies) => {
+                    "LEAK: copies are in several folds".into()
+                }
                 Some((cluster, n)) => format!("stratified; copies and {n} {cluster}s kept together"),
                 None => "stratified; copies kept together".into(),
             },
