@@ -80,7 +80,12 @@ pub struct Agreement {
 /// Improves a map from the view of `a` to that of `b`, and compares the images. None if they are so different that
 /// they need not be aligned to the pixel.
 pub fn align(a: &Texture, b: &Texture, map: Affine) -> Option<Agreement> {
-    Arch::new().dispatch(Align { a, b, map })
+    Arch::new().dispatch(Align { a, b, map, always: false })
+}
+
+/// The correlation of two images that are aligned as well as they can be, however different they are.
+pub fn best_correlation(a: &Texture, b: &Texture, map: Affine) -> f32 {
+    Arch::new().dispatch(Align { a, b, map, always: true }).map_or(0.0, |agreement| agreement.correlation)
 }
 
 /// [`align`], compiled for the processor's vector instructions.
@@ -88,6 +93,7 @@ struct Align<'a> {
     a: &'a Texture,
     b: &'a Texture,
     map: Affine,
+    always: bool,
 }
 
 impl WithSimd for Align<'_> {
@@ -98,11 +104,11 @@ impl WithSimd for Align<'_> {
         /// Least correlations of the blurred textures of images that may be copies: with the map given, and with a
         /// better one.
         const POSSIBLE: [f32; 2] = [0.15, 0.35];
-        let Self { a, b, mut map } = self;
+        let Self { a, b, mut map, always } = self;
         let mut gain = 1.0;
         let coarse = (a.coarse.as_slice(), b.coarse.as_slice());
         for possible in POSSIBLE {
-            if compare(a, b, coarse, map, 2).correlation < possible {
+            if !always && compare(a, b, coarse, map, 2).correlation < possible {
                 return None;
             }
             for _ in 0..3 {

@@ -269,8 +269,7 @@ impl Candidate {
             let (x, y) = (view.width as f32 / first.width as f32, view.height as f32 / first.height as f32);
             let m = agreement.map;
             let map = Affine { xx: m.xx * x, xy: m.xy * x, x0: m.x0 * x, yx: m.yx * y, yy: m.yy * y, y0: m.y0 * y };
-            let aligned = align::align(texture, &Texture::new(view), map);
-            correlations.push(aligned.map_or(0.0, |agreement| agreement.correlation));
+            correlations.push(align::best_correlation(texture, &Texture::new(view), map));
         }
         if correlations.len() < LEAST {
             return -1.0;
