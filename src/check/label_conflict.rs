@@ -1,4 +1,5 @@
-//! The same image with two labels: two files of equal content, or a pair of copies with the same cell in the middle. Neither label can be trusted, so no fold uses either image.
+//! The same image with two labels: two files of equal content, or a pair of copies with the same cell in the middle.
+//! Neither label can be trusted, so no fold uses either image.
 
 use super::findings::{Check, Findings, Images};
 use super::settings::Settings;

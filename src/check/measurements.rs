@@ -158,8 +158,8 @@ fn thumbnail(grey: &[u8], width: usize, height: usize) -> Vec<u8> {
     thumbnail
 }
 
-/// The perceptual hash (pHash; Zauner, thesis, 2010) of the middle of the thumbnail: low cosine frequencies compared with
-/// their median.
+/// The perceptual hash (pHash; Zauner, thesis, 2010) of the middle of the thumbnail: low cosine frequencies compared
+/// with their median.
 #[inline(always)]
 fn perceptual_hash(thumbnail: &[u8]) -> u64 {
     const MARGIN: usize = (THUMBNAIL_PX - WINDOW) / 2;
