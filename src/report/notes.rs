@@ -226,8 +226,8 @@ pub(crate) fn of_dataset(ws: &Workspace, dataset: &str, checked: bool) -> Vec<St
             "Stain, microscope, camera and magnification are not recorded: where backgrounds differ, images may be \
              from different slides, days or laboratories",
             "How the cells were selected is unknown: the proportions of the classes are not those of blood",
-            "Copies are found if a fifth of the image is shared; two photographs of one cell may be so different that they are \
-             not found",
+            "Copies are found if a fifth of the image is shared; two photographs of one cell may differ too much to be \
+             found",
             "Blur is judged relative to the other images: a data set that is blurred throughout appears sharp",
         ]
         .map(String::from),
