@@ -122,7 +122,7 @@ impl WithSimd for Matches<'_> {
 fn hypothesis(p: &Keypoint, q: &Keypoint, (a, b): (usize, usize), mirrored: bool, strength: u32) -> Match {
     let scale = q.sigma / p.sigma;
     let flip = if mirrored { -1.0 } else { 1.0 };
-    let turn = q.angle - flip * p.angle;
+    let turn = (q.angle - flip * p.angle + PI).rem_euclid(2.0 * PI) - PI;
     let (sin, cos) = turn.sin_cos();
     let (xx, xy, yx, yy) = (scale * cos, -scale * sin * flip, scale * sin, scale * cos * flip);
     let map = Affine { xx, xy, x0: q.x - xx * p.x - xy * p.y, yx, yy, y0: q.y - yx * p.x - yy * p.y };
@@ -142,15 +142,18 @@ fn agreeing<'a>(
     const SCALE: f32 = 0.4;
     const TURN: f32 = 0.45;
     matches.iter().filter(move |other| {
-        let turn = (other.turn - hypothesis.turn + PI).rem_euclid(2.0 * PI) - PI;
-        if other.mirrored != hypothesis.mirrored || (other.scale - hypothesis.scale).abs() > SCALE || turn.abs() > TURN
-        {
+        if other.mirrored != hypothesis.mirrored || (other.scale - hypothesis.scale).abs() > SCALE {
             return false;
         }
+        // Both are between a half turn to the left and one to the right.
+        let turn = (other.turn - hypothesis.turn).abs();
+        if turn > TURN && turn < 2.0 * PI - TURN {
+            return false;
+        }
+        let length = |x: f32, y: f32| (x * x + y * y).sqrt();
         let (p, q, origin) = (&a[other.a], &b[other.b], &b[hypothesis.b]);
         let (x, y) = hypothesis.map.apply(p.x, p.y);
-        let far = (q.x - origin.x).hypot(q.y - origin.y);
-        (x - q.x).hypot(y - q.y) <= DISTANCE + INCREASE * far
+        length(x - q.x, y - q.y) <= DISTANCE + INCREASE * length(q.x - origin.x, q.y - origin.y)
     })
 }
 
