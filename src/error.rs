@@ -24,6 +24,8 @@ pub enum Input {
     Checks,
     /// Everything found wrong in a data set.
     Issues,
+    /// What check keeps of the images of a data set to find copies of them.
+    CopyFeatures,
     /// The folds of a data set.
     Splits,
     /// The preprocessed images of a data set.
@@ -47,7 +49,7 @@ pub enum Input {
 }
 
 impl Input {
-    const NAMES: [(Input, &'static str, &'static str); 17] = [
+    const NAMES: [(Input, &'static str, &'static str); 18] = [
         (Input::Images, "images", "images"),
         (Input::ImageList, "image_list", "list of images"),
         (Input::Pipeline, "pipeline", "pipeline"),
@@ -55,6 +57,7 @@ impl Input {
         (Input::IngestIssues, "ingest_issues", "table of ingest issues"),
         (Input::Checks, "checks", "table of checks"),
         (Input::Issues, "issues", "table of issues"),
+        (Input::CopyFeatures, "copy_features", "table of copy features"),
         (Input::Splits, "splits", "split"),
         (Input::Tensors, "tensors", "preprocessed images"),
         (Input::Features, "features", "table of features"),

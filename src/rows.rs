@@ -112,8 +112,6 @@ pub struct CheckRow {
     /// Why later stages do not use the cell: no_class, or the name of the check that reported an error; null if they
     /// use it.
     pub left_out: Option<String>,
-    /// 64-bit perceptual hash of the image; null if the image cannot be decoded.
-    pub perceptual_hash: Option<u64>,
     /// 5th percentile of the grey levels, 0 to 255; null if the image cannot be decoded.
     pub grey_p05: Option<u32>,
     /// 95th percentile of the grey levels, 0 to 255; null if the image cannot be decoded.
@@ -261,6 +259,8 @@ pub struct CellRow {
     /// Why the class should not be trusted: low confidence (below 0.9), unlike training (distance above 1), or both,
     /// separated by a comma; null for cells without a flag.
     pub flag: Option<String>,
+    /// The training image that shows the same piece of a slide; null if none is known.
+    pub training_image: Option<String>,
     /// Calibrated probability of each class, 0 to 1, in the order of the run's classes: the columns `p_<class>`.
     #[serde(skip)]
     pub probabilities: Vec<f32>,

@@ -145,6 +145,7 @@ schemas! {
     CHECKS = "checks",
     ISSUES = "issues",
     COPIES = "copies",
+    COPY_FEATURES = "copy_features",
     SPLITS = "splits",
     TENSORS = "tensors",
     FEATURES = "features",

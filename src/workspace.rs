@@ -53,6 +53,16 @@ impl Workspace {
         self.root.join(dataset).join("copies.parquet")
     }
 
+    /// `<dataset>/copies-<other>.parquet`: pairs of copies with another data set.
+    pub fn copies_in(&self, dataset: &str, other: &str) -> PathBuf {
+        self.root.join(dataset).join(format!("copies-{other}.parquet"))
+    }
+
+    /// `<dataset>/copy_features.parquet`: what is kept of the images to find copies of them.
+    pub fn copy_features(&self, dataset: &str) -> PathBuf {
+        self.root.join(dataset).join("copy_features.parquet")
+    }
+
     /// `<dataset>/issues.parquet`: what ingest and check found.
     pub fn issues(&self, dataset: &str) -> PathBuf {
         self.root.join(dataset).join("issues.parquet")

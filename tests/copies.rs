@@ -227,3 +227,66 @@ fn case_13_turned_and_mirrored_copies_share_a_group() {
     let (issues, _) = table::read_rows::<IssueRow>(&w.workspace().issues(dataset), &ISSUES).unwrap();
     assert!(!issues.iter().any(|issue| issue.check == "label_conflict"));
 }
+
+/// A data set of cells of every class, and beside it another with a turned copy of one of its images.
+fn two_data_sets(name: &str) -> Workdir {
+    let w = Workdir::new(name);
+    w.tiny(2, 12, "", "");
+    w.wbc(&["synth", "--images", "60", "--name", "d"]).ok();
+    w.wbc(&["synth", "--images", "20", "--name", "other", "--seed", "5"]).ok();
+    let image = std::fs::read_dir(w.path("data/raw/d/neutrophil")).unwrap().next().unwrap().unwrap().path();
+    let image = image::open(image).unwrap().rotate90().fliph();
+    image.save(w.path("data/raw/other/neutrophil/turned.png")).unwrap();
+    w.wbc(&["ingest"]).ok();
+    w
+}
+
+#[test]
+fn copies_in_another_data_set_are_listed() {
+    let w = two_data_sets("copies-against");
+    w.wbc(&["check"]);
+    let found = w.wbc(&["check", "--dataset", "other", "--against", "d"]).exits(1).stdout;
+    assert!(found.contains("other: 1 of 21 images show the same as an image of d"), "{found}");
+    assert!(found.contains("such as neutrophil/turned.png, which shows the same as d/neutrophil"), "{found}");
+    let (rows, _) = table::read_rows::<CopyRow>(&w.workspace().copies_in("other", "d"), &COPIES).unwrap();
+    assert_eq!(rows.len(), 1);
+    assert!(rows[0].image_id.starts_with("d/") && rows[0].copy_id == "other/neutrophil/turned", "{rows:?}");
+    assert_eq!(rows[0].mirrored, 1);
+    let own = w.wbc(&["check", "--dataset", "d", "--against", "d"]).exits(2).stderr;
+    assert!(own.contains("another data set"), "{own}");
+    let nobody = w.wbc(&["check", "--against", "nobody"]).exits(2).stderr;
+    assert!(nobody.contains("d, other"), "{nobody}");
+}
+
+#[test]
+fn copies_of_training_images_are_named_by_predict_validate_and_init() {
+    let w = two_data_sets("copies-trained");
+    w.wbc(&["check"]);
+    w.wbc(&["split", "--stratified", "--dataset", "d", "--pipeline", "tiny.toml"]);
+    w.wbc(&["train", "--dataset", "d", "--pipeline", "tiny.toml", "--run", "r", "--epochs", "1"]).ok();
+    let predicted = w.wbc(&["predict", "r", "data/raw/other", "--format", "csv"]).ok().stdout;
+    assert!(predicted.contains("seen in training: 1 of 21 images show the same as a training image"), "{predicted}");
+    let mut cells = csv::Reader::from_path(w.path("cells.csv")).unwrap();
+    let column = cells.headers().unwrap().iter().position(|name| name == "training_image").unwrap();
+    let seen: Vec<_> = cells.records().map(Result::unwrap).filter(|row| !row[column].is_empty()).collect();
+    assert_eq!(seen.len(), 1);
+    assert!(seen[0][0].ends_with("turned.png") && seen[0][column].starts_with("d/neutrophil"), "{seen:?}");
+    // On its own images: all of them.
+    let own = w.wbc(&["predict", "r", "data/raw/d"]).ok().stdout;
+    assert!(own.contains("seen in training: 60 of 60"), "{own}");
+    let validated = w.wbc(&["validate", "r", "--dataset", "other"]).exits(1).stdout;
+    assert!(validated.contains("left out: 1 image that the models were trained on"), "{validated}");
+    assert!(validated.contains("20 images"), "{validated}");
+    w.wbc(&["split", "--stratified", "--dataset", "other", "--pipeline", "tiny.toml"]);
+    let start = ["train", "--dataset", "other", "--pipeline", "tiny.toml", "--init", "r:0", "--epochs", "1"];
+    let fold_0 = w.wbc(&start);
+    let fold_1 = w.wbc(&["train", "--dataset", "other", "--pipeline", "tiny.toml", "--init", "r:1", "--epochs", "1"]);
+    // The image is a training image of one of the two folds' models alone.
+    let refused: Vec<_> = [fold_0, fold_1].into_iter().filter(|run| run.status == 2).collect();
+    assert_eq!(refused.len(), 1);
+    assert!(refused[0].stderr.contains("turned"), "{}", refused[0].stderr);
+    // A data set that has changed since: the program says that it does not know.
+    std::fs::remove_file(w.workspace().copy_features("d")).unwrap();
+    let unknown = w.wbc(&["predict", "r", "data/raw/other"]).ok().stdout;
+    assert!(unknown.contains("d has not been checked, so images that show the same"), "{unknown}");
+}

@@ -73,7 +73,7 @@ fn columns_that_scripts_rely_on_exist() {
     for name in ["image_id", "dataset", "path", "class", "subtype", "width_px", "height_px", "content_hash"] {
         assert!(columns("manifest").contains(&name.to_string()), "{name}");
     }
-    for name in ["image_id", "group_id", "left_out", "perceptual_hash"] {
+    for name in ["image_id", "group_id", "left_out", "sharpness"] {
         assert!(columns("checks").contains(&name.to_string()), "{name}");
     }
     assert_eq!(columns("splits"), ["image_id", "fold", "role", "group_id"]);

@@ -68,7 +68,7 @@ fn a_run_is_validated_on_another_data_set_and_its_page_shows_it() {
 }
 
 #[test]
-fn training_images_are_refused() {
+fn training_images_are_left_out() {
     let w = Workdir::new("validate-refused");
     w.tiny(2, 12, PREPROCESS, TRAIN);
     w.wbc(&["synth", "--images", "60", "--name", "d"]).ok();
@@ -81,8 +81,10 @@ fn training_images_are_refused() {
     let none = w.wbc(&["validate", "r", "--dataset", "other"]).exits(2).stderr;
     assert!(none.contains("run"), "{none}");
     w.wbc(&train).ok();
-    let refused = w.wbc(&["validate", "r", "--dataset", "other"]).exits(2).stderr;
-    assert!(refused.contains("again.jpg") && refused.contains("trained on"), "{refused}");
+    let left_out = w.wbc(&["validate", "r", "--dataset", "other"]).exits(1).stdout;
+    assert!(left_out.contains("left out: 1 image that the models were trained on"), "{left_out}");
+    assert!(left_out.contains("other/neutrophil/again") && left_out.contains("20 images"), "{left_out}");
+    std::fs::remove_dir_all(w.path("data/runs/r/external")).unwrap();
     let own = w.wbc(&["validate", "r", "--dataset", "d"]).exits(2).stderr;
     assert!(own.contains("a data set other than the run's own"), "{own}");
     let unknown = w.wbc(&["validate", "r", "--dataset", "nobody"]).exits(2).stderr;
@@ -95,7 +97,7 @@ fn training_images_are_refused() {
     let further = ["train", "--dataset", "third", "--pipeline", "tiny.toml", "--init", "r:0", "--epochs", "1"];
     w.wbc(&[&further[..], &["--run", "s"]].concat()).ok();
     let refused = w.wbc(&["validate", "s", "--dataset", "d"]).exits(2).stderr;
-    assert!(refused.contains("among the training images of r"), "{refused}");
+    assert!(refused.contains("that s was not trained on") && refused.contains("left out: 60 images"), "{refused}");
     // Where they are not known any more, a note says so.
     std::fs::remove_dir_all(w.path("data/runs/r")).unwrap();
     std::fs::remove_file(w.path("data/raw/other/neutrophil/again.jpg")).unwrap();

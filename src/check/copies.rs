@@ -3,8 +3,8 @@
 
 use super::findings::{Check, Findings, Images};
 use super::settings::Settings;
-use crate::copies::Groups;
-use crate::rows::{CopyRow, Severity};
+use crate::copies::{Groups, Pair};
+use crate::rows::{CopyRow, ManifestRow, Severity};
 use std::collections::{BTreeMap, HashMap};
 
 pub struct ExactCopy;
@@ -38,7 +38,7 @@ impl Check for NearCopy {
         "same piece of a slide as another image, perhaps turned or cropped; kept in the same fold"
     }
     fn find(&self, images: &Images, _: &Settings, findings: &mut Findings) {
-        for (pair, copy) in images.copies.iter().zip(rows(images)) {
+        for (pair, copy) in images.copies.iter().zip(rows(&images.copies, &images.rows, &images.rows)) {
             let (original, row) = (&images.rows[pair.a], &images.rows[pair.b]);
             if original.content_hash == row.content_hash {
                 continue;
@@ -51,7 +51,7 @@ impl Check for NearCopy {
 }
 
 /// How one image of a pair has to be changed to lie as the other does, and how well they agree then.
-fn describe(copy: &CopyRow) -> String {
+pub fn describe(copy: &CopyRow) -> String {
     let mut parts = Vec::new();
     if copy.keypoints == 0 {
         return "equal pixels".into();
@@ -124,11 +124,11 @@ impl Check for LargeGroup {
     }
 }
 
-/// The rows of `copies.parquet`.
-pub fn rows(images: &Images) -> Vec<CopyRow> {
-    let row = |pair: &crate::copies::Pair| {
-        let (first, second) = (&images.rows[pair.a], &images.rows[pair.b]);
-        let size = |row: &crate::rows::ManifestRow| (row.width_px, row.height_px);
+/// The rows of `copies.parquet`. The pairs are of a row of `first` and one of `second`.
+pub fn rows(pairs: &[Pair], first: &[ManifestRow], second: &[ManifestRow]) -> Vec<CopyRow> {
+    let row = |pair: &Pair| {
+        let (first, second) = (&first[pair.a], &second[pair.b]);
+        let size = |row: &ManifestRow| (row.width_px, row.height_px);
         let placement = pair.placement(size(first), size(second));
         CopyRow {
             image_id: first.image_id.clone(),
@@ -143,5 +143,5 @@ pub fn rows(images: &Images) -> Vec<CopyRow> {
             keypoints: pair.matches,
         }
     };
-    images.copies.iter().map(row).collect()
+    pairs.iter().map(row).collect()
 }

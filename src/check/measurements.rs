@@ -1,16 +1,7 @@
-//! What is measured of a decoded image: a few numbers and a perceptual hash.
+//! What is measured of a decoded image.
 
 use crate::decode::Grey;
 use pulp::{Arch, Simd, WithSimd};
-use std::f32::consts::PI;
-use std::sync::LazyLock;
-
-/// Side of the thumbnail, px.
-const THUMBNAIL_PX: usize = 40;
-/// Side of the window in the middle of the thumbnail that is hashed, px.
-const WINDOW: usize = 32;
-/// Number of low frequencies along each axis that are hashed.
-const LOW: usize = 8;
 
 /// Measurements of an image.
 #[derive(Clone, Debug)]
@@ -24,9 +15,6 @@ pub struct Measurements {
     /// Standard deviation of the Laplacian of the grey levels, divided by that of the grey levels; 0 for a uniform
     /// image.
     pub sharpness: f64,
-    /// 64-bit perceptual hash: one bit for each of the 8 x 8 lowest cosine frequencies of the middle of the image, set
-    /// if it is above their median.
-    pub perceptual_hash: u64,
 }
 
 impl Measurements {
@@ -47,13 +35,11 @@ impl WithSimd for Measure<'_> {
         let (width, height) = (self.0.width_px as usize, self.0.height_px as usize);
         let grey = self.0.pixels.as_slice();
         let counts = histogram(grey);
-        let thumbnail = thumbnail(grey, width, height);
         Measurements {
             grey_p05: percentile(&counts, 0.05),
             grey_p95: percentile(&counts, 0.95),
             grey_range: range(&counts),
             sharpness: sharpness(grey, width, height),
-            perceptual_hash: perceptual_hash(&thumbnail),
         }
     }
 }
@@ -129,65 +115,4 @@ fn sharpness(grey: &[u8], width: usize, height: usize) -> f64 {
     let deviation = |sum: i64, squares: i64| (squares as f64 / n - (sum as f64 / n).powi(2)).max(0.0).sqrt();
     let spread = deviation(grey_sum, grey_squares);
     if spread < 1.0 { 0.0 } else { deviation(sum, squares) / spread }
-}
-
-/// The whole image resized to a square by averaging over areas.
-#[inline(always)]
-fn thumbnail(grey: &[u8], width: usize, height: usize) -> Vec<u8> {
-    let span = |i: usize, length: usize| {
-        let start = (i * length / THUMBNAIL_PX).min(length - 1);
-        start..((i + 1) * length / THUMBNAIL_PX).clamp(start + 1, length)
-    };
-    let mut thumbnail = Vec::with_capacity(THUMBNAIL_PX * THUMBNAIL_PX);
-    let mut columns = vec![0u32; width];
-    for ty in 0..THUMBNAIL_PX {
-        let rows = span(ty, height);
-        columns.fill(0);
-        for row in rows.clone() {
-            for (sum, v) in columns.iter_mut().zip(&grey[row * width..][..width]) {
-                *sum += u32::from(*v);
-            }
-        }
-        for tx in 0..THUMBNAIL_PX {
-            let span = span(tx, width);
-            let n = (rows.len() * span.len()) as u64;
-            let sum: u64 = columns[span].iter().map(|v| u64::from(*v)).sum();
-            thumbnail.push(((sum + n / 2) / n) as u8);
-        }
-    }
-    thumbnail
-}
-
-/// The perceptual hash (pHash; Zauner, thesis, 2010) of the middle of the thumbnail: low cosine frequencies compared
-/// with their median.
-#[inline(always)]
-fn perceptual_hash(thumbnail: &[u8]) -> u64 {
-    const MARGIN: usize = (THUMBNAIL_PX - WINDOW) / 2;
-    // Frequencies 1 to 8 along each axis. Frequency 0 is the brightness, which must not matter.
-    static COSINES: LazyLock<[[f32; LOW]; WINDOW]> = LazyLock::new(|| {
-        let cosine = |k: usize, x: usize| ((2 * x + 1) as f32 * (k + 1) as f32 * PI / (2 * WINDOW) as f32).cos();
-        std::array::from_fn(|x| std::array::from_fn(|k| cosine(k, x)))
-    });
-    let cosines: &[[f32; LOW]; WINDOW] = &COSINES;
-    let mut values = [[0f32; LOW]; LOW];
-    for (row, down) in thumbnail.chunks_exact(THUMBNAIL_PX).skip(MARGIN).zip(cosines) {
-        let mut across = [0f32; LOW];
-        for (v, cosines) in row[MARGIN..].iter().zip(cosines) {
-            let v = f32::from(*v);
-            for k in 0..LOW {
-                across[k] += v * cosines[k];
-            }
-        }
-        for ky in 0..LOW {
-            for kx in 0..LOW {
-                values[ky][kx] += across[kx] * down[ky];
-            }
-        }
-    }
-    let values = values.as_flattened();
-    let mut sorted = [0f32; LOW * LOW];
-    sorted.copy_from_slice(values);
-    let (below, above, _) = sorted.select_nth_unstable_by(LOW * LOW / 2, f32::total_cmp);
-    let median = (below.iter().copied().fold(f32::MIN, f32::max) + *above) / 2.0;
-    values.iter().enumerate().fold(0, |hash, (i, v)| hash | u64::from(*v > median) << i)
 }

@@ -3,6 +3,7 @@
 //! `checks.parquet`, with the groups of copies that a split keeps in one fold, and `issues.parquet`, with every
 //! problem.
 
+pub mod against;
 mod blank;
 mod blurred;
 mod class_counts;
@@ -21,7 +22,7 @@ pub use settings::Settings;
 
 use crate::class::Classes;
 use crate::context::Context;
-use crate::copies::{Features, Groups, Pair};
+use crate::copies::{Features, Groups, Pair, store};
 use crate::dataset::{self, Dataset};
 use crate::decode;
 use crate::error::{Error, Input, Result};
@@ -116,7 +117,8 @@ impl std::fmt::Display for Summary {
 }
 
 /// Decodes every image of `dataset` and writes `checks.parquet` (groups and measurements), `copies.parquet` (pairs of
-/// copies) and `issues.parquet` (the issues of ingest and of this stage).
+/// copies), `copy_features.parquet` (what they are found by) and `issues.parquet` (the issues of ingest and of this
+/// stage).
 ///
 /// # Errors
 /// [`Error::Missing`] or [`Error::Format`] for the tables of ingest, [`Error::Stale`] if they do not belong together,
@@ -131,18 +133,22 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
         seed: None,
         inputs: [(Input::Manifest.name().to_string(), manifest.clone())].into(),
     };
-    let (checks_path, issues_path, copies_path) = (ws.checks(dataset), ws.issues(dataset), ws.copies(dataset));
-    if table::is_current(&checks_path, &schema::CHECKS, &provenance)
-        && table::is_current(&issues_path, &schema::ISSUES, &provenance)
-        && table::is_current(&copies_path, &schema::COPIES, &provenance)
-    {
+    let (checks_path, issues_path) = (ws.checks(dataset), ws.issues(dataset));
+    let (copies_path, features_path) = (ws.copies(dataset), ws.copy_features(dataset));
+    let written: [(&Path, &schema::Schema); 4] = [
+        (&checks_path, &schema::CHECKS),
+        (&issues_path, &schema::ISSUES),
+        (&copies_path, &schema::COPIES),
+        (&features_path, &schema::COPY_FEATURES),
+    ];
+    if written.iter().all(|(path, schema)| table::is_current(path, schema, &provenance)) {
         let checks = Dataset::read(ws, dataset)?.checks;
         return Ok(summary(ws, dataset, &rows, &checks, &dataset::issues(ws, dataset)?, true));
     }
     let mut issues = ingest_issues(ws, dataset, &manifest)?;
 
     let classes = dataset::classes(ws, dataset)?;
-    let images = measure(&ws.raw_dataset(dataset), classes, rows, settings, ctx)?;
+    let (images, features) = measure(&ws.raw_dataset(dataset), classes, rows, settings, ctx)?;
     let mut findings = Findings::new(dataset);
     CHECKS.into_iter().for_each(|check| findings.add(check, &images, settings));
     issues.extend(findings.issues);
@@ -151,7 +157,11 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
 
     table::write_rows(&checks_path, &schema::CHECKS, &provenance, &checks)?;
     table::write_rows(&issues_path, &schema::ISSUES, &provenance, &issues)?;
-    table::write_rows(&copies_path, &schema::COPIES, &provenance, &copies::rows(&images))?;
+    let rows = copies::rows(&images.copies, &images.rows, &images.rows);
+    table::write_rows(&copies_path, &schema::COPIES, &provenance, &rows)?;
+    let features: Vec<(&str, &Features)> =
+        features.iter().map(|(row, features)| (images.rows[*row].image_id.as_str(), features)).collect();
+    store::write(&features_path, &provenance, &features)?;
     Ok(summary(ws, dataset, &images.rows, &checks, &issues, false))
 }
 
@@ -166,8 +176,15 @@ fn ingest_issues(ws: &Workspace, dataset: &str, manifest: &str) -> Result<Vec<Is
     Ok(issues)
 }
 
-/// Decodes and measures every image file of the manifest, and finds copies.
-fn measure(raw: &Path, classes: Classes, rows: Vec<ManifestRow>, settings: &Settings, ctx: &Context) -> Result<Images> {
+/// Decodes and measures every image file of the manifest, and finds copies. Also returns the first row of each file
+/// that can be decoded, with what copies of it are found by.
+fn measure(
+    raw: &Path,
+    classes: Classes,
+    rows: Vec<ManifestRow>,
+    settings: &Settings,
+    ctx: &Context,
+) -> Result<(Images, Vec<(usize, Features)>)> {
     // Rows are sorted by image_id, so that cells of one frame are adjacent.
     let (mut first_rows, mut file_of_row) = (Vec::new(), Vec::new());
     for (i, row) in rows.iter().enumerate() {
@@ -188,10 +205,11 @@ fn measure(raw: &Path, classes: Classes, rows: Vec<ManifestRow>, settings: &Sett
     });
     let (files, features): (Vec<_>, Vec<_>) = files.collect::<Result<Vec<_>>>()?.into_iter().unzip();
     drop(task);
-    let features: Vec<Option<&Features>> = features.iter().map(Option::as_ref).collect();
-    let pairs = crate::copies::find(&features, settings.copy_correlation, ctx)?;
+    let decoded: Vec<Option<&Features>> = features.iter().map(Option::as_ref).collect();
+    let pairs = crate::copies::find(&decoded, settings.copy_correlation, ctx)?;
     let copies = pairs.into_iter().map(|pair| Pair { a: first_rows[pair.a], b: first_rows[pair.b], ..pair }).collect();
-    Ok(Images { classes, rows, file_of_row, files, copies })
+    let features = first_rows.into_iter().zip(features).filter_map(|(row, features)| Some((row, features?))).collect();
+    Ok((Images { classes, rows, file_of_row, files, copies }, features))
 }
 
 /// Reads, verifies, decodes and measures one image file.
@@ -223,7 +241,6 @@ fn check_rows(images: &Images, issues: &[IssueRow]) -> Vec<CheckRow> {
             check.left_out = errors.get(check.image_id.as_str()).map(|name| name.to_string());
         }
         if let Ok(measured) = &images.files[*file] {
-            check.perceptual_hash = Some(measured.perceptual_hash);
             check.grey_p05 = Some(measured.grey_p05.into());
             check.grey_p95 = Some(measured.grey_p95.into());
             check.sharpness = Some(measured.sharpness);

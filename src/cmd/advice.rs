@@ -37,7 +37,7 @@ fn command(error: &Error, ws: &Workspace) -> Option<String> {
             let options = dataset.as_ref().map_or(String::new(), |name| super::ingest::options(ws, name));
             for_dataset("ingest").map(|command| command + &options)
         }
-        Input::Checks | Input::Issues => for_dataset("check"),
+        Input::Checks | Input::Issues | Input::CopyFeatures => for_dataset("check"),
         Input::Splits => for_dataset("split --stratified"),
         Input::Tensors => for_dataset("preprocess"),
         Input::Features => for_dataset("features"),

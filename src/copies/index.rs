@@ -74,12 +74,13 @@ impl Index {
         Self { tables, codes, images: of, first }
     }
 
-    /// The earlier images that have most keypoints in common with an image, at most `most`, with the number of these
-    /// keypoints; most first. If `mirrored`, keypoints of the mirror image count as well.
-    pub fn candidates(&self, image: usize, most: usize, mirrored: bool) -> Vec<(usize, u32)> {
+    /// Of the images before the image `before`, those that have most keypoints in common with an image, at most `most`,
+    /// with the number of these keypoints; most first. If `mirrored`, keypoints of the mirror image count as well.
+    pub fn candidates(&self, image: usize, before: usize, most: usize, mirrored: bool) -> Vec<(usize, u32)> {
         let mut votes: BTreeMap<u32, u32> = BTreeMap::new();
         let mut found: Vec<u32> = Vec::new();
         let (first, end) = (self.first[image], self.first[image + 1]);
+        let before = self.first[before];
         for keypoint in first..end {
             found.clear();
             let code = self.codes[keypoint as usize];
@@ -87,7 +88,7 @@ impl Index {
                 for table in &self.tables {
                     let key = table.key(code);
                     let run = &table.keypoints[table.starts[key] as usize..table.starts[key + 1] as usize];
-                    let earlier = run.partition_point(|other| *other < first);
+                    let earlier = run.partition_point(|other| *other < before);
                     for other in run[earlier.saturating_sub(NEAREST)..earlier].iter().rev() {
                         if (self.codes[*other as usize] ^ code).count_ones() <= FAR {
                             found.push(self.images[*other as usize]);

@@ -10,6 +10,7 @@ pub mod align;
 pub mod consensus;
 pub mod index;
 pub mod keypoints;
+pub mod store;
 pub mod transform;
 pub mod view;
 
@@ -128,6 +129,27 @@ const WHOLE: usize = 3;
 /// # Errors
 /// [`crate::error::Error::Interrupted`].
 pub fn find(images: &[Option<&Features>], correlation: f32, ctx: &Context) -> Result<Vec<Pair>> {
+    search(images, None, correlation, ctx)
+}
+
+/// Pairs of copies of which the first image is one of `known` and the second one of `new`: at least one pair for each
+/// new image that has a copy. The indices are those in the two lists.
+///
+/// # Errors
+/// [`crate::error::Error::Interrupted`].
+pub fn find_between(
+    known: &[Option<&Features>],
+    new: &[Option<&Features>],
+    correlation: f32,
+    ctx: &Context,
+) -> Result<Vec<Pair>> {
+    let pairs = search(&[known, new].concat(), Some(known.len()), correlation, ctx)?;
+    Ok(pairs.into_iter().map(|pair| Pair { b: pair.b - known.len(), ..pair }).collect())
+}
+
+/// Pairs of copies among all images; or, where the first `known` images are of another set, those of an image of that
+/// set with another image.
+fn search(images: &[Option<&Features>], known: Option<usize>, correlation: f32, ctx: &Context) -> Result<Vec<Pair>> {
     let mut pairs = Vec::new();
     let mut groups = Groups::new(images.len());
     // Equal images first: one of them stands for all.
@@ -135,27 +157,36 @@ pub fn find(images: &[Option<&Features>], correlation: f32, ctx: &Context) -> Re
     let mut distinct = Vec::new();
     for (i, features) in images.iter().enumerate() {
         let Some(features) = features.filter(|f| !f.is_blank()) else { continue };
-        let original = *first.entry((features.hash, features.size)).or_insert(i);
-        if original == i {
-            distinct.push((i, features));
-            continue;
+        let (key, is_new) = ((features.hash, features.size), known.is_some_and(|known| i >= known));
+        match first.get(&key) {
+            None => {
+                if !is_new {
+                    first.insert(key, i);
+                }
+                distinct.push((i, features));
+            }
+            Some(&original) if known.is_none() || is_new => {
+                let map = Affine { xx: 1.0, xy: 0.0, x0: 0.0, yx: 0.0, yy: 1.0, y0: 0.0 };
+                pairs.push(Pair { a: original, b: i, map, overlap: 1.0, correlation: 1.0, matches: 0 });
+                groups.join(original, i);
+            }
+            Some(_) => {}
         }
-        let map = Affine { xx: 1.0, xy: 0.0, x0: 0.0, yx: 0.0, yy: 1.0, y0: 0.0 };
-        pairs.push(Pair { a: original, b: i, map, overlap: 1.0, correlation: 1.0, matches: 0 });
-        groups.join(original, i);
     }
+    let searched = known.map_or(0, |known| distinct.partition_point(|(i, _)| *i < known));
     let codes = |(_, features): &(usize, &Features)| features.keypoints.iter().map(|k| k.code).collect::<Vec<_>>();
     let index = Index::new(distinct.iter().map(codes));
     let whole = Index::new(distinct.iter().map(|(_, features)| vec![features.whole]));
-    let task = ctx.progress.task("looking for copies", Some(distinct.len() as u64), "images");
-    let candidates: Result<Vec<Vec<Candidate>>> = (0..distinct.len())
+    let task = ctx.progress.task("looking for copies", Some((distinct.len() - searched) as u64), "images");
+    let candidates: Result<Vec<Vec<Candidate>>> = (searched..distinct.len())
         .into_par_iter()
         .map(|b| {
             ctx.check_stop()?;
             task.advance(1);
-            let similar = whole.candidates(b, WHOLE, false);
+            let before = if known.is_some() { searched } else { b };
+            let similar = whole.candidates(b, before, WHOLE, false);
             let similar = similar.into_iter().map(|(a, _)| Candidate::whole(&distinct, a, b));
-            let common = index.candidates(b, CANDIDATES, true);
+            let common = index.candidates(b, before, CANDIDATES, true);
             let common = common.into_iter().filter_map(|(a, _)| Candidate::new(&distinct, a, b));
             Ok(common.chain(similar).collect())
         })

@@ -179,6 +179,7 @@ mod tests {
             agreement: 1.0,
             distance: None,
             flag: flag.map(Into::into),
+            training_image: None,
             probabilities: vec![0.0; 5],
         }
     }

@@ -147,6 +147,7 @@ impl Ensemble {
             agreement: share * votes as f32,
             distance,
             flag: (!flags.is_empty()).then(|| flags.join(", ")),
+            training_image: None,
             probabilities: p,
         };
         Classified { row, by_model }

@@ -13,7 +13,7 @@ use crate::evaluate;
 use crate::nn::device::Device;
 use crate::preprocess;
 use crate::rows::{CellRow, IntervalRow, ManifestRow, MetricRow, PredictionRow};
-use crate::run::{self, ExternalDir, ModelId, ModelRef, Record, Results, RunDir, leak};
+use crate::run::{self, ExternalDir, ModelId, ModelRef, Record, Results, RunDir, leak, leak::Leak};
 use crate::schema::{CELLS, INTERVALS, METRICS, PREDICTIONS};
 use crate::scores::Metric;
 use crate::statistics;
@@ -120,8 +120,8 @@ impl std::fmt::Display for Summary {
 /// [`RunDir::external_dataset`].
 ///
 /// # Errors
-/// [`Error::Setting`] where `dataset` is the run's own, has none of its classes, or has an image that the models were
-/// trained on;
+/// [`Error::Setting`] where `dataset` is the run's own, has no usable image of its classes that the models were not
+/// trained on, or shares a subject with the training images;
 /// [`Error::Missing`] where the run has no finished model or `dataset` no manifest; [`Error::Image`] or
 /// [`Error::Stale`] for an image that cannot be read or has changed since it was ingested.
 pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx: &Context) -> Result<Summary> {
@@ -135,13 +135,18 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
     let classes = &record.classes;
     let data = Dataset::read(ws, dataset)?;
     let manifest = data.inputs[Input::Manifest.name()].clone();
-    let (rows, mut coverage) = covered(data, classes);
+    let (mut rows, mut coverage) = covered(data, classes);
     if rows.is_empty() {
         let expected = format!("a data set with usable images of a class that {run} knows: {classes}");
         return Err(Error::setting("dataset", expected, coverage.notes(dataset).join("; ")));
     }
     let weights = leak::Weights { key: "run", from: run, record: &record, model: *model };
-    let note = leak::check(ws, weights, &rows, dataset)?;
+    let Leak { copies, note } = leak::check(ws, weights, &rows, dataset, ctx)?;
+    coverage.leave_out_copies(&mut rows, copies, classes);
+    if rows.is_empty() {
+        let expected = format!("a data set with usable images that {run} was not trained on");
+        return Err(Error::setting("dataset", expected, coverage.notes(dataset).join("; ")));
+    }
     let ensemble = Ensemble::open(ws, source, device, ctx)?;
     let raw = ws.raw_dataset(dataset);
     let (mut cells, mut averaged, mut single) = (Vec::new(), Vec::new(), Vec::new());
@@ -219,12 +224,34 @@ pub struct Coverage {
     pub known_labels: Vec<Class>,
     /// Images with a class that check left out.
     pub faulty: u64,
+    /// Images that the models were trained on, or copies of such images.
+    pub trained_on: u64,
+    /// One of them, with the training image that shows the same.
+    pub trained_on_example: Option<(String, String)>,
 }
 
 impl Coverage {
     /// Whether the validation is of all images and over all classes.
     pub fn is_complete(&self) -> bool {
-        self.unknown.is_empty() && self.lacking.is_empty() && self.without_class.is_empty() && self.faulty == 0
+        self.unknown.is_empty()
+            && self.lacking.is_empty()
+            && self.without_class.is_empty()
+            && self.faulty == 0
+            && self.trained_on == 0
+    }
+
+    /// Takes the images that are training images or copies of one out of `rows`.
+    fn leave_out_copies(&mut self, rows: &mut Vec<ManifestRow>, copies: BTreeMap<String, String>, classes: &Classes) {
+        rows.retain(|row| !copies.contains_key(&row.image_id));
+        self.trained_on = copies.len() as u64;
+        self.trained_on_example = copies.into_iter().next();
+        self.find_lacking(rows, classes);
+    }
+
+    /// Finds the classes of which there is no row.
+    fn find_lacking(&mut self, rows: &[ManifestRow], classes: &Classes) {
+        self.lacking = classes.iter().filter(|class| rows.iter().all(|row| row.class != Some(*class))).collect();
+        self.common = (classes.len() - self.lacking.len()) as u64;
     }
 
     /// What was left out, in sentences without full stops.
@@ -248,6 +275,13 @@ impl Coverage {
         }
         if self.faulty > 0 {
             notes.push(format!("left out: {} that check found to be faulty", images(self.faulty)));
+        }
+        if let Some((image, seen)) = &self.trained_on_example {
+            let images = images(self.trained_on);
+            notes.push(format!(
+                "left out: {images} that the models were trained on, or that show the same as a training image: {image} \
+                 ({seen})"
+            ));
         }
         if !self.lacking.is_empty() && self.common > 0 {
             let classes: Vec<&str> = self.lacking.iter().map(|class| class.name()).collect();
@@ -284,8 +318,7 @@ fn covered(data: Dataset, classes: &Classes) -> (Vec<ManifestRow>, Coverage) {
     let is_label = |class: &Class| coverage.without_class.keys().any(|label| label.to_lowercase() == class.name());
     coverage.known_labels = classes.iter().filter(is_label).collect();
     coverage.unknown = unknown.into_iter().collect();
-    coverage.lacking = classes.iter().filter(|class| rows.iter().all(|row| row.class != Some(*class))).collect();
-    coverage.common = (classes.len() - coverage.lacking.len()) as u64;
+    coverage.find_lacking(&rows, classes);
     (rows, coverage)
 }
 

@@ -1,7 +1,8 @@
 //! Reads new images and cuts out their cells as the models expect them.
 
 use crate::context::Context;
-use crate::decode::{self, Rgb};
+use crate::copies::Features;
+use crate::decode::{self, Grey, Rgb};
 use crate::error::{Error, Input, Result};
 use crate::ingest;
 use crate::preprocess::{self, Cut};
@@ -170,11 +171,21 @@ pub(crate) struct CellImage {
     pub cut: preprocess::Settings,
 }
 
+/// An image that was read.
+pub(crate) struct ReadImage {
+    /// The image file, as it was given or found.
+    pub path: String,
+    /// Hash of its bytes.
+    pub content_hash: String,
+    /// What copies of it are found by.
+    pub features: Features,
+}
+
 /// Reads images and keeps count of what was read.
 #[derive(Default)]
 pub(crate) struct Reader {
     /// Images read.
-    pub images: u64,
+    pub images: Vec<ReadImage>,
     /// Frames in which no cell was found.
     pub empty: Vec<PathBuf>,
     /// Why files could not be read.
@@ -184,12 +195,12 @@ pub(crate) struct Reader {
 impl Reader {
     /// The cells of `images`, in order. An unreadable file is logged and left out.
     pub fn read(&mut self, images: &[PathBuf], cutter: &Cutter, ctx: &Context) -> Vec<CellImage> {
-        let read: Vec<Result<Vec<CellImage>>> = images.par_iter().map(|path| cutter.read(path)).collect();
+        let read: Vec<Result<(ReadImage, Vec<CellImage>)>> = images.par_iter().map(|path| cutter.read(path)).collect();
         let mut all = Vec::new();
         for (path, read) in images.iter().zip(read) {
             match read {
-                Ok(cells) => {
-                    self.images += 1;
+                Ok((image, cells)) => {
+                    self.images.push(image);
                     if cells.is_empty() {
                         self.empty.push(path.clone());
                     }
@@ -207,7 +218,7 @@ impl Reader {
     /// # Errors
     /// [`Error::Data`] where no image could be read.
     pub fn require_any(&self) -> Result<()> {
-        if self.images > 0 {
+        if !self.images.is_empty() {
             return Ok(());
         }
         let got = self.unreadable.first().map_or("none", String::as_str);
@@ -252,7 +263,7 @@ impl Cutter<'_> {
         }
     }
 
-    fn read(&self, path: &Path) -> Result<Vec<CellImage>> {
+    fn read(&self, path: &Path) -> Result<(ReadImage, Vec<CellImage>)> {
         let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
         let image = decode::rgb(&bytes, path)?;
         if let Some(kind) = image.blank() {
@@ -280,12 +291,16 @@ impl Cutter<'_> {
             let pixels = preprocess::picture(&image, preprocess::square(&row, &cut)?.0, &cut);
             Ok(CellImage { path: path.into(), cell: cell as u32, rect, pixels, row, cut })
         };
-        let boxes = match self.parts(&image) {
-            Parts::One(rule) => return Ok(vec![cell(0, None, rule)?]),
-            Parts::All => segment::find_cells(&image).into_iter().map(|found| found.cell).collect(),
-            Parts::Nearest => nearest(&image).into_iter().collect::<Vec<Rect>>(),
+        let of_boxes = |boxes: Vec<Rect>| {
+            boxes.into_iter().enumerate().map(|(i, rect)| cell(i, Some(rect), CutRule::Box)).collect::<Result<Vec<_>>>()
         };
-        boxes.into_iter().enumerate().map(|(i, rect)| cell(i, Some(rect), CutRule::Box)).collect()
+        let cells = match self.parts(&image) {
+            Parts::One(rule) => vec![cell(0, None, rule)?],
+            Parts::All => of_boxes(segment::find_cells(&image).into_iter().map(|found| found.cell).collect())?,
+            Parts::Nearest => of_boxes(nearest(&image).into_iter().collect())?,
+        };
+        let features = Features::new(&Grey::from(image));
+        Ok((ReadImage { path: whole.path, content_hash: whole.content_hash, features }, cells))
     }
 }
 

@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::nn::device::Device;
 use crate::rows::CellRow;
+use crate::run::leak::Weights;
 use crate::run::{ModelRef, Record};
 use crate::schema::CELLS;
 use crate::table;
@@ -22,12 +23,14 @@ mod distance;
 mod ensemble;
 pub mod external;
 mod images;
+mod seen;
 
 use differential::Differential;
 pub(crate) use ensemble::Ensemble;
 pub use ensemble::{CONFIDENT, LOW_CONFIDENCE, UNLIKE_TRAINING};
 pub(crate) use images::{Cutter, Reader};
 pub use images::{ImageKind, Images, find};
+pub use seen::Seen;
 
 /// Images that are read, or cells that are classified, at a time.
 pub(crate) const BATCH: usize = 64;
@@ -86,6 +89,8 @@ pub struct Summary {
     pub repeated: u64,
     /// Files in folders that are no images.
     pub others: Vec<PathBuf>,
+    /// Images that show the same as a training image.
+    pub seen: Seen,
     /// Differential counts, one per folder.
     pub differentials: Vec<Differential>,
     /// Why the counts are without usual ranges that are known.
@@ -112,6 +117,9 @@ impl std::fmt::Display for Summary {
             let names: Vec<String> = self.others.iter().map(|path| path.display().to_string()).collect();
             let names = text::some(names.iter().map(String::as_str));
             writeln!(f, "no images: {} ({names})", text::of(self.others.len() as u64, "file"))?;
+        }
+        for note in self.seen.notes(self.images) {
+            writeln!(f, "{note}")?;
         }
         for differential in &self.differentials {
             writeln!(f, "{differential}\n")?;
@@ -181,6 +189,10 @@ pub fn run(
     }
     drop(task);
     reader.require_any()?;
+    let weights = Weights { key: "run", from: &source.run, record: &record, model: source.model };
+    let read = reader.images.len() as u64;
+    let seen = Seen::find(ws, weights, reader.images, ctx)?;
+    seen.mark(&mut rows);
     write(output, format, &source.run, &ensemble, &rows)?;
     let mut flagged: BTreeMap<String, u64> = BTreeMap::new();
     rows.iter().filter_map(|row| row.flag.clone()).for_each(|flag| *flagged.entry(flag).or_default() += 1);
@@ -188,7 +200,7 @@ pub fn run(
         run: source.run.clone(),
         classes: ensemble.classes().len(),
         models: ensemble.models.len(),
-        images: reader.images,
+        images: read,
         cells: rows.len() as u64,
         flagged,
         temperature: ensemble.temperature,
@@ -197,6 +209,7 @@ pub fn run(
         unreadable: images.problems.iter().cloned().chain(reader.unreadable).collect(),
         repeated: images.repeated,
         others: images.others.clone(),
+        seen,
         differentials: differential::by_folder(ensemble.classes(), &rows),
         note: differential::note(ensemble.classes()),
         file: output.into(),

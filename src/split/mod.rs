@@ -264,8 +264,8 @@ fn copies_apart(groups: &[String], apart: &[String]) -> Option<String> {
         format!(
             "LEAK: copies are not kept together (ignore_copies): {} in {} of copies may be in different folds, so that \
              accuracies on these folds are too high",
-            plural(images as u64, "image"),
-            plural(torn.len() as u64, "group")
+            text::of(images as u64, "image"),
+            text::of(torn.len() as u64, "group")
         )
     })
 }

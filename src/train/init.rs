@@ -1,6 +1,7 @@
 //! Weights to start from: those of another run, or of a safetensors file (written by wbc, PyTorch or timm).
 
 use crate::class::Classes;
+use crate::context::Context;
 use crate::error::{Error, Input, Result};
 use crate::models::{self, Entry, Model, pytorch};
 use crate::rows::ManifestRow;
@@ -152,16 +153,30 @@ impl Start {
         Ok(notes)
     }
 
-    /// Refuses weights that were trained on one of `images`, which the run will test; returns a note where that cannot
-    /// be known.
+    /// Refuses weights that were trained on one of `images`, which the run will test, or on a copy of one; returns a
+    /// note where that cannot be known.
     ///
     /// # Errors
     /// [`Error::Setting`] that names the first such image.
-    pub fn check_leak(&self, ws: &Workspace, images: &[ManifestRow], dataset: &str) -> Result<Option<String>> {
+    pub fn check_leak(
+        &self,
+        ws: &Workspace,
+        images: &[ManifestRow],
+        dataset: &str,
+        ctx: &Context,
+    ) -> Result<Option<String>> {
         let Init { from, model, .. } = &self.init;
         match &self.source {
             Some(record) => {
-                leak::check(ws, leak::Weights { key: "init", from, record, model: *model }, images, dataset)
+                let weights = leak::Weights { key: "init", from, record, model: *model };
+                let leak = leak::check(ws, weights, images, dataset, ctx)?;
+                let Some((image, seen)) = leak.copies.first_key_value() else { return Ok(leak.note) };
+                let expected = format!("weights that were not trained on images of {dataset} or on copies of them");
+                let got = format!(
+                    "{} of them among the training images of {from}, such as {image} (there {seen})",
+                    leak.copies.len()
+                );
+                Err(Error::setting("init", expected, got))
             }
             None => {
                 Ok(Some(format!("{from}: its training images are not known: check that none of them is in {dataset}")))

@@ -37,10 +37,10 @@ enum Work {
 }
 
 impl Work {
-    fn load(ws: &Workspace, dataset: &str, recipe: &Recipe, seed: u64, plan: &Plan) -> Result<Self> {
+    fn load(ws: &Workspace, dataset: &str, recipe: &Recipe, seed: u64, plan: &Plan, ctx: &Context) -> Result<Self> {
         Ok(match recipe {
             Recipe::Network(settings) => {
-                Self::Network(Box::new(network::Data::load(ws, dataset, settings, seed, plan)?))
+                Self::Network(Box::new(network::Data::load(ws, dataset, settings, seed, plan, ctx)?))
             }
             Recipe::Classical(settings) => {
                 Self::Classical(Box::new(classical::Data::load(ws, dataset, settings, seed, plan)?))
@@ -113,7 +113,7 @@ pub fn run_with(
     recipe.validate()?;
     plan.suits(recipe)?;
     let started = Instant::now();
-    let work = Work::load(ws, dataset, recipe, ctx.seed, plan)?;
+    let work = Work::load(ws, dataset, recipe, ctx.seed, plan, ctx)?;
     let without_images = work.without_images()?;
     let folds = work.record().folds;
     let dir = RunDir::new(ws, &plan.run);

@@ -48,7 +48,14 @@ struct Image<'a> {
 }
 
 impl Data {
-    pub fn load(ws: &Workspace, dataset: &str, settings: &NetworkSettings, seed: u64, plan: &Plan) -> Result<Self> {
+    pub fn load(
+        ws: &Workspace,
+        dataset: &str,
+        settings: &NetworkSettings,
+        seed: u64,
+        plan: &Plan,
+        ctx: &Context,
+    ) -> Result<Self> {
         let splits = split::read(ws, dataset)?;
         let Dataset { classes, cells, .. } = Dataset::read(ws, dataset)?;
         let tensors = Tensors::load(ws, dataset, &plan.preprocess)?;
@@ -57,7 +64,7 @@ impl Data {
         let note = match &start {
             Some(start) if plan.target != Target::AllImages => {
                 let tested = cells.iter().filter(|r| splits.is_tested(&r.image_id));
-                start.check_leak(ws, &tested.cloned().collect::<Vec<_>>(), dataset)?
+                start.check_leak(ws, &tested.cloned().collect::<Vec<_>>(), dataset, ctx)?
             }
             _ => None,
         };

@@ -95,7 +95,19 @@ impl<'a> Group<'a> {
             let tile =
                 |(path, id): (&String, Option<&str>)| images.tile(tables, path, id.and_then(|id| tables.row(id)));
             let tiles: Vec<Value> = paths.iter().zip(ids).map(tile).collect();
-            let figure = context! { tiles => tiles, message => finding.message.clone() };
+            let aligned = tables.alignment(finding).and_then(|(copy, original, map)| {
+                // Two images that lie alike need not be shown a third time.
+                let alike = map[..4].iter().zip([1.0, 0.0, 0.0, 1.0]).all(|(v, one)| (v - one).abs() < 0.02)
+                    && map[4].hypot(map[5]) < 0.02 * original.width_px as f32;
+                let image = images.thumbnails.get(&copy.path).filter(|_| !alike)?;
+                Some(context! {
+                    image => image.clone(),
+                    size => [copy.width_px, copy.height_px],
+                    frame => [original.width_px, original.height_px],
+                    map => map.map(|v| format!("{v:.4}")).join(" "),
+                })
+            });
+            let figure = context! { tiles => tiles, aligned => aligned, message => finding.message.clone() };
             if paths.len() > 1 { pairs.push(figure) } else { singles.push(figure) }
         }
         let rest = || self.findings.iter().filter(|i| !shown.contains(&std::ptr::from_ref(**i)));

@@ -5,10 +5,12 @@ use crate::context::Context;
 use crate::dataset::{self, Dataset};
 use crate::error::{Error, Input, Result};
 use crate::ingest;
-use crate::rows::{CheckRow, IssueRow, ManifestRow};
+use crate::rows::{CheckRow, CopyRow, IssueRow, ManifestRow};
+use crate::schema::COPIES;
 use crate::split::{self, Splits};
+use crate::table;
 use crate::workspace::Workspace;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 /// The tables of a data set.
@@ -24,6 +26,8 @@ pub(super) struct Tables {
     pub files: BTreeMap<String, Range<usize>>,
     /// Findings of ingest and check; `None` where the table does not exist.
     pub issues: Option<Vec<IssueRow>>,
+    /// Pairs of copies, by both `image_id`s: the first and the other image.
+    copies: HashMap<(String, String), CopyRow>,
     /// The folds, or a sentence that says why there are none.
     pub splits: std::result::Result<Splits, String>,
     /// Whether check has run.
@@ -78,7 +82,29 @@ impl Tables {
         for (i, row) in rows.iter().enumerate() {
             files.entry(row.path.clone()).or_insert(i..i).end = i + 1;
         }
-        Ok(Self { dataset: dataset.into(), classes, rows, checks, files, issues, splits, checked, warnings })
+        let copies = match table::read_rows::<CopyRow>(&ws.copies(dataset), &COPIES) {
+            Ok((pairs, _)) if checked => pairs,
+            Ok(_) | Err(Error::Missing { .. } | Error::Stale { .. }) => Vec::new(),
+            Err(other) => return Err(other),
+        };
+        let copies = copies.into_iter().map(|pair| ((pair.image_id.clone(), pair.copy_id.clone()), pair)).collect();
+        Ok(Self { dataset: dataset.into(), classes, rows, checks, files, issues, copies, splits, checked, warnings })
+    }
+
+    /// The images of a finding of copies, the other one first, and the map from pixels of the one to pixels of the
+    /// other: `[xx, yx, xy, yy, x0, y0]`, as in SVG.
+    pub fn alignment(&self, finding: &IssueRow) -> Option<(&ManifestRow, &ManifestRow, [f32; 6])> {
+        let (original, copy) = (finding.related.clone()?, finding.image_id.clone()?);
+        let (first, other) = (&self.rows[self.row(&original)?], &self.rows[self.row(&copy)?]);
+        let pair = self.copies.get(&(original, copy))?;
+        let flip = if pair.mirrored == 1 { -1.0 } else { 1.0 };
+        let (sin, cos) = pair.angle_deg.to_radians().sin_cos();
+        let [xx, yx, xy, yy] = [cos * flip, sin * flip, -sin, cos].map(|v| v * pair.scale);
+        // The middle of the other image lies this far from the middle of the first.
+        let (mx, my) = (other.width_px as f32 / 2.0, other.height_px as f32 / 2.0);
+        let x0 = first.width_px as f32 / 2.0 + pair.shift_x_px - xx * mx - xy * my;
+        let y0 = first.height_px as f32 / 2.0 + pair.shift_y_px - yx * mx - yy * my;
+        Some((other, first, [xx, yx, xy, yy, x0, y0]))
     }
 
     /// The rows of a class that later stages use.

@@ -1,0 +1,77 @@
+//! New images that show the same as a training image: what the models say of them says nothing of other images.
+
+use super::images::ReadImage;
+use crate::context::Context;
+use crate::error::Result;
+use crate::rows::CellRow;
+use crate::run::leak::{self, Weights};
+use crate::text;
+use crate::workspace::Workspace;
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+
+/// The new images that show the same as a training image.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Seen {
+    /// The images, each with that training image.
+    pub images: BTreeMap<String, String>,
+    /// What is not known of the training images.
+    pub note: Option<String>,
+}
+
+impl Seen {
+    /// Compares the new images with the training images of the models, and of those that they started from.
+    ///
+    /// # Errors
+    /// As [`leak::trained`] and [`leak::features`], and [`crate::error::Error::Interrupted`].
+    pub(super) fn find(ws: &Workspace, weights: Weights, images: Vec<ReadImage>, ctx: &Context) -> Result<Self> {
+        let (known, mut notes) = leak::trained(ws, weights)?;
+        let mut seen = Self::default();
+        let (hashes, new): (Vec<String>, Vec<_>) =
+            images.into_iter().map(|image| (image.content_hash, (image.path, image.features))).unzip();
+        for trained in &known {
+            let by_hash: HashMap<&str, &str> =
+                trained.cells.iter().map(|cell| (cell.content_hash.as_str(), cell.image_id.as_str())).collect();
+            for ((path, _), hash) in new.iter().zip(&hashes) {
+                if let Some(cell) = by_hash.get(hash.as_str()) {
+                    seen.images.entry(path.clone()).or_insert_with(|| cell.to_string());
+                }
+            }
+            match leak::features(ws, trained)? {
+                Some(known) => {
+                    for pair in leak::between(&known, &new, ctx)? {
+                        let cell = || known[pair.a].0.clone();
+                        seen.images.entry(new[pair.b].0.clone()).or_insert_with(cell);
+                    }
+                }
+                None => notes.push(format!(
+                    "{} has not been checked, so images that show the same as a training image of {}, in another \
+                     file, are not known",
+                    trained.dataset, trained.from
+                )),
+            }
+        }
+        seen.note = notes.into_iter().reduce(|a, b| format!("{a}; {b}"));
+        Ok(seen)
+    }
+
+    /// Notes in each row of such an image which training image it shows.
+    pub(super) fn mark(&self, rows: &mut [CellRow]) {
+        rows.iter_mut().for_each(|row| row.training_image = self.images.get(&row.path).cloned());
+    }
+
+    /// What was found, in sentences without full stops, of this number of images.
+    pub(super) fn notes(&self, images: u64) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let Some((image, cell)) = self.images.first_key_value() {
+            notes.push(format!(
+                "seen in training: {} of {} show the same as a training image, such as {image} ({cell}); what the \
+                 models say of these says nothing of other images",
+                text::thousands(self.images.len() as u64),
+                text::of(images, "image")
+            ));
+        }
+        notes.extend(self.note.clone());
+        notes
+    }
+}
