@@ -237,7 +237,8 @@ fn two_data_sets(name: &str) -> Workdir {
     let image = std::fs::read_dir(w.path("data/raw/d/neutrophil")).unwrap().next().unwrap().unwrap().path();
     let image = image::open(image).unwrap().rotate90().fliph();
     image.save(w.path("data/raw/other/neutrophil/turned.png")).unwrap();
-    w.wbc(&["ingest"]).ok();
+    // Warnings on small classes exit with 1.
+    w.wbc(&["ingest"]).exits(1);
     w
 }
 

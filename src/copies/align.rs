@@ -1,7 +1,9 @@
 //! Two images compared by their pixels: aligned as well as an affine transform can, and correlated where they overlap.
 //!
 //! What is compared is the texture, the deviation from the local mean in local standard deviations: it does not depend
-//! on brightness, contrast or stain, and a cell on a plain ground has none but in the cell.
+//! on brightness, contrast or stain. Images are aligned by what stands out, where a plain ground has hardly any texture.
+//! They are then compared by all texture alike, down to the grain: two cells of the same shape on plain grounds differ
+//! in it, and copies do not.
 
 use super::consensus::Affine;
 use super::keypoints::blur;
@@ -16,6 +18,10 @@ pub struct Texture {
     fine: Vec<f32>,
     /// The same, blurred.
     coarse: Vec<f32>,
+    /// `[height, width]`: the texture with that of plain areas; 0 where the image was filled in.
+    even: Vec<f32>,
+    /// `[height, width]`: local standard deviation, grey levels.
+    deviation: Vec<f32>,
     /// 1 where the image is valid, else 0.
     valid: Vec<f32>,
 }
@@ -50,19 +56,23 @@ impl WithSimd for Make<'_> {
         }
         let variance = blur(&squares, width, height, LOCAL);
         let usual = squares.iter().sum::<f32>() / squares.len() as f32;
+        /// Variance below which there is no texture, squared grey levels.
+        const NONE: f32 = 0.25;
+        let even = fine.iter().zip(&variance).map(|(d, v)| d / (v + NONE).sqrt()).collect::<Vec<f32>>();
+        let deviation = variance.iter().map(|v| v.max(0.0).sqrt()).collect();
         // Where there is nothing to see, noise must not become texture.
         let least = 0.1 * usual + 2.0;
         for (d, v) in fine.iter_mut().zip(&variance) {
             *d /= (v + least).sqrt();
         }
-        let mut valid = vec![1f32; width * height];
-        for ((m, d), inside) in valid.iter_mut().zip(&mut fine).zip(&view.valid) {
+        let (mut valid, mut even) = (vec![1f32; width * height], even);
+        for (((m, d), e), inside) in valid.iter_mut().zip(&mut fine).zip(&mut even).zip(&view.valid) {
             if !inside {
-                (*m, *d) = (0.0, 0.0);
+                (*m, *d, *e) = (0.0, 0.0, 0.0);
             }
         }
         let coarse = blur(&fine, width, height, 1.5);
-        Texture { width, height, fine, coarse, valid }
+        Texture { width, height, fine, coarse, even, deviation, valid }
     }
 }
 
@@ -75,17 +85,14 @@ pub struct Agreement {
     pub overlap: f32,
     /// Correlation of the textures where they overlap, -1 to 1.
     pub correlation: f32,
+    /// Share of the overlap where both images show something, 0 to 1: the rest is plain in one of them.
+    pub structure: f32,
 }
 
 /// Improves a map from the view of `a` to that of `b`, and compares the images. None if they are so different that
 /// they need not be aligned to the pixel.
 pub fn align(a: &Texture, b: &Texture, map: Affine) -> Option<Agreement> {
-    Arch::new().dispatch(Align { a, b, map, always: false })
-}
-
-/// The correlation of two images that are aligned as well as they can be, however different they are.
-pub fn best_correlation(a: &Texture, b: &Texture, map: Affine) -> f32 {
-    Arch::new().dispatch(Align { a, b, map, always: true }).map_or(0.0, |agreement| agreement.correlation)
+    Arch::new().dispatch(Align { a, b, map })
 }
 
 /// [`align`], compiled for the processor's vector instructions.
@@ -93,7 +100,6 @@ struct Align<'a> {
     a: &'a Texture,
     b: &'a Texture,
     map: Affine,
-    always: bool,
 }
 
 impl WithSimd for Align<'_> {
@@ -104,11 +110,11 @@ impl WithSimd for Align<'_> {
         /// Least correlations of the blurred textures of images that may be copies: with the map given, and with a
         /// better one.
         const POSSIBLE: [f32; 2] = [0.15, 0.35];
-        let Self { a, b, mut map, always } = self;
+        let Self { a, b, mut map } = self;
         let mut gain = 1.0;
         let coarse = (a.coarse.as_slice(), b.coarse.as_slice());
         for possible in POSSIBLE {
-            if !always && compare(a, b, coarse, map, 2).correlation < possible {
+            if compare(a, b, coarse, map, 2).correlation < possible {
                 return None;
             }
             for _ in 0..3 {
@@ -118,7 +124,7 @@ impl WithSimd for Align<'_> {
         for _ in 0..4 {
             map = step(a, b, (&a.fine, &b.fine), map, &mut gain, 1);
         }
-        Some(compare(a, b, (&a.fine, &b.fine), map, 1))
+        Some(compare(a, b, (&a.even, &b.even), map, 1))
     }
 }
 
@@ -209,7 +215,9 @@ fn solve(mut m: [[f64; 7]; 6]) -> Option<[f64; 6]> {
 /// Compares two images, given by their textures at each pixel, with a given map.
 #[inline(always)]
 fn compare(a: &Texture, b: &Texture, of: (&[f32], &[f32]), map: Affine, stride: usize) -> Agreement {
-    let (mut aa, mut bb, mut ab, mut pixels) = (0f32, 0f32, 0f32, 0f32);
+    /// Least local standard deviation of something to be seen, grey levels.
+    const SEEN: f32 = 4.0;
+    let (mut aa, mut bb, mut ab, mut pixels, mut seen) = (0f32, 0f32, 0f32, 0f32, 0f32);
     for y in (0..a.height).step_by(stride) {
         for x in (0..a.width).step_by(stride) {
             let Some((at, fu, fv)) = place(a, b, map, x, y) else { continue };
@@ -218,10 +226,12 @@ fn compare(a: &Texture, b: &Texture, of: (&[f32], &[f32]), map: Affine, stride: 
             let target = of.0[y * a.width + x];
             (aa, ab, bb) = (aa + target * target, ab + target * value, bb + value * value);
             pixels += (stride * stride) as f32;
+            let both = a.deviation[y * a.width + x].min(b.deviation[at]) > SEEN;
+            seen += if both { (stride * stride) as f32 } else { 0.0 };
         }
     }
     let correlation = ab / (aa * bb).sqrt().max(1e-6);
     let area = |texture: &Texture| texture.valid.iter().sum::<f32>();
     let smaller = area(a).min(area(b) / map.determinant().abs().max(1e-3));
-    Agreement { map, overlap: (pixels / smaller.max(1.0)).min(1.0), correlation }
+    Agreement { map, overlap: (pixels / smaller.max(1.0)).min(1.0), correlation, structure: seen / pixels.max(1.0) }
 }

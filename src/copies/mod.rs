@@ -4,7 +4,8 @@
 //! 1. Every image is made small ([`view`]) and its keypoints are computed ([`keypoints`]).
 //! 2. An index finds images with keypoints in common ([`index`]).
 //! 3. The keypoints of two such images give the transform between them ([`consensus`]).
-//! 4. Their pixels decide: the images are aligned, and their textures correlated where they overlap ([`align`]).
+//! 4. Their pixels decide: the images are aligned, and their textures correlated where they overlap ([`align`]). How
+//!    much they must agree depends on how much there is to see.
 
 pub mod align;
 pub mod consensus;
@@ -17,9 +18,9 @@ pub mod view;
 use crate::context::Context;
 use crate::decode::Grey;
 use crate::error::Result;
-use align::{Agreement, Texture};
+use align::Texture;
 use consensus::Affine;
-use index::{Index, scramble};
+use index::Index;
 use keypoints::Keypoint;
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -256,14 +257,9 @@ impl Candidate {
         let ((a, first), (b, second)) = (images[self.a], images[self.b]);
         let agreement = align::align(texture, &Texture::new(&first.view), self.map.halved())?;
         let (least, most) = agreement.map.stretch();
-        let needed = match self.matches {
-            0 => SIMILAR.max(correlation),
-            matches => correlation + FEW_MATCHES * ENOUGH.saturating_sub(matches) as f32,
-        };
+        let in_place = self.is_in_place(images, &agreement.map);
+        let needed = needed(correlation, self.matches, agreement.structure, in_place);
         if agreement.correlation < needed || agreement.overlap < OVERLAP || most > 1.8 * least {
-            return None;
-        }
-        if self.matches < SURE && agreement.correlation < self.unrelated(images, texture, &agreement) {
             return None;
         }
         let (from, to) = (second.view.frame, first.view.frame);
@@ -284,51 +280,53 @@ impl Candidate {
         Some(Pair { a, b, map, overlap, correlation, matches: self.matches as u32 })
     }
 
-    /// The correlation that unrelated images of the set hardly reach, aligned in the place of the first image.
-    fn unrelated(&self, images: &[(usize, &Features)], texture: &Texture, agreement: &Agreement) -> f32 {
-        const IMAGES: u64 = 16;
-        const LEAST: usize = 8;
-        const DEVIATIONS: f32 = 6.0;
-        let first = &images[self.a].1.view;
-        let mut correlations: Vec<f32> = Vec::new();
-        for n in 0..IMAGES {
-            let other = (scramble((self.b as u64) << 8 | n) % images.len() as u64) as usize;
-            if other == self.a || other == self.b {
-                continue;
-            }
-            let view = &images[other].1.view;
-            let (x, y) = (view.width as f32 / first.width as f32, view.height as f32 / first.height as f32);
-            let m = agreement.map;
-            let map = Affine { xx: m.xx * x, xy: m.xy * x, x0: m.x0 * x, yx: m.yx * y, yy: m.yy * y, y0: m.y0 * y };
-            correlations.push(align::best_correlation(texture, &Texture::new(view), map));
-        }
-        if correlations.len() < LEAST {
-            return -1.0;
-        }
-        // The lower half says how far unrelated images reach, because the upper one may hold further copies.
-        correlations.sort_by(f32::total_cmp);
-        let z =
-            |share: f32| correlations[(share * (correlations.len() - 1) as f32) as usize].clamp(-0.99, 0.99).atanh();
-        let (median, low) = (z(0.5), z(0.16));
-        (median + DEVIATIONS * (median - low).min(0.2)).tanh().min(0.97)
+    /// Whether the second image lies in the first as both do in their frames: it was neither turned nor mirrored nor
+    /// shifted, whatever else was done to it.
+    fn is_in_place(&self, images: &[(usize, &Features)], map: &Affine) -> bool {
+        /// Largest distance of a corner from its place, in longer sides.
+        const AWAY: f32 = 0.05;
+        let whole = Self::whole(images, self.a, self.b).map.halved();
+        let (to, from) = (&images[self.a].1.view, &images[self.b].1.view);
+        let (width, height) = (from.width as f32, from.height as f32);
+        let side = to.width.max(to.height) as f32;
+        [(0.0, 0.0), (width, 0.0), (0.0, height), (width, height)].into_iter().all(|(x, y)| {
+            let ((x, y), (u, v)) = (map.apply(x, y), whole.apply(x, y));
+            (x - u).hypot(y - v) < AWAY * side
+        })
     }
+}
+
+/// The correlation that is needed of two images that are copies.
+///
+/// `least` is enough where many keypoints match and there is something to see everywhere. Cells alone on a plain ground
+/// may have the same shape, and few matches may be chance: then the images have to agree down to the grain. Less is
+/// needed of images that lie alike, because chance rarely aligns others in place.
+fn needed(least: f32, matches: usize, structure: f32, in_place: bool) -> f32 {
+    /// Numbers of matches that are few and many.
+    const FEW: f32 = 12.0;
+    const MANY: f32 = 26.0;
+    /// Correlation needed with few matches, on a plain ground, and on a plain ground in place.
+    const WITH_FEW: f32 = 0.93;
+    const PLAIN: f32 = 0.96;
+    const PLAIN_IN_PLACE: f32 = 0.93;
+    /// Correlation of images without matches, which are similar as a whole.
+    const SIMILAR: f32 = 0.95;
+    let between = |from: f32, to: f32, v: f32| ((v - from) / (to - from)).clamp(0.0, 1.0);
+    let towards = |from: f32, to: f32, share: f32| from + (to - from).max(0.0) * share;
+    let needed = if in_place {
+        towards(least, PLAIN_IN_PLACE, between(0.58, 0.5, structure))
+    } else {
+        let by_matches = towards(least, WITH_FEW, between(MANY, FEW, matches as f32));
+        towards(by_matches, PLAIN, between(0.8, 0.6, structure))
+    };
+    if matches == 0 { needed.max(SIMILAR) } else { needed }
 }
 
 /// Least share of the smaller image that must overlap.
 const OVERLAP: f32 = 0.2;
 
 /// Least correlation of copies.
-pub const CORRELATION: f32 = 0.7;
-
-/// How much more is needed for every match that lacks to [`ENOUGH`]. Few matches say that there is little to see, and
-/// then images that are no copies may look alike.
-const FEW_MATCHES: f32 = 0.04;
-/// Least correlation of images that are similar as a whole, without matching keypoints.
-const SIMILAR: f32 = 0.97;
-/// Number of matching keypoints from which unrelated images need not be compared.
-const SURE: usize = 20;
-/// Number of matching keypoints that are enough for the least correlation.
-const ENOUGH: usize = 12;
+pub const CORRELATION: f32 = 0.75;
 
 /// Disjoint sets of images.
 pub struct Groups(Vec<usize>);

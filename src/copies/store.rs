@@ -71,8 +71,8 @@ fn from_bytes(bytes: &[u8; KEYPOINT]) -> Keypoint {
     Keypoint { x, y, sigma, angle, code: u64::from_le_bytes(bytes[16..].try_into().expect("8 bytes")) }
 }
 
-/// The features of the images of a data set, with the `image_id` of the first cell of each; none where check has not run
-/// since the data set was ingested.
+/// The features of the images of a data set, with the `image_id` of the first cell of each; none where check has not
+/// run since the data set was ingested.
 ///
 /// # Errors
 /// As [`read`].

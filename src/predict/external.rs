@@ -279,8 +279,8 @@ impl Coverage {
         if let Some((image, seen)) = &self.trained_on_example {
             let images = images(self.trained_on);
             notes.push(format!(
-                "left out: {images} that the models were trained on, or that show the same as a training image: {image} \
-                 ({seen})"
+                "left out: {images} that the models were trained on, or that show the same as a training image: \
+                 {image} ({seen})"
             ));
         }
         if !self.lacking.is_empty() && self.common > 0 {

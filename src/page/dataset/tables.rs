@@ -82,12 +82,12 @@ impl Tables {
         for (i, row) in rows.iter().enumerate() {
             files.entry(row.path.clone()).or_insert(i..i).end = i + 1;
         }
-        let copies = match table::read_rows::<CopyRow>(&ws.copies(dataset), &COPIES) {
-            Ok((pairs, _)) if checked => pairs,
-            Ok(_) | Err(Error::Missing { .. } | Error::Stale { .. }) => Vec::new(),
-            Err(other) => return Err(other),
+        let pairs = if checked && ws.copies(dataset).is_file() {
+            table::read_rows::<CopyRow>(&ws.copies(dataset), &COPIES)?.0
+        } else {
+            Vec::new()
         };
-        let copies = copies.into_iter().map(|pair| ((pair.image_id.clone(), pair.copy_id.clone()), pair)).collect();
+        let copies = pairs.into_iter().map(|pair| ((pair.image_id.clone(), pair.copy_id.clone()), pair)).collect();
         Ok(Self { dataset: dataset.into(), classes, rows, checks, files, issues, copies, splits, checked, warnings })
     }
 
