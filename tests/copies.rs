@@ -251,7 +251,7 @@ fn copies_in_another_data_set_are_listed() {
     assert!(found.contains("such as neutrophil/turned.png, which shows the same as d/neutrophil"), "{found}");
     let (rows, _) = table::read_rows::<CopyRow>(&w.workspace().copies_in("other", "d"), &COPIES).unwrap();
     assert_eq!(rows.len(), 1);
-    assert!(rows[0].image_id.starts_with("d/") && rows[0].copy_id == "other/neutrophil/turned", "{rows:?}");
+    assert!(rows[0].image_id.starts_with("d/") && rows[0].copy_id == "other/neutrophil/turned.png", "{rows:?}");
     assert_eq!(rows[0].mirrored, 1);
     let own = w.wbc(&["check", "--dataset", "d", "--against", "d"]).exits(2).stderr;
     assert!(own.contains("another data set"), "{own}");

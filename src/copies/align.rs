@@ -1,7 +1,7 @@
 //! Two images compared by their pixels: aligned as well as an affine transform can, and correlated where they overlap.
 //!
 //! What is compared is the texture, the deviation from the local mean in local standard deviations: it does not depend
-//! on brightness, contrast or stain. Images are aligned by what stands out, where a plain ground has hardly any texture.
+//! on brightness, contrast or stain. Images are aligned by what stands out; a plain ground has hardly any such texture.
 //! They are then compared by all texture alike, down to the grain: two cells of the same shape on plain grounds differ
 //! in it, and copies do not.
 

@@ -302,21 +302,18 @@ impl Candidate {
 /// may have the same shape, and few matches may be chance: then the images have to agree down to the grain. Less is
 /// needed of images that lie alike, because chance rarely aligns others in place.
 fn needed(least: f32, matches: usize, structure: f32, in_place: bool) -> f32 {
-    /// Numbers of matches that are few and many.
-    const FEW: f32 = 12.0;
-    const MANY: f32 = 26.0;
-    /// Correlation needed with few matches, on a plain ground, and on a plain ground in place.
+    /// Correlation needed with few matches, and of cells on a plain ground.
     const WITH_FEW: f32 = 0.93;
-    const PLAIN: f32 = 0.96;
-    const PLAIN_IN_PLACE: f32 = 0.93;
+    const PLAIN: f32 = 0.97;
     /// Correlation of images without matches, which are similar as a whole.
     const SIMILAR: f32 = 0.95;
     let between = |from: f32, to: f32, v: f32| ((v - from) / (to - from)).clamp(0.0, 1.0);
     let towards = |from: f32, to: f32, share: f32| from + (to - from).max(0.0) * share;
     let needed = if in_place {
-        towards(least, PLAIN_IN_PLACE, between(0.58, 0.5, structure))
+        let plain = towards(least, WITH_FEW, between(24.0, 16.0, matches as f32));
+        towards(least, plain, between(0.58, 0.5, structure))
     } else {
-        let by_matches = towards(least, WITH_FEW, between(MANY, FEW, matches as f32));
+        let by_matches = towards(least, WITH_FEW, between(26.0, 12.0, matches as f32));
         towards(by_matches, PLAIN, between(0.8, 0.6, structure))
     };
     if matches == 0 { needed.max(SIMILAR) } else { needed }
