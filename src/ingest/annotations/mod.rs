@@ -1,6 +1,7 @@
 //! Frames with annotated boxes: Pascal VOC's XML, COCO's JSON, YOLO's text files, tables of boxes. One row per boxed
 //! cell. Objects of no class, such as red cells, are counted and left out; white cells of unknown class are rows without
-//! a class. A list beside the annotations may have a label per frame, which is that of its cell where one white cell is boxed.
+//! a class. A list beside the annotations may have a label per frame, which is that of its cell where one white cell is
+//! boxed.
 
 mod boxes;
 mod coco;
@@ -123,7 +124,7 @@ fn rows(
         if let Some(other) = seen_in.insert(&file.path, &annotated.source)
             && other != annotated.source
         {
-            let message = format!("{} is annotated in {other}, too; both are used", file.path);
+            let message = format!("{} is annotated in {other}, too; the boxes of both are used", file.path);
             output.issue(&annotated.source, checks::LISTED_TWICE, Severity::Warning, message);
         }
         let size = (f64::from(header.width_px), f64::from(header.height_px));
@@ -197,10 +198,16 @@ fn rows(
     // Where no object has a known name, all of them are cells.
     let is_cell = |label: &str| is_cell.is_empty() || is_cell.contains(label);
     let (mut left_out, mut without_cell, mut unclear) = (BTreeMap::new(), 0u64, BTreeMap::new());
+    let mut repeated = 0;
     for (file, objects) in objects.values() {
         output.used(file);
-        let (cells, others): (Vec<_>, Vec<_>) = objects.iter().partition(|(label, _)| is_cell(label));
-        others.into_iter().for_each(|(label, _)| *left_out.entry(label.as_str()).or_insert(0u64) += 1);
+        let (mut cells, others): (Vec<_>, Vec<_>) = objects.iter().cloned().partition(|(label, _)| is_cell(label));
+        let (n, conflicts) = remove_repeated(&mut cells);
+        repeated += n;
+        for message in conflicts {
+            output.issue(&file.path, checks::OBJECTS, Severity::Error, message);
+        }
+        others.into_iter().for_each(|(label, _)| *left_out.entry(label).or_insert(0u64) += 1);
         without_cell += u64::from(cells.is_empty());
         let of_frame = frame_labels.get(file.path.as_str());
         let white_cells = cells.iter().filter(|(label, _)| is_white_cell(label)).count();
@@ -233,9 +240,13 @@ fn rows(
             "left out: {} of {} that are no cells of a class: {}",
             text::thousands(n),
             text::of(all, "annotated object"),
-            text::counts(left_out.iter().map(|(label, n)| (*label, *n)))
+            text::counts(left_out.iter().map(|(label, n)| (label.as_str(), *n)))
         );
         output.issue("", checks::OBJECTS, Severity::Warning, message).score = Some(n as f64);
+    }
+    if repeated > 0 {
+        let message = format!("{} repeated with the same label: used once", text::of(repeated, "object"));
+        output.issue("", checks::OBJECTS, Severity::Note, message).score = Some(repeated as f64);
     }
     if without_cell > 0 {
         let message = format!("{} of {} no white cell", text::thousands(without_cell), {
@@ -252,6 +263,38 @@ fn rows(
     }
     masks.report(tree, &BTreeSet::new(), output);
     Ok(())
+}
+
+/// Removes boxes that repeat another with the same label, and those of which another has a different label, as neither
+/// can be trusted. Returns the number of the first, and sentences on the others.
+fn remove_repeated(objects: &mut Vec<(String, Rect)>) -> (u64, Vec<String>) {
+    /// Shared area of two boxes around one cell, as a share of the area that either covers.
+    const SAME: f64 = 0.8;
+    let area = |rect: Rect| f64::from(rect.width) * f64::from(rect.height);
+    let same = |a: Rect, b: Rect| {
+        let along = |start: u32, end: u32, other: u32, stop: u32| end.min(stop).saturating_sub(start.max(other));
+        let width = along(a.x, a.right(), b.x, b.right());
+        let shared = f64::from(width) * f64::from(along(a.y, a.bottom(), b.y, b.bottom()));
+        shared >= SAME * (area(a) + area(b) - shared)
+    };
+    let (mut repeated, mut unclear, mut conflicts) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+    for b in 0..objects.len() {
+        for a in (0..b).filter(|a| same(objects[*a].1, objects[b].1)) {
+            if objects[a].0 == objects[b].0 {
+                repeated.insert(b);
+            } else {
+                unclear.extend([a, b]);
+                conflicts.push(format!("{} and {} as labels of one box: not used", objects[a].0, objects[b].0));
+            }
+        }
+    }
+    let n = repeated.difference(&unclear).count() as u64;
+    let mut number = 0;
+    objects.retain(|_| {
+        number += 1;
+        !repeated.contains(&(number - 1)) && !unclear.contains(&(number - 1))
+    });
+    (n, conflicts)
 }
 
 /// A box in whole pixels, cut at the edges of the image; `None` if nothing is left.
@@ -323,4 +366,18 @@ fn frame_labels<'a>(
         output.issue(&file.path, checks::OBJECTS, Severity::Note, message);
     }
     Ok(labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_box_counts_once_and_not_with_two_labels() {
+        let object = |label: &str, x: u32| (label.to_string(), Rect { x, y: 10, width: 50, height: 40 });
+        let mut objects = vec![object("a", 0), object("a", 1), object("a", 30), object("b", 200), object("c", 202)];
+        let (repeated, conflicts) = remove_repeated(&mut objects);
+        assert_eq!((repeated, conflicts.len()), (1, 1), "{conflicts:?}");
+        assert_eq!(objects, [object("a", 0), object("a", 30)]);
+    }
 }
