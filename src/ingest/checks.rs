@@ -27,7 +27,7 @@ checks! {
     NEW_CLASSES = "new_classes";
     /// The images of a class name another class in their finer label.
     SUBTYPE = "subtype";
-    /// The list and the folders give images different classes.
+    /// The list and the folders give images different classes, or the list lacks images of the folders.
     LIST_AND_FOLDER = "list_and_folder";
     /// Numbers as labels, read as the classes of the data set that the header and the masks are of.
     CODES = "codes";

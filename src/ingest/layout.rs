@@ -98,6 +98,11 @@ impl Output {
         self.used.insert(file.path.clone());
     }
 
+    /// Whether a file is accounted for.
+    pub(super) fn is_used(&self, file: &ScannedFile) -> bool {
+        self.used.contains(&file.path)
+    }
+
     /// Adds an issue, and returns it so that a score or a related path can be set.
     pub fn issue(&mut self, path: &str, check: &str, severity: Severity, message: String) -> &mut IssueRow {
         self.issues.push(IssueRow {

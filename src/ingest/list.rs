@@ -160,6 +160,28 @@ impl Layout for List {
         if lists.iter().all(|list| list.is_jtsc) && !masks.of.is_empty() {
             super::jtsc::numbers(output);
         }
+        // A list that only adds patients does not say that other images are none.
+        if lists.iter().all(|list| list.columns.at(Role::Class).is_none()) {
+            let others = images.iter().filter(|file| !listed.contains_key(file.path.as_str()));
+            let mut others: Vec<&ScannedFile> =
+                others.copied().filter(|file| places.contains_key(file.path.as_str())).collect();
+            others.retain(|file| !output.is_used(file));
+            for file in &others {
+                let place = &places[file.path.as_str()];
+                let Some(row) = output.row(file, None, place.label.as_deref()) else { continue };
+                (row.subject_id, row.slide_id) = (place.subject.clone(), place.slide.clone());
+                row.given_role = place.role.map(String::from);
+            }
+            if !others.is_empty() {
+                let message = format!(
+                    "{} not in the list, which are used with the class of their folder: {}",
+                    text::of(others.len() as u64, "image"),
+                    text::some(others.iter().map(|file| file.path.as_str()))
+                );
+                let issue = output.issue(&lists[0].name, checks::LIST_AND_FOLDER, Severity::Warning, message);
+                issue.score = Some(others.len() as f64);
+            }
+        }
         let mut contradictions = Vec::new();
         let mut odd_roles: BTreeMap<String, u64> = BTreeMap::new();
         for (path, (n, row, label, conflict)) in listed {

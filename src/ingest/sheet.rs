@@ -76,7 +76,13 @@ pub fn read(path: &Path) -> Result<Sheet> {
             Ok(record) => {
                 let number = record.position().map_or(0, csv::Position::line) + first_line - 1;
                 let values: Vec<String> = record.iter().map(str::to_string).collect();
-                if values.iter().any(|value| !value.is_empty()) {
+                let used = values.iter().rposition(|value| !value.is_empty()).map_or(0, |last| last + 1);
+                if used > sheet.columns.len() {
+                    // Such as a comma in a name without quotes: the values may stand in each other's columns.
+                    let columns = sheet.columns.len();
+                    let text = values.join(", ");
+                    sheet.bad_rows.push(format!("line {number}: expected {columns} values, found {used}: {text}"));
+                } else if used > 0 {
                     sheet.rows.push(SheetRow { number, values });
                 }
             }
@@ -182,6 +188,10 @@ mod tests {
             assert_eq!(table(&wide(u16::to_le_bytes)), expected, "{text}");
             assert_eq!(table(&wide(u16::to_be_bytes)), expected, "{text}");
         }
+        let file = tempfile::Builder::new().suffix(".csv").tempfile().unwrap();
+        std::fs::write(file.path(), "path,class\na.png,neutrophil, band\nb.png,monocyte,\n").unwrap();
+        let sheet = read(file.path()).unwrap();
+        assert_eq!((sheet.rows.len(), sheet.bad_rows.len()), (1, 1), "{:?}", sheet.bad_rows);
         assert_eq!(table(b"sep=;\npath;class\na;b\n"), "path|class/3 a|b");
         assert_eq!(table(b"path,note\na.png,gef\xe4rbt\n"), "path|note/2 a.png|gefärbt");
     }
