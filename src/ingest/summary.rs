@@ -41,6 +41,9 @@ pub struct Summary {
     pub messages: Vec<(Severity, String)>,
     /// Number of errors and warnings.
     pub findings: u64,
+    /// Paths of issues that are not told in words, by name: the first ones.
+    #[serde(skip)]
+    examples: BTreeMap<String, Vec<String>>,
     /// Names of issues that `messages` or `left_out` tell in full.
     #[serde(skip)]
     in_words: BTreeSet<String>,
@@ -70,6 +73,13 @@ impl Summary {
         let mut told: BTreeSet<String> = counts.keys().cloned().collect();
         let is_told = |issue: &IssueRow| issue.check == checks::UNKNOWN_CLASS || in_words(issue).is_some();
         issues.iter().filter(|issue| !is_told(issue)).for_each(|issue| _ = told.remove(&issue.check));
+        let mut examples: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for issue in issues.iter().filter(|issue| !is_told(issue) && !issue.path.is_empty()) {
+            let paths = examples.entry(issue.check.clone()).or_default();
+            if !paths.contains(&issue.path) && paths.len() < EXAMPLES {
+                paths.push(issue.path.clone());
+            }
+        }
         messages.sort_by_key(|(severity, _)| *severity);
         messages.dedup();
         Self {
@@ -88,11 +98,14 @@ impl Summary {
             issues: counts,
             messages,
             findings: issues.iter().filter(|i| i.severity != Severity::Note).count() as u64,
+            examples,
             in_words: told,
         }
     }
 }
 
+/// Paths of each kind of issue that are printed.
+const EXAMPLES: usize = 3;
 /// Most messages about errors and warnings.
 const MOST_MESSAGES: usize = 12;
 
@@ -158,6 +171,10 @@ impl std::fmt::Display for Summary {
         }
         for (check, (count, severity)) in self.issues.iter().filter(|(check, _)| !self.in_words.contains(*check)) {
             write!(f, "\n  {} {check}: {}", word(*severity), text::thousands(*count))?;
+            if let Some(paths) = self.examples.get(check) {
+                let more = if *count > paths.len() as u64 { ", ..." } else { "" };
+                write!(f, " ({}{more})", paths.join(", "))?;
+            }
         }
         Ok(())
     }
