@@ -82,17 +82,25 @@ impl ClassSet {
         ClassSet::parse(&text).map_err(|message| Error::format(path, "class set", "keys as in wbc5.toml", message))
     }
 
-    /// A set of these classes, of which only the names are known.
+    /// A set of these classes. A name of pbc8, in any case, has its name and facts there, but not its spellings: what is
+    /// a spelling of one class there can be a class of its own here.
     pub fn named(names: impl IntoIterator<Item = Class>) -> ClassSet {
-        let entry = |name| Entry {
-            name,
-            title: String::new(),
-            abbreviation: String::new(),
-            colour: None,
-            usual_percent: None,
-            white_cell: None,
-            spellings: Vec::new(),
-            beside: Vec::new(),
+        let known = ClassSet::pbc8();
+        let entry = |name: Class| {
+            let known = known.find_name(name.name()).and_then(|name| known.entries.iter().find(|e| e.name == name));
+            match known {
+                Some(entry) => Entry { spellings: Vec::new(), beside: Vec::new(), ..entry.clone() },
+                None => Entry {
+                    name,
+                    title: String::new(),
+                    abbreviation: String::new(),
+                    colour: None,
+                    usual_percent: None,
+                    white_cell: None,
+                    spellings: Vec::new(),
+                    beside: Vec::new(),
+                },
+            }
         };
         let entries = names.into_iter().map(entry).collect();
         ClassSet { name: "list".into(), doc: String::new(), include: None, entries }
@@ -254,6 +262,10 @@ mod tests {
         }
         assert_eq!(set.find_beside("M1"), None);
         assert_eq!(set.similar("atypical lymphocyte?"), Some(Class::LYMPHOCYTE));
+        let named = ClassSet::named(["Neutrophils", "band"].map(Class::new));
+        assert_eq!(named.classes().to_string(), "neutrophil, band");
+        assert_eq!(named.find("Band"), Some(Class::new("band")));
+        assert_eq!(named.find("band neutrophil"), None);
         let named = ClassSet::named(["5q", "7q", "CD34", "blast"].map(Class::new));
         for (label, class) in [("7Q", Some("7q")), ("CD34-", None), ("2_Blasts", Some("blast")), ("9q", None)] {
             assert_eq!(named.find(label), class.map(Class::new), "{label}");
