@@ -425,6 +425,20 @@ fn missing_values_numbers_and_rows_that_contradict_each_other() {
 }
 
 #[test]
+fn a_list_of_patients_leaves_no_image_of_the_folders_out() {
+    let w = Workdir::new("patients");
+    for n in 0..4u32 {
+        w.write(format!("data/raw/d/neutrophil/{n}.png"), picture("a.png", n, 64, 64));
+    }
+    w.write("data/raw/d/patients.csv", "filename,patient\n0.png,A\n1.png,B\n2.png,B, C\n");
+    let (status, text, rows) = read(&w, &[]);
+    assert_eq!((status, counts(&rows).as_str()), (1, "neutrophil 4"), "{text}");
+    let said = "2 images not in the list, which are used with the class of their folder: neutrophil/2.png";
+    assert!(text.contains(said) && text.contains("error bad_row: 1 (patients.csv)"), "{text}");
+    assert!(text.contains("from 2 subjects"), "{text}");
+}
+
+#[test]
 fn tables_of_boxes_are_read_as_boxes() {
     let w = Workdir::new("table");
     for n in 1..=2u32 {
