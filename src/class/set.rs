@@ -82,8 +82,8 @@ impl ClassSet {
         ClassSet::parse(&text).map_err(|message| Error::format(path, "class set", "keys as in wbc5.toml", message))
     }
 
-    /// A set of these classes. A name of pbc8, in any case, has its name and facts there, but not its spellings: what is
-    /// a spelling of one class there can be a class of its own here.
+    /// A set of these classes. A name of pbc8, in any case, has its name and facts there, but not its spellings: what
+    /// is a spelling of one class there can be a class of its own here.
     pub fn named(names: impl IntoIterator<Item = Class>) -> ClassSet {
         let known = ClassSet::pbc8();
         let entry = |name: Class| {

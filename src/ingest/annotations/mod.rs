@@ -1,7 +1,7 @@
 //! Frames with annotated boxes: Pascal VOC's XML, COCO's JSON, YOLO's text files, tables of boxes. One row per boxed
-//! cell. Objects of no class, such as red cells, are counted and left out; white cells of unknown class are rows without
-//! a class. A list beside the annotations may have a label per frame, which is that of its cell where one white cell is
-//! boxed.
+//! cell. Objects of no class, such as red cells, are counted and left out; white cells of unknown class are rows
+//! without a class. A list beside the annotations may have a label per frame, which is that of its cell where one white
+//! cell is boxed.
 
 mod boxes;
 mod coco;
