@@ -98,7 +98,7 @@ fn damaged_dark_bright_and_odd_pictures_are_found() {
     // Everything else goes on without the damaged one, and the two in which no cell is found.
     w.wbc(&["split", "--stratified", "--folds", "2"]).exits(1);
     let run = w.wbc(&["preprocess"]).ok();
-    assert!(run.stdout.contains("32 pictures") && run.stdout.contains("3 left out"), "{}", run.stdout);
+    assert!(run.stdout.contains("32 preprocessed images") && run.stdout.contains("3 left out"), "{}", run.stdout);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The command that helps after an error: which one writes a missing input, or resumes interrupted work.
 
 use crate::error::{Error, Input};
+use crate::ingest;
 use crate::run::{ModelId, Record, RunDir};
 use crate::workspace::Workspace;
 use std::path::{Component, Path};
@@ -34,7 +35,7 @@ fn command(error: &Error, ws: &Workspace) -> Option<String> {
         Input::Images | Input::ImageList | Input::Pipeline => None,
         Input::Manifest | Input::IngestIssues => {
             // As it was read before.
-            let options = dataset.as_ref().map_or(String::new(), |name| super::ingest::options(ws, name));
+            let options = dataset.as_ref().map_or(String::new(), |name| ingest_options(ws, name));
             for_dataset("ingest").map(|command| command + &options)
         }
         Input::Checks | Input::Issues | Input::CopyFeatures => for_dataset("check"),
@@ -56,6 +57,33 @@ fn command(error: &Error, ws: &Workspace) -> Option<String> {
             Some(resume(ws, name, &record) + &model_option(path))
         }
     }
+}
+
+/// The options with which a data set was ingested, each with a space before it: for the command that ingests it again.
+fn ingest_options(ws: &Workspace, dataset: &str) -> String {
+    let Some(settings) = ingest::settings_of(ws, dataset) else { return String::new() };
+    let mut options = String::new();
+    let mut add = |option: &str, value: Option<String>| {
+        if let Some(value) = value {
+            let quote = if value.contains(|c: char| !(c.is_alphanumeric() || "-_.,/".contains(c))) { "'" } else { "" };
+            options += &format!(" --{option} {quote}{value}{quote}");
+        }
+    };
+    let default = ingest::Settings::default();
+    let in_pipeline = (&settings.path, &settings.mask, &settings.columns, &settings.classes.map)
+        != (&default.path, &default.mask, &default.columns, &default.classes.map);
+    // A comma on the command line separates names.
+    let (names, has_comma) = match &settings.classes.set {
+        Some(ingest::Set::List(names)) => (Some(names.join(",")), names.iter().any(|name| name.contains(','))),
+        set => (set.as_ref().map(ToString::to_string), false),
+    };
+    let in_pipeline = in_pipeline || has_comma;
+    add("layout", settings.layout);
+    add("classes", names.filter(|_| !has_comma));
+    add("expert", (settings.expert != default.expert).then(|| settings.expert.to_string()));
+    add("cut", (settings.cut != default.cut).then(|| settings.cut.name().into()));
+    add("pipeline", in_pipeline.then(|| "FILE (the one it was ingested with)".into()));
+    options
 }
 
 /// The command that resumes a run.

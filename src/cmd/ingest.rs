@@ -1,7 +1,6 @@
 //! `wbc ingest`: reads the data sets under raw/ into manifests, and checks them unless `--no-check` is given.
 
 use super::{Globals, Outcome, each_dataset};
-use crate::workspace::Workspace;
 use crate::{check, ingest};
 use serde::Serialize;
 
@@ -41,33 +40,6 @@ pub struct Args {
 fn cut(text: &str) -> Result<ingest::Cut, String> {
     let value = serde_json::Value::String(text.into());
     serde_json::from_value(value).map_err(|_| "expected auto, centre, whole or cell".into())
-}
-
-/// The options with which a data set was ingested, each with a space before it: for the command that ingests it again.
-pub(super) fn options(ws: &Workspace, dataset: &str) -> String {
-    let Some(settings) = ingest::settings_of(ws, dataset) else { return String::new() };
-    let mut options = String::new();
-    let mut add = |option: &str, value: Option<String>| {
-        if let Some(value) = value {
-            let quote = if value.contains(|c: char| !(c.is_alphanumeric() || "-_.,/".contains(c))) { "'" } else { "" };
-            options += &format!(" --{option} {quote}{value}{quote}");
-        }
-    };
-    let default = ingest::Settings::default();
-    let in_pipeline = (&settings.path, &settings.mask, &settings.columns, &settings.classes.map)
-        != (&default.path, &default.mask, &default.columns, &default.classes.map);
-    // A comma on the command line separates names.
-    let (names, has_comma) = match &settings.classes.set {
-        Some(ingest::Set::List(names)) => (Some(names.join(",")), names.iter().any(|name| name.contains(','))),
-        set => (set.as_ref().map(ToString::to_string), false),
-    };
-    let in_pipeline = in_pipeline || has_comma;
-    add("layout", settings.layout);
-    add("classes", names.filter(|_| !has_comma));
-    add("expert", (settings.expert != default.expert).then(|| settings.expert.to_string()));
-    add("cut", (settings.cut != default.cut).then(|| settings.cut.name().into()));
-    add("pipeline", in_pipeline.then(|| "FILE (the one it was ingested with)".into()));
-    options
 }
 
 /// The results for one data set.

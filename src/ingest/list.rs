@@ -10,7 +10,7 @@ use super::pairs::Masks;
 use super::settings::Settings;
 use super::sheet::{self, Sheet, SheetRow};
 use super::tree::{ScannedFile, Tree, relative};
-use crate::class::set::fold;
+use crate::class::set::{fold, is_spelled};
 use crate::context::Context;
 use crate::error::{Error, Input, Result};
 use crate::rows::Severity;
@@ -120,8 +120,9 @@ impl Layout for List {
                         let (label, other) = (label.unwrap_or_default(), other.clone().unwrap_or_default());
                         let other_list = &lists[*other_list];
                         let of = if other_list.name == list.name { "" } else { &format!(" of {}", other_list.name) };
+                        let is_same = label == other || (is_spelled(&label, &other) && is_spelled(&other, &label));
                         let differing = differing((list, row), (other_list, first));
-                        let (severity, message) = match (label == other, differing) {
+                        let (severity, message) = match (is_same, differing) {
                             (true, None) => {
                                 (Severity::Note, format!("row {number}: {path} is also in row {}{of}", first.number))
                             }
