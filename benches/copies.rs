@@ -1,7 +1,7 @@
 //! How many copies are found, how many pairs are wrong, and how long it takes: on copies of real images made with known
 //! transforms (drawn truth), and on more and more images.
 //!
-//!     cargo bench --bench copies -- [--images N] [--grow N] [FOLDER ...]
+//!     cargo bench --bench copies -- [--images N] [--seed N] [--grow N] [FOLDER ...]
 //!
 //! Without folders it uses `../shared/data`, where that exists.
 
@@ -17,15 +17,16 @@ use wbc::seed;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const FOLDERS: [&str; 4] = ["pbc", "jtsc/images", "lisc/Main Dataset", "lisc-masks/Main Dataset"];
+const FOLDERS: [&str; 5] = ["pbc", "jtsc/images", "lisc/Main Dataset", "lisc-masks/Main Dataset", "bccd-voc"];
 
 fn main() {
-    let (mut images, mut grow, mut folders) = (400, 0, Vec::new());
+    let (mut images, mut seed, mut grow, mut folders) = (400, 0, 0, Vec::new());
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     while let Some(arg) = args.next() {
         let mut number = || args.next().and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{arg} takes a number"));
         match arg.as_str() {
             "--images" => images = number(),
+            "--seed" => seed = number() as u64,
             "--grow" => grow = number(),
             folder => folders.push(PathBuf::from(folder)),
         }
@@ -39,7 +40,7 @@ fn main() {
         println!("no images: name folders with images");
         return;
     }
-    drawn_truth(&files);
+    drawn_truth(&files, seed);
     if grow > 0 {
         growth(&files, grow);
     }
@@ -70,7 +71,7 @@ fn load(path: &Path) -> Rgb {
 }
 
 /// Every image with one copy of each kind and four of several kinds at once, searched as one data set.
-fn drawn_truth(files: &[PathBuf]) {
+fn drawn_truth(files: &[PathBuf], seed: u64) {
     const SEVERAL: usize = 4;
     let kinds = Transform::ALL.len() + SEVERAL;
     let start = Instant::now();
@@ -81,7 +82,7 @@ fn drawn_truth(files: &[PathBuf]) {
             let image = load(file);
             let copies: Vec<Features> = (0..=kinds)
                 .map(|kind| {
-                    let mut rng = seed::rng(0, "copies", 0, kind as u64, i as u64);
+                    let mut rng = seed::rng(seed, "copies", 0, kind as u64, i as u64);
                     Features::new(&Grey::from(match kind.checked_sub(1).map(|k| Transform::ALL.get(k)) {
                         None => image.clone(),
                         Some(Some(transform)) => transform.copy(&image, &mut rng),

@@ -36,7 +36,7 @@ impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { dataset, other, images, .. } = self;
         let Some(example) = &self.example else {
-            return write!(f, "{dataset}: none of {} shows the same as one of {other}", text::of(*images, "image"));
+            return write!(f, "{dataset}: no copy of an image of {other} found among {}", text::of(*images, "image"));
         };
         let copies = text::thousands(self.copies);
         write!(f, "{dataset}: {copies} of {} show the same as an image of {other}", text::of(*images, "image"))?;

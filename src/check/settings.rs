@@ -9,8 +9,8 @@ use std::fmt::Display;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Least correlation of two images, aligned with each other, that are copies, 0.5 to 1. More is required where
-    /// there is little to see, or where unrelated images of the data set come close to it.
+    /// Least correlation of two images, aligned with each other, that are copies, 0.5 to 1. More is required where few
+    /// keypoints match, or where there is little to see.
     pub copy_correlation: f32,
     /// An image whose 95th percentile of grey (0 to 255) is below this is too dark.
     pub dark_below: u8,
