@@ -10,8 +10,8 @@ use crate::run::ModelRef;
 /// Classes are matched by name. Images of classes that the run does not know are left out, and metrics are over the
 /// classes that both have; then the exit status is 1.
 ///
-/// Refused where the models were trained on one of the images. Writes data/runs/<RUN>/external/<DATASET>/; the run's
-/// page (wbc report --html) shows it.
+/// Images that the models were trained on are left out, and so are copies of them. Refused where the data sets share a
+/// patient. Writes data/runs/<RUN>/external/<DATASET>/; the run's page (wbc report --html) shows it.
 #[derive(clap::Args)]
 pub struct Args {
     /// The run, or one of its models: RUN:0 is that of fold 0, RUN:all that of all images
