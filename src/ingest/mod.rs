@@ -111,7 +111,7 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     }
     let not_kept = not_kept(ws, dataset, settings);
     // The tables of check describe the old manifest.
-    for table in [ws.checks(dataset), ws.issues(dataset)] {
+    for table in [ws.checks(dataset), ws.issues(dataset), ws.copies(dataset), ws.copy_features(dataset)] {
         remove(&table)?;
     }
     let manifest = ws.manifest(dataset);
