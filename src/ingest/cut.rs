@@ -193,7 +193,7 @@ pub fn apply(tree: &Tree, settings: &Settings, classes: &Classes, ctx: &Context,
     output.issue("", checks::CUT, Severity::Note, message);
     open.iter().for_each(|i| output.rows[*i].cut = Some(rule));
     match rule {
-        CutRule::Box => box_cells(tree, &open, ctx, output),
+        CutRule::Box => box_cells(tree, &open, &others.into_iter().collect(), ctx, output),
         _ => {
             if !others.is_empty() {
                 let images = text::of(others.len() as u64, "image");
@@ -265,14 +265,14 @@ fn looks(
     looks.collect()
 }
 
-/// Cuts each image around its only cell.
-fn box_cells(tree: &Tree, open: &[usize], ctx: &Context, output: &mut Output) -> Result<()> {
+/// Cuts each image around its only cell. The cells of `others`, which are no white cells, may be small.
+fn box_cells(tree: &Tree, open: &[usize], others: &HashSet<usize>, ctx: &Context, output: &mut Output) -> Result<()> {
     let looks = looks(tree, &output.rows, open, &|image| segment::find_cells(image), ctx)?;
     let (mut none, mut several) = (0, 0);
     let usual = usual_size(&looks);
     for (i, look) in open.iter().zip(looks) {
         let Some(look) = look else { continue };
-        let look = look.without_small(usual);
+        let look = look.without_small(usual.filter(|_| !others.contains(i)));
         let row = &mut output.rows[*i];
         let (path, id) = (row.path.clone(), row.image_id.clone());
         let (check, message) = match only_cell(&look) {
