@@ -171,7 +171,7 @@ fn training_does_not_depend_on_the_test_cells() {
 #[test]
 fn wbc_run_runs_the_full_pipeline_of_a_classifier() {
     let w = Workdir::new("classical-whole");
-    w.wbc(&["synth", "--images", "50", "--name", "d"]).ok();
+    w.wbc(&["synth", "--images", "12,12,12,12,12", "--name", "d"]).ok();
     let first = w.wbc(&["run", "lda"]).ok();
     let tables = |text: &str| [1, 2, 3].map(|n| text.contains(&format!("Table {n}:")));
     assert_eq!(tables(&first.stdout), [true, true, false], "{}", first.stdout);

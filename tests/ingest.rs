@@ -200,7 +200,7 @@ fn labels_stay_and_classes_are_chosen() {
     let (_, _, rows) = read(&w, &["--classes", "all"]);
     assert_eq!(counts(&rows), "Plättchen? 1 ig 2 lymphocyte? 1 neutrophil 1 stabkernig 1");
     let (_, _, rows) = read(&w, &["--classes", "ig, Neutrophil"]);
-    assert_eq!(counts(&rows), "- 3 Neutrophil 1 ig 2");
+    assert_eq!(counts(&rows), "- 3 ig 2 neutrophil 1");
     let map = "name = \"p\"\n[classes]\nset = \"wbc5\"\n\
                map = { ig = \"\", \"lymphocyte?\" = \"lymphocyte\", \"Plättchen?\" = \"\" }\n";
     w.write("p.toml", map);
