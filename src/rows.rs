@@ -302,13 +302,13 @@ pub struct IntervalRow {
     pub class: Option<Class>,
     /// bootstrap (percentile bootstrap of images within fold and class), corrected_t (corrected t over folds), wilson
     /// (Wilson score of a share of images), or, in place of bootstrap and wilson where subjects or slides are known,
-    /// subject_bootstrap or slide_bootstrap (expanded percentile bootstrap of subjects or slides, each with all
-    /// images).
+    /// subject_bootstrap or slide_bootstrap, and where many images are copies copy_group_bootstrap (expanded percentile
+    /// bootstrap of subjects, slides or groups of copies, each with all images).
     pub method: Method,
     /// Nominal coverage, such as 0.95.
     pub level: f64,
     /// The estimate, 0 to 1: the mean over folds (bootstrap, corrected_t) or the value of all images pooled (wilson,
-    /// subject_bootstrap, slide_bootstrap).
+    /// subject_bootstrap, slide_bootstrap, copy_group_bootstrap).
     pub value: f64,
     /// Lower end, 0 to 1.
     pub low: f64,

@@ -76,14 +76,19 @@ pub enum Method {
     SubjectBootstrap,
     /// Bootstrap of test slides, each with all images, where subjects are not known.
     SlideBootstrap,
+    /// Bootstrap of groups of copies, each with all images, where neither subjects nor slides are known and many images
+    /// are copies.
+    CopyGroupBootstrap,
 }
 
 impl Method {
-    /// What is resampled together with all its images: "patient" or "slide"; `None` where images are independent.
+    /// What is resampled together with all its images: "patient", "slide" or "copy group"; `None` where images
+    /// are independent.
     pub fn cluster(self) -> Option<&'static str> {
         match self {
             Method::SubjectBootstrap => Some("patient"),
             Method::SlideBootstrap => Some("slide"),
+            Method::CopyGroupBootstrap => Some("copy group"),
             Method::Bootstrap | Method::CorrectedT | Method::Wilson => None,
         }
     }

@@ -1,15 +1,15 @@
-//! The subject or slide of each test image, and intervals that resample subjects or slides instead of images.
+//! The subject or slide of each test image, or the group of copies that it belongs to, and intervals that resample
+//! these instead of images.
 
 use crate::class::{Class, Classes};
+use crate::dataset::Dataset;
 use crate::error::{Input, Result};
 use crate::rows::{IntervalRow, PredictionRow};
 use crate::run::Record;
-use crate::schema::MANIFEST;
 use crate::scores::{Method, Metric, Scores};
 use crate::statistics::{self, Interval, LEVEL};
-use crate::table::{self, text};
+use crate::table;
 use crate::workspace::Workspace;
-use arrow_array::Array;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Who the images of a data set are from, where it says so.
@@ -17,27 +17,35 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub struct People {
     subjects: HashMap<String, String>,
     slides: HashMap<String, String>,
+    /// Groups of copies.
+    copies: HashMap<String, String>,
 }
 
 impl People {
-    /// Reads the subjects and slides of a data set's manifest.
+    /// Reads the subjects, slides and groups of copies of a data set.
     ///
     /// # Errors
-    /// [`crate::error::Error::Missing`] or [`crate::error::Error::Format`] for the manifest.
+    /// As [`Dataset::read`].
     pub fn read(ws: &Workspace, dataset: &str) -> Result<Self> {
         let mut people = Self::default();
-        table::read_batches(&ws.manifest(dataset), &MANIFEST, |batch| {
-            let [id, subject, slide] = ["image_id", "subject_id", "slide_id"].map(|name| text(&batch, name));
-            for row in 0..batch.num_rows() {
-                for (column, known) in [(subject, &mut people.subjects), (slide, &mut people.slides)] {
-                    if column.is_valid(row) {
-                        known.insert(id.value(row).into(), column.value(row).into());
-                    }
-                }
-            }
-            Ok(())
-        })?;
+        let Dataset { cells, checks, .. } = Dataset::read(ws, dataset)?;
+        for (cell, check) in cells.into_iter().zip(checks) {
+            people.copies.insert(cell.image_id.clone(), check.group_id);
+            people.subjects.extend(cell.subject_id.map(|subject| (cell.image_id.clone(), subject)));
+            people.slides.extend(cell.slide_id.map(|slide| (cell.image_id, slide)));
+        }
         Ok(people)
+    }
+
+    /// Whether so many of the images are copies of each other that they cannot be treated as independent.
+    fn are_copies(&self, predictions: &[PredictionRow]) -> bool {
+        /// Least number of images in the group of an image, on average over images.
+        const MANY: f64 = 1.5;
+        let mut sizes: HashMap<&str, u64> = HashMap::new();
+        let group = |p: &'_ PredictionRow| self.copies.get(&p.image_id).map(String::as_str);
+        predictions.iter().filter_map(group).for_each(|group| *sizes.entry(group).or_default() += 1);
+        let squares: u64 = sizes.values().map(|n| n * n).sum();
+        squares as f64 >= MANY * predictions.len().max(1) as f64
     }
 
     /// What is known and of how many: ("patient", 8), or ("slide", 20) where no subject is known.
@@ -60,8 +68,8 @@ impl People {
         if same { Self::read(ws, &record.dataset) } else { Ok(Self::default()) }
     }
 
-    /// The interval rows that hold for these people: `rows` where nobody is known, and otherwise those over subjects
-    /// or slides in place of those over images.
+    /// The interval rows that hold for these people: `rows` where nobody is known, and otherwise those over subjects,
+    /// slides or groups of copies in place of those over images.
     pub(super) fn applied(
         &self,
         rows: Vec<IntervalRow>,
@@ -74,14 +82,15 @@ impl People {
         over_people
     }
 
-    /// Interval rows of all images pooled, over subjects or (where no subject is known) over slides; `None` where
-    /// neither is known. An image without a subject or slide is a unit of its own. Where no interval can be computed,
+    /// Interval rows of all images pooled, over subjects or (where no subject is known) over slides, or where neither is
+    /// known and many images are copies, over groups of copies; otherwise `None`. An image without a subject or slide is a unit of its own. Where no interval can be computed,
     /// it is 0 to 1; where all images are predicted correctly, or none, it is Wilson's for as many images as units.
     fn intervals(&self, predictions: &[PredictionRow], classes: &Classes, seed: u64) -> Option<Vec<IntervalRow>> {
         let any = |known: &HashMap<String, String>| predictions.iter().any(|p| known.contains_key(&p.image_id));
         let (method, known) = match (any(&self.subjects), any(&self.slides)) {
             (true, _) => (Method::SubjectBootstrap, &self.subjects),
             (false, true) => (Method::SlideBootstrap, &self.slides),
+            (false, false) if self.are_copies(predictions) => (Method::CopyGroupBootstrap, &self.copies),
             (false, false) => return None,
         };
         // For each class the correctly and wrongly predicted images.
@@ -142,5 +151,37 @@ impl People {
             })
         };
         Some(rows.filter_map(row).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_copies_are_resampled_as_groups() {
+        let classes = Classes::wbc5();
+        // 60 cells with six copies each; all copies of every fifth cell are predicted wrongly.
+        let prediction = |i: usize| {
+            let truth = classes.at(i / 6 % 5);
+            let predicted = if i / 6 % 25 < 5 { (i / 6 + 1) % 5 } else { i / 6 % 5 };
+            let p: Vec<f32> = (0..5).map(|class| if class == predicted { 0.9 } else { 0.025 }).collect();
+            PredictionRow::new(format!("d/{i}"), 0, truth, p)
+        };
+        let predictions: Vec<PredictionRow> = (0..360).map(prediction).collect();
+        let grouped = |size: usize| People {
+            copies: (0..360).map(|i| (format!("d/{i}"), format!("d/{}", i / size * size))).collect(),
+            ..People::default()
+        };
+        let intervals = |people: &People| people.intervals(&predictions, &classes, 0);
+        let rows = intervals(&grouped(6)).unwrap();
+        let accuracy = rows.iter().find(|row| row.metric == Metric::Accuracy).unwrap();
+        assert_eq!((accuracy.method, accuracy.units), (Method::CopyGroupBootstrap, 60));
+        // Of 60 cells, not of 360: the interval is that wide.
+        let wilson = |n: u64| statistics::wilson((accuracy.value * n as f64).round() as u64, n).unwrap();
+        let width = accuracy.high - accuracy.low;
+        assert!(width > 0.8 * (wilson(60).high - wilson(60).low), "{width}");
+        assert!(width > 1.5 * (wilson(360).high - wilson(360).low), "{width}");
+        assert!(intervals(&grouped(1)).is_none(), "no copies");
     }
 }

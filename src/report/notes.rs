@@ -207,6 +207,7 @@ fn patients(run: &Results) -> String {
     match run.clusters() {
         None => PATIENTS.into(),
         Some(("patient", n)) => format!("By patient: all images of each of the {n} patients are in the same test fold"),
+        Some(("copy group", _)) => PATIENTS.into(),
         Some((_, n)) => format!(
             "All images of each of the {n} slides are in the same test fold; patients are unknown: slides of one \
              patient may be in both training and test folds"

@@ -165,7 +165,8 @@ impl Results {
 
 /// The row for other test images: see [`Results::over_images`].
 pub fn over_images(rows: &[IntervalRow], metric: Metric, class: Option<Class>) -> Option<&IntervalRow> {
-    let methods = [Method::SubjectBootstrap, Method::SlideBootstrap, Method::Bootstrap, Method::Wilson];
+    let clusters = [Method::SubjectBootstrap, Method::SlideBootstrap, Method::CopyGroupBootstrap];
+    let methods = clusters.into_iter().chain([Method::Bootstrap, Method::Wilson]);
     let find = |method| rows.iter().find(|r| r.metric == metric && r.class == class && r.method == method);
     methods.into_iter().find_map(find)
 }

@@ -160,8 +160,10 @@ fn items(run: &Results) -> Vec<Value> {
                 _ if run.record.own_split.as_ref().is_some_and(|split| split.ignores_copies) => {
                     "LEAK: copies are in several folds".into()
                 }
-                Some((cluster, n)) => format!("stratified; copies and {n} {cluster}s kept together"),
-                None => "stratified; copies kept together".into(),
+                Some((cluster, n)) if cluster != "copy group" => {
+                    format!("stratified; copies and {n} {cluster}s kept together")
+                }
+                _ => "stratified; copies kept together".into(),
             },
         ),
     ]
