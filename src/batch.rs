@@ -28,7 +28,7 @@ pub struct Tensors {
 }
 
 impl Tensors {
-    /// Reads the images that preprocessing made with `settings`.
+    /// Reads the images that preprocessing wrote with `settings`.
     ///
     /// # Errors
     /// [`Error::Missing`] where nothing was preprocessed, [`Error::Stale`] where it was from another manifest, and
@@ -73,7 +73,7 @@ impl Tensors {
     }
 
     /// Tensors that are here already, `[n, size, size, 3]`; they have rows and no names.
-    pub fn of(size_px: usize, pixels: Vec<u8>) -> Self {
+    pub fn from_pixels(size_px: usize, pixels: Vec<u8>) -> Self {
         Self { size_px, pixels, index: HashMap::new(), hash: String::new() }
     }
 
@@ -93,7 +93,7 @@ impl Tensors {
     }
 
     /// An image's bytes, `[size, size, 3]`.
-    pub fn picture(&self, row: usize) -> &[u8] {
+    pub fn pixels(&self, row: usize) -> &[u8] {
         let len = self.size_px * self.size_px * 3;
         &self.pixels[row * len..][..len]
     }
@@ -102,7 +102,7 @@ impl Tensors {
     pub fn fill(&self, rows: &[usize], view: impl Fn(usize) -> View + Sync, normalise: &Normalise, x: &mut [f32]) {
         let len = self.size_px * self.size_px * 3;
         x.par_chunks_mut(len).zip(rows).enumerate().for_each(|(i, (x, row))| {
-            view(i).draw(self.picture(*row), self.size_px, normalise, x);
+            view(i).render(self.pixels(*row), self.size_px, normalise, x);
         });
     }
 }
@@ -159,7 +159,7 @@ impl Normalise {
         }
         let sums = rows
             .par_iter()
-            .map(|row| moments(tensors.picture(*row)))
+            .map(|row| moments(tensors.pixels(*row)))
             .reduce(|| [[0; 2]; 3], |a, b| std::array::from_fn(|c| [a[c][0] + b[c][0], a[c][1] + b[c][1]]));
         let n = (rows.len() * tensors.size_px * tensors.size_px).max(1) as f64;
         let mean = sums.map(|[sum, _]| sum as f64 / n);
@@ -171,12 +171,12 @@ impl Normalise {
     }
 
     /// The numbers for one image.
-    fn of(&self, picture: &[u8]) -> ([f32; 3], [f32; 3]) {
+    fn mean_and_deviation(&self, pixels: &[u8]) -> ([f32; 3], [f32; 3]) {
         if self.kind != Normalisation::Image {
             return (self.mean, self.deviation);
         }
-        let sums = moments(picture);
-        let n = picture.len().max(1) as f64;
+        let sums = moments(pixels);
+        let n = pixels.len().max(1) as f64;
         let (sum, squares) = sums.iter().fold((0, 0), |(s, q), [a, b]| (s + a, q + b));
         let mean = sum as f64 / n;
         let deviation = (squares as f64 / n - mean * mean).max(1.0).sqrt();
@@ -185,9 +185,9 @@ impl Normalise {
 }
 
 /// Sum and sum of squares of each channel.
-pub(crate) fn moments(picture: &[u8]) -> [[u64; 2]; 3] {
+pub(crate) fn moments(pixels: &[u8]) -> [[u64; 2]; 3] {
     let mut sums = [[0u64; 2]; 3];
-    for pixel in picture.chunks_exact(3) {
+    for pixel in pixels.chunks_exact(3) {
         for c in 0..3 {
             let v = u64::from(pixel[c]);
             sums[c][0] += v;
@@ -254,7 +254,7 @@ impl Augment {
         Ok(())
     }
 
-    /// Draws a view.
+    /// Chooses a view at random.
     pub fn view(&self, rng: &mut Pcg64) -> View {
         // Always the same number of draws, so that one setting does not move the others' luck.
         let bits = rng.next_u32();
@@ -323,7 +323,7 @@ const PER_DENSITY: f32 = 256.0;
 
 impl Stain {
     /// Grey levels (0 to 255) of a pixel after it.
-    fn shown(&self, densities: &[f32; 256], light: &[f32; DENSITIES], pixel: [f32; 3]) -> [f32; 3] {
+    fn apply(&self, densities: &[f32; 256], light: &[f32; DENSITIES], pixel: [f32; 3]) -> [f32; 3] {
         let [r, g, b] = pixel.map(|v| densities[v as usize]);
         self.mix.map(|mix| {
             let density = mix[0] * r + mix[1] * g + mix[2] * b;
@@ -359,21 +359,21 @@ impl View {
         View { swap: which & 4 != 0, mirror: [which & 1 != 0, which & 2 != 0], ..View::default() }
     }
 
-    /// Draws the view of `picture` (`[size, size, 3]`, u8) into `x` (the same, f32), normalised.
-    fn draw(&self, picture: &[u8], size: usize, normalise: &Normalise, x: &mut [f32]) {
+    /// Renders the view of `pixels` (`[size, size, 3]`, u8) into `x` (the same, f32), normalised.
+    fn render(&self, pixels: &[u8], size: usize, normalise: &Normalise, x: &mut [f32]) {
         let coarse = self.coarse.map(|times| {
             let small = (size as f32 / times).round().max(1.0) as u32;
-            let shrunk = preprocess::resize(picture, size as u32, small, preprocess::Filter::Bilinear);
+            let shrunk = preprocess::resize(pixels, size as u32, small, preprocess::Filter::Bilinear);
             preprocess::resize(&shrunk, small, size as u32, preprocess::Filter::Bilinear)
         });
-        let picture = coarse.as_deref().unwrap_or(picture);
-        let (mean, deviation) = normalise.of(picture);
+        let pixels = coarse.as_deref().unwrap_or(pixels);
+        let (mean, deviation) = normalise.mean_and_deviation(pixels);
         // Colour is affine: out = matrix * pixel + offset, with the normalisation folded in.
         let (mut matrix, mut offset) = ([[0f32; 3]; 3], [0f32; 3]);
         const GREY: [f32; 3] = [0.299, 0.587, 0.114];
         let (jitter, grey) = match self.jitter {
             Some(jitter) => {
-                let sums = moments(picture);
+                let sums = moments(pixels);
                 let grey: f32 = (0..3).map(|c| GREY[c] * sums[c][0] as f32).sum();
                 (jitter, grey / (size * size) as f32)
             }
@@ -390,7 +390,7 @@ impl View {
         let densities = self.stain.map(|stain| (stain, stain.densities(), Stain::light()));
         let stained = |pixel: [f32; 3]| match &densities {
             None => pixel,
-            Some((stain, densities, light)) => stain.shown(densities, light, pixel),
+            Some((stain, densities, light)) => stain.apply(densities, light, pixel),
         };
         let mut put = |at: usize, pixel: [f32; 3]| {
             let pixel = stained(pixel);
@@ -399,7 +399,7 @@ impl View {
             }
         };
         let source = |row: usize, column: usize| -> [f32; 3] {
-            std::array::from_fn(|c| f32::from(picture[(row * size + column) * 3 + c]))
+            std::array::from_fn(|c| f32::from(pixels[(row * size + column) * 3 + c]))
         };
         let places = [self.along(0, size), self.along(1, size)];
         for i in 0..size {
@@ -445,25 +445,25 @@ mod tests {
 
     const RAW: Normalise = Normalise { kind: Normalisation::Unit, mean: [0.0; 3], deviation: [1.0; 3] };
 
-    fn drawn(view: View, size: usize, picture: &[u8]) -> Vec<f32> {
-        let mut x = vec![0.0; picture.len()];
-        view.draw(picture, size, &RAW, &mut x);
+    fn rendered(view: View, size: usize, pixels: &[u8]) -> Vec<f32> {
+        let mut x = vec![0.0; pixels.len()];
+        view.render(pixels, size, &RAW, &mut x);
         x
     }
 
     #[test]
-    fn the_eight_views_are_all_different_and_the_first_is_the_picture() {
+    fn the_eight_views_are_all_different_and_the_first_is_the_image() {
         let size = 4;
-        let picture: Vec<u8> = (0..size * size * 3).map(|i| i as u8).collect();
-        let views: Vec<Vec<f32>> = (0..8).map(|k| drawn(View::turned(k), size, &picture)).collect();
-        assert!(views[0].iter().zip(&picture).all(|(x, p)| *x == f32::from(*p)));
+        let pixels: Vec<u8> = (0..size * size * 3).map(|i| i as u8).collect();
+        let views: Vec<Vec<f32>> = (0..8).map(|k| rendered(View::turned(k), size, &pixels)).collect();
+        assert!(views[0].iter().zip(&pixels).all(|(x, p)| *x == f32::from(*p)));
         for a in 0..8 {
             for b in 0..a {
                 assert_ne!(views[a], views[b], "{a} and {b}");
             }
             let mut values: Vec<u8> = views[a].iter().map(|v| *v as u8).collect();
             values.sort();
-            assert_eq!(values, picture, "a view holds the same pixels");
+            assert_eq!(values, pixels, "a view holds the same pixels");
         }
     }
 
@@ -474,7 +474,7 @@ mod tests {
         for item in 0..200 {
             let view = augment.view(&mut seed::rng(1, "augment", 0, 0, item));
             seen.insert((view.swap, view.mirror));
-            let flat = drawn(view, 2, &[100; 12]);
+            let flat = rendered(view, 2, &[100; 12]);
             assert!(flat.iter().all(|v| (79.9..=120.1).contains(v)), "{flat:?}");
         }
         assert_eq!(seen.len(), 8);
@@ -486,29 +486,29 @@ mod tests {
     fn zoom_enlarges_around_the_middle_and_stain_moves_what_holds_light_back() {
         let size = 9;
         // A ramp to the right, and white below it.
-        let picture: Vec<u8> =
+        let pixels: Vec<u8> =
             (0..size * size).flat_map(|i| [if i / size < 6 { 20 + 10 * (i % size) as u8 } else { 255 }; 3]).collect();
         let red = |x: &[f32], row: usize, column: usize| x[(row * size + column) * 3];
-        let large = drawn(View { zoom: Some(2.0), ..View::default() }, size, &picture);
+        let large = rendered(View { zoom: Some(2.0), ..View::default() }, size, &pixels);
         assert_eq!([0, 4, 8].map(|c| red(&large, 4, c)), [40.0, 60.0, 80.0], "half of the ramp");
-        let small = drawn(View { zoom: Some(0.5), ..View::default() }, size, &picture);
+        let small = rendered(View { zoom: Some(0.5), ..View::default() }, size, &pixels);
         assert_eq!([0, 4, 8].map(|c| red(&small, 4, c)), [20.0, 60.0, 100.0], "the edge is repeated");
         // Twice the density: the square of the share of light; what is white stays white.
         let mut mix = [[0.0; 3]; 3];
         (0..3).for_each(|c| mix[c][c] = 2.0);
         let stain = Some(Stain { power: 1.0, mix });
-        let dark = drawn(View { stain, ..View::default() }, size, &picture);
+        let dark = rendered(View { stain, ..View::default() }, size, &pixels);
         assert!((red(&dark, 0, 4) - (61f32.powi(2) / 256.0 - 1.0)).abs() < 0.5, "{}", red(&dark, 0, 4));
         assert!((red(&dark, 8, 4) - 255.0).abs() < 1e-3);
         let augment = Augment { zoom: 0.2, stain: 0.3, ..Default::default() };
-        let drawn: Vec<View> = (0..200).map(|i| augment.view(&mut seed::rng(1, "augment", 0, 0, i))).collect();
-        assert!(drawn.iter().all(|v| (0.8..=1.2).contains(&v.zoom.unwrap())));
-        assert!(drawn.iter().all(|v| (0.62..=1.61).contains(&v.stain.unwrap().power)));
+        let views: Vec<View> = (0..200).map(|i| augment.view(&mut seed::rng(1, "augment", 0, 0, i))).collect();
+        assert!(views.iter().all(|v| (0.8..=1.2).contains(&v.zoom.unwrap())));
+        assert!(views.iter().all(|v| (0.62..=1.61).contains(&v.stain.unwrap().power)));
         assert!(
-            drawn.iter().any(|v| v.stain.unwrap().mix[0][0] > 1.2)
-                && drawn.iter().any(|v| v.stain.unwrap().mix[0][0] < 0.8)
+            views.iter().any(|v| v.stain.unwrap().mix[0][0] > 1.2)
+                && views.iter().any(|v| v.stain.unwrap().mix[0][0] < 0.8)
         );
-        assert!(drawn.iter().all(|v| v.stain.unwrap().mix[1][2].abs() <= 0.15));
+        assert!(views.iter().all(|v| v.stain.unwrap().mix[1][2].abs() <= 0.15));
     }
 
     #[test]

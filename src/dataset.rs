@@ -39,8 +39,8 @@ impl Dataset {
     /// [`Error::Missing`] where there is no manifest, [`Error::Format`] for a table that is damaged or a class that is
     /// not on the list, [`Error::Stale`] where the manifest has changed since check ran.
     pub fn read(ws: &Workspace, name: &str) -> Result<Self> {
-        let (cells, made) = table::read_rows::<ManifestRow>(&ws.manifest(name), &MANIFEST)?;
-        let classes = classes_in(&made, &ws.manifest(name))?;
+        let (cells, provenance) = table::read_rows::<ManifestRow>(&ws.manifest(name), &MANIFEST)?;
+        let classes = classes_in(&provenance, &ws.manifest(name))?;
         if let Some(cell) = cells.iter().find(|cell| cell.class.is_some_and(|class| classes.index(class).is_none())) {
             let got = cell.class.map_or("", Class::name);
             return Err(Error::format(ws.manifest(name), &cell.image_id, format!("one of {classes}"), got));
@@ -63,8 +63,8 @@ pub fn classes(ws: &Workspace, name: &str) -> Result<Classes> {
     classes_in(&table::provenance(&path, &MANIFEST)?, &path)
 }
 
-fn classes_in(made: &Provenance, manifest: &Path) -> Result<Classes> {
-    let classes = made.settings.get("classes").and_then(|classes| Classes::deserialize(classes).ok());
+fn classes_in(provenance: &Provenance, manifest: &Path) -> Result<Classes> {
+    let classes = provenance.settings.get("classes").and_then(|classes| Classes::deserialize(classes).ok());
     classes.ok_or_else(|| Error::stale(Input::Manifest, manifest, "it does not say which classes there are"))
 }
 
@@ -131,7 +131,7 @@ pub fn left_out_text(other_labels: &[(String, u64)], cells: u64, images: u64) ->
 }
 
 /// The hashes of the manifest and, where check has run, of the table of checks, for the provenance of a table that is
-/// made from them.
+/// written from them.
 ///
 /// # Errors
 /// [`Error::Missing`] where there is no manifest, [`Error::Stale`] where the manifest has changed since check ran.
@@ -152,11 +152,11 @@ pub fn inputs(ws: &Workspace, name: &str) -> Result<BTreeMap<String, String>> {
 ///
 /// # Errors
 /// As [`inputs`], and [`Error::Stale`] where one of them has changed since.
-pub fn require_current(ws: &Workspace, name: &str, made: &Provenance, table: Input, path: &Path) -> Result<()> {
+pub fn require_current(ws: &Workspace, name: &str, provenance: &Provenance, table: Input, path: &Path) -> Result<()> {
     let inputs = inputs(ws, name)?;
     for input in [Input::Manifest, Input::Checks] {
         if let Some(hash) = inputs.get(input.name()) {
-            made.require(input, hash, table, path)?;
+            provenance.require(input, hash, table, path)?;
         }
     }
     Ok(())

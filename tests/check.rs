@@ -1,6 +1,6 @@
 //! `wbc check`: what it finds, what it groups, and that it deletes nothing.
 
-use crate::common::{Workdir, picture, shared};
+use crate::common::{Workdir, image_bytes, shared};
 use image::imageops;
 use std::collections::BTreeMap;
 use wbc::rows::IssueRow;
@@ -56,7 +56,7 @@ fn copies_resized_reencoded_and_shifted_share_a_group_and_others_do_not() {
 }
 
 #[test]
-fn the_same_picture_under_two_labels_is_left_out_of_the_split() {
+fn the_same_image_under_two_labels_is_left_out_of_the_split() {
     let w = Workdir::new("conflict");
     w.wbc(&["synth", "--images", "10,10,10,10,10", "--name", "d"]).ok();
     let one = std::fs::read_dir(w.path("data/raw/d/basophil")).unwrap().map(|e| e.unwrap().path()).min().unwrap();
@@ -71,15 +71,15 @@ fn the_same_picture_under_two_labels_is_left_out_of_the_split() {
 }
 
 #[test]
-fn damaged_dark_bright_and_odd_pictures_are_found() {
+fn damaged_dark_bright_and_odd_images_are_found() {
     let w = Workdir::new("bad");
     w.wbc(&["synth", "--images", "30", "--name", "d"]).ok();
-    let jpeg = picture("a.jpg", 5, 360, 361);
+    let jpeg = image_bytes("a.jpg", 5, 360, 361);
     w.write("data/raw/d/neutrophil/cut.jpg", &jpeg[..jpeg.len() / 2]);
     let flat = |v: u8| image::RgbImage::from_fn(360, 361, |x, y| image::Rgb([v + (x ^ y) as u8 % 16; 3]));
     w.write("data/raw/d/neutrophil/night.png", encode(&flat(5), image::ImageFormat::Png));
     w.write("data/raw/d/neutrophil/noon.png", encode(&flat(235), image::ImageFormat::Png));
-    w.write("data/raw/d/neutrophil/small.png", picture("a.png", 6, 100, 90));
+    w.write("data/raw/d/neutrophil/small.png", image_bytes("a.png", 6, 100, 90));
     let sharp = std::fs::read_dir(w.path("data/raw/d/lymphocyte")).unwrap().map(|e| e.unwrap().path()).min().unwrap();
     let smeared = imageops::blur(&image::open(sharp).unwrap().into_rgb8(), 12.0);
     w.write("data/raw/d/lymphocyte/smeared.png", encode(&smeared, image::ImageFormat::Png));
@@ -93,7 +93,7 @@ fn damaged_dark_bright_and_odd_pictures_are_found() {
     assert!(found("odd_size", "neutrophil/small.png"));
     assert!(found("blurred", "lymphocyte/smeared.png"));
     assert!(issues.iter().any(|i| i.check == "class_counts"), "few basophils");
-    // Unreadable pictures are not each other's copies.
+    // Unreadable images are not each other's copies.
     assert!(!issues.iter().any(|i| i.check == "near_copy" && i.path.ends_with("cut.jpg")));
     // Everything else goes on without the damaged one, and the two in which no cell is found.
     w.wbc(&["split", "--stratified", "--folds", "2"]).exits(1);
@@ -120,7 +120,7 @@ fn a_second_check_finds_the_same_and_a_changed_file_is_told() {
     assert!(tables() == first, "threads or order change the bytes");
 
     let one = std::fs::read_dir(w.path("data/raw/d/basophil")).unwrap().map(|e| e.unwrap().path()).min().unwrap();
-    std::fs::write(&one, picture("a.jpg", 1, 360, 361)).unwrap();
+    std::fs::write(&one, image_bytes("a.jpg", 1, 360, 361)).unwrap();
     w.write("pipe.toml", "name = \"p\"\n[check]\nmin_class_images = 3\n");
     w.wbc(&["check", "--pipeline", "pipe.toml"]).exits(1);
     let changed = findings(&w, "d").into_iter().find(|i| i.check == "undecodable").expect("a finding");

@@ -214,7 +214,7 @@ fn settings_that_do_not_apply_and_changed_inputs_are_errors() {
     let run = w.wbc(&["train", "--pipeline", "wide.toml"]).exits(2);
     assert!(run.stderr.contains("other data") && run.stderr.contains("--restart"), "{}", run.stderr);
     // After images are added, the split is out of date.
-    w.write("data/raw/d/neutrophil/new.png", crate::common::picture("a.png", 1, 360, 361));
+    w.write("data/raw/d/neutrophil/new.png", crate::common::image_bytes("a.png", 1, 360, 361));
     w.wbc(&["ingest"]);
     let run = w.wbc(&["train", "--pipeline", &pipeline]).exits(2);
     assert!(run.stderr.contains("out of date") && run.stderr.contains("wbc split --stratified"), "{}", run.stderr);

@@ -112,7 +112,7 @@ fn runs_on_different_images_are_refused_with_the_reason() {
     for (other, why) in [
         ("one", "the same run twice"),
         ("elsewhere", "one data set, found d and e"),
-        ("halves", "as many folds, found 4 and 2"),
+        ("halves", "the same number of folds, found 4 and 2"),
         ("resplit", "one split, found splits.parquet one and two"),
         ("fewer", "test images: expected 120"),
         ("none", "Runs: early"),

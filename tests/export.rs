@@ -46,8 +46,7 @@ fn trained(name: &str) -> Workdir {
 fn tested(w: &Workdir, run: &str) -> Vec<[f32; 5]> {
     let rows = predictions(&w.workspace().run(run).join("fold-00/predictions.parquet"));
     let tensors = Tensors::load(&w.workspace(), "d", &Settings { size_px: 32, ..Settings::default() }).unwrap();
-    let bytes: Vec<u8> =
-        rows.iter().flat_map(|r| tensors.picture(tensors.row(&r.image_id).unwrap()).to_vec()).collect();
+    let bytes: Vec<u8> = rows.iter().flat_map(|r| tensors.pixels(tensors.row(&r.image_id).unwrap()).to_vec()).collect();
     w.write("tensors.bin", bytes);
     assert_eq!(rows.len(), 50);
     rows.iter().map(|r| r.probabilities[..].try_into().unwrap()).collect()

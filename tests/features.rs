@@ -1,6 +1,6 @@
 //! `wbc features`: the measured values, when they are measured again, and the quality of the segmentation.
 
-use crate::common::{Workdir, picture, shared};
+use crate::common::{Workdir, image_bytes, shared};
 use wbc::decode::{self, Rgb};
 use wbc::features::{self, Features};
 use wbc::schema::FEATURES;
@@ -79,7 +79,7 @@ fn features_are_kept_until_a_setting_changes_and_do_not_depend_on_threads() {
 #[test]
 fn an_unreadable_image_is_reported_and_all_others_are_measured() {
     let w = dataset("features-damaged", "10");
-    let jpeg = picture("a.jpg", 5, 360, 361);
+    let jpeg = image_bytes("a.jpg", 5, 360, 361);
     w.write("data/raw/d/neutrophil/cut.jpg", &jpeg[..jpeg.len() / 2]);
     w.wbc(&["ingest", "--no-check"]).ok();
     for _ in 0..2 {
@@ -94,7 +94,7 @@ fn an_unreadable_image_is_reported_and_all_others_are_measured() {
     assert!(w.wbc(&["features"]).ok().stdout.contains("of 10 cells, 1 left out"));
     // A file that has changed since it was ingested is an error.
     let row = w.manifest("d").swap_remove(0);
-    w.write(format!("data/raw/d/{}", row.path), picture("a.jpg", 9, 360, 361));
+    w.write(format!("data/raw/d/{}", row.path), image_bytes("a.jpg", 9, 360, 361));
     std::fs::remove_file(w.path("data/d/features.parquet")).unwrap();
     let run = w.wbc(&["features"]).exits(2);
     assert!(

@@ -1,6 +1,6 @@
 //! `wbc fetch` and `wbc datasets`, against a server in this process: no test asks anything else.
 
-use crate::common::{Run, Workdir, picture, shared};
+use crate::common::{Run, Workdir, image_bytes, shared};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Cursor, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -176,7 +176,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-/// 30 drawn cells in class folders: the files, and a zip archive of them in a folder.
+/// 30 synthetic cells in class folders: the files, and a zip archive of them in a folder.
 fn cells(w: &Workdir) -> (BTreeMap<String, Vec<u8>>, Vec<u8>) {
     w.wbc(&["synth", "--images", "30", "--name", "cells", "--workspace", "made"]).ok();
     let files = files(&w.path("made/raw/cells"));
@@ -229,7 +229,7 @@ fn what_is_fetched_can_be_ingested() {
     assert_eq!(left, ["cells.json", "gzipped.json", "gzipped.tar.gz", "tarred.json", "tarred.tar"]);
 
     // What is there stays, unless told.
-    let server = Server::new(&zip_of(&[("neutrophil/1.png", &picture("1.png", 1, 20, 20))]), &[]);
+    let server = Server::new(&zip_of(&[("neutrophil/1.png", &image_bytes("1.png", 1, 20, 20))]), &[]);
     let refused = w.fetch(&[&server.url("cells.zip")]).exits(2).stderr;
     assert!(refused.contains("--force") && server.seen().is_empty(), "{refused}");
     assert!(files(&w.path("data/raw/cells")) == expected);
@@ -294,7 +294,7 @@ fn a_download_that_cannot_go_on_starts_over() {
     assert!(files(&w.path("data/raw/cells")) == expected);
 
     // Another file by now: nothing of the old one is left in it.
-    let new = zip_of(&[("neutrophil/1.png", &picture("1.png", 1, 300, 300))]);
+    let new = zip_of(&[("neutrophil/1.png", &image_bytes("1.png", 1, 300, 300))]);
     let server = broken_off(&[]);
     server.change(|s| (s.body, s.etag) = (new.clone(), "\"two\"".into()));
     let run = w.fetch(&[&server.url("cells.zip")]).ok();
@@ -357,7 +357,7 @@ fn faults_that_pass_are_tried_again_and_others_are_not() {
     for (body, said) in [
         (page, "a web page"),
         (rar, "a RAR archive"),
-        (picture("1.jpg", 1, 50, 50), "a single image"),
+        (image_bytes("1.jpg", 1, 50, 50), "a single image"),
         (b"path,class\n1.png,neutrophil\n".to_vec(), "list.csv"),
         (gzip(&vec![65; 2000]), "another compressed file"),
     ] {
@@ -373,7 +373,7 @@ fn faults_that_pass_are_tried_again_and_others_are_not() {
 fn a_wrong_checksum_unpacks_nothing_and_keeps_what_was_there() {
     let w = Workdir::new("fetch-checksum");
     let (expected, zip) = cells(&w);
-    let old = picture("1.png", 3, 40, 40);
+    let old = image_bytes("1.png", 3, 40, 40);
     w.write("data/raw/cells/neutrophil/1.png", &old);
     let server = Server::new(&zip, &[]);
     let wrong = "0123456789abcdef".repeat(2);
@@ -398,7 +398,7 @@ fn a_wrong_checksum_unpacks_nothing_and_keeps_what_was_there() {
 fn nothing_in_an_archive_leaves_its_folder() {
     use tar::EntryType;
     let w = Workdir::new("fetch-evil");
-    let image = picture("1.png", 1, 30, 30);
+    let image = image_bytes("1.png", 1, 30, 30);
     let good = ("neutrophil/1.png", &image[..]);
     let tar_with = |name: &str, kind: EntryType, link: &str| {
         let mut archive = tar::Builder::new(Vec::new());
@@ -457,7 +457,7 @@ fn nothing_in_an_archive_leaves_its_folder() {
 #[test]
 fn archives_are_bounded() {
     let w = Workdir::new("fetch-bombs");
-    let image = picture("1.png", 1, 30, 30);
+    let image = image_bytes("1.png", 1, 30, 30);
     let names: Vec<String> = (0..50).map(|i| format!("neutrophil/{i}.png")).collect();
     let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &image[..])).collect();
     let many = w.write("many.zip", zip_of(&entries));
@@ -481,7 +481,7 @@ fn archives_are_bounded() {
 #[test]
 fn names_that_meet_are_told_apart() {
     let w = Workdir::new("fetch-names");
-    let images: Vec<Vec<u8>> = (0..5).map(|i| picture("1.png", i, 20, 20)).collect();
+    let images: Vec<Vec<u8>> = (0..5).map(|i| image_bytes("1.png", i, 20, 20)).collect();
     let archive = zip_of(&[
         ("set/Neutrophil/1.png", &images[0]),
         ("set/neutrophil/1.PNG", &images[1]),
@@ -564,14 +564,14 @@ fn a_known_data_sets_archive_is_arranged_for_ingest() {
         let mut labels = "image ID,class label\n".to_string();
         for i in 1..=6_u32 {
             let name = format!("segmentation_WBC-master/Dataset 1/{i:03}");
-            entries.push((format!("{name}.bmp"), picture("1.bmp", i, 120, 120)));
+            entries.push((format!("{name}.bmp"), image_bytes("1.bmp", i, 120, 120)));
             entries.push((format!("{name}.png"), mask.clone()));
             labels += &format!("{i},{}\n", i % 5 + 1);
         }
         entries.push(("segmentation_WBC-master/Class Labels of Dataset 1.csv".into(), labels.into()));
     }
-    entries.push(("segmentation_WBC-master/Dataset 2/001.bmp".into(), picture("1.bmp", 9, 300, 300)));
-    entries.push(("segmentation_WBC-master/Dataset 1.png".into(), picture("1.png", 10, 300, 300)));
+    entries.push(("segmentation_WBC-master/Dataset 2/001.bmp".into(), image_bytes("1.bmp", 9, 300, 300)));
+    entries.push(("segmentation_WBC-master/Dataset 1.png".into(), image_bytes("1.png", 10, 300, 300)));
     entries.push(("segmentation_WBC-master/README.md".into(), b"# Datasets".to_vec()));
     let entries: Vec<(&str, &[u8])> = entries.iter().map(|(name, bytes)| (name.as_str(), &bytes[..])).collect();
     let path = w.write("segmentation_WBC-master.zip", zip_of(&entries));

@@ -1,6 +1,6 @@
 //! `wbc ingest`: layouts, odd files, and what a second ingest does.
 
-use crate::common::{FIVE, Workdir, picture, shared};
+use crate::common::{FIVE, Workdir, image_bytes, shared};
 use wbc::class::Class;
 
 fn has(issues: &[(String, String)], check: &str, path: &str) -> bool {
@@ -10,13 +10,13 @@ fn has(issues: &[(String, String)], check: &str, path: &str) -> bool {
 #[test]
 fn class_folders_of_every_format_and_spelling() {
     let w = Workdir::new("folders");
-    w.write("data/raw/lab/Neutrophils/SNE_1.jpg", picture("a.jpg", 1, 90, 80));
-    w.write("data/raw/lab/eosi/2.png", picture("a.png", 2, 90, 80));
-    w.write("data/raw/lab/deep/er/Baso/3.bmp", picture("a.bmp", 3, 90, 80));
-    w.write("data/raw/lab/LY/4.tiff", picture("a.tiff", 4, 90, 80));
-    w.write("data/raw/lab/platelet/5.png", picture("a.png", 5, 90, 80));
-    w.write("data/raw/lab/1_Monocytes/notes.txt", "not a picture");
-    w.write("data/raw/lab/1_Monocytes/fake.jpg", "not a picture either");
+    w.write("data/raw/lab/Neutrophils/SNE_1.jpg", image_bytes("a.jpg", 1, 90, 80));
+    w.write("data/raw/lab/eosi/2.png", image_bytes("a.png", 2, 90, 80));
+    w.write("data/raw/lab/deep/er/Baso/3.bmp", image_bytes("a.bmp", 3, 90, 80));
+    w.write("data/raw/lab/LY/4.tiff", image_bytes("a.tiff", 4, 90, 80));
+    w.write("data/raw/lab/platelet/5.png", image_bytes("a.png", 5, 90, 80));
+    w.write("data/raw/lab/1_Monocytes/notes.txt", "not an image");
+    w.write("data/raw/lab/1_Monocytes/fake.jpg", "not an image either");
     w.wbc(&["ingest"]).exits(1);
     let rows = w.manifest("lab");
     let found: Vec<_> = rows.iter().filter_map(|r| Some((r.path.as_str(), r.class?, r.format.as_str()))).collect();
@@ -42,11 +42,11 @@ fn class_folders_of_every_format_and_spelling() {
 #[test]
 fn a_header_that_claims_60000_by_60000_pixels_is_not_believed() {
     let w = Workdir::new("huge");
-    let mut bmp = picture("a.bmp", 1, 8, 8);
+    let mut bmp = image_bytes("a.bmp", 1, 8, 8);
     bmp[18..22].copy_from_slice(&60_000i32.to_le_bytes());
     bmp[22..26].copy_from_slice(&60_000i32.to_le_bytes());
     w.write("data/raw/d/neutrophil/huge.bmp", bmp);
-    w.write("data/raw/d/neutrophil/good.png", picture("a.png", 2, 64, 64));
+    w.write("data/raw/d/neutrophil/good.png", image_bytes("a.png", 2, 64, 64));
     w.wbc(&["ingest"]).exits(1);
     assert_eq!(w.manifest("d").len(), 1);
     assert!(has(&w.issues("d"), "bad_header", "neutrophil/huge.bmp"));
@@ -61,7 +61,7 @@ fn an_empty_workspace_and_an_empty_data_set_are_clear_errors() {
     let run = w.wbc(&["ingest"]).exits(2);
     assert!(run.stderr.contains("an empty folder"), "{}", run.stderr);
     // One data set that cannot be read does not keep the other from it.
-    w.write("data/raw/some/baso/1.png", picture("a.png", 1, 64, 64));
+    w.write("data/raw/some/baso/1.png", image_bytes("a.png", 1, 64, 64));
     let run = w.wbc(&["ingest"]).exits(2);
     assert!(run.stderr.contains("not ingested: none"), "{}", run.stderr);
     assert_eq!(w.manifest("some").len(), 1);
@@ -72,10 +72,10 @@ fn an_empty_workspace_and_an_empty_data_set_are_clear_errors() {
 fn link_loops_and_unreadable_files_are_issues() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let w = Workdir::new("links");
-    w.write("data/raw/d/neutrophil/1.png", picture("a.png", 1, 64, 64));
+    w.write("data/raw/d/neutrophil/1.png", image_bytes("a.png", 1, 64, 64));
     symlink("..", w.path("data/raw/d/neutrophil/up")).unwrap();
     symlink("nowhere", w.path("data/raw/d/neutrophil/dead.png")).unwrap();
-    let secret = w.write("data/raw/d/neutrophil/secret.png", picture("a.png", 2, 64, 64));
+    let secret = w.write("data/raw/d/neutrophil/secret.png", image_bytes("a.png", 2, 64, 64));
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o000)).unwrap();
     let readable = std::fs::read(&secret).is_ok(); // as root
     w.wbc(&["ingest"]).exits(1);
@@ -126,7 +126,7 @@ fn lisc_frames_become_a_row_a_cell_with_the_experts_boxes() {
 fn images_masks_and_labels() {
     let w = Workdir::new("jtsc");
     for n in 1..=3 {
-        w.write(format!("data/raw/j/images/00{n}.bmp"), picture("a.bmp", n, 60, 50));
+        w.write(format!("data/raw/j/images/00{n}.bmp"), image_bytes("a.bmp", n, 60, 50));
     }
     let mask = image::GrayImage::from_fn(60, 50, |x, y| {
         image::Luma([if (10..30).contains(&x) && (20..45).contains(&y) { 128 } else { 0 }])
@@ -155,8 +155,8 @@ fn images_masks_and_labels() {
 #[test]
 fn a_list_names_images_in_the_folder_and_elsewhere() {
     let w = Workdir::new("list");
-    w.write("data/raw/l/a b.png", picture("a.png", 1, 64, 64));
-    let outside = w.write("elsewhere/2.png", picture("a.png", 2, 64, 64));
+    w.write("data/raw/l/a b.png", image_bytes("a.png", 1, 64, 64));
+    let outside = w.write("elsewhere/2.png", image_bytes("a.png", 2, 64, 64));
     let list = format!("path,class,subtype\na b.png,NEU,BNE\n{},mono,\ngone.png,baso,\n", outside.display());
     w.write("data/raw/l/list.csv", list);
     w.wbc(&["ingest"]).exits(1);
@@ -188,7 +188,7 @@ fn counts(rows: &[(String, String, String)]) -> String {
 fn labels_stay_and_classes_are_chosen() {
     let w = Workdir::new("classes");
     for (n, folder) in ["Neutrophils", "stabkernig", "ig", "ig", "Plättchen?", "lymphocyte?"].iter().enumerate() {
-        w.write(format!("data/raw/d/{folder}/{n}.png"), picture("a.png", n as u32, 64, 64));
+        w.write(format!("data/raw/d/{folder}/{n}.png"), image_bytes("a.png", n as u32, 64, 64));
     }
     let (status, text, rows) = read(&w, &[]);
     assert_eq!((status, counts(&rows).as_str()), (1, "- 4 neutrophil 2"));
@@ -222,8 +222,8 @@ fn labels_stay_and_classes_are_chosen() {
 #[test]
 fn a_finer_label_of_another_class_is_an_error() {
     let w = Workdir::new("subtype");
-    w.write("data/raw/d/neutrophil/SNE_1.png", picture("a.png", 1, 64, 64));
-    w.write("data/raw/d/neutrophil/LY_2.png", picture("a.png", 2, 64, 64));
+    w.write("data/raw/d/neutrophil/SNE_1.png", image_bytes("a.png", 1, 64, 64));
+    w.write("data/raw/d/neutrophil/LY_2.png", image_bytes("a.png", 2, 64, 64));
     let run = w.wbc(&["ingest"]).exits(1);
     assert!(has(&w.issues("d"), "subtype", "neutrophil/LY_2.png"), "{}", run.stdout);
     let left_out: Vec<_> = w.checks("d").into_iter().map(|check| check.left_out).collect();
@@ -235,7 +235,7 @@ fn subjects_slides_and_roles_from_lists_and_folders() {
     let w = Workdir::new("subjects");
     let mut list = String::from("Label;Donor;Slide ID;Image_ID;Split;note\r\n");
     for n in 0..4 {
-        w.write(format!("data/raw/d/img/{n:03}.png"), picture("a.png", n, 64, 64));
+        w.write(format!("data/raw/d/img/{n:03}.png"), image_bytes("a.png", n, 64, 64));
         list += &format!("mono;P{};S{n};{n};{};x\r\n", n % 2, ["TRAIN", "test", "val", "7"][n as usize]);
     }
     list = list.replacen("mono;", "neutrophil;", 1);
@@ -254,7 +254,7 @@ fn subjects_slides_and_roles_from_lists_and_folders() {
 
     std::fs::remove_dir_all(w.path("data/raw/d")).unwrap();
     for (n, folder) in ["TRAIN/patient_1/neutrophil", "TEST/patient_2/ig"].iter().enumerate() {
-        w.write(format!("data/raw/d/{folder}/{n}.png"), picture("a.png", n as u32, 64, 64));
+        w.write(format!("data/raw/d/{folder}/{n}.png"), image_bytes("a.png", n as u32, 64, 64));
     }
     read(&w, &["--classes", "pbc8"]);
     let rows = w.manifest("d");
@@ -264,7 +264,7 @@ fn subjects_slides_and_roles_from_lists_and_folders() {
     // Folders that may be patients are named; a list can name the patients of class folders.
     std::fs::remove_dir_all(w.path("data/raw/d")).unwrap();
     for n in 0..4 {
-        w.write(format!("data/raw/d/X{}/neutrophil/{n}.png", n % 2), picture("a.png", n, 64, 64));
+        w.write(format!("data/raw/d/X{}/neutrophil/{n}.png", n % 2), image_bytes("a.png", n, 64, 64));
     }
     let (status, text, _) = read(&w, &[]);
     assert!(status == 1 && text.contains("folders that are not used: X0, X1"), "{text}");
@@ -279,10 +279,10 @@ fn templates_read_any_tree() {
     let w = Workdir::new("template");
     for n in 0..8 {
         let (label, patient) = (n % 2, n / 4);
-        w.write(format!("data/raw/d/Im{n:03}_{label}.png"), picture("a.png", n, 64, 64));
-        w.write(format!("data/raw/e/{patient}/k{label}/{n}.png"), picture("a.png", n, 64, 64));
+        w.write(format!("data/raw/d/Im{n:03}_{label}.png"), image_bytes("a.png", n, 64, 64));
+        w.write(format!("data/raw/e/{patient}/k{label}/{n}.png"), image_bytes("a.png", n, 64, 64));
     }
-    w.write("data/raw/d/notes.png", picture("a.png", 99, 64, 64));
+    w.write("data/raw/d/notes.png", image_bytes("a.png", 99, 64, 64));
     let run = w.wbc(&["ingest", "--dataset", "d"]).exits(2);
     assert!(run.stderr.contains("Im{number}_{label}.png") && run.stderr.contains("0 4, 1 4"), "{}", run.stderr);
     let run = w.wbc(&["ingest", "--dataset", "e"]).exits(2);
@@ -321,7 +321,7 @@ fn masks_beside_images_are_masks() {
         ["neutrophil/img/01.png", "neutrophil/gt/1.png"],
     ] {
         let w = Workdir::new("pairs");
-        w.write(format!("data/raw/d/{image}"), picture(image, 1, 64, 64));
+        w.write(format!("data/raw/d/{image}"), image_bytes(image, 1, 64, 64));
         w.write(format!("data/raw/d/{mask_path}"), mask());
         let (status, text, rows) = read(&w, &[]);
         assert_eq!((status, rows.len()), (0, 1), "{image}: {text}");
@@ -332,7 +332,7 @@ fn masks_beside_images_are_masks() {
     }
     // A mask without an image, and one that no name tells.
     let w = Workdir::new("orphans");
-    w.write("data/raw/d/neutrophil/1.png", picture("a.png", 1, 64, 64));
+    w.write("data/raw/d/neutrophil/1.png", image_bytes("a.png", 1, 64, 64));
     w.write("data/raw/d/neutrophil/x_mask.png", mask());
     w.write("data/raw/d/neutrophil/y.png", mask());
     let (status, text, rows) = read(&w, &[]);
@@ -344,7 +344,7 @@ fn masks_beside_images_are_masks() {
 fn cellavision_is_read_like_jtsc() {
     let w = Workdir::new("cellavision");
     for n in 1..=5u32 {
-        w.write(format!("data/raw/d/{n:03}.bmp"), picture("a.bmp", n, 64, 64));
+        w.write(format!("data/raw/d/{n:03}.bmp"), image_bytes("a.bmp", n, 64, 64));
         w.write(format!("data/raw/d/{n:03}.png"), mask());
     }
     w.write("data/raw/d/Class Labels.csv", "image ID,class\r\n1,1\r\n2,2\r\n3,3\r\n4,4\r\n5,5\r\n");
@@ -366,8 +366,8 @@ fn cellavision_is_read_like_jtsc() {
 fn coco_and_yolo_boxes_are_rows() {
     let w = Workdir::new("boxes");
     for n in 1..=2u32 {
-        w.write(format!("data/raw/d/train/{n}.png"), picture("a.png", n, 100, 80));
-        w.write(format!("data/raw/e/images/val/{n}.png"), picture("a.png", n, 100, 80));
+        w.write(format!("data/raw/d/train/{n}.png"), image_bytes("a.png", n, 100, 80));
+        w.write(format!("data/raw/e/images/val/{n}.png"), image_bytes("a.png", n, 100, 80));
     }
     let coco = r#"{"images": [{"id": 1, "file_name": "1.png", "width": 100, "height": 80},
         {"id": 2, "file_name": "2.png", "width": 50, "height": 40}],
@@ -407,7 +407,7 @@ fn coco_and_yolo_boxes_are_rows() {
 fn missing_values_numbers_and_rows_that_contradict_each_other() {
     let w = Workdir::new("values");
     for n in 0..6u32 {
-        w.write(format!("data/raw/d/{n}.png"), picture("a.png", n, 64, 64));
+        w.write(format!("data/raw/d/{n}.png"), image_bytes("a.png", n, 64, 64));
     }
     w.write("data/raw/d/train.csv", "path,class,patient\n0.png,neutrophil,1.0\n1.png,monocyte,NaN\n2.png,nan,2.0\n");
     w.write(
@@ -428,7 +428,7 @@ fn missing_values_numbers_and_rows_that_contradict_each_other() {
 fn a_list_of_patients_leaves_no_image_of_the_folders_out() {
     let w = Workdir::new("patients");
     for n in 0..4u32 {
-        w.write(format!("data/raw/d/neutrophil/{n}.png"), picture("a.png", n, 64, 64));
+        w.write(format!("data/raw/d/neutrophil/{n}.png"), image_bytes("a.png", n, 64, 64));
     }
     w.write("data/raw/d/patients.csv", "filename,patient\n0.png,A\n1.png,B\n2.png,B, C\n");
     let (status, text, rows) = read(&w, &[]);
@@ -442,7 +442,7 @@ fn a_list_of_patients_leaves_no_image_of_the_folders_out() {
 fn tables_of_boxes_are_read_as_boxes() {
     let w = Workdir::new("table");
     for n in 1..=2u32 {
-        w.write(format!("data/raw/d/{n}.png"), picture("a.png", n, 100, 80));
+        w.write(format!("data/raw/d/{n}.png"), image_bytes("a.png", n, 100, 80));
     }
     let table = "image_names,cell_type,xmin,xmax,ymin,ymax\n1.png,RBC,1,9,2,9\n1.png,Neutrophil,10,40,20,60\n\
                  1.png,Monocyte,50,70,10,40\n2.png,Monocyte,x,70,10,40\n";
@@ -461,7 +461,7 @@ fn boxes_of_images_that_are_turned_upright() {
     // EXIF's orientation 6: stored with its left edge at the top.
     let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
     let turned = |seed: u32, width: u32, height: u32| {
-        let jpeg = picture("a.jpg", seed, width, height);
+        let jpeg = image_bytes("a.jpg", seed, width, height);
         let length = (exif.len() as u16 + 2).to_be_bytes();
         [&jpeg[..2], &[0xff, 0xe1], &length, exif, &jpeg[2..]].concat()
     };
@@ -500,7 +500,7 @@ fn masks_of_another_size_and_of_several_cells_are_said() {
         bytes.into_inner()
     };
     for (n, mask) in [mask(200, 80, &[90]), mask(100, 40, &[45]), mask(200, 80, &[10, 150])].iter().enumerate() {
-        w.write(format!("data/raw/d/monocyte/{n}.bmp"), picture("a.bmp", n as u32, 200, 80));
+        w.write(format!("data/raw/d/monocyte/{n}.bmp"), image_bytes("a.bmp", n as u32, 200, 80));
         w.write(format!("data/raw/d/monocyte/{n}.png"), mask);
     }
     let (status, text, _) = read(&w, &[]);
@@ -538,8 +538,8 @@ fn frames_of_bccd_by_voc_and_by_labels() {
 #[test]
 fn class_folders_without_a_data_set_are_named() {
     let w = Workdir::new("no-folder");
-    w.write("data/raw/neutrophil/1.png", picture("a.png", 1, 64, 64));
-    w.write("data/raw/monocyte/2.png", picture("a.png", 2, 64, 64));
+    w.write("data/raw/neutrophil/1.png", image_bytes("a.png", 1, 64, 64));
+    w.write("data/raw/monocyte/2.png", image_bytes("a.png", 2, 64, 64));
     let run = w.wbc(&["ingest"]).exits(2);
     assert!(run.stderr.contains("monocyte, neutrophil") && run.stderr.contains("raw/mine/monocyte"), "{}", run.stderr);
 }
@@ -548,7 +548,7 @@ fn class_folders_without_a_data_set_are_named() {
 fn a_second_ingest_keeps_what_check_found_until_a_file_changes() {
     let w = Workdir::new("again");
     for n in 0..12 {
-        w.write(format!("data/raw/d/neutrophil/{n}.png"), picture("a.png", n, 64, 64));
+        w.write(format!("data/raw/d/neutrophil/{n}.png"), image_bytes("a.png", n, 64, 64));
     }
     w.wbc(&["ingest", "--threads", "1"]).exits(1);
     let files = || ["manifest.parquet", "issues.parquet"].map(|f| std::fs::read(w.path("data/d").join(f)).unwrap());
@@ -556,7 +556,7 @@ fn a_second_ingest_keeps_what_check_found_until_a_file_changes() {
     let run = w.wbc(&["ingest", "--threads", "2"]).exits(1);
     assert!(run.stdout.contains("up to date"), "{}", run.stdout);
     assert!(files() == first);
-    w.write("data/raw/d/neutrophil/new.png", picture("a.png", 99, 64, 64));
+    w.write("data/raw/d/neutrophil/new.png", image_bytes("a.png", 99, 64, 64));
     w.wbc(&["ingest", "--no-check"]).ok();
     assert_eq!(w.manifest("d").len(), 13);
     std::fs::remove_file(w.path("data/raw/d/neutrophil/new.png")).unwrap();

@@ -1,6 +1,6 @@
 //! `wbc preprocess`: what is stored, and when it is made again.
 
-use crate::common::{Workdir, picture, shared};
+use crate::common::{Workdir, image_bytes, shared};
 use arrow_array::cast::AsArray;
 use wbc::schema::TENSORS;
 use wbc::table;
@@ -21,7 +21,7 @@ fn tensors(w: &Workdir, dataset: &str, size: u32) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn pictures_are_the_central_square_the_right_way_round() {
+fn tensors_are_the_central_square_the_right_way_round() {
     let w = Workdir::new("central");
     // 360 x 361 with a mark in the top left corner of what the paper keeps, and one outside of it.
     let image = image::RgbImage::from_fn(360, 361, |x, y| {
@@ -51,7 +51,7 @@ fn pictures_are_the_central_square_the_right_way_round() {
 }
 
 #[test]
-fn pictures_are_kept_until_something_changes() {
+fn tensors_are_kept_until_something_changes() {
     let w = Workdir::new("kept");
     w.wbc(&["synth", "--images", "20", "--name", "d"]).ok();
     w.wbc(&["ingest"]);
@@ -79,12 +79,12 @@ fn pictures_are_kept_until_something_changes() {
 }
 
 #[test]
-fn a_picture_that_cannot_be_decoded_stops_it_and_keeps_what_was_there() {
+fn an_image_that_cannot_be_decoded_stops_it_and_keeps_what_was_there() {
     let w = Workdir::new("damaged");
     w.wbc(&["synth", "--images", "10", "--name", "d"]).ok();
     w.wbc(&["ingest"]);
     w.wbc(&["preprocess"]).ok();
-    let jpeg = picture("a.jpg", 5, 360, 361);
+    let jpeg = image_bytes("a.jpg", 5, 360, 361);
     w.write("data/raw/d/neutrophil/cut.jpg", &jpeg[..jpeg.len() / 2]);
     w.wbc(&["ingest", "--no-check"]).ok();
     let run = w.wbc(&["preprocess"]).exits(2);
@@ -105,7 +105,7 @@ fn real_cells_are_cut_by_their_boxes() {
         w.wbc(&["ingest"]).exits(1);
         let run = w.wbc(&["preprocess"]).ok();
         assert!(run.stdout.contains(cut), "{}", run.stdout);
-        // A nucleus is dark: the middle of a picture that holds the cell is darker than its corners.
+        // A nucleus is dark: the middle of an image that holds the cell is darker than its corners.
         let grey = |p: &[u8], xs: std::ops::Range<usize>, ys: std::ops::Range<usize>| {
             let n = (xs.len() * ys.len()) as f64;
             ys.flat_map(|y| xs.clone().map(move |x| f64::from(p[(y * 128 + x) * 3 + 1]))).sum::<f64>() / n

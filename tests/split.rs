@@ -447,4 +447,8 @@ fn a_leaking_split_of_the_data_set_is_said_to_leak_in_the_report() {
     w.train("d", "own");
     let report = w.wbc(&["report", "--table", "3", "--run", "own"]).ok().stdout.replace('\n', " ");
     assert!(report.contains("LEAK: in the data set's own split, which is used, 20 test images"), "{report}");
+    let studies = w.wbc(&["report", "--table", "1", "--html"]).ok().stdout.replace('\n', " ");
+    assert!(studies.contains("LEAK: test images have copies") && studies.contains("training images: own"), "{studies}");
+    let page = std::fs::read_to_string(w.path("reports/own.html")).unwrap();
+    assert!(page.contains("LEAK: some show") && !page.contains("was not trained on it"), "the page begins so");
 }

@@ -196,7 +196,7 @@ fn another_experiment_does_not_overwrite_a_run() {
     restart.push("--restart");
     w.wbc(&restart).ok();
     // New images: the split is stale, and the message has the command that makes it again.
-    w.write("data/raw/d/neutrophil/new.png", crate::common::picture("a.png", 1, 360, 361));
+    w.write("data/raw/d/neutrophil/new.png", crate::common::image_bytes("a.png", 1, 360, 361));
     w.wbc(&["ingest"]);
     let run = w.wbc(&first).exits(2);
     assert!(run.stderr.contains("out of date") && run.stderr.contains("wbc split --stratified"), "{}", run.stderr);

@@ -108,3 +108,27 @@ fn training_images_are_left_out() {
     assert_eq!(page.stderr, "");
     assert!(std::fs::read_to_string(w.path("reports/s.html")).unwrap().contains("whose training images are not known"));
 }
+
+/// Images of one cell are cut as the run's training images were, whatever ingest decided for their own data set.
+#[test]
+fn images_are_cut_as_the_training_images_were() {
+    let w = Workdir::new("validate-cut");
+    w.tiny(2, 2, "", "");
+    w.wbc(&["synth", "--images", "30", "--name", "d"]).ok();
+    w.wbc(&["synth", "--images", "20", "--name", "other", "--seed", "5"]).ok();
+    w.wbc(&["ingest", "--cut", "centre"]);
+    w.wbc(&["split", "--stratified", "--dataset", "d", "--pipeline", "tiny.toml"]);
+    w.wbc(&["train", "--dataset", "d", "--pipeline", "tiny.toml", "--run", "r"]).ok();
+    let predictions = || external::list(&w.workspace(), "r").unwrap().remove(0).predictions;
+    let alike = w.wbc(&["validate", "r", "--dataset", "other"]).stdout;
+    assert!(!alike.contains("cut as"), "{alike}");
+    let before = predictions();
+    w.wbc(&["ingest", "--dataset", "other", "--cut", "whole"]);
+    let otherwise = w.wbc(&["validate", "r", "--dataset", "other"]).exits(1).stdout;
+    assert!(otherwise.contains("20 images cut as the training images were (the central square)"), "{otherwise}");
+    assert_eq!(predictions(), before);
+    // With boxes, they cannot be.
+    w.wbc(&["ingest", "--dataset", "other", "--cut", "cell"]);
+    let boxed = w.wbc(&["validate", "r", "--dataset", "other"]).exits(1).stdout;
+    assert!(boxed.contains("a box around the cell instead of the central square"), "{boxed}");
+}

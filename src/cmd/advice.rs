@@ -28,7 +28,7 @@ fn command(error: &Error, ws: &Workspace) -> Option<String> {
     };
     let (dataset, run) = owner(path, ws);
     let for_dataset = |command: &str| {
-        let option = dataset.as_ref().map_or(String::new(), |name| format!(" --dataset {name}"));
+        let option = dataset.as_ref().map_or(String::new(), |name| format!(" --dataset {}", quoted(name)));
         Some(format!("wbc {command}{option}"))
     };
     match input {
@@ -52,7 +52,7 @@ fn command(error: &Error, ws: &Workspace) -> Option<String> {
             let record = run.as_ref().and_then(|name| Some((name, Record::read(ws, name).ok()?)));
             let Some((name, record)) = record else { return Some("wbc train".into()) };
             if input == Input::Validation {
-                return Some(format!("wbc validate {name} --dataset NAME"));
+                return Some(format!("wbc validate {} --dataset NAME", quoted(name)));
             }
             Some(resume(ws, name, &record) + &model_option(path))
         }
@@ -88,13 +88,13 @@ fn ingest_options(ws: &Workspace, dataset: &str) -> String {
 
 /// The command that resumes a run.
 fn resume(ws: &Workspace, run: &str, record: &Record) -> String {
-    let mut command = format!("wbc train --dataset {} --run {run}", record.dataset);
+    let mut command = format!("wbc train --dataset {} --run {}", quoted(&record.dataset), quoted(run));
     let settings = RunDir::new(ws, run).pipeline();
     if settings.is_file() {
-        command += &format!(" --pipeline {}", settings.display());
+        command += &format!(" --pipeline {}", quoted(&settings.display().to_string()));
     }
     if let Some(init) = &record.init {
-        command += &format!(" --init {}", init.source());
+        command += &format!(" --init {}", quoted(&init.source().to_string()));
     }
     command
 }
@@ -121,8 +121,17 @@ fn owner(path: &Path, ws: &Workspace) -> (Option<String>, Option<String>) {
 
 /// The command line of this process.
 fn this_command() -> String {
-    let quoted = |word: String| if word.contains(char::is_whitespace) { format!("'{word}'") } else { word };
-    std::env::args().map(quoted).collect::<Vec<_>>().join(" ")
+    std::env::args().map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a shell reads it, in quotes where it needs them.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.into()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +144,8 @@ mod tests {
         let advice = |error: Error| command(&error, &ws);
         let stale = Error::stale(Input::Manifest, "data/raw/pbc/a.jpg", "the image has changed");
         assert_eq!(advice(stale).unwrap(), "wbc ingest --dataset pbc");
+        let spaces = Error::missing(Input::Splits, "data/my cells/splits.parquet");
+        assert_eq!(advice(spaces).unwrap(), "wbc split --stratified --dataset 'my cells'");
         let missing = Error::missing(Input::Tensors, "data/cuk/tensors-128");
         assert_eq!(advice(missing).unwrap(), "wbc preprocess --dataset cuk");
         assert_eq!(advice(Error::missing(Input::Manifest, "data")).unwrap(), "wbc ingest");

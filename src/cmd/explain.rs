@@ -17,7 +17,7 @@ pub struct Args {
     /// The run, or one of its models: RUN:0 is that of fold 0, RUN:all that of all images
     #[arg(value_name = "RUN[:MODEL]")]
     run: ModelRef,
-    /// Images, folders of images, or lists of images (.txt: one path per line; .csv: a column path)
+    /// Images, folders of images, or lists of images (.txt: one path per line; .csv, .tsv or .parquet: a column path)
     #[arg(value_name = "PATH", required_unless_present = "gallery")]
     paths: Vec<PathBuf>,
     /// Explain test cells of the run instead of new images

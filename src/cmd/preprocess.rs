@@ -4,8 +4,9 @@ use super::{Globals, Outcome};
 use crate::preprocess::{self, contact_sheet};
 use std::path::PathBuf;
 
-/// Cuts the cell out of every usable image (the central 200 x 200 pixels as in the paper, or the cell's box with a
-/// margin), resizes it, and stores it as a tensor in data/<DATASET>/tensors-<SIZE>/.
+/// Cuts the cell out of every usable image as `wbc ingest` decided (the central 200 x 200 pixels as in the paper, the
+/// whole image, or the cell's box with a margin), resizes it, and stores it as a tensor in
+/// data/<DATASET>/tensors-<SIZE>/.
 ///
 /// `wbc train` does this where needed. Look at a contact sheet first if your images are unlike the paper's (360 x 361).
 #[derive(clap::Args)]

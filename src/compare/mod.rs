@@ -137,7 +137,7 @@ fn comparable(a: &Run, b: &Run) -> Result<()> {
         return Err(differ("the same classes", format!("{} and {}", x.classes, y.classes)));
     }
     if x.folds != y.folds {
-        return Err(differ("as many folds", format!("{} and {}", x.folds, y.folds)));
+        return Err(differ("the same number of folds", format!("{} and {}", x.folds, y.folds)));
     }
     match (x.input(Input::Splits), y.input(Input::Splits)) {
         (Some(first), Some(second)) if first == second => Ok(()),

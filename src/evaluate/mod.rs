@@ -14,6 +14,7 @@ use crate::schema::{INTERVALS, METRICS, PREDICTIONS};
 use crate::scores::Metric;
 use crate::statistics::{LEVEL, RESAMPLES};
 use crate::table::{self, Provenance};
+use crate::text;
 use crate::workspace::Workspace;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -63,20 +64,20 @@ impl std::fmt::Display for Summary {
         let percent = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
         write!(
             f,
-            "test: balanced accuracy {}, accuracy {} (mean over {} folds, {} images)",
+            "test: balanced accuracy {}, accuracy {} (mean over {}, {})",
             percent(self.balanced_accuracy),
             percent(self.accuracy),
-            self.folds,
-            self.images
+            text::of(self.folds.into(), "fold"),
+            text::of(self.images, "image")
         )?;
         self.held_out.as_ref().map_or(Ok(()), |held_out| {
             write!(
                 f,
-                "\nheld-out test set: balanced accuracy {}, accuracy {} ({} images, mean probabilities of {} models)",
+                "\nheld-out test set: balanced accuracy {}, accuracy {} ({}, mean probabilities of {})",
                 percent(held_out.balanced_accuracy),
                 percent(held_out.accuracy),
-                held_out.images,
-                held_out.models
+                text::of(held_out.images, "image"),
+                text::of(held_out.models.into(), "model")
             )
         })
     }

@@ -63,7 +63,7 @@ impl Segmented {
                 margin: cut.margin + wider.margin - usual.margin,
             },
         };
-        let square = preprocess::shown(raw, row, cut).ok()?;
+        let square = preprocess::visible_square(raw, row, cut).ok()?;
         let window = features::Window::read(raw, row, &wider).ok()?;
         let cell = segment::cell(&window.image)?;
         Some(Self { window, cell, square })
@@ -171,7 +171,7 @@ pub fn of_gallery(ws: &Workspace, source: &ModelRef, which: Which) -> Result<Vec
     let raw = ws.raw_dataset(&record.dataset);
     let mut names = Names::default();
     let cell = |(kind, row): (String, &PredictionRow)| {
-        let pixels = tensors.picture(tensors.row(&row.image_id)?).to_vec();
+        let pixels = tensors.pixels(tensors.row(&row.image_id)?).to_vec();
         let stem = Path::new(&row.image_id).file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Some(Cell {
             // Names of classes can become equal.

@@ -34,7 +34,7 @@ impl Explainer<'_> {
         for cells in cells.chunks(BATCH) {
             let classes: Vec<Class> = cells.iter().map(|c| self.class.unwrap_or(c.class)).collect();
             let pixels = cells.iter().flat_map(|c| c.pixels.iter().copied()).collect();
-            let tensors = Tensors::of(self.size_px, pixels);
+            let tensors = Tensors::from_pixels(self.size_px, pixels);
             let maps = grad_cam::maps(models, &tensors, &(0..cells.len()).collect::<Vec<_>>(), &classes)?;
             for ((cell, class), map) in cells.iter().zip(classes).zip(maps) {
                 self.ctx.check_stop()?;

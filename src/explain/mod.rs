@@ -125,7 +125,7 @@ pub fn overlays(
         let classes: Vec<Class> = cells.iter().map(|c| model.classes().likeliest(&c.0.probabilities)).collect();
         for ((row, at), heat) in cells.iter().zip(grad_cam::maps(&[model], tensors, &places, &classes)?) {
             let side = tensors.size_px as u32;
-            let image = RgbImage::from_raw(side, side, tensors.picture(*at).to_vec()).expect("side * side pixels");
+            let image = RgbImage::from_raw(side, side, tensors.pixels(*at).to_vec()).expect("side * side pixels");
             overlays.insert(row.image_id.clone(), explanation::overlay(&image, &heat, heat.max()));
         }
     }
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn both_maps_have_the_images_orientation() {
         let marked = image(|x, y| if x >= 28 && (1..8).contains(&y) { 255 } else { 30 });
-        let tensors = Tensors::of(SIZE, marked.clone());
+        let tensors = Tensors::from_pixels(SIZE, marked.clone());
         let map = grad_cam::maps(&[bright(|_| true)], &tensors, &[0], &[Class::BASOPHIL]).unwrap().remove(0);
         assert_eq!(map.side, 8);
         let map = map.resized(SIZE).measured(None, 0.0);

@@ -69,7 +69,7 @@ pub fn map(models: &[TrainedModel], pixels: &[u8], size: usize, class: Class, pa
     };
     let mut probabilities = Vec::with_capacity(covers.len());
     for covers in covers.chunks(BATCH) {
-        let tensors = Tensors::of(size, covers.iter().flat_map(covered).collect());
+        let tensors = Tensors::from_pixels(size, covers.iter().flat_map(covered).collect());
         let rows: Vec<usize> = (0..covers.len()).collect();
         let mut means = vec![0f32; covers.len()];
         for model in models {

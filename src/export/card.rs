@@ -2,8 +2,10 @@
 //! Reporting"), with Hugging Face's metadata.
 
 use super::config::{Config, Format};
+use crate::preprocess::Cut;
 use crate::run::{ModelId, Recipe, Record, Results, model_title};
 use crate::scores::Metric;
+use crate::text;
 
 /// The card of the exported `models` as Markdown.
 pub fn text(
@@ -19,7 +21,13 @@ pub fn text(
     let mut rows = String::new();
     for (id, _) in models {
         let (trained_on, tested) = match id.fold() {
-            Some(fold) => (format!("all folds but {fold}"), balanced(Some(fold)).unwrap_or("not evaluated".into())),
+            Some(fold) => {
+                let trained_on = match record.is_given_split() {
+                    true => "the data set's own training images".into(),
+                    false => format!("all folds but {fold}"),
+                };
+                (trained_on, balanced(Some(fold)).unwrap_or("not evaluated".into()))
+            }
             None => ("all images".into(), "none: no image was left to test it".into()),
         };
         rows += &format!("| `{}.{}` | {trained_on} | {tested} |\n", id.folder_name(), format.extension());
@@ -29,9 +37,10 @@ pub fn text(
         None => String::new(),
     };
     let (training, views) = match &record.recipe {
-        Recipe::Network(s) => {
-            (format!("{} epochs, batch {}, learning rate {}", s.epochs, s.batch, s.learning_rate), s.test_views)
-        }
+        Recipe::Network(s) => (
+            format!("{}, batch {}, learning rate {}", text::of(s.epochs.into(), "epoch"), s.batch, s.learning_rate),
+            s.test_views,
+        ),
         Recipe::Classical(_) => (String::new(), 1),
     };
     let outputs = config.classes.len();
@@ -45,8 +54,20 @@ pub fn text(
             .into(),
     };
     let library = if format == Format::Onnx { "onnx" } else { "pytorch" };
-    let cut = serde_json::to_value(config.preprocess.cut).expect("a name");
-    let cut = cut.as_str().unwrap_or_default();
+    let preprocess = &config.preprocess;
+    let cut = match preprocess.cut {
+        Cut::Auto | Cut::Centre => format!(
+            "An image shows one cell, in the middle: its central square of {} px is cut out.",
+            preprocess.centre_px
+        ),
+        Cut::Whole => "An image shows one cell, which fills it, and is taken whole.".into(),
+        Cut::Box => format!(
+            "An image has to be cut around its cell: a square with a margin of {} of the cell's longer side.",
+            preprocess.margin
+        ),
+        Cut::Cell => "Only wbc can prepare the images: it segments the cells.".into(),
+    };
+    let tested_on = if record.is_given_split() { "the data set's own test images" } else { "the fold left out" };
     let Config { run, version, classes, .. } = config;
     let (model, dataset, pipeline, seed) = (&record.model, &record.dataset, &record.pipeline, record.seed);
     let (title, size_px) = (model_title(model), config.preprocess.size_px);
@@ -67,7 +88,7 @@ tags: [haematology, {tag}microscopy, {model}]
 
 {outputs} classes, in the order of the outputs: {classes}.
 
-| file | trained on | balanced accuracy on the fold left out |
+| file | trained on | balanced accuracy on {tested_on} |
 | --- | --- | --- |
 {rows}
 {mean}
@@ -77,7 +98,7 @@ tags: [haematology, {tag}microscopy, {model}]
   and averages over rotated and flipped views where the recipe says so, so its results differ. The figures above are
   over {views} view{s}.
 - {input}
-- Images of {size_px} px; cut: `{cut}`. An image shows one cell, in the middle. `{example}` shows how to load the files.
+- Images of {size_px} px. {cut} `{example}` shows how to load the files.
 
 ## Limits
 

@@ -6,6 +6,8 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::models::{self, onnx, pytorch};
 use crate::nn::device::Device;
+use crate::preprocess::Cut;
+use crate::rows::CutRule;
 use crate::run::{self, ModelRef, Record, Results, TrainedModel};
 use crate::workspace::Workspace;
 use safetensors::tensor::{Dtype, TensorView};
@@ -44,7 +46,15 @@ impl std::fmt::Display for Summary {
 pub fn run(ws: &Workspace, source: &ModelRef, format: Format, folder: &Path, ctx: &Context) -> Result<Summary> {
     let run = &source.run;
     let record = Record::read(ws, run)?;
-    let preprocess = record.network_preprocess(run)?;
+    let mut preprocess = record.network_preprocess(run)?.clone();
+    // Other programs cannot ask ingest what was cut.
+    if let (Cut::Auto, Some(images)) = (preprocess.cut, &record.images) {
+        preprocess.cut = match images.rule {
+            CutRule::Centre => Cut::Centre,
+            CutRule::Whole => Cut::Whole,
+            CutRule::Box => Cut::Box,
+        };
+    }
     let ids = match source.model {
         Some(id) => vec![id],
         None => run::finished(ws, run)?,

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors import safe_open
 from torch import nn
 
@@ -47,14 +47,21 @@ def load(path):
 
 
 def read(path, config):
-    """The central square of an image, resized: uint8 [size, size, 3], RGB."""
-    image = Image.open(path).convert("RGB")
-    settings, side = config["preprocess"], min(image.size)
-    if settings["cut"] != "whole":
-        side = min(side, settings["centre_px"])
+    """An image of one cell, cut as the training images were and resized: uint8 [size, size, 3], RGB."""
+    image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    settings = config["preprocess"]
+    size, cut = settings["size_px"], settings["cut"]
+    if cut == "cell":
+        sys.exit("This model takes cells that wbc has segmented: use wbc predict.")
+    if cut in ("auto", "centre"):
+        side = min(*image.size, settings["centre_px"])
+    else:  # The whole image; for "box", it has to be cut around the cell already. Where not square, edges are repeated.
+        side = max(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    size = settings["size_px"]
-    return np.asarray(image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BILINEAR))
+    columns = np.clip(np.arange(left, left + side), 0, image.width - 1)
+    rows = np.clip(np.arange(top, top + side), 0, image.height - 1)
+    square = Image.fromarray(np.asarray(image)[rows[:, None], columns])
+    return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR))
 
 
 @torch.inference_mode()

@@ -24,18 +24,18 @@ impl Window {
     /// Reads the window of a manifest row from the data set's folder `raw`.
     ///
     /// # Errors
-    /// As [`preprocess::part`] and [`preprocess::square`].
+    /// As [`preprocess::read_part`] and [`preprocess::square`].
     pub fn read(raw: &Path, row: &ManifestRow, settings: &Settings) -> Result<Self> {
         let cut = settings.window();
         let (requested, _) = preprocess::square(row, &cut)?;
-        let (image, in_image) = preprocess::part(raw, row, requested)?;
+        let (image, in_image) = preprocess::read_part(raw, row, requested)?;
         let origin = [(requested.x - in_image.x) as f64, (requested.y - in_image.y) as f64];
         let longer = image.width_px.max(image.height_px);
         if longer <= MAX_WINDOW_PX {
             return Ok(Self { image, origin, scale: 1.0 });
         }
         let square = Square { x: 0, y: 0, side: longer.into() };
-        let pixels = preprocess::picture(&image, square, &cut);
+        let pixels = preprocess::tensor(&image, square, &cut);
         let image = Rgb { width_px: MAX_WINDOW_PX, height_px: MAX_WINDOW_PX, pixels };
         Ok(Self { image, origin, scale: f64::from(longer) / f64::from(MAX_WINDOW_PX) })
     }

@@ -258,7 +258,11 @@ macro_rules! axes {
             .x_desc($x_label)
             .y_desc($y_label)
             .x_labels(8)
-            .x_label_formatter(&|v: &f64| format!("{v:.*}", $x_decimals))
+            .x_label_formatter(&|v: &f64| match $x_decimals {
+                // Between whole numbers there is nothing to name.
+                0 if (v - v.round()).abs() > 1e-6 => String::new(),
+                decimals => format!("{v:.decimals$}"),
+            })
             .y_labels(6)
             .draw()?;
         chart

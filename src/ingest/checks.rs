@@ -51,6 +51,8 @@ checks! {
     NO_MASK = "no_mask";
     /// A mask is empty, has another size than its image, or cannot be decoded.
     BAD_MASK = "bad_mask";
+    /// Names of subjects or slides that are not names, or may be of the same person or slide.
+    PEOPLE = "people";
     /// No white cell was found in an image or frame.
     NO_CELL = "no_cell";
     /// An image with one label has several white cells.

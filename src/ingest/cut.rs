@@ -37,6 +37,12 @@ const MOST: f64 = 0.85;
 const IN_SQUARE: (f64, f64) = (0.18, 0.9);
 /// Share of the shorter side that the cells of a data set with tight crops extend over, the median.
 const TIGHT: f64 = 0.5;
+/// The same of tight crops whose cells the central square would hold too. PBC's monocytes extend over 0.56, so that
+/// without this limit the classes of a data set would decide what is cut.
+const TIGHT_IF_HELD: f64 = 0.7;
+/// Largest extent of the cells that the central square holds, as a share of its side, the median. PBC's monocytes
+/// extend over 1.01.
+const HELD: f64 = 1.1;
 /// The nucleus of a tight crop is at most this share of the shorter side away from the centre.
 const OFF_CENTRE: f64 = 0.25;
 /// Shortest visible side of a cell, as a share of the longer, of a nucleus that is inside what is cut.
@@ -226,9 +232,15 @@ fn decide(sample: &[Option<Look>]) -> (CutRule, String) {
     let in_square =
         found.iter().filter_map(|l| Some(f64::from(l.main()?.nucleus.longer_side()) / f64::from(l.square().width)));
     let in_square = median(in_square.collect());
+    let cell_in_square =
+        found.iter().filter_map(|l| Some(f64::from(l.main()?.cell.longer_side()) / f64::from(l.square().width)));
+    let is_held = central as f64 >= MOST * n
+        && (IN_SQUARE.0..=IN_SQUARE.1).contains(&in_square)
+        && median(cell_in_square.collect()) <= HELD;
+    let tight = if is_held { TIGHT_IF_HELD } else { TIGHT };
     // Where few cells are found, the images are no frames: they may have another stain.
     let of_sample = |count: usize| format!("in {count} of {} sampled images", looks.len());
-    if near as f64 >= MOST * n && extent >= TIGHT && !found.is_empty() {
+    if near as f64 >= MOST * n && extent >= tight && !found.is_empty() {
         let reason = format!("it extends over {:.0} % of the shorter side, the median", 100.0 * extent.min(1.0));
         (CutRule::Whole, reason)
     } else if central as f64 >= MOST * n && (IN_SQUARE.0..=IN_SQUARE.1).contains(&in_square) {
@@ -418,10 +430,13 @@ mod tests {
     fn the_cells_decide_what_is_cut() {
         let many = |look: &dyn Fn(u32) -> Look| (0..20).map(look).collect::<Vec<_>>();
         assert_eq!(rule(many(&|i| look(360, 363, &[(170 + i, 180, 80)]))), CutRule::Centre, "PBC");
+        assert_eq!(rule(many(&|i| look(360, 363, &[(170 + i, 180, 135)]))), CutRule::Centre, "PBC's monocytes");
         assert_eq!(rule(many(&|i| look(224, 224, &[(105 + i, 110, 45)]))), CutRule::Centre, "LISC's cells");
         assert_eq!(rule(many(&|i| look(400, 400, &[(190 + i, 200, 110)]))), CutRule::Centre, "400 px");
         assert_eq!(rule(many(&|i| look(120, 120, &[(55 + i / 2, 60, 60)]))), CutRule::Whole, "tight crops");
         assert_eq!(rule(many(&|i| look(500, 480, &[(240 + i, 240, 300)]))), CutRule::Whole, "large tight crops");
+        assert_eq!(rule(many(&|i| look(400, 400, &[(190 + i, 200, 160)]))), CutRule::Whole, "larger than the square");
+        assert_eq!(rule(many(&|i| look(250, 250, &[(120 + i / 2, 125, 130)]))), CutRule::Whole, "crops of 250 px");
         assert_eq!(rule(many(&|i| look(320, 240, &[(45 + 12 * i, 60, 50)]))), CutRule::Box, "beside the middle");
         assert_eq!(rule(many(&|i| look(640, 480, &[(100 + 20 * i, 100 + 15 * i, 90)]))), CutRule::Box, "frames");
         assert_eq!(rule(many(&|_| look(640, 480, &[]))), CutRule::Box, "no cells");

@@ -16,6 +16,7 @@ mod lisc;
 mod list;
 mod masks;
 mod pairs;
+mod people;
 mod settings;
 pub mod sheet;
 mod summary;
@@ -99,6 +100,7 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     let Some(layout) = layout else { return Err(no_layout(dataset, &tree)) };
     let mut output = Output::new(dataset, layout.name());
     layout.read(&tree, settings, &vocabulary, ctx, &mut output)?;
+    people::check(&mut output);
     let mapping = map_labels(dataset, &vocabulary, &mut output)?;
     cut::apply(&tree, settings, &mapping.classes, ctx, &mut output)?;
     output.finish(&tree);
@@ -131,7 +133,7 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
 /// The settings that the manifest of a data set was made with; `None` where there is none.
 pub fn settings_of(ws: &Workspace, dataset: &str) -> Option<Settings> {
     let made = table::provenance(&ws.manifest(dataset), &MANIFEST).ok()?;
-    Made::read(&made).map(|(settings, _)| settings)
+    RecordedSettings::read(&made).map(|(settings, _)| settings)
 }
 
 /// The sentence on settings of the manifest that is replaced which are the defaults again.
@@ -242,7 +244,7 @@ fn scan(
 
 /// The settings in the provenance of the manifest.
 #[derive(Serialize, Deserialize)]
-struct Made {
+struct RecordedSettings {
     #[serde(flatten)]
     settings: Settings,
     /// How the classes were chosen.
@@ -251,16 +253,21 @@ struct Made {
     classes: Classes,
 }
 
-impl Made {
+impl RecordedSettings {
     /// The settings that the manifest was made with, and its classes.
-    fn read(made: &Provenance) -> Option<(Settings, Classes)> {
-        let Made { settings, class_settings, classes } = serde_json::from_value(made.settings.clone()).ok()?;
+    fn read(provenance: &Provenance) -> Option<(Settings, Classes)> {
+        let RecordedSettings { settings, class_settings, classes } =
+            serde_json::from_value(provenance.settings.clone()).ok()?;
         Some((Settings { classes: class_settings, ..settings }, classes))
     }
 }
 
 fn provenance(tree: &Tree, settings: &Settings, classes: &Classes) -> Provenance {
-    let made = Made { settings: settings.clone(), class_settings: settings.classes.clone(), classes: classes.clone() };
+    let recorded = RecordedSettings {
+        settings: settings.clone(),
+        class_settings: settings.classes.clone(),
+        classes: classes.clone(),
+    };
     let mut inputs = BTreeMap::from([("files".into(), tree.fingerprint())]);
     // A set in a file may change.
     if let Some(Set::Named(name)) = &settings.classes.set
@@ -270,7 +277,7 @@ fn provenance(tree: &Tree, settings: &Settings, classes: &Classes) -> Provenance
     }
     Provenance {
         stage: "ingest".into(),
-        settings: serde_json::to_value(made).expect("settings are plain JSON"),
+        settings: serde_json::to_value(recorded).expect("settings are plain JSON"),
         seed: None,
         inputs,
     }
@@ -282,7 +289,7 @@ fn provenance(tree: &Tree, settings: &Settings, classes: &Classes) -> Provenance
 /// [`Error::Missing`] if there is no manifest or no folder of the data set, [`Error::Io`] and [`Error::Interrupted`].
 pub fn has_changed(ws: &Workspace, dataset: &str, ctx: &Context) -> Result<bool> {
     let made = table::provenance(&ws.manifest(dataset), &MANIFEST)?;
-    let Some((settings, classes)) = Made::read(&made) else { return Ok(true) };
+    let Some((settings, classes)) = RecordedSettings::read(&made) else { return Ok(true) };
     let (tree, _) = scan(ws, dataset, &settings, &Vocabulary::new(&settings.classes)?, ctx)?;
     Ok(provenance(&tree, &settings, &classes) != made)
 }
@@ -291,7 +298,7 @@ pub fn has_changed(ws: &Workspace, dataset: &str, ctx: &Context) -> Result<bool>
 fn kept(ws: &Workspace, dataset: &str, settings: &Settings, tree: &Tree) -> Option<Summary> {
     let manifest = ws.manifest(dataset);
     let made = table::provenance(&manifest, &MANIFEST).ok()?;
-    let (_, classes) = Made::read(&made)?;
+    let (_, classes) = RecordedSettings::read(&made)?;
     if !table::is_current(&manifest, &MANIFEST, &provenance(tree, settings, &classes)) {
         return None;
     }
@@ -322,6 +329,10 @@ fn no_layout(dataset: &str, tree: &Tree) -> Error {
             some(folders.iter().map(|f| if f.is_empty() { "(the top folder)" } else { f }).collect())
         ),
     };
+    if images == 0 {
+        let hint = "Put them into folders named after the classes, such as neutrophil/*.jpg";
+        return Error::data(dataset, "images", got).with_hint(hint);
+    }
     let expected: Vec<String> = LAYOUTS.iter().map(|l| format!("{} ({})", l.looks_for(), l.name())).collect();
     let mut hint =
         "Name the folders after the classes, write list.csv with the columns path,class, or give a template of \

@@ -41,10 +41,10 @@ pub struct Summary {
     pub messages: Vec<(Severity, String)>,
     /// Number of errors and warnings.
     pub findings: u64,
-    /// Paths of issues that are not told in words, by name: the first ones.
+    /// Paths of issues that are not described in words, by name: the first ones.
     #[serde(skip)]
     examples: BTreeMap<String, Vec<String>>,
-    /// Names of issues that `messages` or `left_out` tell in full.
+    /// Names of issues that `messages` or `left_out` describe in full.
     #[serde(skip)]
     in_words: BTreeSet<String>,
 }
@@ -70,11 +70,11 @@ impl Summary {
         let mut given_roles = BTreeMap::new();
         rows.iter().filter_map(|r| r.given_role.clone()).for_each(|role| *given_roles.entry(role).or_default() += 1);
         let mut messages: Vec<(Severity, String)> = issues.iter().filter_map(in_words).collect();
-        let mut told: BTreeSet<String> = counts.keys().cloned().collect();
-        let is_told = |issue: &IssueRow| issue.check == checks::UNKNOWN_CLASS || in_words(issue).is_some();
-        issues.iter().filter(|issue| !is_told(issue)).for_each(|issue| _ = told.remove(&issue.check));
+        let mut described: BTreeSet<String> = counts.keys().cloned().collect();
+        let is_described = |issue: &IssueRow| issue.check == checks::UNKNOWN_CLASS || in_words(issue).is_some();
+        issues.iter().filter(|issue| !is_described(issue)).for_each(|issue| _ = described.remove(&issue.check));
         let mut examples: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for issue in issues.iter().filter(|issue| !is_told(issue) && !issue.path.is_empty()) {
+        for issue in issues.iter().filter(|issue| !is_described(issue) && !issue.path.is_empty()) {
             let paths = examples.entry(issue.check.clone()).or_default();
             if !paths.contains(&issue.path) && paths.len() < EXAMPLES {
                 paths.push(issue.path.clone());
@@ -99,7 +99,7 @@ impl Summary {
             messages,
             findings: issues.iter().filter(|i| i.severity != Severity::Note).count() as u64,
             examples,
-            in_words: told,
+            in_words: described,
         }
     }
 }
@@ -111,7 +111,7 @@ const MOST_MESSAGES: usize = 12;
 
 /// The message of an issue that concerns more than one file. Labels that are left out have a line of their own.
 fn in_words(issue: &IssueRow) -> Option<(Severity, String)> {
-    const OF_MANY: [&str; 12] = [
+    const OF_MANY: [&str; 13] = [
         checks::NO_IMAGE,
         checks::CODES,
         checks::LEFTOVERS,
@@ -124,6 +124,7 @@ fn in_words(issue: &IssueRow) -> Option<(Severity, String)> {
         checks::OBJECTS,
         checks::NOT_USED,
         checks::CUT,
+        checks::PEOPLE,
     ];
     let is_of_many = OF_MANY.contains(&issue.check.as_str()) && (issue.score.is_some() || issue.related.is_none());
     let of_map = issue.check == checks::UNKNOWN_CLASS && issue.path.is_empty() && issue.score.is_none();
@@ -147,6 +148,7 @@ impl std::fmt::Display for Summary {
         if findings.len() > MOST_MESSAGES {
             write!(f, "\n  and {} more, in ingest_issues.parquet", findings.len() - MOST_MESSAGES)?;
         }
+        self.counts(f, |severity| severity == Severity::Error)?;
         write!(f, "\n  {}", text::in_order(self.classes.iter().map(|(class, n)| (class.name(), *n))))?;
         let without_label = self.unlabelled - self.left_out.iter().map(|(_, n)| n).sum::<u64>();
         if without_label > 0 {
@@ -169,7 +171,16 @@ impl std::fmt::Display for Summary {
         for (_, message) in notes {
             write!(f, "\n  note: {message}")?;
         }
-        for (check, (count, severity)) in self.issues.iter().filter(|(check, _)| !self.in_words.contains(*check)) {
+        self.counts(f, |severity| severity != Severity::Error)
+    }
+}
+
+impl Summary {
+    /// The number of issues of each kind that no message describes in full, with the first files.
+    fn counts(&self, f: &mut std::fmt::Formatter<'_>, is_chosen: fn(Severity) -> bool) -> std::fmt::Result {
+        let counts =
+            self.issues.iter().filter(|(check, (_, severity))| is_chosen(*severity) && !self.in_words.contains(*check));
+        for (check, (count, severity)) in counts {
             write!(f, "\n  {} {check}: {}", word(*severity), text::thousands(*count))?;
             if let Some(paths) = self.examples.get(check) {
                 let more = if *count > paths.len() as u64 { ", ..." } else { "" };

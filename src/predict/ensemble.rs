@@ -106,7 +106,7 @@ impl Ensemble {
     /// [`Error::Compute`] where the device is out of memory.
     pub fn classify(&self, cells: &[CellImage]) -> Result<Vec<Classified>> {
         let size_px = self.models[0].meta.size_px;
-        let tensors = Tensors::of(size_px, cells.iter().flat_map(|c| c.pixels.iter().copied()).collect());
+        let tensors = Tensors::from_pixels(size_px, cells.iter().flat_map(|c| c.pixels.iter().copied()).collect());
         let rows: Vec<usize> = (0..cells.len()).collect();
         let share = 1.0 / self.models.len() as f32;
         let mut by_model = vec![Vec::new(); cells.len()];

@@ -3,7 +3,7 @@
 
 use super::BATCH;
 use super::ensemble::Ensemble;
-use super::images::CellImage;
+use super::images::{CellImage, LARGER};
 use crate::atomic;
 use crate::class::{Class, Classes};
 use crate::context::Context;
@@ -11,9 +11,9 @@ use crate::dataset::Dataset;
 use crate::error::{Error, Input, Result};
 use crate::evaluate;
 use crate::nn::device::Device;
-use crate::preprocess;
-use crate::rows::{CellRow, IntervalRow, ManifestRow, MetricRow, PredictionRow};
-use crate::run::{self, ExternalDir, ModelId, ModelRef, Record, Results, RunDir, leak, leak::Leak};
+use crate::preprocess::{self, Cut};
+use crate::rows::{CellRow, CutRule, IntervalRow, ManifestRow, MetricRow, PredictionRow};
+use crate::run::{self, ExternalDir, ModelId, ModelRef, Record, Results, RunDir, TrainedImages, leak, leak::Leak};
 use crate::schema::{CELLS, INTERVALS, METRICS, PREDICTIONS};
 use crate::scores::Metric;
 use crate::statistics;
@@ -140,6 +140,10 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
         let expected = format!("a data set with usable images of a class that {run} knows: {classes}");
         return Err(Error::setting("dataset", expected, coverage.notes(dataset).join("; ")));
     }
+    // Segmented cells have one size, whatever they are searched in.
+    if let (Cut::Auto, Some(trained)) = (settings.cut, &record.images) {
+        coverage.cut = cut_as_trained(&mut rows, trained);
+    }
     let weights = leak::Weights { key: "run", from: run, record: &record, model: *model };
     let Leak { copies, note } = leak::check(ws, weights, &rows, dataset, ctx)?;
     coverage.leave_out_copies(&mut rows, copies, classes);
@@ -154,7 +158,7 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
     for rows in rows.chunks(BATCH) {
         let read = |row: &ManifestRow| {
             ctx.check_stop()?;
-            let pixels = preprocess::one(&raw, row, &settings)?;
+            let pixels = preprocess::read_tensor(&raw, row, &settings)?;
             let (row, cut) = (row.clone(), settings.clone());
             Ok(CellImage { path: row.path.clone().into(), cell: 0, rect: None, pixels, row, cut })
         };
@@ -228,16 +232,54 @@ pub struct Coverage {
     pub trained_on: u64,
     /// One of them, with the training image that shows the same.
     pub trained_on_example: Option<(String, String)>,
+    /// Images that are cut otherwise than their data set suggests, or otherwise than the run's training images.
+    #[serde(default)]
+    pub cut: Vec<CutNote>,
+}
+
+/// Images of one data set that two rules would cut differently.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CutNote {
+    /// Number of images.
+    pub images: u64,
+    /// How the run's training images were cut.
+    pub trained: CutRule,
+    /// How ingest cuts this data set.
+    pub ingested: CutRule,
+    /// Whether they are cut as the training images were.
+    pub as_trained: bool,
+}
+
+impl CutNote {
+    fn text(&self, dataset: &str) -> String {
+        let images = text::of(self.images, "image");
+        let part = |rule: CutRule| match rule {
+            CutRule::Centre => "the central square",
+            CutRule::Whole => "the whole image",
+            CutRule::Box => "a box around the cell",
+        };
+        let (trained, ingested) = (part(self.trained), part(self.ingested));
+        match self.as_trained {
+            true => format!(
+                "{images} cut as the training images were ({trained}), where wbc ingest takes {ingested} of {dataset}"
+            ),
+            false => format!(
+                "{images} cut otherwise than the training images: {ingested} instead of {trained}, so that cells may \
+                 differ in size"
+            ),
+        }
+    }
 }
 
 impl Coverage {
-    /// Whether the validation is of all images and over all classes.
+    /// Whether the validation is of all images and over all classes, and all images are cut as both data sets are.
     pub fn is_complete(&self) -> bool {
         self.unknown.is_empty()
             && self.lacking.is_empty()
             && self.without_class.is_empty()
             && self.faulty == 0
             && self.trained_on == 0
+            && self.cut.is_empty()
     }
 
     /// Takes the images that are training images or copies of one out of `rows`.
@@ -283,6 +325,7 @@ impl Coverage {
                  {image} ({seen})"
             ));
         }
+        notes.extend(self.cut.iter().map(|note| note.text(dataset)));
         if !self.lacking.is_empty() && self.common > 0 {
             let classes: Vec<&str> = self.lacking.iter().map(|class| class.name()).collect();
             let over = match self.common {
@@ -320,6 +363,25 @@ fn covered(data: Dataset, classes: &Classes) -> (Vec<ManifestRow>, Coverage) {
     coverage.unknown = unknown.into_iter().collect();
     coverage.find_lacking(&rows, classes);
     (rows, coverage)
+}
+
+/// Cuts images of one cell as the training images of the run were cut, where ingest decided otherwise for their data
+/// set: a data set with other classes has larger or smaller cells, although microscope and camera are the same. Images
+/// of another size, and those with boxes, stay as they are; the notes say so.
+fn cut_as_trained(rows: &mut [ManifestRow], trained: &TrainedImages) -> Vec<CutNote> {
+    let mut counts: BTreeMap<(CutRule, bool), u64> = BTreeMap::new();
+    for row in rows {
+        let Some(ingested) = row.cut.filter(|rule| *rule != trained.rule) else { continue };
+        let (shorter, usual) = (f64::from(row.width_px.min(row.height_px)), f64::from(trained.shorter_px));
+        let is_alike = shorter <= LARGER * usual && usual <= LARGER * shorter;
+        let as_trained = is_alike && ingested != CutRule::Box && trained.rule != CutRule::Box;
+        if as_trained {
+            row.cut = Some(trained.rule);
+        }
+        *counts.entry((ingested, as_trained)).or_default() += 1;
+    }
+    let note = |((ingested, as_trained), images)| CutNote { images, trained: trained.rule, ingested, as_trained };
+    counts.into_iter().map(note).collect()
 }
 
 /// Mean balanced accuracy of `models` on their own test images, 0 to 1; none where they are not evaluated.

@@ -17,7 +17,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// An image is a frame where its shorter side is more than this multiple of the training images'.
-const LARGER: f64 = 1.25;
+pub(super) const LARGER: f64 = 1.25;
 /// Where the run does not say how large these were: where it is at least this multiple of the square that one cell is
 /// cut from.
 const FRAME: u32 = 2;
@@ -288,7 +288,7 @@ impl Cutter<'_> {
                 (cut, None) => cut,
             };
             let cut = preprocess::Settings { cut, ..self.settings.clone() };
-            let pixels = preprocess::picture(&image, preprocess::square(&row, &cut)?.0, &cut);
+            let pixels = preprocess::tensor(&image, preprocess::square(&row, &cut)?.0, &cut);
             Ok(CellImage { path: path.into(), cell: cell as u32, rect, pixels, row, cut })
         };
         let of_boxes = |boxes: Vec<Rect>| {

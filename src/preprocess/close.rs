@@ -21,7 +21,7 @@ const NUCLEUS: [f32; 3] = [0.90, 1.25, 0.55];
 const MOST: f32 = 3.0;
 
 /// The recoloured window, and the square to cut out of it; the window itself and its central square without a nucleus.
-pub fn of(mut window: Rgb, settings: &Settings) -> (Rgb, Square) {
+pub fn normalise(mut window: Rgb, settings: &Settings) -> (Rgb, Square) {
     let width = i64::from(window.width_px);
     let segmented = segment::cell(&window);
     let Some((cell, bounds)) = segmented.and_then(|c| c.whole.bounds().map(|b| (c, b))) else {
@@ -66,12 +66,12 @@ fn recolour(window: &mut Rgb, cell: &Cell, stain: Stain) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Cut, picture};
+    use super::super::{Cut, tensor};
     use super::*;
 
     /// A cell of `radius` px with a nucleus of half that, at (x, y) of an image of 240 px, seen through plasma of one
     /// colour and a stain of one strength.
-    fn drawn(x: f64, y: f64, radius: f64, plasma: [f32; 3], strength: f32) -> Rgb {
+    fn synthetic(x: f64, y: f64, radius: f64, plasma: [f32; 3], strength: f32) -> Rgb {
         let pixels = (0..240 * 240).flat_map(|i| {
             let away = ((i % 240) as f64 - x).hypot((i / 240) as f64 - y) / radius;
             let density = match away {
@@ -96,26 +96,27 @@ mod tests {
             ..Settings::default()
         };
         let square = Square { x: 0, y: 0, side: 240 };
-        let of = |x, y, radius, plasma, strength| picture(&drawn(x, y, radius, plasma, strength), square, &settings);
-        let one = of(120.0, 120.0, 60.0, [250.0, 240.0, 230.0], 1.0);
-        assert_eq!(one[..3], [255; 3], "white around");
-        let nucleus = &one[(32 * 64 + 32) * 3..][..3];
+        let cut =
+            |x, y, radius, plasma, strength| tensor(&synthetic(x, y, radius, plasma, strength), square, &settings);
+        let reference = cut(120.0, 120.0, 60.0, [250.0, 240.0, 230.0], 1.0);
+        assert_eq!(reference[..3], [255; 3], "white around");
+        let nucleus = &reference[(32 * 64 + 32) * 3..][..3];
         let expected = NUCLEUS.map(|d| (256.0 * (-d).exp() - 1.0).round() as i32);
         assert!(nucleus.iter().zip(expected).all(|(v, e)| (i32::from(*v) - e).abs() <= 4), "{nucleus:?} {expected:?}");
-        for other in
-            [of(105.0, 130.0, 45.0, [250.0, 240.0, 230.0], 1.0), of(120.0, 120.0, 60.0, [255.0, 230.0, 140.0], 0.8)]
+        for similar in
+            [cut(105.0, 130.0, 45.0, [250.0, 240.0, 230.0], 1.0), cut(120.0, 120.0, 60.0, [255.0, 230.0, 140.0], 0.8)]
         {
-            let apart: f64 =
-                one.iter().zip(&other).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / one.len() as f64;
+            let apart: f64 = reference.iter().zip(&similar).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>()
+                / reference.len() as f64;
             assert!(apart < 4.0, "{apart} grey levels apart");
         }
     }
 
     #[test]
-    fn a_picture_without_a_cell_is_cut_as_ever() {
+    fn an_image_without_a_cell_is_cut_to_its_centre() {
         let blank = Rgb { width_px: 240, height_px: 240, pixels: vec![230; 240 * 240 * 3] };
         let settings = Settings { cut: Cut::Cell, stain: Stain::Nucleus, around: Around::White, ..Settings::default() };
-        let (window, square) = of(blank.clone(), &settings);
+        let (window, square) = normalise(blank.clone(), &settings);
         assert_eq!((window, square), (blank, Square { x: 20, y: 20, side: 200 }));
     }
 }

@@ -96,24 +96,24 @@ pub fn square(row: &ManifestRow, settings: &Settings) -> Result<(Square, Cut)> {
     }
 }
 
-/// The square of a row's image that its image shows, wherever the cell had to be looked for.
+/// The square of a row's image that its tensor shows: with [`Cut::Cell`], around the segmented cell.
 ///
 /// # Errors
-/// As [`part`] and [`square`].
-pub fn shown(raw: &Path, row: &ManifestRow, settings: &Settings) -> Result<Square> {
+/// As [`read_part`] and [`square`].
+pub fn visible_square(raw: &Path, row: &ManifestRow, settings: &Settings) -> Result<Square> {
     let (around, cut) = square(row, settings)?;
     if cut != Cut::Cell {
         return Ok(around);
     }
-    let (image, seen) = part(raw, row, around)?;
-    let window = window(&image, seen, settings);
+    let (image, in_image) = read_part(raw, row, around)?;
+    let window = window(&image, in_image, settings);
     let scale = around.side as f64 / f64::from(window.width_px);
-    let (_, inner) = close::of(window, settings);
+    let (_, inner) = close::normalise(window, settings);
     let [x, y, side] = [inner.x, inner.y, inner.side].map(|v| (v as f64 * scale).round() as i64);
     Ok(Square { x: around.x + x, y: around.y + y, side })
 }
 
-/// `square` of the image as the cell is looked for in it: larger ones made smaller.
+/// `square` of the image, in which the cell is segmented; larger ones are reduced.
 fn window(image: &Rgb, square: Square, settings: &Settings) -> Rgb {
     let (side, cut) = (square.side as u32, cut_out(image, square));
     let to = side.min(close::LARGEST_PX);
@@ -122,16 +122,16 @@ fn window(image: &Rgb, square: Square, settings: &Settings) -> Rgb {
 
 /// Cuts `square` out and resizes it to `size_px`: `[size, size, 3]`, u8. `image` is the image or a part of it that
 /// `square` counts from; where the square reaches over its edge, the edge's pixels are repeated. Every image that a
-/// model sees, while training or later, is made here.
-pub fn picture(image: &Rgb, square: Square, settings: &Settings) -> Vec<u8> {
-    let of = |image: &Rgb, square: Square| {
+/// model sees, while training or later, is computed here.
+pub fn tensor(image: &Rgb, square: Square, settings: &Settings) -> Vec<u8> {
+    let cut_and_resize = |image: &Rgb, square: Square| {
         resize(&cut_out(image, square), square.side as u32, settings.size_px, settings.filter)
     };
     if settings.cut != Cut::Cell {
-        return of(image, square);
+        return cut_and_resize(image, square);
     }
-    let (window, square) = close::of(window(image, square, settings), settings);
-    of(&window, square)
+    let (window, square) = close::normalise(window(image, square, settings), settings);
+    cut_and_resize(&window, square)
 }
 
 /// `square` of the image, `[side, side, 3]`.
@@ -154,9 +154,9 @@ fn cut_out(image: &Rgb, square: Square) -> Cow<'_, [u8]> {
 }
 
 /// A square image of `from` px a side as one of `to` px.
-pub fn resize(picture: &[u8], from: u32, to: u32, filter: Filter) -> Vec<u8> {
+pub fn resize(pixels: &[u8], from: u32, to: u32, filter: Filter) -> Vec<u8> {
     if from == to {
-        return picture.to_vec();
+        return pixels.to_vec();
     }
     let filter = match filter {
         Filter::Bilinear => FilterType::Bilinear,
@@ -165,7 +165,7 @@ pub fn resize(picture: &[u8], from: u32, to: u32, filter: Filter) -> Vec<u8> {
     };
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
     // Typed: the generic way compiles the resizer for every pixel there is.
-    let source = TypedImageRef::<U8x3>::from_buffer(from, from, picture).expect("from * from * 3 bytes");
+    let source = TypedImageRef::<U8x3>::from_buffer(from, from, pixels).expect("from * from * 3 bytes");
     let mut resized = vec![0; (to * to * 3) as usize];
     let mut target = TypedImage::<U8x3>::from_buffer(to, to, &mut resized).expect("to * to * 3 bytes");
     RESIZER.with_borrow_mut(|r| r.resize_typed(&source, &mut target, &options)).expect("the whole source");
@@ -215,19 +215,19 @@ impl std::fmt::Display for Summary {
 struct Work {
     rows: Vec<ManifestRow>,
     left_out: u64,
-    made: Provenance,
+    provenance: Provenance,
 }
 
 impl Work {
     fn plan(ws: &Workspace, dataset: &str, settings: &Settings) -> Result<Self> {
         let Usable { cells: rows, left_out, inputs, .. } = Usable::read(ws, dataset)?;
-        let made = Provenance {
+        let provenance = Provenance {
             stage: "preprocess".into(),
             settings: serde_json::to_value(settings).expect("settings are plain JSON"),
             seed: None,
             inputs,
         };
-        Ok(Self { rows, left_out, made })
+        Ok(Self { rows, left_out, provenance })
     }
 
     fn shards(&self) -> usize {
@@ -235,15 +235,15 @@ impl Work {
     }
 
     fn shard(&self, dir: &Path, number: usize) -> (PathBuf, Provenance) {
-        let mut made = self.made.clone();
-        made.inputs.insert("shard".into(), format!("{}/{}", number + 1, self.shards()));
-        (dir.join(format!("part-{number:05}.parquet")), made)
+        let mut provenance = self.provenance.clone();
+        provenance.inputs.insert("shard".into(), format!("{}/{}", number + 1, self.shards()));
+        (dir.join(format!("part-{number:05}.parquet")), provenance)
     }
 
     fn is_current(&self, dir: &Path) -> bool {
         (0..self.shards()).all(|number| {
-            let (path, made) = self.shard(dir, number);
-            table::is_current(&path, &TENSORS, &made)
+            let (path, provenance) = self.shard(dir, number);
+            table::is_current(&path, &TENSORS, &provenance)
         })
     }
 
@@ -274,8 +274,8 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
         let _task = ctx.progress.task("preprocessing", Some(work.rows.len() as u64), "images");
         atomic::write_dir(&dir, |dir| {
             work.rows.chunks(SHARD).enumerate().try_for_each(|(number, rows)| {
-                let (path, made) = work.shard(dir, number);
-                write_shard(&path, &made, &raw, rows, settings, ctx)
+                let (path, provenance) = work.shard(dir, number);
+                write_shard(&path, &provenance, &raw, rows, settings, ctx)
             })
         })?;
     }
@@ -292,7 +292,7 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
 
 fn write_shard(
     path: &Path,
-    made: &Provenance,
+    provenance: &Provenance,
     raw: &Path,
     rows: &[ManifestRow],
     settings: &Settings,
@@ -302,7 +302,9 @@ fn write_shard(
     let (sender, batches) = std::sync::mpsc::sync_channel::<Result<RecordBatch>>(1);
     std::thread::scope(|scope| {
         let writer = scope.spawn(move || {
-            table::write_stream(path, &TENSORS, made, |put| batches.into_iter().try_for_each(|batch| put(&batch?)))
+            table::write_stream(path, &TENSORS, provenance, |put| {
+                batches.into_iter().try_for_each(|batch| put(&batch?))
+            })
         });
         for rows in rows.chunks(BATCH) {
             // The writer has stopped where it cannot write.
@@ -321,7 +323,7 @@ fn batch(raw: &Path, rows: &[ManifestRow], settings: &Settings, ctx: &Context) -
     let mut pixels = vec![0u8; rows.len() * length];
     pixels.par_chunks_exact_mut(length).zip(rows).try_for_each(|(pixels, row)| {
         ctx.check_stop()?;
-        pixels.copy_from_slice(&one(raw, row, settings)?);
+        pixels.copy_from_slice(&read_tensor(raw, row, settings)?);
         ctx.progress.advance(1);
         Ok(())
     })?;
@@ -339,10 +341,10 @@ fn batch(raw: &Path, rows: &[ManifestRow], settings: &Settings, ctx: &Context) -
 /// Reads, verifies, decodes, cuts and resizes one image: `[size, size, 3]`.
 ///
 /// # Errors
-/// As [`part`] and [`square`].
-pub fn one(raw: &Path, row: &ManifestRow, settings: &Settings) -> Result<Vec<u8>> {
-    let (image, square) = part(raw, row, square(row, settings)?.0)?;
-    Ok(picture(&image, square, settings))
+/// As [`read_part`] and [`square`].
+pub fn read_tensor(raw: &Path, row: &ManifestRow, settings: &Settings) -> Result<Vec<u8>> {
+    let (image, square) = read_part(raw, row, square(row, settings)?.0)?;
+    Ok(tensor(&image, square, settings))
 }
 
 /// Reads and verifies a row's image and decodes the part of `square` that lies in it, and nothing else; with it the
@@ -350,7 +352,7 @@ pub fn one(raw: &Path, row: &ManifestRow, settings: &Settings) -> Result<Vec<u8>
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Image`], and [`Error::Stale`] where the file is not the one that was ingested.
-pub fn part(raw: &Path, row: &ManifestRow, square: Square) -> Result<(Rgb, Square)> {
+pub fn read_part(raw: &Path, row: &ManifestRow, square: Square) -> Result<(Rgb, Square)> {
     let path = raw.join(&row.path);
     let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
     if *blake3::hash(&bytes).to_hex() != *row.content_hash {
@@ -393,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_is_not_square_comes_out_the_right_way_round() {
+    fn an_image_that_is_not_square_comes_out_the_right_way_round() {
         // Red grows to the right, green downwards; the top left corner is marked blue.
         let (width, height) = (300u32, 220u32);
         let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).flat_map(|(x, y)| {
@@ -403,7 +405,7 @@ mod tests {
         for size_px in [64, 200, 256] {
             let settings = Settings { size_px, ..Settings::default() };
             let (cut, _) = square(&row(width, height, None), &settings).unwrap();
-            let got = picture(&image, cut, &settings);
+            let got = tensor(&image, cut, &settings);
             let at = |x: u32, y: u32| &got[((y * size_px + x) * 3) as usize..][..3];
             let last = size_px - 1;
             assert!(at(0, 0)[2] > 200 && at(last, 0)[2] < 50 && at(0, last)[2] < 50 && at(last, last)[2] < 50);
@@ -433,7 +435,7 @@ mod tests {
             prop_assert!(cut.x <= bx.into() && cut.y <= by.into());
             prop_assert!(cut.x + cut.side >= i64::from(bx + bw) && cut.y + cut.side >= i64::from(by + bh));
             let image = Rgb { width_px: width, height_px: height, pixels: vec![7; (width * height * 3) as usize] };
-            prop_assert_eq!(picture(&image, cut, &settings), vec![7; 16 * 16 * 3]);
+            prop_assert_eq!(tensor(&image, cut, &settings), vec![7; 16 * 16 * 3]);
         }
     }
 }

@@ -94,7 +94,7 @@ pub(super) fn short_names(classes: &Classes) -> Vec<String> {
 /// Why the paper's figures are not shown beside those of a run or data set with other classes than the paper's.
 pub(super) fn other_classes(classes: &Classes) -> String {
     /// Most names to list.
-    const LISTED: usize = 12;
+    const LISTED: usize = 3;
     let names: Vec<&str> = classes.iter().map(Class::name).take(LISTED).collect();
     let more = match classes.len().saturating_sub(LISTED) {
         0 => String::new(),
@@ -119,6 +119,13 @@ pub(crate) fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Notes {
         incomplete(run)
             .map(|folds| format!("INCOMPLETE: fold {folds} not trained yet; means are over the other folds")),
     );
+    let constant: Vec<String> = run.constant().iter().map(u32::to_string).collect();
+    if !constant.is_empty() {
+        summary.push(format!(
+            "Fold {}: every test image is predicted as the same class, which makes the intervals too narrow",
+            constant.join(", ")
+        ));
+    }
     summary.extend(is_synthetic(ws, &record.dataset).then(|| SYNTHETIC.to_string()));
     if let Some(fewest) = run.fewest().filter(|n| *n < FEW_IMAGES) {
         summary.push(format!(
@@ -185,7 +192,7 @@ fn held_out(held_out: &HeldOut) -> String {
 }
 
 /// What is known of the data set's own split, where it is used.
-fn own_split(record: &Record) -> Option<String> {
+pub(crate) fn own_split(record: &Record) -> Option<String> {
     let split = record.own_split.as_ref()?;
     Some(match split.leaking_images {
         n if split.ignores_copies => format!(

@@ -24,7 +24,7 @@ impl Table for Studies {
 
     fn build(&self, ws: &Workspace, request: &Request) -> Result<Sheet> {
         let mut rows: Vec<Vec<String>> = STUDIES.iter().map(paper_row).collect();
-        let (mut incomplete, mut left_out) = (Vec::new(), Vec::new());
+        let (mut incomplete, mut left_out, mut leaks) = (Vec::new(), Vec::new(), Vec::new());
         let requested = |name: &Option<String>, is: &str| name.as_ref().is_none_or(|name| name == is);
         for (name, record) in run::list(ws) {
             if !requested(&request.run, &name) || !requested(&request.dataset, &record.dataset) {
@@ -33,6 +33,9 @@ impl Table for Studies {
             match Results::load(ws, &name) {
                 Ok(run) => {
                     incomplete.extend(notes::incomplete(&run).map(|folds| format!("{name} (fold {folds})")));
+                    if run.record.has_leaking_split() {
+                        leaks.push(name);
+                    }
                     rows.push(run_row(ws, &run));
                 }
                 Err(Error::Missing { .. }) => left_out.push(format!("{name} (no fold is finished)")),
@@ -40,9 +43,17 @@ impl Table for Studies {
                 Err(other) => return Err(other),
             }
         }
+        let unreadable = run::unreadable(ws).into_iter().filter(|name| requested(&request.run, name));
+        left_out.extend(unreadable.map(|name| format!("{name} (its run.json cannot be read)")));
         let mut summary = Vec::new();
         if rows.len() == STUDIES.len() {
-            summary.push("No run in this workspace yet".into());
+            summary.push("No finished run in this workspace yet".into());
+        }
+        if !leaks.is_empty() {
+            summary.push(format!(
+                "LEAK: test images have copies, patients or slides in common with training images: {}",
+                leaks.join(", ")
+            ));
         }
         if !incomplete.is_empty() {
             summary.push(format!("INCOMPLETE, means are over the other folds: {}", incomplete.join(", ")));

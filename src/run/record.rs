@@ -135,6 +135,16 @@ impl Record {
         }
     }
 
+    /// Whether the data set's own split into training and test images is used.
+    pub fn is_given_split(&self) -> bool {
+        self.own_split.as_ref().is_some_and(|split| !split.ignores_copies)
+    }
+
+    /// Whether test images have a copy, frame, subject or slide in common with training images.
+    pub fn has_leaking_split(&self) -> bool {
+        self.own_split.as_ref().is_some_and(|split| split.leaking_images > 0)
+    }
+
     /// Position of a class of the run in its models' outputs.
     ///
     /// # Panics
@@ -190,7 +200,12 @@ impl Init {
     }
 }
 
-/// The runs of a workspace by name, sorted; those of another version are left out.
+/// The names of the runs of a workspace whose record cannot be read, such as those of another version, sorted.
+pub fn unreadable(ws: &Workspace) -> Vec<String> {
+    names(ws).into_iter().filter(|name| Record::read(ws, name).is_err()).collect()
+}
+
+/// The runs of a workspace by name, sorted; those of [`unreadable`] are left out.
 pub fn list(ws: &Workspace) -> Vec<(String, Record)> {
     names(ws).into_iter().filter_map(|name| Some((name.clone(), Record::read(ws, &name).ok()?))).collect()
 }

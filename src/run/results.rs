@@ -10,6 +10,7 @@ use crate::scores::{Method, Metric};
 use crate::table;
 use crate::workspace::Workspace;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Prediction rows of a run's finished folds.
@@ -155,6 +156,20 @@ impl Results {
     pub fn fewest(&self) -> Option<u64> {
         let recalls = self.metrics.iter().filter(|r| r.fold.is_some() && r.metric == Metric::Recall);
         recalls.map(|r| r.images).filter(|n| *n > 0).min()
+    }
+
+    /// Folds whose test images are of several classes, and all predicted as one class.
+    pub fn constant(&self) -> Vec<u32> {
+        let is_constant = |fold: &u32| {
+            let confusion = || {
+                let rows = self.metrics.iter().filter(|r| r.fold == Some(*fold) && r.metric == Metric::Confusion);
+                rows.filter(|r| r.value.is_some_and(|n| n > 0.0))
+            };
+            let truths: BTreeSet<_> = confusion().map(|r| r.class).collect();
+            let predicted: BTreeSet<_> = confusion().map(|r| r.predicted).collect();
+            truths.len() > 1 && predicted.len() == 1
+        };
+        (0..self.record.folds).filter(is_constant).collect()
     }
 
     /// Folds that are not trained yet.

@@ -10,7 +10,8 @@ use crate::run::{ModelId, Record, RunDir};
 use crate::schema::PREDICTIONS;
 use crate::split::Splits;
 use crate::table::{self, Provenance};
-use std::collections::BTreeMap;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Keeps other processes from training the same run for as long as the file is open.
@@ -42,13 +43,16 @@ pub fn claim(dir: &RunDir, record: &Record, plan: &Plan) -> Result<()> {
     match std::fs::read_to_string(&path) {
         Ok(present) if present == text => return Ok(()),
         Ok(present) if !plan.restart => {
-            let got = match serde_json::from_str::<Record>(&present) {
+            let got: String = match serde_json::from_str::<Record>(&present) {
                 Ok(old) if old.inputs != record.inputs => {
-                    "a run on other data (the images, the split or the preprocessing changed)"
+                    "a run on other data (the images, the split or the preprocessing changed)".into()
                 }
-                Ok(old) if old.seed != record.seed => "a run with another seed",
-                Ok(_) => "a run with other settings",
-                Err(_) => "a run.json that this version of wbc did not write",
+                Ok(old) if old.seed != record.seed => "a run with another seed".into(),
+                Ok(old) => {
+                    let settings = |record: &Record| serde_json::to_value(record).expect("plain data");
+                    format!("a run with other settings: {}", differing(&settings(&old), &settings(record)).join(", "))
+                }
+                Err(_) => "a run.json that this version of wbc did not write".into(),
             };
             let expected = format!(
                 "{} to hold the same experiment (choose another name with --run NAME, or delete the old run with \
@@ -65,6 +69,19 @@ pub fn claim(dir: &RunDir, record: &Record, plan: &Plan) -> Result<()> {
         atomic::write_bytes(&dir.pipeline(), settings.as_bytes())?;
     }
     atomic::write_bytes(&path, text.as_bytes())
+}
+
+/// The keys of two JSON documents whose values differ, with both values: "epochs 14 instead of 12" has the second
+/// document's first.
+fn differing(old: &Value, new: &Value) -> Vec<String> {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else { return Vec::new() };
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let difference = |key: &String| match (old.get(key).unwrap_or(&Value::Null), new.get(key).unwrap_or(&Value::Null)) {
+        (a, b) if a == b => Vec::new(),
+        (a @ Value::Object(_), b @ Value::Object(_)) => differing(a, b),
+        (a, b) => vec![format!("{key} {b} instead of {a}")],
+    };
+    keys.into_iter().flat_map(difference).collect()
 }
 
 /// The provenance of the tables that training writes.

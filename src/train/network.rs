@@ -17,6 +17,7 @@ use crate::run::{self, LossKind, ModelId, NetworkSettings, OwnSplit, Recipe, Rec
 use crate::seed;
 use crate::split::{self, Splits};
 use crate::table;
+use crate::text;
 use crate::workspace::Workspace;
 use rand::Rng;
 use std::collections::{BTreeMap, HashMap};
@@ -163,14 +164,14 @@ impl Data {
             folds => format!("{} of {} folds", folds.len(), self.record.folds),
         };
         ctx.progress.log(&format!(
-            "{}: {what}, {} epochs of about {} images, batch {}: about {} on {}",
+            "{}: {what}, {} of about {}, batch {}: about {} on {}",
             settings.model,
-            settings.epochs,
-            images / models.len(),
+            text::of(settings.epochs.into(), "epoch"),
+            text::of((images / models.len()) as u64, "image"),
             settings.batch,
             crate::progress::human(seconds),
             match self.device {
-                Device::Cpu => format!("{} threads", rayon::current_num_threads()),
+                Device::Cpu => text::of(rayon::current_num_threads() as u64, "thread"),
                 device => device.to_string(),
             },
         ));

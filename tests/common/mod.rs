@@ -222,7 +222,7 @@ pub fn python(name: &str, modules: &[&str], packages: &[&str]) -> Option<PathBuf
 
 /// A cell in the middle of an image that differs from those with another `seed`, in the format of the extension of
 /// `name`.
-pub fn picture(name: &str, seed: u32, width: u32, height: u32) -> Vec<u8> {
+pub fn image_bytes(name: &str, seed: u32, width: u32, height: u32) -> Vec<u8> {
     let phase = f64::from(seed) * 1.7;
     let wave = |x: f64, y: f64, k: f64| {
         (((x * k + phase) / 9.0).sin() * ((y * k - phase * k) / 7.0).cos() * 90.0 + 128.0) as u8

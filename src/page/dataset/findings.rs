@@ -14,9 +14,9 @@ use minijinja::{Value, context};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Findings of one check that are shown with their images; the others are listed by name.
-const PICTURED: usize = 120;
+const SHOWN: usize = 120;
 /// The same for notes.
-const PICTURED_NOTES: usize = 24;
+const SHOWN_NOTES: usize = 24;
 /// Findings of one check that are listed by name; the others are only counted.
 const LISTED: usize = 500;
 
@@ -55,8 +55,8 @@ impl<'a> Group<'a> {
     }
 
     /// Findings to show with images. A label conflict is found from both of its images, but shown once.
-    pub fn pictured(&self) -> impl Iterator<Item = &&'a IssueRow> {
-        let most = if self.severity == Severity::Note { PICTURED_NOTES } else { PICTURED };
+    pub fn shown(&self) -> impl Iterator<Item = &&'a IssueRow> {
+        let most = if self.severity == Severity::Note { SHOWN_NOTES } else { SHOWN };
         let mut seen = BTreeSet::new();
         self.findings
             .iter()
@@ -72,8 +72,8 @@ impl<'a> Group<'a> {
     pub fn section(&self, tables: &Tables, images: &Images) -> (Value, CheckSummary) {
         let (mut pairs, mut singles, mut listed) = (Vec::new(), Vec::new(), Vec::new());
         let mut shown: BTreeSet<*const IssueRow> = BTreeSet::new();
-        let mut pictured = 0;
-        for finding in self.pictured() {
+        let mut with_images = 0;
+        for finding in self.shown() {
             shown.insert(std::ptr::from_ref(*finding));
             let paths = tables.paths(finding);
             if !paths.iter().any(|path| images.thumbnails.contains_key(path)) {
@@ -87,7 +87,7 @@ impl<'a> Group<'a> {
                 listed.push(context! { name => finding.path.clone(), message => message });
                 continue;
             }
-            pictured += 1;
+            with_images += 1;
             if finding.related.is_some() {
                 shown.extend(self.reverse(finding));
             }
@@ -115,7 +115,7 @@ impl<'a> Group<'a> {
             rest().take(LISTED).map(|i| context! { name => i.path.clone(), message => i.message.clone() }).collect();
         let (count, not_shown) = (self.findings.len(), rest().count());
         let total = thousands(count as u64);
-        let summary = match (not_shown, pictured) {
+        let summary = match (not_shown, with_images) {
             (0, 0) => format!("{total} found."),
             (0, _) => format!("{total} found, all shown below."),
             _ => format!("{total} found: the worst {} are shown, {not_shown} more are listed.", count - not_shown),
@@ -139,7 +139,7 @@ impl<'a> Group<'a> {
             rest_title => rest_title,
         };
         let (check, severity) = (self.check.to_string(), self.severity);
-        (value, CheckSummary { check, severity, count: count as u64, pictured })
+        (value, CheckSummary { check, severity, count: count as u64, shown: with_images })
     }
 
     /// The same pair as found from its other image.

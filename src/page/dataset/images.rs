@@ -185,11 +185,11 @@ fn decode_file(
     let first = &rows[0];
     // A square that covers the image reads all of it.
     let square = Square { x: 0, y: 0, side: i64::from(first.width_px.max(first.height_px)) };
-    let (image, _) = preprocess::part(raw, first, square).map_err(reason)?;
+    let (image, _) = preprocess::read_part(raw, first, square).map_err(reason)?;
     let background = preprocess::Settings { size_px: BACKGROUND_PX, cut: Cut::Whole, ..settings.clone() };
     let cut = |row: &ManifestRow, settings: &preprocess::Settings| {
         let (square, _) = preprocess::square(row, settings).map_err(reason)?;
-        Ok::<_, String>(preprocess::picture(&image, square, settings))
+        Ok::<_, String>(preprocess::tensor(&image, square, settings))
     };
     let background =
         segment::plasma(&Rgb { width_px: BACKGROUND_PX, height_px: BACKGROUND_PX, pixels: cut(first, &background)? });

@@ -57,7 +57,7 @@ pub fn write(
     let boxed = evenly_spaced(&boxed.into_iter().collect::<Vec<_>>(), BOXED);
 
     let mut files: BTreeSet<String> = boxed.iter().map(|path| path.to_string()).collect();
-    for finding in groups.iter().flat_map(|group| group.pictured()) {
+    for finding in groups.iter().flat_map(|group| group.shown()) {
         files.extend(tables.paths(finding));
     }
     let selection = Selection { cells: examples.iter().flatten().copied().collect(), files };
@@ -161,6 +161,7 @@ fn summarise(
             }
         }
     }
+    let with_class = rows.iter().zip(&tables.checks).filter(|(row, _)| row.class.is_some());
     let failed = images.failed.iter().filter(|(path, _)| tables.files.contains_key(*path));
     Summary {
         dataset: tables.dataset.clone(),
@@ -173,7 +174,7 @@ fn summarise(
         other_labels: crate::dataset::other_labels(rows),
         sizes_px,
         formats,
-        groups: tables.checks.iter().map(|check| &check.group_id).collect::<BTreeSet<_>>().len() as u64,
+        groups: with_class.map(|(_, check)| &check.group_id).collect::<BTreeSet<_>>().len() as u64,
         background_between_classes: backgrounds::between_classes(classes, colours),
         findings,
         unreadable: failed.map(|(path, why)| Unreadable { path: path.clone(), message: why.clone() }).collect(),

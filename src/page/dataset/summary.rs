@@ -32,7 +32,7 @@ pub struct Summary {
     pub sizes_px: BTreeMap<String, u64>,
     /// Image files of each format.
     pub formats: BTreeMap<String, u64>,
-    /// Groups; each is assigned to one fold as a whole.
+    /// Groups of the cells with a class; each is assigned to one fold as a whole.
     pub groups: u64,
     /// Share of the backgrounds' variance that lies between classes, 0 to 1 (epsilon squared, which corrects for
     /// chance).
@@ -98,7 +98,7 @@ pub struct CheckSummary {
     /// How many findings there are.
     pub count: u64,
     /// How many of them the page shows with an image.
-    pub pictured: u64,
+    pub shown: u64,
 }
 
 /// An image that could not be read.
@@ -117,8 +117,8 @@ impl std::fmt::Display for Summary {
         if let Some(left_out) = dataset::left_out_text(&self.other_labels, self.cells, self.images) {
             write!(f, "\n  {left_out}")?;
         }
-        for CheckSummary { check, severity, count, pictured } in &self.findings {
-            write!(f, "\n  {check}: {count} ({}; {pictured} shown)", consequence(*severity))?;
+        for CheckSummary { check, severity, count, shown } in &self.findings {
+            write!(f, "\n  {check}: {count} ({}; {shown} shown)", consequence(*severity))?;
         }
         if let Some(share) = self.background_between_classes {
             write!(f, "\n  background: {:.0} % of its variance lies between classes", 100.0 * share)?;

@@ -116,10 +116,17 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
     let finished = record.folds as usize - run.missing().len();
     let external = validations(ws, &run.name)?;
     let values = context! {
-        title => format!("{} on {}", model_title(&record.model), record.dataset),
+        title => format!("{} on {}", parts::capitalised(model_title(&record.model)), record.dataset),
         subtitle => format!(
-            "Run {}, recipe {}, seed {}; {finished} of {} folds finished",
-            run.name, record.pipeline, record.seed, record.folds
+            "{}Run {}, recipe {}, seed {}; {}",
+            notes::own_split(record).filter(|_| record.has_leaking_split()).map_or(String::new(), |leak| leak + ". "),
+            run.name,
+            record.pipeline,
+            record.seed,
+            match record.is_given_split() {
+                true => "the data set's own split".into(),
+                false => format!("{finished} of {} folds finished", record.folds),
+            }
         ),
         items => items(run),
         sheets => sheets.iter().chain(&held_out).map(parts::sheet).collect::<Vec<_>>(),
@@ -149,23 +156,29 @@ fn items(run: &Results) -> Vec<Value> {
     };
     let images: u64 = run.images().iter().sum();
     let finished = run.record.folds as usize - run.missing().len();
+    let record = &run.record;
+    let tested = match record.is_given_split() {
+        _ if record.has_leaking_split() => "LEAK: some show the same as training images, or the same patients",
+        true => "the data set's own test images",
+        false => "each predicted by a model that was not trained on it",
+    };
+    let how = match run.clusters() {
+        _ if record.is_given_split() => "the data set's own training and test images".into(),
+        _ if record.own_split.is_some() => "LEAK: copies are in several folds".into(),
+        Some((cluster, n)) if cluster != "copy group" => {
+            format!("stratified; copies and {n} {cluster}s kept together")
+        }
+        _ => "stratified; copies kept together".into(),
+    };
+    let split = match record.is_given_split() {
+        true => parts::item("Split", "given".into(), how),
+        false => parts::item("Folds", format!("{finished} of {}", record.folds), how),
+    };
     vec![
         score(Metric::BalancedAccuracy),
         score(Metric::Accuracy),
-        parts::item("Test images", thousands(images), "each predicted by a model that was not trained on it"),
-        parts::item(
-            "Folds",
-            format!("{finished} of {}", run.record.folds),
-            match run.clusters() {
-                _ if run.record.own_split.as_ref().is_some_and(|split| split.ignores_copies) => {
-                    "LEAK: copies are in several folds".into()
-                }
-                Some((cluster, n)) if cluster != "copy group" => {
-                    format!("stratified; copies and {n} {cluster}s kept together")
-                }
-                _ => "stratified; copies kept together".into(),
-            },
-        ),
+        parts::item("Test images", thousands(images), tested),
+        split,
     ]
 }
 
@@ -206,7 +219,7 @@ fn held_out_sheet(run: &Results, held_out: &HeldOut) -> Sheet {
 
 /// A test cell with its prediction, and the map over it where there is one.
 fn cell(classes: &Classes, tensors: &Tensors, row: &PredictionRow, map: Option<&image::RgbImage>) -> Option<Value> {
-    let pixels = tensors.picture(tensors.row(&row.image_id)?);
+    let pixels = tensors.pixels(tensors.row(&row.image_id)?);
     let side = tensors.size_px as u32;
     let predicted = classes.likeliest(&row.probabilities);
     let largest = row.probabilities.iter().copied().fold(0.0, f32::max);
