@@ -155,7 +155,7 @@ fn two_classes_from_images_to_predictions_validation_and_export() {
     let said = w.wbc(&["predict", "r", "data/raw/d/blast", "--output", "cells.csv"]).ok().stdout;
     assert!(said.contains("the models know 2 classes") && !said.contains("usual in adults"), "{said}");
     let csv = std::fs::read_to_string(w.path("cells.csv")).unwrap();
-    assert!(csv.lines().next().unwrap().ends_with("flag,p_blast,p_normal"), "{csv}");
+    assert!(csv.lines().next().unwrap().ends_with("flag,training_image,p_blast,p_normal"), "{csv}");
 
     w.wbc(&["explain", "r:0", "data/raw/d/normal", "--class", "BLAST", "--patch", "16", "--output", "maps"]).ok();
     let unknown = w.wbc(&["explain", "r", "data/raw/d/normal", "--class", "monocyte"]).exits(2).stderr;

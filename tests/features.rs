@@ -25,7 +25,7 @@ fn every_cell_is_measured_once_with_plausible_values() {
     let run = w.wbc(&["features", "--contact-sheet", "sheet.png"]).ok();
     assert!(run.stdout.contains("100 features of 26 cells"), "{}", run.stdout);
     assert!(run.stderr.contains("contact sheet of 26 cells: sheet.png"), "{}", run.stderr);
-    assert_eq!(image::image_dimensions(w.path("sheet.png")).unwrap(), (10 * 264 + 4, 5 * 264 + 4));
+    assert_eq!(image::image_dimensions(w.path("sheet.png")).unwrap(), (10 * 264 + 4, 5 * (264 + 24) + 4));
     let features = read(&w);
     let ids: Vec<String> = w.manifest("d").into_iter().map(|row| row.image_id).collect();
     assert_eq!(features.image_ids, ids, "manifest order");
