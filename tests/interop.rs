@@ -371,7 +371,8 @@ fn every_command_prints_one_json_document() {
     json("compare net knn", 0);
     json("predict net data/raw/d/basophil", 0);
     json("export net --to onnx", 0);
-    json("run tiny.toml --dataset d", 0);
+    // Few basophils are a finding.
+    json("run tiny.toml --dataset d", 1);
     json("demo --images 30", 0);
     assert!(json("inspect --dataset d", 0).is_array());
     json("synth --images 20 --name e --seed 9", 0);

@@ -80,7 +80,7 @@ fn all_tables_at_once_each_run_in_its_own() {
     let w = Workdir::new("all");
     // Empty workspace: Table 1 lists the studies, the other tables say what to run.
     let text = w.wbc(&["report", "--all"]).ok().stdout;
-    assert!(text.contains("Abdeldaim et al. 2018") && text.contains("No run in this workspace yet"), "{text}");
+    assert!(text.contains("Abdeldaim et al. 2018") && text.contains("No finished run in this workspace yet"), "{text}");
     for table in 2..=6 {
         assert!(text.contains(&format!("No Table {table} (")), "{text}");
     }

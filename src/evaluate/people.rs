@@ -82,9 +82,10 @@ impl People {
         over_people
     }
 
-    /// Interval rows of all images pooled, over subjects or (where no subject is known) over slides, or where neither is
-    /// known and many images are copies, over groups of copies; otherwise `None`. An image without a subject or slide is a unit of its own. Where no interval can be computed,
-    /// it is 0 to 1; where all images are predicted correctly, or none, it is Wilson's for as many images as units.
+    /// Interval rows of all images pooled, over subjects or (where no subject is known) over slides, or where neither
+    /// is known and many images are copies, over groups of copies; otherwise `None`. An image without a subject or
+    /// slide is a unit of its own. Where no interval can be computed, it is 0 to 1; where all images are predicted
+    /// correctly, or none, it is Wilson's for as many images as units.
     fn intervals(&self, predictions: &[PredictionRow], classes: &Classes, seed: u64) -> Option<Vec<IntervalRow>> {
         let any = |known: &HashMap<String, String>| predictions.iter().any(|p| known.contains_key(&p.image_id));
         let (method, known) = match (any(&self.subjects), any(&self.slides)) {
