@@ -49,13 +49,13 @@ const OFF_CENTRE: f64 = 0.25;
 const INSIDE: f64 = 0.8;
 
 /// The cells in an image.
-struct Look {
+struct ImageCells {
     width: u32,
     height: u32,
     cells: Vec<FoundCell>,
 }
 
-impl Look {
+impl ImageCells {
     fn shorter(&self) -> f64 {
         f64::from(self.width.min(self.height))
     }
@@ -98,7 +98,7 @@ impl Look {
     }
 
     /// Removes what is too small for a nucleus where the largest ones of a data set usually have the size `usual`.
-    fn without_small(mut self, usual: Option<f64>) -> Look {
+    fn without_small(mut self, usual: Option<f64>) -> ImageCells {
         let smallest = SMALLEST * usual.unwrap_or(0.0);
         let sizes: Vec<f64> = self.cells.iter().map(|found| self.size(found)).collect();
         let mut sizes = sizes.into_iter();
@@ -134,8 +134,8 @@ fn share_inside(inner: Rect, outer: Rect) -> f64 {
 }
 
 /// The usual size of the largest nucleus of an image; `None` where none was found.
-fn usual_size(looks: &[Option<Look>]) -> Option<f64> {
-    let sizes: Vec<f64> = looks.iter().flatten().filter_map(Look::largest).collect();
+fn usual_size(images: &[Option<ImageCells>]) -> Option<f64> {
+    let sizes: Vec<f64> = images.iter().flatten().filter_map(ImageCells::largest).collect();
     (!sizes.is_empty()).then(|| median(sizes))
 }
 
@@ -182,10 +182,10 @@ pub fn apply(tree: &Tree, settings: &Settings, classes: &Classes, ctx: &Context,
         Cut::Auto => {
             let step = searched.len().div_ceil(SAMPLE).max(1);
             let sample: Vec<usize> = searched.iter().copied().step_by(step).collect();
-            let looks = looks(tree, &output.rows, &sample, &|image| segment::find_cells(image), ctx)?;
-            let shares: Vec<f64> = looks.iter().flatten().filter_map(Look::nucleus_share).collect();
-            usual = usual_size(&looks).map(|size| Usual { size, share: median(shares) });
-            decide(&looks)
+            let images = search_images(tree, &output.rows, &sample, &|image| segment::find_cells(image), ctx)?;
+            let shares: Vec<f64> = images.iter().flatten().filter_map(ImageCells::nucleus_share).collect();
+            usual = usual_size(&images).map(|size| Usual { size, share: median(shares) });
+            decide(&images)
         }
     };
     let images = text::of(open.len() as u64, "image");
@@ -214,21 +214,21 @@ pub fn apply(tree: &Tree, settings: &Settings, classes: &Classes, ctx: &Context,
 /// The nuclei of a sample, the medians.
 #[derive(Clone, Copy)]
 struct Usual {
-    /// See [`Look::largest`].
+    /// See [`ImageCells::largest`].
     size: f64,
-    /// See [`Look::nucleus_share`].
+    /// See [`ImageCells::nucleus_share`].
     share: f64,
 }
 
 /// The rule for the sampled images, and why.
-fn decide(sample: &[Option<Look>]) -> (CutRule, String) {
-    let looks: Vec<&Look> = sample.iter().flatten().collect();
-    let found: Vec<&Look> = looks.iter().copied().filter(|look| !look.cells.is_empty()).collect();
+fn decide(sample: &[Option<ImageCells>]) -> (CutRule, String) {
+    let images: Vec<&ImageCells> = sample.iter().flatten().collect();
+    let found: Vec<&ImageCells> = images.iter().copied().filter(|image| !image.cells.is_empty()).collect();
     let n = found.len().max(1) as f64;
     let extent =
         median(found.iter().filter_map(|l| Some(f64::from(l.main()?.cell.longer_side()) / l.shorter())).collect());
-    let near = found.iter().filter(|look| look.is_near_centre()).count();
-    let central = found.iter().filter(|look| look.is_central()).count();
+    let near = found.iter().filter(|image| image.is_near_centre()).count();
+    let central = found.iter().filter(|image| image.is_central()).count();
     let in_square =
         found.iter().filter_map(|l| Some(f64::from(l.main()?.nucleus.longer_side()) / f64::from(l.square().width)));
     let in_square = median(in_square.collect());
@@ -239,7 +239,7 @@ fn decide(sample: &[Option<Look>]) -> (CutRule, String) {
         && median(cell_in_square.collect()) <= HELD;
     let tight = if is_held { TIGHT_IF_HELD } else { TIGHT };
     // Where few cells are found, the images are no frames: they may have another stain.
-    let of_sample = |count: usize| format!("in {count} of {} sampled images", looks.len());
+    let of_sample = |count: usize| format!("in {count} of {} sampled images", images.len());
     if near as f64 >= MOST * n && extent >= tight && !found.is_empty() {
         let reason = format!("it extends over {:.0} % of the shorter side, the median", 100.0 * extent.min(1.0));
         (CutRule::Whole, reason)
@@ -255,39 +255,40 @@ fn decide(sample: &[Option<Look>]) -> (CutRule, String) {
 
 /// The cells that `search` finds in the images of `rows`; none for an image that cannot be decoded or has one colour,
 /// which check reports.
-fn looks(
+fn search_images(
     tree: &Tree,
     rows: &[ManifestRow],
     numbers: &[usize],
     search: &(dyn Fn(&decode::Rgb) -> Vec<FoundCell> + Sync),
     ctx: &Context,
-) -> Result<Vec<Option<Look>>> {
+) -> Result<Vec<Option<ImageCells>>> {
     let task = ctx.progress.task("finding cells", Some(numbers.len() as u64), "images");
-    let look = |row: &ManifestRow| {
+    let search_one = |row: &ManifestRow| {
         let path = tree.full_path(&row.path);
         let image = decode::rgb(&std::fs::read(&path).ok()?, &path).ok()?;
-        image.blank().is_none().then(|| Look { width: image.width_px, height: image.height_px, cells: search(&image) })
+        let (width, height) = (image.width_px, image.height_px);
+        image.blank().is_none().then(|| ImageCells { width, height, cells: search(&image) })
     };
-    let looks = numbers.par_iter().map(|i| {
+    let searched = numbers.par_iter().map(|i| {
         ctx.check_stop()?;
-        let look = look(&rows[*i]);
+        let found = search_one(&rows[*i]);
         task.advance(1);
-        Ok(look)
+        Ok(found)
     });
-    looks.collect()
+    searched.collect()
 }
 
 /// Cuts each image around its only cell. The cells of `others`, which are no white cells, may be small.
 fn box_cells(tree: &Tree, open: &[usize], others: &HashSet<usize>, ctx: &Context, output: &mut Output) -> Result<()> {
-    let looks = looks(tree, &output.rows, open, &|image| segment::find_cells(image), ctx)?;
+    let images = search_images(tree, &output.rows, open, &|image| segment::find_cells(image), ctx)?;
     let (mut none, mut several) = (0, 0);
-    let usual = usual_size(&looks);
-    for (i, look) in open.iter().zip(looks) {
-        let Some(look) = look else { continue };
-        let look = look.without_small(usual.filter(|_| !others.contains(i)));
+    let usual = usual_size(&images);
+    for (i, image) in open.iter().zip(images) {
+        let Some(image) = image else { continue };
+        let image = image.without_small(usual.filter(|_| !others.contains(i)));
         let row = &mut output.rows[*i];
         let (path, id) = (row.path.clone(), row.image_id.clone());
-        let (check, message) = match only_cell(&look) {
+        let (check, message) = match only_cell(&image) {
             Ok(cell) => {
                 super::masks::set_box(row, cell, "stain");
                 continue;
@@ -328,13 +329,13 @@ pub fn several_cells(several: u64, all: &str) -> String {
 
 /// The box of the cell that the image's label is about: the only one, or the one in the middle of an image that it
 /// fills. Otherwise the number of cells.
-fn only_cell(look: &Look) -> std::result::Result<Rect, usize> {
-    if let [found] = look.cells.as_slice() {
+fn only_cell(image: &ImageCells) -> std::result::Result<Rect, usize> {
+    if let [found] = image.cells.as_slice() {
         return Ok(found.cell);
     }
-    let fills = |found: &&FoundCell| f64::from(found.cell.longer_side()) >= TIGHT * look.shorter();
-    let main = look.main().filter(|_| look.is_near_centre()).filter(fills);
-    main.map(|found| found.cell).ok_or(look.cells.len())
+    let fills = |found: &&FoundCell| f64::from(found.cell.longer_side()) >= TIGHT * image.shorter();
+    let main = image.main().filter(|_| image.is_near_centre()).filter(fills);
+    main.map(|found| found.cell).ok_or(image.cells.len())
 }
 
 /// Reports the images without a cell, and those whose nucleus is not inside what is cut.
@@ -350,7 +351,7 @@ fn verify(
     let search = |image: &decode::Rgb| {
         if let Some(usual) = usual {
             let cells = segment::find_cells_at(image, QUICK_PX);
-            let quick = Look { width: image.width_px, height: image.height_px, cells };
+            let quick = ImageCells { width: image.width_px, height: image.height_px, cells };
             if quick.is_clear(rule, usual.share) {
                 return quick.cells;
             }
@@ -359,14 +360,14 @@ fn verify(
         // At the small size, a small nucleus can be missed.
         if cells.is_empty() { segment::find_cells(image) } else { cells }
     };
-    let looks = looks(tree, &output.rows, open, &search, ctx)?;
+    let images = search_images(tree, &output.rows, open, &search, ctx)?;
     let (mut none, mut outside) = (0, 0);
-    for (i, look) in open.iter().zip(looks) {
-        let Some(look) = look else { continue };
-        let look = look.without_small(usual.map(|usual| usual.size));
+    for (i, image) in open.iter().zip(images) {
+        let Some(image) = image else { continue };
+        let image = image.without_small(usual.map(|usual| usual.size));
         let row = &output.rows[*i];
         let (path, id) = (row.path.clone(), row.image_id.clone());
-        if look.cells.is_empty() {
+        if image.cells.is_empty() {
             none += 1;
             let (severity, message) = match is_decided {
                 true => {
@@ -375,7 +376,7 @@ fn verify(
                 false => (Severity::Warning, "expected a stained nucleus of the usual size, found none"),
             };
             output.issue(&path, checks::NO_CELL, severity, message.into()).image_id = Some(id);
-        } else if rule == CutRule::Centre && !look.is_central() {
+        } else if rule == CutRule::Centre && !image.is_central() {
             outside += 1;
             let message = "the nucleus is outside the central square that is cut, or across its edge";
             output.issue(&path, checks::OUTSIDE, Severity::Warning, message.into()).image_id = Some(id);
@@ -406,7 +407,7 @@ mod tests {
     use super::*;
 
     /// An image with cells at (x, y) whose nuclei have this side.
-    fn look(width: u32, height: u32, cells: &[(u32, u32, u32)]) -> Look {
+    fn image(width: u32, height: u32, cells: &[(u32, u32, u32)]) -> ImageCells {
         let cells = cells.iter().map(|&(x, y, side)| {
             let nucleus = Rect { x: x - side / 2, y: y - side / 2, width: side, height: side };
             let margin = side / 4;
@@ -419,44 +420,45 @@ mod tests {
             };
             FoundCell { nucleus, cell, nucleus_px: u64::from(side * side) }
         });
-        Look { width, height, cells: cells.collect() }
+        ImageCells { width, height, cells: cells.collect() }
     }
 
-    fn rule(looks: Vec<Look>) -> CutRule {
-        decide(&looks.into_iter().map(Some).collect::<Vec<_>>()).0
+    fn rule(images: Vec<ImageCells>) -> CutRule {
+        decide(&images.into_iter().map(Some).collect::<Vec<_>>()).0
     }
 
     #[test]
     fn the_cells_decide_what_is_cut() {
-        let many = |look: &dyn Fn(u32) -> Look| (0..20).map(look).collect::<Vec<_>>();
-        assert_eq!(rule(many(&|i| look(360, 363, &[(170 + i, 180, 80)]))), CutRule::Centre, "PBC");
-        assert_eq!(rule(many(&|i| look(360, 363, &[(170 + i, 180, 135)]))), CutRule::Centre, "PBC's monocytes");
-        assert_eq!(rule(many(&|i| look(224, 224, &[(105 + i, 110, 45)]))), CutRule::Centre, "LISC's cells");
-        assert_eq!(rule(many(&|i| look(400, 400, &[(190 + i, 200, 110)]))), CutRule::Centre, "400 px");
-        assert_eq!(rule(many(&|i| look(120, 120, &[(55 + i / 2, 60, 60)]))), CutRule::Whole, "tight crops");
-        assert_eq!(rule(many(&|i| look(500, 480, &[(240 + i, 240, 300)]))), CutRule::Whole, "large tight crops");
-        assert_eq!(rule(many(&|i| look(400, 400, &[(190 + i, 200, 160)]))), CutRule::Whole, "larger than the square");
-        assert_eq!(rule(many(&|i| look(250, 250, &[(120 + i / 2, 125, 130)]))), CutRule::Whole, "crops of 250 px");
-        assert_eq!(rule(many(&|i| look(320, 240, &[(45 + 12 * i, 60, 50)]))), CutRule::Box, "beside the middle");
-        assert_eq!(rule(many(&|i| look(640, 480, &[(100 + 20 * i, 100 + 15 * i, 90)]))), CutRule::Box, "frames");
-        assert_eq!(rule(many(&|_| look(640, 480, &[]))), CutRule::Box, "no cells");
+        let many = |image: &dyn Fn(u32) -> ImageCells| (0..20).map(image).collect::<Vec<_>>();
+        assert_eq!(rule(many(&|i| image(360, 363, &[(170 + i, 180, 80)]))), CutRule::Centre, "PBC");
+        assert_eq!(rule(many(&|i| image(360, 363, &[(170 + i, 180, 135)]))), CutRule::Centre, "PBC's monocytes");
+        assert_eq!(rule(many(&|i| image(224, 224, &[(105 + i, 110, 45)]))), CutRule::Centre, "LISC's cells");
+        assert_eq!(rule(many(&|i| image(400, 400, &[(190 + i, 200, 110)]))), CutRule::Centre, "400 px");
+        assert_eq!(rule(many(&|i| image(120, 120, &[(55 + i / 2, 60, 60)]))), CutRule::Whole, "tight crops");
+        assert_eq!(rule(many(&|i| image(500, 480, &[(240 + i, 240, 300)]))), CutRule::Whole, "large tight crops");
+        assert_eq!(rule(many(&|i| image(400, 400, &[(190 + i, 200, 160)]))), CutRule::Whole, "larger than the square");
+        assert_eq!(rule(many(&|i| image(250, 250, &[(120 + i / 2, 125, 130)]))), CutRule::Whole, "crops of 250 px");
+        assert_eq!(rule(many(&|i| image(320, 240, &[(45 + 12 * i, 60, 50)]))), CutRule::Box, "beside the middle");
+        assert_eq!(rule(many(&|i| image(640, 480, &[(100 + 20 * i, 100 + 15 * i, 90)]))), CutRule::Box, "frames");
+        assert_eq!(rule(many(&|_| image(640, 480, &[]))), CutRule::Box, "no cells");
     }
 
     #[test]
     fn platelets_are_no_cells_where_nuclei_are_larger() {
         let cells = [(180, 180, 80), (100, 100, 75), (200, 150, 35), (200, 150, 20)];
-        let looks: Vec<Option<Look>> = cells.into_iter().map(|cell| Some(look(360, 360, &[cell]))).collect();
-        let usual = usual_size(&looks[..3]);
-        let found: Vec<usize> = looks.into_iter().flatten().map(|look| look.without_small(usual).cells.len()).collect();
+        let images: Vec<Option<ImageCells>> = cells.into_iter().map(|cell| Some(image(360, 360, &[cell]))).collect();
+        let usual = usual_size(&images[..3]);
+        let found: Vec<usize> =
+            images.into_iter().flatten().map(|image| image.without_small(usual).cells.len()).collect();
         assert_eq!(found, [1, 1, 1, 0]);
-        assert_eq!(look(360, 360, &[(180, 180, 20)]).without_small(None).cells.len(), 1);
+        assert_eq!(image(360, 360, &[(180, 180, 20)]).without_small(None).cells.len(), 1);
     }
 
     #[test]
     fn an_image_with_several_cells_and_one_label_is_ambiguous() {
-        assert_eq!(only_cell(&look(640, 480, &[])), Err(0));
-        assert_eq!(only_cell(&look(640, 480, &[(100, 100, 60), (400, 300, 60)])), Err(2));
-        assert!(only_cell(&look(640, 480, &[(100, 100, 60)])).is_ok());
-        assert!(only_cell(&look(120, 120, &[(60, 60, 60), (110, 110, 10)])).is_ok(), "a crop and a neighbour");
+        assert_eq!(only_cell(&image(640, 480, &[])), Err(0));
+        assert_eq!(only_cell(&image(640, 480, &[(100, 100, 60), (400, 300, 60)])), Err(2));
+        assert!(only_cell(&image(640, 480, &[(100, 100, 60)])).is_ok());
+        assert!(only_cell(&image(120, 120, &[(60, 60, 60), (110, 110, 10)])).is_ok(), "a crop and a neighbour");
     }
 }
