@@ -134,7 +134,7 @@ fn read_parquet(path: &Path) -> Result<Sheet> {
         let text = e.to_string();
         match text.split_once("Disabled feature at compile time: ") {
             Some((_, compression)) => {
-                let expected = "a Parquet file without compression or with snappy";
+                let expected = "a Parquet file without compression, or with snappy, gzip, LZ4 or Zstandard";
                 Error::format(path, "compression", expected, compression)
             }
             None => Error::format(path, "contents", "a complete Parquet file", text),
@@ -165,6 +165,34 @@ fn text(field: &Field) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parquet_is_read_with_the_compressions_of_common_writers() {
+        use arrow_array::{ArrayRef, RecordBatch, StringArray};
+        use parquet::arrow::ArrowWriter;
+        use parquet::basic::{Compression, GzipLevel, ZstdLevel};
+        use parquet::file::properties::WriterProperties;
+        use std::sync::Arc;
+        let column = |values: [&str; 2]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+        let columns = [("path", column(["a.png", "b.png"])), ("class", column(["monocyte", "basophil"]))];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        for compression in [
+            Compression::UNCOMPRESSED,
+            Compression::SNAPPY,
+            Compression::GZIP(GzipLevel::default()),
+            Compression::LZ4_RAW,
+            Compression::ZSTD(ZstdLevel::default()),
+        ] {
+            let file = tempfile::Builder::new().suffix(".parquet").tempfile().unwrap();
+            let properties = WriterProperties::builder().set_compression(compression).build();
+            let mut writer = ArrowWriter::try_new(file.reopen().unwrap(), batch.schema(), Some(properties)).unwrap();
+            writer.write(&batch).unwrap();
+            writer.close().unwrap();
+            let sheet = read(file.path()).unwrap();
+            assert_eq!(sheet.columns, ["path", "class"], "{compression}");
+            assert_eq!(sheet.rows[1].values, ["b.png", "basophil"], "{compression}");
+        }
+    }
 
     fn table(bytes: &[u8]) -> String {
         let file = tempfile::Builder::new().suffix(".csv").tempfile().unwrap();
