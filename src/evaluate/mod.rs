@@ -9,7 +9,7 @@
 use crate::class::Classes;
 use crate::error::{Input, Result};
 use crate::rows::{IntervalRow, MetricRow, PredictionRow};
-use crate::run::{ModelId, Record, RunDir};
+use crate::run::{ModelId, OwnSplit, Record, RunDir};
 use crate::schema::{INTERVALS, METRICS, PREDICTIONS};
 use crate::scores::Metric;
 use crate::statistics::{LEVEL, RESAMPLES};
@@ -43,6 +43,8 @@ pub struct Summary {
     pub accuracy: Option<f64>,
     /// The result on the held-out test set, where the split has one.
     pub held_out: Option<HeldOutSummary>,
+    /// Set where the data set's own split is used, or folds that ignore copies.
+    pub own_split: Option<OwnSplit>,
 }
 
 /// The result of the models of the finished folds together (their mean probabilities) on the held-out test set, on
@@ -79,7 +81,8 @@ impl std::fmt::Display for Summary {
                 text::of(held_out.images, "image"),
                 text::of(held_out.models.into(), "model")
             )
-        })
+        })?;
+        self.own_split.as_ref().map_or(Ok(()), |split| write!(f, "\n{split}"))
     }
 }
 
@@ -115,6 +118,7 @@ pub fn run(ws: &Workspace, run: &str) -> Result<Summary> {
         balanced_accuracy: mean(Metric::BalancedAccuracy),
         accuracy: mean(Metric::Accuracy),
         held_out: held_out(&dir, &record, &people)?,
+        own_split: record.own_split,
     })
 }
 

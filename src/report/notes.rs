@@ -113,7 +113,7 @@ pub(crate) fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Notes {
     let record = &run.record;
     let mut summary = vec![data(run), scores(run)];
     summary.extend(run.held_out.as_ref().map(held_out));
-    summary.extend(own_split(record));
+    summary.extend(record.own_split.as_ref().map(ToString::to_string));
     summary.extend(leak(record));
     summary.extend(
         incomplete(run)
@@ -189,24 +189,6 @@ fn held_out(held_out: &HeldOut) -> String {
         thousands(held_out.images(None)),
         held_out.models()
     )
-}
-
-/// What is known of the data set's own split, where it is used.
-pub(crate) fn own_split(record: &Record) -> Option<String> {
-    let split = record.own_split.as_ref()?;
-    Some(match split.leaking_images {
-        n if split.ignores_copies => format!(
-            "LEAK: copies were not kept together (split.ignore_copies): {} test images have a copy among the training \
-             images, so that these figures are too high",
-            thousands(n)
-        ),
-        0 => "The data set's own split into training and test images is used".into(),
-        n => format!(
-            "LEAK: in the data set's own split, which is used, {} test images have a copy or another image of their \
-             frame, patient or slide among the training images",
-            thousands(n)
-        ),
-    })
 }
 
 /// What is known of the patients of a run's test images.

@@ -8,6 +8,7 @@ use crate::error::{Error, Input, Result};
 use crate::preprocess::{self, Cut};
 use crate::rows::{CutRule, ManifestRow};
 use crate::split::Splits;
+use crate::text::thousands;
 use crate::workspace::Workspace;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -92,6 +93,25 @@ impl OwnSplit {
         let ignores_copies = splits.settings.ignore_copies;
         let of = || OwnSplit { leaking_images: splits.leaking().count() as u64, ignores_copies };
         (splits.settings.given || ignores_copies).then(of)
+    }
+}
+
+impl std::fmt::Display for OwnSplit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let images = thousands(self.leaking_images);
+        match self.leaking_images {
+            _ if self.ignores_copies => write!(
+                f,
+                "LEAK: copies were not kept together (split.ignore_copies): {images} test images have a copy among the \
+                 training images, so that these figures are too high"
+            ),
+            0 => write!(f, "The data set's own split into training and test images is used"),
+            _ => write!(
+                f,
+                "LEAK: in the data set's own split, which is used, {images} test images have a copy or another image of \
+                 their frame, patient or slide among the training images"
+            ),
+        }
     }
 }
 

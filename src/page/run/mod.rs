@@ -119,7 +119,7 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
         title => format!("{} on {}", parts::capitalised(model_title(&record.model)), record.dataset),
         subtitle => format!(
             "{}Run {}, recipe {}, seed {}; {}",
-            notes::own_split(record).filter(|_| record.has_leaking_split()).map_or(String::new(), |leak| leak + ". "),
+            record.own_split.as_ref().filter(|_| record.has_leaking_split()).map_or(String::new(), |leak| format!("{leak}. ")),
             run.name,
             record.pipeline,
             record.seed,
