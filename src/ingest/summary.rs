@@ -162,7 +162,10 @@ impl std::fmt::Display for Summary {
         }
         if !self.given_roles.is_empty() {
             let roles = text::in_order(self.given_roles.iter().map(|(role, n)| (role.as_str(), *n)));
-            write!(f, "\n  given roles: {roles} (used by wbc split --given)")?;
+            let has = |role: &str| self.given_roles.contains_key(role);
+            let is_split = has("test") && (has("train") || has("validation"));
+            let used = if is_split { " (used by wbc split --given)" } else { "" };
+            write!(f, "\n  given roles: {roles}{used}")?;
         }
         if self.grouped > 0 {
             let grouped = text::thousands(self.grouped);

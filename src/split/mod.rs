@@ -318,8 +318,9 @@ fn pooled(images: &Images, places: &[Place], dataset: &str) -> Option<String> {
     let counts: Vec<String> = counts.iter().map(|(role, n)| format!("{} of {role}", text::of(*n, "image"))).collect();
     (!counts.is_empty()).then(|| {
         format!(
-            "the set's own split is not used: {} are assigned to the folds (wbc split --given uses it)",
-            counts.join(" and ")
+            "the set's own split is not used: {} are assigned to the folds{}",
+            counts.join(" and "),
+            if given::places(images, dataset).is_ok() { " (wbc split --given uses it)" } else { "" }
         )
     })
 }
