@@ -15,7 +15,7 @@ Examples:
 /// Classifies the cells of new images with the networks of a run, and prints a differential count for each folder.
 ///
 /// The probabilities are the mean over the models of all folds, calibrated on the run's own test images. A cell with
-/// low confidence, or unlike the training cells, is flagged and not counted. Images are cut as the training images
+/// low confidence, or unlike the training cells, is flagged as in doubt. Images are cut as the training images
 /// were; larger ones are taken as frames, whose cells are found by the stain of their nuclei.
 ///
 /// The exit status is 1 if a file could not be read, or if no cell was found in an image.

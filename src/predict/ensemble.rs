@@ -2,6 +2,7 @@
 //! trusted.
 
 use super::calibration;
+use super::differential::Confusion;
 use super::distance::Reference;
 use super::images::CellImage;
 use crate::batch::Tensors;
@@ -30,6 +31,8 @@ pub(crate) struct Ensemble {
     pub models: Vec<TrainedModel>,
     /// See [`calibration`].
     pub temperature: f64,
+    /// How often the run confuses its classes.
+    pub confusion: Confusion,
     /// Training cells of each model, to measure distances from.
     references: Option<Vec<Reference>>,
 }
@@ -67,8 +70,10 @@ impl Ensemble {
             ids.retain(|id| *id != ModelId::All);
         }
         let models: Vec<TrainedModel> = ids.iter().map(|id| run::open(ws, run, *id, device)).collect::<Result<_>>()?;
-        let temperature = calibration::temperature(models[0].classes(), &own_predictions(ws, run)?);
-        Ok(Self { models, temperature, references: None })
+        let (classes, predictions) = (models[0].classes(), own_predictions(ws, run)?);
+        let temperature = calibration::temperature(classes, &predictions);
+        let confusion = Confusion::new(classes, &predictions, models[0].record.seed);
+        Ok(Self { models, temperature, confusion, references: None })
     }
 
     /// Which models of the run they are.

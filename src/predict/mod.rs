@@ -93,8 +93,8 @@ pub struct Summary {
     pub seen: Seen,
     /// Differential counts, one per folder.
     pub differentials: Vec<Differential>,
-    /// Why the counts are without usual ranges that are known.
-    pub note: Option<String>,
+    /// What must be known of the counts.
+    pub notes: Vec<String>,
     /// The file with the rows.
     pub file: PathBuf,
 }
@@ -124,7 +124,7 @@ impl std::fmt::Display for Summary {
         for differential in &self.differentials {
             writeln!(f, "{differential}\n")?;
         }
-        if let Some(note) = &self.note {
+        for note in &self.notes {
             writeln!(f, "{note}")?;
         }
         writeln!(
@@ -210,8 +210,8 @@ pub fn run(
         repeated: images.repeated,
         others: images.others.clone(),
         seen,
-        differentials: differential::by_folder(ensemble.classes(), &rows),
-        note: differential::note(ensemble.classes()),
+        differentials: differential::by_folder(ensemble.classes(), &rows, &ensemble.confusion),
+        notes: differential::notes(ensemble.classes(), &ensemble.confusion),
         file: output.into(),
     })
 }

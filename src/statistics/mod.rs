@@ -10,9 +10,11 @@ mod clusters;
 mod folds;
 mod interval;
 mod mcnemar;
+mod prevalence;
 
 pub use bootstrap::{RESAMPLES, bootstrap};
 pub use clusters::{MIN_CLUSTERS, cluster_bootstrap};
 pub use folds::{CorrectedT, Wilcoxon, corrected_interval, corrected_t, wilcoxon};
 pub use interval::{Interval, LEVEL, mean, wilson};
 pub use mcnemar::{McNemar, mcnemar};
+pub use prevalence::{MIN_KNOWN, Prevalence, prevalence};
