@@ -73,7 +73,13 @@ pub(super) fn conclusion(c: &Comparison, only_seed: bool) -> String {
                 format!(" (95 % interval {:+.2} to {:+.2} points)", 100.0 * i.low, 100.0 * i.high)
             });
             let tests = if t.is_some() { format!("{over_images}; {over_folds}") } else { over_images };
-            format!("No significant difference in accuracy{range}: {tests}.")
+            match interval {
+                Some(i) if i.low > 0.0 || i.high < 0.0 => format!(
+                    "The methods disagree on the difference in accuracy: the interval{range} excludes 0, and the tests \
+                     find no significant difference ({tests}): inconclusive."
+                ),
+                _ => format!("No significant difference in accuracy{range}: {tests}."),
+            }
         }
     };
     let mut sentences = vec![counts, verdict];
