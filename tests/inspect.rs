@@ -38,7 +38,7 @@ fn every_finding_is_there_with_its_image_and_copies_side_by_side() {
     let jpeg = image_bytes("a.jpg", 5, 360, 361);
     w.write("data/raw/d/neutrophil/cut.jpg", &jpeg[..jpeg.len() / 2]);
     w.write("data/raw/d/neutrophil/text.jpg", "no image");
-    w.write("data/raw/d/neutrophil/\"><b>&.png", image_bytes("a.png", 300, 360, 361));
+    w.write("data/raw/d/lymphocyte/\"><b>&.png", image_bytes("a.png", 300, 360, 361));
     // More notes than are shown with images: sizes a little off.
     for seed in 0..30 {
         w.write(format!("data/raw/d/lymphocyte/odd-{seed}.png"), image_bytes("a.png", 10 + seed, 366, 361));

@@ -40,21 +40,21 @@ impl WithSimd for Make<'_> {
     type Output = Texture;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Texture {
+    fn with_simd<S: Simd>(self, simd: S) -> Texture {
         let view = self.0;
         /// Blur that removes noise, px.
         const FINE: f32 = 0.7;
         /// Blur that gives the local mean and deviation, px.
         const LOCAL: f32 = 3.5;
         let (width, height) = (view.width, view.height);
-        let pixels = blur(&view.filled(), width, height, FINE);
-        let mean = blur(&pixels, width, height, LOCAL);
+        let pixels = blur(simd, &view.filled(), width, height, FINE);
+        let mean = blur(simd, &pixels, width, height, LOCAL);
         let (mut fine, mut squares) = (vec![0f32; width * height], vec![0f32; width * height]);
         for (((d, s), v), m) in fine.iter_mut().zip(&mut squares).zip(&pixels).zip(&mean) {
             *d = v - m;
             *s = *d * *d;
         }
-        let variance = blur(&squares, width, height, LOCAL);
+        let variance = blur(simd, &squares, width, height, LOCAL);
         let usual = squares.iter().sum::<f32>() / squares.len() as f32;
         /// Variance below which there is no texture, squared grey levels.
         const NONE: f32 = 0.25;
@@ -71,7 +71,7 @@ impl WithSimd for Make<'_> {
                 (*m, *d, *e) = (0.0, 0.0, 0.0);
             }
         }
-        let coarse = blur(&fine, width, height, 1.5);
+        let coarse = blur(simd, &fine, width, height, 1.5);
         Texture { width, height, fine, coarse, even, deviation, valid }
     }
 }

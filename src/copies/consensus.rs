@@ -1,6 +1,6 @@
 //! The transform that most matching keypoints of two images agree on.
 
-use super::keypoints::{Keypoint, MIRROR};
+use super::keypoints::{Keypoint, MIRROR, MOST};
 use pulp::{Arch, Simd, WithSimd};
 use std::f32::consts::PI;
 
@@ -22,12 +22,6 @@ pub struct Affine {
 }
 
 impl Affine {
-    /// The map in the coordinates of halved views.
-    pub fn halved(&self) -> Self {
-        let at = |v0: f32, x: f32, y: f32| (v0 + 0.5 * (x + y) - 0.5) / 2.0;
-        Self { x0: at(self.x0, self.xx, self.xy), y0: at(self.y0, self.yx, self.yy), ..*self }
-    }
-
     /// Where a position goes.
     #[inline(always)]
     pub fn apply(&self, x: f32, y: f32) -> (f32, f32) {
@@ -57,125 +51,170 @@ pub struct Consensus {
     pub strength: u32,
 }
 
-struct Match {
-    a: usize,
-    b: usize,
-    map: Affine,
-    scale: f32,
-    turn: f32,
-    mirrored: bool,
-    strength: u32,
-}
-
-/// Matches every keypoint of `a` with the most similar one of `b`, and returns the transform that most matches agree
-/// on.
+/// Matches every keypoint of `a`, and its mirror image, with the most similar one of `b`, if that is similar enough, and
+/// returns the transform that most matches agree on.
 pub fn consensus(a: &[Keypoint], b: &[Keypoint]) -> Option<Consensus> {
-    let matches = Arch::new().dispatch(Matches { a, b });
-    let mut best: (u32, usize) = (0, 0);
-    for (i, hypothesis) in matches.iter().enumerate() {
-        let n = agreeing(a, b, &matches, hypothesis).map(|m| m.strength).sum();
-        if n > best.0 {
-            best = (n, i);
-        }
-    }
-    let hypothesis = matches.get(best.1)?;
-    let inliers: Vec<&Match> = agreeing(a, b, &matches, hypothesis).collect();
-    let map = fit(a, b, &inliers, hypothesis);
-    Some(Consensus { map, matches: inliers.len(), strength: best.0 })
+    Arch::new().dispatch(Search { a, b })
 }
 
-/// Matches every keypoint of `a`, and its mirror image, with the most similar one of `b`, if that is similar enough.
-/// Compiled for the processor's instruction to count bits.
-struct Matches<'a> {
+/// [`consensus`], compiled for the processor's vector instructions and its instruction to count bits.
+struct Search<'a> {
     a: &'a [Keypoint],
     b: &'a [Keypoint],
 }
 
-impl WithSimd for Matches<'_> {
-    type Output = Vec<Match>;
+impl WithSimd for Search<'_> {
+    type Output = Option<Consensus>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Vec<Match> {
+    fn with_simd<S: Simd>(self, _: S) -> Option<Consensus> {
+        let matches = Matches::new(self.a, self.b);
+        let mut best: (u32, usize) = (0, 0);
+        for hypothesis in 0..matches.n {
+            let strength = matches.strength_of_agreeing(hypothesis);
+            if strength > best.0 {
+                best = (strength, hypothesis);
+            }
+        }
+        let (strength, hypothesis) = best;
+        let inliers: Vec<usize> = if strength > 0 { matches.agreeing(hypothesis) } else { return None };
+        Some(Consensus { map: matches.fit(&inliers, hypothesis), matches: inliers.len(), strength })
+    }
+}
+
+/// Largest number of matches: each keypoint and its mirror image.
+const MOST_MATCHES: usize = 2 * MOST;
+
+/// Matches of keypoints `p` of one image with keypoints `q` of another, as columns: a hypothesis is compared with many
+/// matches at once. What follows the first `n` is 0.
+struct Matches {
+    n: usize,
+    px: [f32; MOST_MATCHES],
+    py: [f32; MOST_MATCHES],
+    qx: [f32; MOST_MATCHES],
+    qy: [f32; MOST_MATCHES],
+    /// Logarithm of the factor by which the second keypoint is larger.
+    scale: [f32; MOST_MATCHES],
+    /// Angle by which the second keypoint is turned, -pi to pi.
+    turn: [f32; MOST_MATCHES],
+    /// -1 where the first keypoint is mirrored top to bottom, else 1.
+    flip: [f32; MOST_MATCHES],
+    /// By how many bits fewer than a match by chance the codes differ.
+    strength: [u32; MOST_MATCHES],
+}
+
+impl Matches {
+    #[inline(always)]
+    fn new(a: &[Keypoint], b: &[Keypoint]) -> Self {
         /// Largest number of differing bits of a match.
         const FAR: u32 = 10;
-        let mirror = *MIRROR;
-        let mut matches = Vec::new();
-        for (i, p) in self.a.iter().enumerate() {
-            for mirrored in [false, true] {
-                let code = if mirrored { p.code ^ mirror } else { p.code };
-                let (mut least, mut nearest) = (FAR + 1, 0);
-                for (j, q) in self.b.iter().enumerate() {
-                    let bits = (code ^ q.code).count_ones();
-                    if bits < least {
-                        (least, nearest) = (bits, j);
-                    }
-                }
-                if least <= FAR {
-                    matches.push(hypothesis(p, &self.b[nearest], (i, nearest), mirrored, FAR + 1 - least));
-                }
+        let zero = [0f32; MOST_MATCHES];
+        let mut matches = Self {
+            n: 0,
+            px: zero,
+            py: zero,
+            qx: zero,
+            qy: zero,
+            scale: zero,
+            turn: zero,
+            flip: zero,
+            strength: [0; MOST_MATCHES],
+        };
+        let b = &b[..b.len().min(MOST)];
+        for p in a.iter().take(MOST) {
+            for (flip, mirror) in [(1.0, 0), (-1.0, *MIRROR)] {
+                let code = p.code ^ mirror;
+                // The number of bits and the keypoint in one number: its minimum needs no branches.
+                let nearest = b.iter().zip(0u32..).map(|(q, j)| (code ^ q.code).count_ones() << 8 | j).min();
+                let Some(nearest) = nearest.filter(|nearest| nearest >> 8 <= FAR) else { continue };
+                let (bits, q) = (nearest >> 8, &b[(nearest & 0xff) as usize]);
+                let turn = q.angle - flip * p.angle;
+                let n = matches.n;
+                (matches.px[n], matches.py[n], matches.qx[n], matches.qy[n]) = (p.x, p.y, q.x, q.y);
+                matches.scale[n] = (q.sigma / p.sigma).ln();
+                matches.turn[n] = turn - 2.0 * PI * (turn / (2.0 * PI)).round();
+                matches.flip[n] = flip;
+                matches.strength[n] = FAR + 1 - bits;
+                matches.n += 1;
             }
         }
         matches
     }
-}
 
-fn hypothesis(p: &Keypoint, q: &Keypoint, (a, b): (usize, usize), mirrored: bool, strength: u32) -> Match {
-    let scale = q.sigma / p.sigma;
-    let flip = if mirrored { -1.0 } else { 1.0 };
-    let turn = (q.angle - flip * p.angle + PI).rem_euclid(2.0 * PI) - PI;
-    let (sin, cos) = turn.sin_cos();
-    let (xx, xy, yx, yy) = (scale * cos, -scale * sin * flip, scale * sin, scale * cos * flip);
-    let map = Affine { xx, xy, x0: q.x - xx * p.x - xy * p.y, yx, yy, y0: q.y - yx * p.x - yy * p.y };
-    Match { a, b, map, scale: scale.ln(), turn, mirrored, strength }
-}
+    /// The transform that a single match gives.
+    #[inline(always)]
+    fn map(&self, i: usize) -> Affine {
+        let (sin, cos) = self.turn[i].sin_cos();
+        let (scale, flip) = (self.scale[i].exp(), self.flip[i]);
+        let (xx, xy, yx, yy) = (scale * cos, -scale * sin * flip, scale * sin, scale * cos * flip);
+        let (x, y) = (self.px[i], self.py[i]);
+        Affine { xx, xy, x0: self.qx[i] - xx * x - xy * y, yx, yy, y0: self.qy[i] - yx * x - yy * y }
+    }
 
-fn agreeing<'a>(
-    a: &'a [Keypoint],
-    b: &'a [Keypoint],
-    matches: &'a [Match],
-    hypothesis: &'a Match,
-) -> impl Iterator<Item = &'a Match> {
-    /// Largest distance between where a keypoint is and where the transform puts it, px of the view, and its increase
-    /// with the distance from the keypoint that gave the transform.
-    const DISTANCE: f32 = 4.0;
-    const INCREASE: f32 = 0.15;
-    const SCALE: f32 = 0.4;
-    const TURN: f32 = 0.45;
-    matches.iter().filter(move |other| {
-        if other.mirrored != hypothesis.mirrored || (other.scale - hypothesis.scale).abs() > SCALE {
-            return false;
-        }
+    /// Whether a match agrees with the transform of another.
+    #[inline(always)]
+    fn agrees(&self, other: usize, hypothesis: usize, map: Affine) -> bool {
+        /// Largest distance between where a keypoint is and where the transform puts it, px of the view, and its
+        /// increase with the distance from the keypoint that gave the transform.
+        const DISTANCE: f32 = 2.7;
+        const INCREASE: f32 = 0.15;
+        const SCALE: f32 = 0.4;
+        const TURN: f32 = 0.45;
+        let (i, j) = (hypothesis, other);
         // Both are between a half turn to the left and one to the right.
-        let turn = (other.turn - hypothesis.turn).abs();
-        if turn > TURN && turn < 2.0 * PI - TURN {
-            return false;
-        }
+        let turn = (self.turn[j] - self.turn[i]).abs();
         let length = |x: f32, y: f32| (x * x + y * y).sqrt();
-        let (p, q, origin) = (&a[other.a], &b[other.b], &b[hypothesis.b]);
-        let (x, y) = hypothesis.map.apply(p.x, p.y);
-        length(x - q.x, y - q.y) <= DISTANCE + INCREASE * length(q.x - origin.x, q.y - origin.y)
-    })
-}
+        let (x, y) = map.apply(self.px[j], self.py[j]);
+        let away = length(x - self.qx[j], y - self.qy[j]);
+        let most = DISTANCE + INCREASE * length(self.qx[j] - self.qx[i], self.qy[j] - self.qy[i]);
+        (self.flip[j] == self.flip[i])
+            & ((self.scale[j] - self.scale[i]).abs() <= SCALE)
+            & ((turn <= TURN) | (turn >= 2.0 * PI - TURN))
+            & (away <= most)
+    }
 
-/// The similarity transform with the least squared distances of the matches.
-fn fit(a: &[Keypoint], b: &[Keypoint], inliers: &[&Match], hypothesis: &Match) -> Affine {
-    let flip = if hypothesis.mirrored { -1.0 } else { 1.0 };
-    let n = inliers.len() as f32;
-    let mean = |f: &dyn Fn(&Match) -> f32| inliers.iter().map(|m| f(m)).sum::<f32>() / n;
-    let (px, py) = (mean(&|m| a[m.a].x), mean(&|m| flip * a[m.a].y));
-    let (qx, qy) = (mean(&|m| b[m.b].x), mean(&|m| b[m.b].y));
-    let (mut dot, mut cross, mut norm) = (0f32, 0f32, 0f32);
-    for m in inliers {
-        let (x, y) = (a[m.a].x - px, flip * a[m.a].y - py);
-        let (u, v) = (b[m.b].x - qx, b[m.b].y - qy);
-        dot += x * u + y * v;
-        cross += x * v - y * u;
-        norm += x * x + y * y;
+    /// The strengths of the matches that agree with one of them, together.
+    #[inline(always)]
+    fn strength_of_agreeing(&self, hypothesis: usize) -> u32 {
+        /// Matches that are compared at once.
+        const LANES: usize = 8;
+        let map = self.map(hypothesis);
+        let mut sums = [0u32; LANES];
+        for first in (0..self.n).step_by(LANES) {
+            for (lane, sum) in sums.iter_mut().enumerate() {
+                let agrees = self.agrees(first + lane, hypothesis, map);
+                *sum += if agrees { self.strength[first + lane] } else { 0 };
+            }
+        }
+        sums.iter().sum()
     }
-    // Matches in a single place say nothing of scale and angle.
-    if inliers.len() < 3 || norm / n < 64.0 {
-        return hypothesis.map;
+
+    /// The matches that agree with one of them.
+    fn agreeing(&self, hypothesis: usize) -> Vec<usize> {
+        let map = self.map(hypothesis);
+        (0..self.n).filter(|other| self.agrees(*other, hypothesis, map)).collect()
     }
-    let (c, s) = (dot / norm, cross / norm);
-    Affine { xx: c, xy: -s * flip, x0: qx - c * px + s * py, yx: s, yy: c * flip, y0: qy - s * px - c * py }
+
+    /// The similarity transform with the least squared distances of the matches.
+    fn fit(&self, inliers: &[usize], hypothesis: usize) -> Affine {
+        let flip = self.flip[hypothesis];
+        let n = inliers.len() as f32;
+        let mean = |values: &[f32]| inliers.iter().map(|i| values[*i]).sum::<f32>() / n;
+        let (px, py) = (mean(&self.px), flip * mean(&self.py));
+        let (qx, qy) = (mean(&self.qx), mean(&self.qy));
+        let (mut dot, mut cross, mut norm) = (0f32, 0f32, 0f32);
+        for &i in inliers {
+            let (x, y) = (self.px[i] - px, flip * self.py[i] - py);
+            let (u, v) = (self.qx[i] - qx, self.qy[i] - qy);
+            dot += x * u + y * v;
+            cross += x * v - y * u;
+            norm += x * x + y * y;
+        }
+        // Matches in a single place say nothing of scale and angle.
+        if inliers.len() < 3 || norm / n < 28.0 {
+            return self.map(hypothesis);
+        }
+        let (c, s) = (dot / norm, cross / norm);
+        Affine { xx: c, xy: -s * flip, x0: qx - c * px + s * py, yx: s, yy: c * flip, y0: qy - s * px - c * py }
+    }
 }

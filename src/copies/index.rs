@@ -2,14 +2,15 @@
 //! takes a time that grows in proportion to the number of images.
 
 use super::keypoints::{BITS, MIRROR};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Number of tables. Each has its own selection of bits as key; a keypoint is found if all bits of one key are equal.
-const TABLES: usize = 6;
+const TABLES: usize = 5;
 /// How many of the nearest earlier keypoints with an equal key are compared. An image that has been copied very often
 /// is found through the copies just before it.
-const NEAREST: usize = 16;
+const NEAREST: usize = 8;
 /// Largest number of differing bits of keypoints in common. Further ones are often alike by chance.
 const FAR: u32 = 7;
 /// Of images with a single keypoint in common, only so many are candidates.
@@ -26,7 +27,10 @@ pub struct Index {
 }
 
 struct Table {
-    bits: Vec<u32>,
+    /// For each byte of a code and each of its values the bits of the key.
+    bits: Box<[[u32; 256]; 7]>,
+    /// The key of the bits that differ in the mirror image.
+    mirror: usize,
     /// For each key where its keypoints start.
     starts: Vec<u32>,
     /// Keypoints by key, then in order.
@@ -35,7 +39,12 @@ struct Table {
 
 impl Table {
     fn key(&self, code: u64) -> usize {
-        self.bits.iter().fold(0, |key, bit| key << 1 | (code >> bit & 1) as usize)
+        self.bits.iter().enumerate().map(|(i, bits)| bits[(code >> (8 * i)) as usize & 0xff]).sum::<u32>() as usize
+    }
+
+    /// The keypoints with a key.
+    fn run(&self, key: usize) -> &[u32] {
+        &self.keypoints[self.starts[key] as usize..self.starts[key + 1] as usize]
     }
 
     fn new(codes: &[u64], number: u64, key_bits: usize) -> Self {
@@ -43,7 +52,14 @@ impl Table {
         let mut order: Vec<u32> = (0..(BITS as u32).min(40)).collect();
         order.sort_by_key(|bit| scramble(number << 32 | u64::from(*bit)));
         order.truncate(key_bits);
-        let mut table = Self { bits: order, starts: vec![0; (1 << key_bits) + 1], keypoints: vec![0; codes.len()] };
+        let mut bits = Box::new([[0; 256]; 7]);
+        for (to, from) in order.iter().enumerate() {
+            for (value, key) in bits[*from as usize / 8].iter_mut().enumerate() {
+                *key |= (value as u32 >> (from % 8) & 1) << to;
+            }
+        }
+        let mut table = Self { bits, mirror: 0, starts: vec![0; (1 << key_bits) + 1], keypoints: vec![0; codes.len()] };
+        table.mirror = table.key(*MIRROR);
         let keys: Vec<u32> = codes.iter().map(|code| table.key(*code) as u32).collect();
         keys.iter().for_each(|key| table.starts[*key as usize + 1] += 1);
         for key in 1..table.starts.len() {
@@ -75,37 +91,68 @@ impl Index {
     }
 
     /// Of the images before the image `before`, those that have most keypoints in common with an image, at most `most`,
-    /// with the number of these keypoints; most first. If `mirrored`, keypoints of the mirror image count as well.
+    /// with the number of these keypoints; most first. If `mirrored`, keypoints of the mirror image are looked for as well.
     pub fn candidates(&self, image: usize, before: usize, most: usize, mirrored: bool) -> Vec<(usize, u32)> {
-        let mut votes: BTreeMap<u32, u32> = BTreeMap::new();
-        let mut found: Vec<u32> = Vec::new();
-        let (first, end) = (self.first[image], self.first[image + 1]);
+        let keypoints = self.first[image] as usize..self.first[image + 1] as usize;
         let before = self.first[before];
-        for keypoint in first..end {
-            found.clear();
-            let code = self.codes[keypoint as usize];
-            for code in [code, code ^ *MIRROR].into_iter().take(if mirrored { 2 } else { 1 }) {
-                for table in &self.tables {
-                    let key = table.key(code);
-                    let run = &table.keypoints[table.starts[key] as usize..table.starts[key + 1] as usize];
-                    let earlier = run.partition_point(|other| *other < before);
-                    for other in run[earlier.saturating_sub(NEAREST)..earlier].iter().rev() {
-                        if (self.codes[*other as usize] ^ code).count_ones() <= FAR {
-                            found.push(self.images[*other as usize]);
-                        }
-                    }
-                }
+        let mut images = Arch::new().dispatch(Search { index: self, keypoints, before, mirrored });
+        // Counted for the image and for its mirror image, of which the larger number counts.
+        images.sort_unstable();
+        let mut candidates: Vec<(usize, u32)> = Vec::new();
+        for same in images.chunk_by(|a, b| a == b) {
+            let (image, n) = ((same[0] >> 1) as usize, same.len() as u32);
+            match candidates.last_mut() {
+                Some((last, most)) if *last == image => *most = n.max(*most),
+                _ => candidates.push((image, n)),
             }
-            found.sort_unstable();
-            found.dedup();
-            found.iter().for_each(|other| *votes.entry(*other).or_default() += 1);
         }
-        let mut candidates: Vec<(usize, u32)> = votes.into_iter().map(|(image, n)| (image as usize, n)).collect();
         // Of equal ones, the nearest.
         candidates.sort_by_key(|(image, n)| (std::cmp::Reverse(*n), std::cmp::Reverse(*image)));
         let single = candidates.iter().position(|(_, n)| *n == 1).unwrap_or(candidates.len());
         candidates.truncate(most.min(single + SINGLE));
         candidates
+    }
+}
+
+/// The images with keypoints in common with some keypoints, each as often as there are such keypoints: twice the number of
+/// the image, and one more for its mirror image. Compiled for the processor's instruction to count bits.
+struct Search<'a> {
+    index: &'a Index,
+    keypoints: Range<usize>,
+    /// Only keypoints before this one are looked at.
+    before: u32,
+    mirrored: bool,
+}
+
+impl WithSimd for Search<'_> {
+    type Output = Vec<u32>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Vec<u32> {
+        let Self { index, before, .. } = self;
+        // First where to look, then at what is there: reads that do not depend on each other need not wait.
+        let mut runs: Vec<(u64, u64, &[u32])> = Vec::with_capacity(2 * TABLES * self.keypoints.len());
+        for (number, code) in index.codes[self.keypoints].iter().enumerate() {
+            for table in &index.tables {
+                let key = table.key(*code);
+                runs.push(((number as u64) << 33, *code, table.run(key)));
+                if self.mirrored {
+                    runs.push(((number as u64) << 33 | 1, code ^ *MIRROR, table.run(key ^ table.mirror)));
+                }
+            }
+        }
+        let mut found: Vec<u64> = Vec::new();
+        for (tag, code, run) in runs {
+            let earlier = run.partition_point(|other| *other < before);
+            for &other in &run[earlier.saturating_sub(NEAREST)..earlier] {
+                if (index.codes[other as usize] ^ code).count_ones() <= FAR {
+                    found.push(tag | u64::from(index.images[other as usize]) << 1);
+                }
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found.into_iter().map(|found| found as u32).collect()
     }
 }
 

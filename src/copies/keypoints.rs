@@ -4,7 +4,7 @@
 //! Blobs are extrema of differences of Gaussians (Lowe, IJCV 60, 2004), half an octave apart. The code is the signs of
 //! the low cosine frequencies of an 8 x 8 patch, turned by the blob's main gradient and sized by its scale.
 
-use super::view::{View, bilinear};
+use super::view::{Frame, View, bilinear};
 use pulp::{Arch, Simd, WithSimd};
 use std::f32::consts::{PI, TAU};
 use std::sync::LazyLock;
@@ -46,6 +46,16 @@ pub static MIRROR: LazyLock<u64> = LazyLock::new(|| {
     FREQUENCIES.iter().enumerate().filter(|(_, (_, v))| v % 2 == 1).fold(0, |mask, (bit, _)| mask | 1 << bit)
 });
 
+impl Keypoint {
+    /// The keypoint of one view in another view of the same part of the image.
+    pub fn moved(self, from: Frame, to: Frame) -> Self {
+        let (across, down) = (from.across / to.across, from.down / to.down);
+        // Positions count from the middle of the first pixel.
+        let (x, y) = ((self.x + 0.5) * across - 0.5, (self.y + 0.5) * down - 0.5);
+        Self { x, y, sigma: self.sigma * (across * down).sqrt(), ..self }
+    }
+}
+
 struct Level {
     /// Standard deviation of the blur, px of the view.
     sigma: f32,
@@ -76,13 +86,13 @@ impl WithSimd for Detect<'_> {
     type Output = Vec<Keypoint>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Vec<Keypoint> {
-        detect(self.0)
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<Keypoint> {
+        detect(simd, self.0)
     }
 }
 
 #[inline(always)]
-fn detect(view: &View) -> Vec<Keypoint> {
+fn detect<S: Simd>(simd: S, view: &View) -> Vec<Keypoint> {
     const BASE: f32 = 1.6;
     const OCTAVES: usize = 4;
     let pixels = view.filled();
@@ -90,20 +100,14 @@ fn detect(view: &View) -> Vec<Keypoint> {
     let mut differences: Vec<Level> = Vec::new();
     let (mut width, mut height, mut step) = (view.width, view.height, 1.0f32);
     // Resizing leaves a blur of about half a pixel.
-    let mut current = blur(&pixels, width, height, (BASE * BASE - 0.25f32).sqrt());
+    let mut current = blur(simd, &pixels, width, height, (BASE * BASE - 0.25f32).sqrt());
     for octave in 0..OCTAVES {
         let sigma = |i: f32| BASE * step * 2f32.powf(i / 2.0);
-        let next = |from: &[f32], i: f32| {
-            let (a, b) = (BASE * 2f32.powf(i / 2.0), BASE * 2f32.powf((i + 1.0) / 2.0));
-            blur(from, width, height, (b * b - a * a).sqrt())
-        };
-        let first = next(&current, 0.0);
-        let second = next(&first, 1.0);
+        let [a, b, c] = [0.0, 1.0, 2.0].map(|i: f32| BASE * 2f32.powf(i / 2.0));
+        let first = blur(simd, &current, width, height, (b * b - a * a).sqrt());
+        let second = blur(simd, &first, width, height, (c * c - b * b).sqrt());
         for (i, (low, high)) in [(&current, &first), (&first, &second)].into_iter().enumerate() {
-            let mut pixels = vec![0f32; width * height];
-            for ((d, h), l) in pixels.iter_mut().zip(high).zip(low) {
-                *d = h - l;
-            }
+            let pixels = high.iter().zip(low).map(|(high, low)| high - low).collect();
             differences.push(Level { sigma: sigma(i as f32), step, width, height, pixels });
         }
         let half = halve(&second, width, height);
@@ -115,7 +119,7 @@ fn detect(view: &View) -> Vec<Keypoint> {
         (width, height, step) = (width.div_ceil(2), height.div_ceil(2), step * 2.0);
         current = half;
     }
-    let mut blobs = blobs(view, &differences);
+    let mut blobs = blobs(simd, view, &differences);
     blobs.sort_by(|a, b| b.strength.total_cmp(&a.strength).then(a.y.total_cmp(&b.y)).then(a.x.total_cmp(&b.x)));
     let mut keypoints = Vec::new();
     for blob in blobs {
@@ -142,7 +146,7 @@ struct Blob {
 }
 
 #[inline(always)]
-fn blobs(view: &View, differences: &[Level]) -> Vec<Blob> {
+fn blobs<S: Simd>(simd: S, view: &View, differences: &[Level]) -> Vec<Blob> {
     /// Least contrast of a blob, grey levels.
     const CONTRAST: f32 = 0.8;
     /// Largest ratio of the principal curvatures: a longer blob is an edge.
@@ -150,22 +154,10 @@ fn blobs(view: &View, differences: &[Level]) -> Vec<Blob> {
     let mut blobs = Vec::new();
     for (i, d) in differences.iter().enumerate() {
         let (w, h) = (d.width, d.height);
-        let (mut highest, mut lowest) = (vec![0f32; w], vec![0f32; w]);
-        let mut extreme = vec![false; w];
+        let mut extremes = Extremes::new::<S>(w);
         for y in 1..h - 1 {
-            // First a test without branches, which few pixels pass.
-            let [above, row, below] = [y - 1, y, y + 1].map(|y| &d.pixels[y * w..][..w]);
-            for x in 0..w {
-                highest[x] = above[x].max(row[x]).max(below[x]);
-                lowest[x] = above[x].min(row[x]).min(below[x]);
-            }
-            for x in 1..w - 1 {
-                let (high, low) = (highest[x - 1].max(highest[x]), lowest[x - 1].min(lowest[x]));
-                let v = row[x];
-                extreme[x] = ((v >= CONTRAST) & (v >= high.max(highest[x + 1])))
-                    | ((v <= -CONTRAST) & (v <= low.min(lowest[x + 1])));
-            }
-            for x in (1..w - 1).filter(|x| extreme[*x]) {
+            let rows = [y - 1, y, y + 1].map(|y| &d.pixels[y * w..][..w]);
+            for &x in extremes.find(simd, rows, CONTRAST) {
                 let at = |dx: isize, dy: isize| d.pixels[(y as isize + dy) as usize * w + (x as isize + dx) as usize];
                 let v = at(0, 0);
                 let sign = v.signum();
@@ -205,6 +197,56 @@ fn blobs(view: &View, differences: &[Level]) -> Vec<Blob> {
         }
     }
     blobs
+}
+
+/// Searches rows for local extrema, with a test without branches.
+struct Extremes {
+    /// Highest and lowest value of each column of three rows, and the middle row; with what fills the last vector.
+    highest: Vec<f32>,
+    lowest: Vec<f32>,
+    middle: Vec<f32>,
+    /// Columns of the extrema of the last row.
+    found: Vec<usize>,
+}
+
+impl Extremes {
+    fn new<S: Simd>(width: usize) -> Self {
+        let row = || vec![0f32; width.next_multiple_of(S::F32_LANES) + S::F32_LANES];
+        Self { highest: row(), lowest: row(), middle: row(), found: Vec::new() }
+    }
+
+    /// Looks in the middle one of three rows, without its ends, for values of at least `contrast` or at most minus
+    /// that, of which no neighbour is larger or smaller.
+    #[inline(always)]
+    fn find<S: Simd>(&mut self, simd: S, [above, middle, below]: [&[f32]; 3], contrast: f32) -> &[usize] {
+        let width = middle.len();
+        let (highest, lowest) = (&mut self.highest[..width], &mut self.lowest[..width]);
+        for ((((high, low), a), b), c) in highest.iter_mut().zip(lowest).zip(above).zip(middle).zip(below) {
+            let (larger, smaller) = if a > b { (a, b) } else { (b, a) };
+            *high = if c > larger { *c } else { *larger };
+            *low = if c < smaller { *c } else { *smaller };
+        }
+        self.middle[..width].copy_from_slice(middle);
+        let n = (width - 2).next_multiple_of(S::F32_LANES);
+        let high = [0, 1, 2].map(|at| S::as_simd_f32s(&self.highest[at..][..n]).0);
+        let low = [0, 1, 2].map(|at| S::as_simd_f32s(&self.lowest[at..][..n]).0);
+        let (zero, most, least) = (simd.splat_f32s(0.0), simd.splat_f32s(contrast), simd.splat_f32s(-contrast));
+        self.found.clear();
+        for (i, v) in S::as_simd_f32s(&self.middle[1..][..n]).0.iter().enumerate() {
+            let h = simd.max_f32s(simd.max_f32s(high[0][i], high[1][i]), high[2][i]);
+            let l = simd.min_f32s(simd.min_f32s(low[0][i], low[1][i]), low[2][i]);
+            let maximum = simd.min_f32s(simd.sub_f32s(*v, h), simd.sub_f32s(*v, most));
+            let minimum = simd.min_f32s(simd.sub_f32s(l, *v), simd.sub_f32s(least, *v));
+            let test = simd.max_f32s(maximum, minimum);
+            let passed = simd.greater_than_or_equal_f32s(test, zero);
+            if simd.first_true_m32s(passed) < S::F32_LANES {
+                let lanes = bytemuck::cast_slice::<S::f32s, f32>(std::slice::from_ref(&test));
+                let columns = lanes.iter().zip(1 + i * S::F32_LANES..width - 1);
+                self.found.extend(columns.filter(|(test, _)| **test >= 0.0).map(|(_, x)| x));
+            }
+        }
+        &self.found
+    }
 }
 
 /// The main directions of the gradient around a blob, at most two.
@@ -322,13 +364,33 @@ fn code(level: &Level, blob: &Blob, angle: f32) -> u64 {
     const SPACING: f32 = 1.8;
     let (sin, cos) = angle.sin_cos();
     let spacing = SPACING * blob.sigma;
-    let mut samples = [[0f32; PATCH]; PATCH];
-    for (j, row) in samples.iter_mut().enumerate() {
-        let v = (j as f32 - (PATCH - 1) as f32 / 2.0) * spacing;
-        for (i, sample) in row.iter_mut().enumerate() {
-            let u = (i as f32 - (PATCH - 1) as f32 / 2.0) * spacing;
-            *sample = level.at(blob.x + cos * u - sin * v, blob.y + sin * u + cos * v);
+    let offsets: [f32; PATCH] = std::array::from_fn(|i| (i as f32 - (PATCH - 1) as f32 / 2.0) * spacing);
+    let (scale, w) = (1.0 / level.step, level.width);
+    let (most_x, most_y) = ((level.width - 1) as f32, (level.height - 1) as f32);
+    // Positions, then pixels, then values between pixels: all but the second are compiled to vector instructions.
+    let (mut xs, mut ys) = ([0f32; PATCH * PATCH], [0f32; PATCH * PATCH]);
+    for (j, v) in offsets.iter().enumerate() {
+        for (i, u) in offsets.iter().enumerate() {
+            xs[j * PATCH + i] = ((blob.x + cos * u - sin * v) * scale).clamp(0.0, most_x);
+            ys[j * PATCH + i] = ((blob.y + sin * u + cos * v) * scale).clamp(0.0, most_y);
         }
+    }
+    let zero = [0f32; PATCH * PATCH];
+    let (mut a, mut b, mut c, mut d) = (zero, zero, zero, zero);
+    let pixels = level.pixels.as_slice();
+    for i in 0..PATCH * PATCH {
+        let (x, y) = (xs[i] as i32 as usize, ys[i] as i32 as usize);
+        let (right, below) = (usize::from(x + 1 < w), if y + 1 < level.height { w } else { 0 });
+        let at = y * w + x;
+        (a[i], b[i]) = (pixels[at], pixels[at + right]);
+        (c[i], d[i]) = (pixels[at + below], pixels[at + below + right]);
+    }
+    let mut samples = [[0f32; PATCH]; PATCH];
+    let values = samples.as_flattened_mut();
+    for i in 0..PATCH * PATCH {
+        let (fx, fy) = (xs[i] - xs[i].trunc(), ys[i] - ys[i].trunc());
+        let (top, bottom) = (a[i] + (b[i] - a[i]) * fx, c[i] + (d[i] - c[i]) * fx);
+        values[i] = top + (bottom - top) * fy;
     }
     signs(&samples)
 }
@@ -376,35 +438,75 @@ fn halve(pixels: &[f32], width: usize, height: usize) -> Vec<f32> {
 
 /// Gaussian blur; beyond the border, the nearest pixel counts.
 #[inline(always)]
-pub fn blur(pixels: &[f32], width: usize, height: usize, sigma: f32) -> Vec<f32> {
+pub fn blur<S: Simd>(simd: S, pixels: &[f32], width: usize, height: usize, sigma: f32) -> Vec<f32> {
+    const LARGEST_RADIUS: usize = 16;
     let radius = (3.0 * sigma).ceil() as usize;
+    assert!(radius <= LARGEST_RADIUS, "blurs are at most 5 px wide");
     let mut kernel: Vec<f32> = (0..=radius).map(|i| (-((i * i) as f32) / (2.0 * sigma * sigma)).exp()).collect();
     let sum = kernel[0] + 2.0 * kernel[1..].iter().sum::<f32>();
     kernel.iter_mut().for_each(|k| *k /= sum);
-    let mut padded = vec![0f32; width + 2 * radius];
-    let mut across = vec![0f32; width * height];
-    for (row, out) in pixels.chunks_exact(width).zip(across.chunks_exact_mut(width)) {
+    // Rows are extended to whole vectors.
+    let stride = width.next_multiple_of(S::F32_LANES);
+    let mut padded = vec![0f32; stride + 2 * radius];
+    let mut across = vec![0f32; stride * height];
+    for (row, out) in pixels.chunks_exact(width).zip(across.chunks_exact_mut(stride)) {
         padded[..radius].fill(row[0]);
         padded[radius..][..width].copy_from_slice(row);
         padded[radius + width..].fill(row[width - 1]);
-        out.iter_mut().zip(row).for_each(|(o, v)| *o = kernel[0] * v);
-        for (i, k) in kernel.iter().enumerate().skip(1) {
-            let (left, right) = (&padded[radius - i..][..width], &padded[radius + i..][..width]);
-            for ((o, l), r) in out.iter_mut().zip(left).zip(right) {
-                *o += k * (l + r);
-            }
+        let from = |at: usize| S::as_simd_f32s(&padded[at..][..stride]).0;
+        let mut around = [[from(radius); 2]; LARGEST_RADIUS];
+        for (i, pair) in around[..radius].iter_mut().enumerate() {
+            *pair = [from(radius - 1 - i), from(radius + 1 + i)];
         }
+        weigh(simd, &kernel, from(radius), &around[..radius], S::as_mut_simd_f32s(out).0);
     }
-    let mut blurred = vec![0f32; width * height];
-    for (y, out) in blurred.chunks_exact_mut(width).enumerate() {
-        let row = |y: isize| &across[y.clamp(0, height as isize - 1) as usize * width..][..width];
-        out.iter_mut().zip(row(y as isize)).for_each(|(o, v)| *o = kernel[0] * v);
-        for (i, k) in kernel.iter().enumerate().skip(1) {
-            let (above, below) = (row(y as isize - i as isize), row(y as isize + i as isize));
-            for ((o, a), b) in out.iter_mut().zip(above).zip(below) {
-                *o += k * (a + b);
-            }
+    let row = |y: usize| S::as_simd_f32s(&across[y * stride..][..stride]).0;
+    let mut blurred = Vec::with_capacity(width * height);
+    let mut line = vec![0f32; stride];
+    for y in 0..height {
+        let mut around = [[row(y); 2]; LARGEST_RADIUS];
+        for (i, pair) in around[..radius].iter_mut().enumerate() {
+            *pair = [row(y.saturating_sub(i + 1)), row((y + i + 1).min(height - 1))];
         }
+        weigh(simd, &kernel, row(y), &around[..radius], S::as_mut_simd_f32s(&mut line).0);
+        blurred.extend_from_slice(&line[..width]);
     }
     blurred
+}
+
+/// The sums of `middle` and of the pairs `around` it, weighted by a symmetric kernel.
+#[inline(always)]
+fn weigh<S: Simd>(simd: S, kernel: &[f32], middle: &[S::f32s], around: &[[&[S::f32s]; 2]], out: &mut [S::f32s]) {
+    // Four vectors at once: what belongs to a weight is then loaded only once for them.
+    let fours = out.len() / 4 * 4;
+    for x in (0..fours).step_by(4) {
+        weigh_at::<S, 4>(simd, kernel, middle, around, out, x);
+    }
+    for x in fours..out.len() {
+        weigh_at::<S, 1>(simd, kernel, middle, around, out, x);
+    }
+}
+
+/// [`weigh`] for `N` vectors from `x` on.
+#[inline(always)]
+fn weigh_at<S: Simd, const N: usize>(
+    simd: S,
+    kernel: &[f32],
+    middle: &[S::f32s],
+    around: &[[&[S::f32s]; 2]],
+    out: &mut [S::f32s],
+    x: usize,
+) {
+    let mut sums = [simd.splat_f32s(0.0); N];
+    let first = simd.splat_f32s(kernel[0]);
+    for (sum, v) in sums.iter_mut().zip(&middle[x..][..N]) {
+        *sum = simd.mul_f32s(first, *v);
+    }
+    for (k, [before, after]) in kernel[1..].iter().zip(around) {
+        let k = simd.splat_f32s(*k);
+        for ((sum, before), after) in sums.iter_mut().zip(&before[x..][..N]).zip(&after[x..][..N]) {
+            *sum = simd.add_f32s(*sum, simd.mul_f32s(k, simd.add_f32s(*before, *after)));
+        }
+    }
+    out[x..][..N].copy_from_slice(&sums);
 }

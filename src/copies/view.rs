@@ -1,12 +1,15 @@
-//! The small grey image in which copies are looked for: the longer side always has the same length, and what was filled
+//! The small grey images in which copies are looked for: the longer side always has the same length, and what was filled
 //! in around a rotated or cut-out image is masked.
 
 use crate::decode::Grey;
 use crate::rect::Rect;
 use fast_image_resize as fir;
+use pulp::{Arch, Simd, WithSimd};
 
-/// Longer side of a view, px.
-pub const SIDE: usize = 128;
+/// Longer side of the view that is searched for keypoints, px.
+const DETECTION_SIDE: usize = 96;
+/// Longer side of the view that is kept, px.
+const SIDE: usize = 64;
 /// Least length of the shorter side, px.
 const SHORTEST: usize = 16;
 /// How far around what was filled in pixels are not used, px: resizing and blur mix the two.
@@ -41,34 +44,29 @@ pub struct Frame {
 }
 
 impl View {
-    /// Resizes an image, so that its longer side is [`SIDE`]. Margins that were filled in are left out.
-    pub fn new(image: &Grey) -> Self {
-        let whole = Rect::whole(image.width_px, image.height_px);
-        let view = Self::of(image, whole);
-        match view.content() {
-            Some(content) => Self::of(image, content),
-            None => view,
+    /// Resizes an image: to the view that is searched for keypoints, and to the one that is kept. Margins that were
+    /// filled in are left out.
+    pub fn pair(image: &Grey) -> (Self, Self) {
+        let mut part = Rect::whole(image.width_px, image.height_px);
+        let mut view = Self::of(image, part, DETECTION_SIDE);
+        if let Some(content) = view.content() {
+            part = content;
+            view = Self::of(image, part, DETECTION_SIDE);
         }
+        (view, Self::of(image, part, SIDE))
     }
 
-    fn of(image: &Grey, part: Rect) -> Self {
+    fn of(image: &Grey, part: Rect, longer_side: usize) -> Self {
         let (w, h) = (part.width as usize, part.height as usize);
         let longer = w.max(h);
-        let side = |v: usize| ((v * SIDE + longer / 2) / longer).max(SHORTEST);
+        let side = |v: usize| ((v * longer_side + longer / 2) / longer).max(SHORTEST);
         let (width, height) = (side(w), side(h));
-        let source = fir::images::ImageRef::new(image.width_px, image.height_px, &image.pixels, fir::PixelType::U8);
-        let mut small = fir::images::Image::new(width as u32, height as u32, fir::PixelType::U8);
         // Averages over areas are fast, but not for an image that is hardly larger than the view.
-        let filter = if longer >= 2 * SIDE { fir::FilterType::Box } else { fir::FilterType::Bilinear };
-        let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter)).crop(
-            part.x.into(),
-            part.y.into(),
-            part.width.into(),
-            part.height.into(),
-        );
-        let resized = source.map(|source| fir::Resizer::new().resize(&source, &mut small, &options));
-        assert!(matches!(resized, Ok(Ok(()))), "both images are grey and not empty");
-        let pixels = small.into_vec();
+        let pixels = if w >= 2 * width && h >= 2 * height {
+            averages(image, part, width, height)
+        } else {
+            interpolated(image, part, width, height)
+        };
         let valid = valid(&pixels, width, height);
         let (across, down) = (w as f32 / width as f32, h as f32 / height as f32);
         let frame = Frame { left: part.x as f32, top: part.y as f32, across, down };
@@ -97,24 +95,6 @@ impl View {
         Some(Rect { x, y, width: width.max(1), height: height.max(1) })
     }
 
-    /// The view with half the width and height.
-    pub fn halved(&self) -> Self {
-        let (width, height) = (self.width / 2, self.height / 2);
-        let (mut pixels, mut valid) = (Vec::with_capacity(width * height), Vec::new());
-        for y in 0..height {
-            for x in 0..width {
-                let at = 2 * y * self.width + 2 * x;
-                let four = [at, at + 1, at + self.width, at + self.width + 1];
-                pixels.push(((four.iter().map(|i| u32::from(self.pixels[*i])).sum::<u32>() + 2) / 4) as u8);
-                if !self.valid.is_empty() {
-                    valid.push(four.iter().all(|i| self.valid[*i]));
-                }
-            }
-        }
-        let Frame { left, top, across, down } = self.frame;
-        Self { width, height, pixels, valid, frame: Frame { left, top, across: 2.0 * across, down: 2.0 * down } }
-    }
-
     /// Whether a pixel belongs to the image rather than to what was filled in.
     #[inline]
     pub fn is_valid(&self, x: usize, y: usize) -> bool {
@@ -133,6 +113,64 @@ impl View {
         }
         pixels
     }
+}
+
+/// A smaller image whose pixels are the means of equal parts of the image.
+fn averages(image: &Grey, part: Rect, width: usize, height: usize) -> Vec<u8> {
+    Arch::new().dispatch(Averages { image, part, width, height })
+}
+
+/// [`averages`], compiled for the processor's vector instructions.
+struct Averages<'a> {
+    image: &'a Grey,
+    part: Rect,
+    width: usize,
+    height: usize,
+}
+
+impl WithSimd for Averages<'_> {
+    type Output = Vec<u8>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Vec<u8> {
+        let Self { image, part, width, height } = self;
+        let edge = |i: usize, n: usize, length: u32| (i * length as usize + n / 2) / n;
+        let columns: Vec<usize> = (0..=width).map(|x| edge(x, width, part.width)).collect();
+        let (stride, left, top) = (image.width_px as usize, part.x as usize, part.y as usize);
+        let mut sums = vec![0u32; part.width as usize];
+        let mut pixels = Vec::with_capacity(width * height);
+        for y in 0..height {
+            let (first, end) = (edge(y, height, part.height), edge(y + 1, height, part.height));
+            sums.fill(0);
+            for row in first..end {
+                let row = &image.pixels[(top + row) * stride + left..][..sums.len()];
+                for (sum, v) in sums.iter_mut().zip(row) {
+                    *sum += u32::from(*v);
+                }
+            }
+            for edges in columns.windows(2) {
+                let n = ((end - first) * (edges[1] - edges[0])) as u32;
+                let sum: u32 = sums[edges[0]..edges[1]].iter().sum();
+                pixels.push(((sum + n / 2) / n) as u8);
+            }
+        }
+        pixels
+    }
+}
+
+/// A part of an image at another size, by linear interpolation, or averages of more pixels where it becomes smaller.
+fn interpolated(image: &Grey, part: Rect, width: usize, height: usize) -> Vec<u8> {
+    let source = fir::images::ImageRef::new(image.width_px, image.height_px, &image.pixels, fir::PixelType::U8);
+    let mut small = fir::images::Image::new(width as u32, height as u32, fir::PixelType::U8);
+    let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear)).crop(
+        part.x.into(),
+        part.y.into(),
+        part.width.into(),
+        part.height.into(),
+    );
+    let resized = source.map(|source| fir::Resizer::new().resize(&source, &mut small, &options));
+    assert!(matches!(resized, Ok(Ok(()))), "both images are grey and not empty");
+    small.into_vec()
 }
 
 /// Which pixels were not filled in: areas of one dark value or of white that touch the border, and two pixels around
