@@ -51,8 +51,8 @@ pub struct Consensus {
     pub strength: u32,
 }
 
-/// Matches every keypoint of `a`, and its mirror image, with the most similar one of `b`, if that is similar enough, and
-/// returns the transform that most matches agree on.
+/// Matches every keypoint of `a`, and its mirror image, with the most similar one of `b`, if that is similar enough,
+/// and returns the transform that most matches agree on.
 pub fn consensus(a: &[Keypoint], b: &[Keypoint]) -> Option<Consensus> {
     Arch::new().dispatch(Search { a, b })
 }

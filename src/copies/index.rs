@@ -91,7 +91,8 @@ impl Index {
     }
 
     /// Of the images before the image `before`, those that have most keypoints in common with an image, at most `most`,
-    /// with the number of these keypoints; most first. If `mirrored`, keypoints of the mirror image are looked for as well.
+    /// with the number of these keypoints; most first. If `mirrored`, keypoints of the mirror image are looked for as
+    /// well.
     pub fn candidates(&self, image: usize, before: usize, most: usize, mirrored: bool) -> Vec<(usize, u32)> {
         let keypoints = self.first[image] as usize..self.first[image + 1] as usize;
         let before = self.first[before];
@@ -114,8 +115,8 @@ impl Index {
     }
 }
 
-/// The images with keypoints in common with some keypoints, each as often as there are such keypoints: twice the number of
-/// the image, and one more for its mirror image. Compiled for the processor's instruction to count bits.
+/// The images with keypoints in common with some keypoints, each as often as there are such keypoints: twice the number
+/// of the image, and one more for its mirror image. Compiled for the processor's instruction to count bits.
 struct Search<'a> {
     index: &'a Index,
     keypoints: Range<usize>,

@@ -242,8 +242,8 @@ impl Candidate {
     fn new(images: &[(usize, &Features)], a: usize, b: usize) -> Option<Self> {
         const MATCHES: usize = 6;
         const STRENGTH: u32 = 22;
-        /// Least share of the keypoints in the overlap that agree. Of 8,044 pairs of drawn copies 0.3 % have less, and of
-        /// 1,332 other pairs three quarters.
+        /// Least share of the keypoints in the overlap that agree. Of 8,044 pairs of drawn copies 0.3 % have less, and
+        /// of 1,332 other pairs three quarters.
         const SHARE: f32 = 0.125;
         /// Least number and strength where the images lie alike, which chance rarely brings about.
         const IN_PLACE: (usize, u32) = (4, 14);

@@ -1,5 +1,5 @@
-//! The small grey images in which copies are looked for: the longer side always has the same length, and what was filled
-//! in around a rotated or cut-out image is masked.
+//! The small grey images in which copies are looked for: the longer side always has the same length, and what was
+//! filled in around a rotated or cut-out image is masked.
 
 use crate::decode::Grey;
 use crate::rect::Rect;

@@ -1,6 +1,6 @@
 //! The differential count of a folder: the share of each class among its white cells, with an interval, beside the
-//! usual range in adults where it is known. Every cell counts, also one that is in doubt: leaving those out would favour
-//! the classes that are easy to tell.
+//! usual range in adults where it is known. Every cell counts, also one that is in doubt: leaving those out would
+//! favour the classes that are easy to tell.
 
 use crate::class::{Class, ClassInfo, Classes};
 use crate::rows::{CellRow, PredictionRow};

@@ -191,7 +191,7 @@ pub fn run(
     reader.require_any()?;
     let weights = Weights { key: "run", from: &source.run, record: &record, model: source.model };
     let read = reader.images.len() as u64;
-    let seen = Seen::find(ws, weights, reader.images, ctx)?;
+    let seen = Seen::find(ws, weights, &reader.images, ctx)?;
     seen.mark(&mut rows);
     write(output, format, &source.run, &ensemble, &rows)?;
     let mut flagged: BTreeMap<String, u64> = BTreeMap::new();

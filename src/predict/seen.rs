@@ -4,11 +4,11 @@ use super::images::ReadImage;
 use crate::context::Context;
 use crate::error::Result;
 use crate::rows::CellRow;
-use crate::run::leak::{self, Weights};
+use crate::run::leak::{self, Image, Weights};
 use crate::text;
 use crate::workspace::Workspace;
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// The new images that show the same as a training image.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -23,32 +23,25 @@ impl Seen {
     /// Compares the new images with the training images of the models, and of those that they started from.
     ///
     /// # Errors
-    /// As [`leak::trained`] and [`leak::features`], and [`crate::error::Error::Interrupted`].
-    pub(super) fn find(ws: &Workspace, weights: Weights, images: Vec<ReadImage>, ctx: &Context) -> Result<Self> {
+    /// As [`leak::trained`] and [`leak::Trained::seen`].
+    pub(super) fn find(ws: &Workspace, weights: Weights, images: &[ReadImage], ctx: &Context) -> Result<Self> {
         let (known, mut notes) = leak::trained(ws, weights)?;
         let mut seen = Self::default();
-        let (hashes, new): (Vec<String>, Vec<_>) =
-            images.into_iter().map(|image| (image.content_hash, (image.path, image.features))).unzip();
+        let new: Vec<Image> = images
+            .iter()
+            .map(|image| Image { content_hash: &image.content_hash, features: Some(&image.features) })
+            .collect();
         for trained in &known {
-            let by_hash: HashMap<&str, &str> =
-                trained.cells.iter().map(|cell| (cell.content_hash.as_str(), cell.image_id.as_str())).collect();
-            for ((path, _), hash) in new.iter().zip(&hashes) {
-                if let Some(cell) = by_hash.get(hash.as_str()) {
-                    seen.images.entry(path.clone()).or_insert_with(|| cell.to_string());
-                }
+            let (found, is_known) = trained.seen(ws, &new, ctx)?;
+            for (i, training_image) in found {
+                seen.images.entry(images[i].path.clone()).or_insert(training_image);
             }
-            match leak::features(ws, trained)? {
-                Some(known) => {
-                    for pair in leak::between(&known, &new, ctx)? {
-                        let cell = || known[pair.a].0.clone();
-                        seen.images.entry(new[pair.b].0.clone()).or_insert_with(cell);
-                    }
-                }
-                None => notes.push(format!(
+            if !is_known {
+                notes.push(format!(
                     "{} has not been checked, so images that show the same as a training image of {}, in another \
                      file, are not known",
                     trained.dataset, trained.from
-                )),
+                ));
             }
         }
         seen.note = notes.into_iter().reduce(|a, b| format!("{a}; {b}"));

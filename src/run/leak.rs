@@ -11,7 +11,7 @@ use crate::rows::ManifestRow;
 use crate::split;
 use crate::table;
 use crate::workspace::Workspace;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 
 /// The weights in question.
@@ -35,6 +35,8 @@ pub struct Trained {
     pub dataset: String,
     /// Their cells.
     pub cells: Vec<ManifestRow>,
+    /// The `image_id` of every cell in their files, also of those that were not trained on.
+    in_files: HashSet<String>,
 }
 
 /// What [`check`] found.
@@ -93,9 +95,44 @@ fn own(ws: &Workspace, weights: Weights) -> Result<Option<Trained>> {
         read => read?,
     };
     let trained: BTreeSet<&str> = model.unwrap_or(ModelId::All).training_images(&splits).collect();
-    let mut cells = Dataset::read(ws, dataset)?.cells;
-    cells.retain(|cell| trained.contains(cell.image_id.as_str()));
-    Ok(Some(Trained { from: from.into(), dataset: dataset.clone(), cells }))
+    let all = Dataset::read(ws, dataset)?.cells;
+    let is_trained = |cell: &&ManifestRow| trained.contains(cell.image_id.as_str());
+    let files: HashSet<&str> = all.iter().filter(is_trained).map(|cell| cell.path.as_str()).collect();
+    let in_files = all.iter().filter(|cell| files.contains(cell.path.as_str())).map(|cell| cell.image_id.clone());
+    let in_files = in_files.collect();
+    let cells = all.into_iter().filter(|cell| is_trained(&cell)).collect();
+    Ok(Some(Trained { from: from.into(), dataset: dataset.clone(), cells, in_files }))
+}
+
+/// An image file that may show what a training image shows.
+pub struct Image<'a> {
+    /// Hash of its content.
+    pub content_hash: &'a str,
+    /// What copies are found by; none where it is not known.
+    pub features: Option<&'a Features>,
+}
+
+impl Trained {
+    /// The images that are training images or show the same as one, by their positions, each with the `image_id` of
+    /// that training image; and whether copies could be looked for, which they cannot where the training images have
+    /// not been checked since they were ingested.
+    ///
+    /// # Errors
+    /// As [`store::of_dataset`], and [`Error::Interrupted`].
+    pub fn seen(&self, ws: &Workspace, images: &[Image], ctx: &Context) -> Result<(BTreeMap<usize, String>, bool)> {
+        let by_hash: HashMap<&str, &str> =
+            self.cells.iter().map(|cell| (cell.content_hash.as_str(), cell.image_id.as_str())).collect();
+        let equal = |(i, image): (usize, &Image)| Some((i, by_hash.get(image.content_hash)?.to_string()));
+        let mut seen: BTreeMap<usize, String> = images.iter().enumerate().filter_map(equal).collect();
+        let Some(mut known) = store::of_dataset(ws, &self.dataset)? else { return Ok((seen, false)) };
+        known.retain(|(id, _)| self.in_files.contains(id));
+        let trained: Vec<Option<&Features>> = known.iter().map(|(_, features)| Some(features)).collect();
+        let new: Vec<Option<&Features>> = images.iter().map(|image| image.features).collect();
+        for pair in copies::find_between(&trained, &new, copies::CORRELATION, ctx)? {
+            seen.entry(pair.b).or_insert_with(|| known[pair.a].0.clone());
+        }
+        Ok((seen, true))
+    }
 }
 
 /// Finds those of `images`, which are of `dataset`, that the weights were trained on, or of which they were trained on
@@ -107,21 +144,21 @@ pub fn check(ws: &Workspace, weights: Weights, images: &[ManifestRow], dataset: 
     let (known, unknown) = trained(ws, weights)?;
     let mut notes: Vec<String> =
         unknown.into_iter().map(|why| format!("{why}: check that none of them is in {dataset}")).collect();
+    let features = store::of_dataset(ws, dataset)?;
+    let is_checked = features.is_some();
+    let features: HashMap<String, Features> = features.unwrap_or_default().into_iter().collect();
+    // The cells of a file; check keeps what its copies are found by under the first of all of them.
+    let mut cells: BTreeMap<&str, Vec<&ManifestRow>> = BTreeMap::new();
+    images.iter().for_each(|cell| cells.entry(&cell.path).or_default().push(cell));
+    let all = Dataset::read(ws, dataset)?.cells;
+    let by_path: HashMap<&str, &Features> =
+        all.iter().filter_map(|cell| Some((cell.path.as_str(), features.get(&cell.image_id)?))).collect();
+    let mut files = Vec::new();
+    for (path, cells) in &cells {
+        files.push(Image { content_hash: &cells[0].content_hash, features: by_path.get(path).copied() });
+    }
     let mut found = BTreeMap::new();
-    let new = store::of_dataset(ws, dataset)?;
-    let new_known = new.is_some();
-    let mut new = new.unwrap_or_default();
-    let paths = files(ws, dataset)?;
-    let tested: BTreeSet<&str> = images.iter().map(|row| row.path.as_str()).collect();
-    new.retain(|(id, _)| paths.get(id).is_some_and(|path| tested.contains(path.as_str())));
     for trained in &known {
-        let by_hash: HashMap<&str, &ManifestRow> =
-            trained.cells.iter().map(|cell| (cell.content_hash.as_str(), cell)).collect();
-        for image in images {
-            if let Some(seen) = by_hash.get(image.content_hash.as_str()) {
-                found.entry(image.image_id.clone()).or_insert_with(|| seen.image_id.clone());
-            }
-        }
         if let Some((what, names)) = people_in_common(&trained.cells, images) {
             let got = format!("{what} in both {} and {dataset}: {}", trained.from, names.join(", "));
             let expected = format!(
@@ -130,51 +167,23 @@ pub fn check(ws: &Workspace, weights: Weights, images: &[ManifestRow], dataset: 
             );
             return Err(Error::setting(weights.key, expected, got));
         }
-        let seen = features(ws, trained)?;
-        let (Some(seen), true) = (seen, new_known) else {
-            let unchecked = if new_known { &trained.dataset } else { dataset };
+        let (seen, is_known) = trained.seen(ws, &files, ctx)?;
+        for (file, cells) in cells.values().enumerate() {
+            let Some(training_image) = seen.get(&file) else { continue };
+            for cell in cells {
+                found.entry(cell.image_id.clone()).or_insert_with(|| training_image.clone());
+            }
+        }
+        if !is_known || !is_checked {
+            let unchecked = if is_checked { &trained.dataset } else { dataset };
             notes.push(format!(
                 "{unchecked} has not been checked, so images of {dataset} that show the same as a training image of \
                  {}, in another file, are not known",
                 trained.from
             ));
-            continue;
-        };
-        for pair in between(&seen, &new, ctx)? {
-            let path = &paths[&new[pair.b].0];
-            for image in images.iter().filter(|image| image.path == *path) {
-                found.entry(image.image_id.clone()).or_insert_with(|| seen[pair.a].0.clone());
-            }
         }
     }
     Ok(Leak { copies: found, note: notes.into_iter().reduce(|a, b| format!("{a}; {b}")) })
-}
-
-/// Pairs of a known image and a new one that show the same.
-///
-/// # Errors
-/// [`Error::Interrupted`].
-pub fn between(known: &[(String, Features)], new: &[(String, Features)], ctx: &Context) -> Result<Vec<copies::Pair>> {
-    let [known, new] = [known, new].map(|all| all.iter().map(|(_, f)| Some(f)).collect::<Vec<_>>());
-    copies::find_between(&known, &new, copies::CORRELATION, ctx)
-}
-
-/// What copies of the training images are found by, with the `image_id` of the first cell of each; none where their
-/// data set has not been checked since it was ingested.
-///
-/// # Errors
-/// As [`store::of_dataset`].
-pub fn features(ws: &Workspace, trained: &Trained) -> Result<Option<Vec<(String, Features)>>> {
-    let Some(mut all) = store::of_dataset(ws, &trained.dataset)? else { return Ok(None) };
-    let paths = files(ws, &trained.dataset)?;
-    let seen: BTreeSet<&str> = trained.cells.iter().map(|cell| cell.path.as_str()).collect();
-    all.retain(|(id, _)| paths.get(id).is_some_and(|path| seen.contains(path.as_str())));
-    Ok(Some(all))
-}
-
-/// The image file of each cell of a data set, by `image_id`.
-fn files(ws: &Workspace, dataset: &str) -> Result<HashMap<String, String>> {
-    Ok(Dataset::read(ws, dataset)?.cells.into_iter().map(|cell| (cell.image_id, cell.path)).collect())
 }
 
 /// The subjects of the training images that are also among the subjects of `images`, or the slides where no subject is

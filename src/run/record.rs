@@ -108,8 +108,8 @@ impl std::fmt::Display for OwnSplit {
             0 => write!(f, "The data set's own split into training and test images is used"),
             _ => write!(
                 f,
-                "LEAK: in the data set's own split, which is used, {images} test images have a copy or another image of \
-                 their frame, patient or slide among the training images"
+                "LEAK: in the data set's own split, which is used, {images} test images have a copy or another image \
+                 of their frame, patient or slide among the training images"
             ),
         }
     }

@@ -1,10 +1,10 @@
 //! The shares of classes among new cells, from how many of them a model assigned to each class, and from how often it
 //! confuses the classes on cells whose class is known.
 //!
-//! Counting predictions is biased wherever the model makes mistakes: of 100 cells without a single basophil, a model that
-//! takes 1 % of the neutrophils for basophils counts some. The shares that make the counts most likely are found by
-//! expectation maximisation (Saerens, Latinne & Decaestecker 2002, here on counts: Hopkins & King 2010). Their intervals
-//! account for the number of new cells and for the number of known ones.
+//! Counting predictions is biased wherever the model makes mistakes: of 100 cells without a single basophil, a model
+//! that takes 1 % of the neutrophils for basophils counts some. The shares that make the counts most likely are found
+//! by expectation maximisation (Saerens, Latinne & Decaestecker 2002, here on counts: Hopkins & King 2010). Their
+//! intervals account for the number of new cells and for the number of known ones.
 
 use super::interval::{Interval, LEVEL};
 use rand::Rng;
@@ -24,9 +24,9 @@ pub struct Prevalence {
     pub interval: Interval,
 }
 
-/// The share of each class among those that are `counted`; 0 for the others. `confusion[i][j]` is how many known cells of
-/// class `i` the model assigned to class `j`, and `predicted[j]` how many new cells. `None` where there are no new cells of
-/// the classes that are counted, or fewer than [`MIN_KNOWN`] known ones of a class.
+/// The share of each class among those that are `counted`; 0 for the others. `confusion[i][j]` is how many known cells
+/// of class `i` the model assigned to class `j`, and `predicted[j]` how many new cells. `None` where there are no new
+/// cells of the classes that are counted, or fewer than [`MIN_KNOWN`] known ones of a class.
 pub fn prevalence(
     confusion: &[Vec<u64>],
     predicted: &[u64],

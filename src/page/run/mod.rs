@@ -115,11 +115,12 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
     };
     let finished = record.folds as usize - run.missing().len();
     let external = validations(ws, &run.name)?;
+    let leak = record.own_split.as_ref().filter(|_| record.has_leaking_split());
     let values = context! {
         title => format!("{} on {}", parts::capitalised(model_title(&record.model)), record.dataset),
         subtitle => format!(
             "{}Run {}, recipe {}, seed {}; {}",
-            record.own_split.as_ref().filter(|_| record.has_leaking_split()).map_or(String::new(), |leak| format!("{leak}. ")),
+            leak.map_or(String::new(), |leak| format!("{leak}. ")),
             run.name,
             record.pipeline,
             record.seed,
