@@ -5,7 +5,7 @@
 use crate::class::{Class, ClassInfo, Classes};
 use crate::rows::{CellRow, PredictionRow};
 use crate::seed;
-use crate::statistics::{Interval, MIN_KNOWN, Prevalence, prevalence, wilson};
+use crate::statistics::{Interval, MIN_KNOWN, prevalence, wilson};
 use crate::text;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -160,10 +160,10 @@ fn count(classes: &Classes, folder: String, rows: &[&CellRow], confusion: &Confu
     let share = |i: usize| {
         let (info, [of_class, in_doubt]) = (&infos[i], cells[i]);
         let estimate = estimates.as_ref().map(|estimates| estimates[i]);
-        let Prevalence { interval, .. } = estimate.or_else(|| {
-            let share = of_class as f64 / n as f64;
-            wilson(of_class, n).map(|interval| Prevalence { share, interval })
-        })?;
+        let interval = match estimate {
+            Some(estimate) => estimate.interval,
+            None => wilson(of_class, n)?,
+        };
         let usual_percent = info.usual_percent.filter(|_| known);
         // The extremes: no cell in doubt is of this class, or all of them are.
         let least = wilson(of_class - in_doubt, n).map_or(0.0, |interval| interval.low);
