@@ -91,12 +91,9 @@ impl Check for LargeGroup {
         for pair in &images.copies {
             members.entry(groups.first(pair.a)).or_insert(0);
         }
-        let (mut previous, mut files) = (None, 0);
-        for (row, file) in images.file_of_row.iter().enumerate() {
-            if previous.replace(*file) != Some(*file) {
-                files += 1;
-                members.entry(groups.first(row)).and_modify(|n| *n += 1);
-            }
+        let files = images.first_rows.len();
+        for row in &images.first_rows {
+            members.entry(groups.first(*row)).and_modify(|n| *n += 1);
         }
         // The least correlation at which the pairs still connect all images of a group.
         let mut strongest: Vec<_> = images.copies.iter().collect();

@@ -26,6 +26,8 @@ pub struct Images {
     pub classes: Classes,
     /// The manifest.
     pub rows: Vec<ManifestRow>,
+    /// For each image file its first row.
+    pub first_rows: Vec<usize>,
     /// For each row, the index of its file in `files`. Cells of one frame have the same.
     pub file_of_row: Vec<usize>,
     /// For each image file its measurements, or why it cannot be decoded.
@@ -43,12 +45,8 @@ impl Images {
 
     /// The first row of each image file that can be decoded, with the measurements of the file.
     pub fn decoded(&self) -> impl Iterator<Item = (&ManifestRow, &Measurements)> {
-        let mut previous = None;
-        (0..self.rows.len()).filter_map(move |row| {
-            let file = self.file_of_row[row];
-            let first = previous.replace(file) != Some(file);
-            if first { Some((&self.rows[row], self.files[file].as_ref().ok()?)) } else { None }
-        })
+        let files = self.first_rows.iter().zip(&self.files);
+        files.filter_map(|(row, file)| Some((&self.rows[*row], file.as_ref().ok()?)))
     }
 }
 

@@ -34,52 +34,58 @@ impl WithSimd for Measure<'_> {
     fn with_simd<S: Simd>(self, _: S) -> Measurements {
         let (width, height) = (self.0.width_px as usize, self.0.height_px as usize);
         let grey = self.0.pixels.as_slice();
-        let counts = histogram(grey);
-        Measurements {
-            grey_p05: percentile(&counts, 0.05),
-            grey_p95: percentile(&counts, 0.95),
-            grey_range: range(&counts),
-            sharpness: sharpness(grey, width, height),
+        let (mut least, mut most) = (u8::MAX, 0);
+        for v in grey {
+            (least, most) = (least.min(*v), most.max(*v));
         }
+        let [grey_p05, grey_p95] = percentiles(grey, [0.05, 0.95]);
+        Measurements { grey_p05, grey_p95, grey_range: (least, most), sharpness: sharpness(grey, width, height) }
     }
 }
 
+/// For each share, the level such that more than this share of the pixels are at most as bright.
 #[inline(always)]
-fn histogram(grey: &[u8]) -> [u64; 256] {
-    // With one table, equal neighbouring pixels would have to wait for each other.
-    let mut tables = [[0u32; 256]; 4];
-    let (fours, rest) = grey.as_chunks::<4>();
-    for four in fours {
-        for (table, v) in tables.iter_mut().zip(four) {
-            table[usize::from(*v)] += 1;
+fn percentiles(grey: &[u8], shares: [f64; 2]) -> [u8; 2] {
+    /// Every so many pixels are looked at to find about the level. To count all pixels below a level is fast, to count
+    /// those of every level is not.
+    const STEP: usize = 61;
+    let mut counts = [0usize; 256];
+    for v in grey.iter().step_by(STEP) {
+        counts[usize::from(*v)] += 1;
+    }
+    shares.map(|share| {
+        let rank = |n: usize| (n as f64 * share) as usize;
+        let (about, exactly) = (rank(grey.len().div_ceil(STEP)), rank(grey.len()));
+        let (mut level, mut sum) = (0, counts[0]);
+        while sum <= about && level < u8::MAX {
+            level += 1;
+            sum += counts[usize::from(level)];
         }
-    }
-    for v in rest {
-        tables[0][usize::from(*v)] += 1;
-    }
-    let mut counts = [0; 256];
-    for (v, count) in counts.iter_mut().enumerate() {
-        *count = tables.iter().map(|table| u64::from(table[v])).sum();
-    }
-    counts
+        while below(grey, level) > exactly {
+            level -= 1;
+        }
+        while level < u8::MAX && below(grey, level + 1) <= exactly {
+            level += 1;
+        }
+        level
+    })
 }
 
+/// How many pixels are below a level.
 #[inline(always)]
-fn percentile(counts: &[u64; 256], share: f64) -> u8 {
-    let rank = (counts.iter().sum::<u64>() as f64 * share) as u64;
-    let mut below = 0;
-    (0..=255u8)
-        .find(|v| {
-            below += counts[*v as usize];
-            below > rank
-        })
-        .unwrap_or(255)
-}
-
-fn range(counts: &[u64; 256]) -> (u8, u8) {
-    let first = counts.iter().position(|count| *count > 0).unwrap_or(0);
-    let last = counts.iter().rposition(|count| *count > 0).unwrap_or(0);
-    (first as u8, last as u8)
+fn below(grey: &[u8], level: u8) -> usize {
+    /// The count of so many pixels fits a byte, so that whole vectors of bytes are added.
+    const PART: usize = 224;
+    let (parts, rest) = grey.as_chunks::<PART>();
+    let mut total = 0;
+    for part in parts {
+        let mut count = 0u8;
+        for v in part {
+            count += u8::from(*v < level);
+        }
+        total += usize::from(count);
+    }
+    total + rest.iter().filter(|v| **v < level).count()
 }
 
 #[inline(always)]

@@ -148,7 +148,21 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     let mut issues = ingest_issues(ws, dataset, &manifest)?;
 
     let classes = dataset::classes(ws, dataset)?;
-    let (images, features) = measure(&ws.raw_dataset(dataset), classes, rows, settings, ctx)?;
+    let (mut images, features) = measure(&ws.raw_dataset(dataset), classes, rows, ctx)?;
+    // What copies are found by is written while they are looked for.
+    let (copies, written) = rayon::join(
+        || find_copies(&images, &features, settings, ctx),
+        || {
+            let decoded = images
+                .first_rows
+                .iter()
+                .zip(&features)
+                .filter_map(|(row, features)| Some((images.rows[*row].image_id.as_str(), features.as_ref()?)));
+            store::write(&features_path, &provenance, &decoded.collect::<Vec<_>>())
+        },
+    );
+    written?;
+    images.copies = copies?;
     let mut findings = Findings::new(dataset);
     CHECKS.into_iter().for_each(|check| findings.add(check, &images, settings));
     issues.extend(findings.issues);
@@ -159,9 +173,6 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     table::write_rows(&issues_path, &schema::ISSUES, &provenance, &issues)?;
     let rows = copies::rows(&images.copies, &images.rows, &images.rows);
     table::write_rows(&copies_path, &schema::COPIES, &provenance, &rows)?;
-    let features: Vec<(&str, &Features)> =
-        features.iter().map(|(row, features)| (images.rows[*row].image_id.as_str(), features)).collect();
-    store::write(&features_path, &provenance, &features)?;
     Ok(summary(ws, dataset, &images.rows, &checks, &issues, false))
 }
 
@@ -176,15 +187,14 @@ fn ingest_issues(ws: &Workspace, dataset: &str, manifest: &str) -> Result<Vec<Is
     Ok(issues)
 }
 
-/// Decodes and measures every image file of the manifest, and finds copies. Also returns the first row of each file
-/// that can be decoded, with what copies of it are found by.
+/// Decodes and measures every image file of the manifest. Also returns what copies of each file are found by, if it can
+/// be decoded.
 fn measure(
     raw: &Path,
     classes: Classes,
     rows: Vec<ManifestRow>,
-    settings: &Settings,
     ctx: &Context,
-) -> Result<(Images, Vec<(usize, Features)>)> {
+) -> Result<(Images, Vec<Option<Features>>)> {
     // Rows are sorted by image_id, so that cells of one frame are adjacent.
     let (mut first_rows, mut file_of_row) = (Vec::new(), Vec::new());
     for (i, row) in rows.iter().enumerate() {
@@ -203,13 +213,21 @@ fn measure(
             Err(message) => (Err(message), None),
         })
     });
-    let (files, features): (Vec<_>, Vec<_>) = files.collect::<Result<Vec<_>>>()?.into_iter().unzip();
-    drop(task);
+    let (files, features) = files.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    Ok((Images { classes, rows, first_rows, file_of_row, files, copies: Vec::new() }, features))
+}
+
+/// Pairs of copies, as rows of the manifest: the first rows of two files.
+fn find_copies(
+    images: &Images,
+    features: &[Option<Features>],
+    settings: &Settings,
+    ctx: &Context,
+) -> Result<Vec<Pair>> {
     let decoded: Vec<Option<&Features>> = features.iter().map(Option::as_ref).collect();
     let pairs = crate::copies::find(&decoded, settings.copy_correlation, ctx)?;
-    let copies = pairs.into_iter().map(|pair| Pair { a: first_rows[pair.a], b: first_rows[pair.b], ..pair }).collect();
-    let features = first_rows.into_iter().zip(features).filter_map(|(row, features)| Some((row, features?))).collect();
-    Ok((Images { classes, rows, file_of_row, files, copies }, features))
+    let first = &images.first_rows;
+    Ok(pairs.into_iter().map(|pair| Pair { a: first[pair.a], b: first[pair.b], ..pair }).collect())
 }
 
 /// Reads, verifies, decodes and measures one image file.

@@ -131,8 +131,9 @@ impl WithSimd for Search<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Vec<u32> {
         let Self { index, before, .. } = self;
-        // First where to look, then at what is there: reads that do not depend on each other need not wait.
+        // In steps, so that no read has to wait for another: where to look, which keypoints are there, their codes.
         let mut runs: Vec<(u64, u64, &[u32])> = Vec::with_capacity(2 * TABLES * self.keypoints.len());
+        let mut first = 0;
         for (number, code) in index.codes[self.keypoints].iter().enumerate() {
             for table in &index.tables {
                 let key = table.key(*code);
@@ -142,13 +143,19 @@ impl WithSimd for Search<'_> {
                 }
             }
         }
-        let mut found: Vec<u64> = Vec::new();
+        for (_, _, run) in &runs {
+            first ^= run.first().copied().unwrap_or(0);
+        }
+        std::hint::black_box(first);
+        let mut nearest: Vec<(u64, u64, u32)> = Vec::with_capacity(NEAREST * runs.len());
         for (tag, code, run) in runs {
             let earlier = run.partition_point(|other| *other < before);
-            for &other in &run[earlier.saturating_sub(NEAREST)..earlier] {
-                if (index.codes[other as usize] ^ code).count_ones() <= FAR {
-                    found.push(tag | u64::from(index.images[other as usize]) << 1);
-                }
+            nearest.extend(run[earlier.saturating_sub(NEAREST)..earlier].iter().map(|other| (tag, code, *other)));
+        }
+        let mut found: Vec<u64> = Vec::new();
+        for (tag, code, other) in nearest {
+            if (index.codes[other as usize] ^ code).count_ones() <= FAR {
+                found.push(tag | u64::from(index.images[other as usize]) << 1);
             }
         }
         found.sort_unstable();

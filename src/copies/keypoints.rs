@@ -222,9 +222,9 @@ impl Extremes {
         let width = middle.len();
         let (highest, lowest) = (&mut self.highest[..width], &mut self.lowest[..width]);
         for ((((high, low), a), b), c) in highest.iter_mut().zip(lowest).zip(above).zip(middle).zip(below) {
-            let (larger, smaller) = if a > b { (a, b) } else { (b, a) };
-            *high = if c > larger { *c } else { *larger };
-            *low = if c < smaller { *c } else { *smaller };
+            let (larger, smaller) = (if *a > *b { *a } else { *b }, if *a < *b { *a } else { *b });
+            *high = if *c > larger { *c } else { larger };
+            *low = if *c < smaller { *c } else { smaller };
         }
         self.middle[..width].copy_from_slice(middle);
         let n = (width - 2).next_multiple_of(S::F32_LANES);

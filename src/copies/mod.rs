@@ -54,8 +54,11 @@ impl Features {
 
     /// Whether nothing can be seen in the image.
     fn is_blank(&self) -> bool {
-        let range = self.view.pixels.iter().min().zip(self.view.pixels.iter().max());
-        range.is_none_or(|(least, most)| most - least < 8)
+        let (mut least, mut most) = (u8::MAX, 0);
+        for v in &self.view.pixels {
+            (least, most) = (least.min(*v), most.max(*v));
+        }
+        most.saturating_sub(least) < 8
     }
 }
 

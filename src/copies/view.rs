@@ -47,26 +47,31 @@ impl View {
     /// Resizes an image: to the view that is searched for keypoints, and to the one that is kept. Margins that were
     /// filled in are left out.
     pub fn pair(image: &Grey) -> (Self, Self) {
-        let mut part = Rect::whole(image.width_px, image.height_px);
-        let mut view = Self::of(image, part, DETECTION_SIDE);
-        if let Some(content) = view.content() {
-            part = content;
-            view = Self::of(image, part, DETECTION_SIDE);
+        let whole = Rect::whole(image.width_px, image.height_px);
+        let views = Self::pair_of(image, whole);
+        match views.0.content() {
+            Some(content) => Self::pair_of(image, content),
+            None => views,
         }
-        (view, Self::of(image, part, SIDE))
     }
 
-    fn of(image: &Grey, part: Rect, longer_side: usize) -> Self {
+    fn pair_of(image: &Grey, part: Rect) -> (Self, Self) {
         let (w, h) = (part.width as usize, part.height as usize);
         let longer = w.max(h);
-        let side = |v: usize| ((v * longer_side + longer / 2) / longer).max(SHORTEST);
-        let (width, height) = (side(w), side(h));
+        let side = |v: usize, side: usize| ((v * side + longer / 2) / longer).max(SHORTEST);
+        let [detection, kept] = [DETECTION_SIDE, SIDE].map(|longer_side| (side(w, longer_side), side(h, longer_side)));
         // Averages over areas are fast, but not for an image that is hardly larger than the view.
-        let pixels = if w >= 2 * width && h >= 2 * height {
-            averages(image, part, width, height)
+        let pixels = if w >= 2 * detection.0 && h >= 2 * detection.1 {
+            averages(image, part, [detection, kept])
         } else {
-            interpolated(image, part, width, height)
+            [detection, kept].map(|(width, height)| interpolated(image, part, width, height))
         };
+        let [first, second] = pixels;
+        (Self::new(first, detection, part), Self::new(second, kept, part))
+    }
+
+    fn new(pixels: Vec<u8>, (width, height): (usize, usize), part: Rect) -> Self {
+        let (w, h) = (part.width, part.height);
         let valid = valid(&pixels, width, height);
         let (across, down) = (w as f32 / width as f32, h as f32 / height as f32);
         let frame = Frame { left: part.x as f32, top: part.y as f32, across, down };
@@ -115,46 +120,98 @@ impl View {
     }
 }
 
-/// A smaller image whose pixels are the means of equal parts of the image.
-fn averages(image: &Grey, part: Rect, width: usize, height: usize) -> Vec<u8> {
-    Arch::new().dispatch(Averages { image, part, width, height })
+/// Smaller images of these widths and heights, whose pixels are the means of equal parts of the image.
+fn averages(image: &Grey, part: Rect, sizes: [(usize, usize); 2]) -> [Vec<u8>; 2] {
+    Arch::new().dispatch(Averages { image, part, sizes })
 }
 
 /// [`averages`], compiled for the processor's vector instructions.
 struct Averages<'a> {
     image: &'a Grey,
     part: Rect,
-    width: usize,
-    height: usize,
+    sizes: [(usize, usize); 2],
 }
 
 impl WithSimd for Averages<'_> {
-    type Output = Vec<u8>;
+    type Output = [Vec<u8>; 2];
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Vec<u8> {
-        let Self { image, part, width, height } = self;
-        let edge = |i: usize, n: usize, length: u32| (i * length as usize + n / 2) / n;
-        let columns: Vec<usize> = (0..=width).map(|x| edge(x, width, part.width)).collect();
+    fn with_simd<S: Simd>(self, _: S) -> [Vec<u8>; 2] {
+        let Self { image, part, sizes } = self;
         let (stride, left, top) = (image.width_px as usize, part.x as usize, part.y as usize);
-        let mut sums = vec![0u32; part.width as usize];
-        let mut pixels = Vec::with_capacity(width * height);
-        for y in 0..height {
-            let (first, end) = (edge(y, height, part.height), edge(y + 1, height, part.height));
-            sums.fill(0);
-            for row in first..end {
-                let row = &image.pixels[(top + row) * stride + left..][..sums.len()];
-                for (sum, v) in sums.iter_mut().zip(row) {
-                    *sum += u32::from(*v);
+        let (part_width, part_height) = (part.width as usize, part.height as usize);
+        let mut smaller = sizes.map(|size| Smaller::new(size, part_width, part_height));
+        // Of each column the sum of all rows so far: the image is read once for both.
+        let mut sums = vec![0u32; part_width];
+        for y in 0..part_height {
+            let row = &image.pixels[(top + y) * stride + left..][..part_width];
+            for (sum, v) in sums.iter_mut().zip(row) {
+                *sum += u32::from(*v);
+            }
+            for image in &mut smaller {
+                if image.rows[image.next] == y + 1 {
+                    image.add_row(&sums);
                 }
             }
-            for edges in columns.windows(2) {
-                let n = ((end - first) * (edges[1] - edges[0])) as u32;
-                let sum: u32 = sums[edges[0]..edges[1]].iter().sum();
-                pixels.push(((sum + n / 2) / n) as u8);
-            }
         }
-        pixels
+        smaller.map(|image| image.pixels)
+    }
+}
+
+/// A smaller image while it is made.
+struct Smaller {
+    /// Where the parts of a row begin, and where the last one ends.
+    columns: Vec<usize>,
+    /// The same for the rows.
+    rows: Vec<usize>,
+    /// The edge that the next row of pixels ends at.
+    next: usize,
+    /// Of each column the sum of all rows before those of the next row of pixels.
+    before: Vec<u32>,
+    /// Of the next row of pixels the sums of all columns before each.
+    along: Vec<u32>,
+    /// Widths of the parts of a row.
+    widths: Vec<f32>,
+    /// Of the next row of pixels the sums of the parts.
+    sums: Vec<f32>,
+    pixels: Vec<u8>,
+}
+
+impl Smaller {
+    fn new((width, height): (usize, usize), part_width: usize, part_height: usize) -> Self {
+        let edges = |n: usize, length: usize| (0..=n).map(|i| (i * length + n / 2) / n).collect::<Vec<_>>();
+        let columns = edges(width, part_width);
+        Self {
+            widths: columns.windows(2).map(|edges| (edges[1] - edges[0]) as f32).collect(),
+            columns,
+            rows: edges(height, part_height),
+            next: 1,
+            before: vec![0; part_width],
+            along: vec![0; part_width + 1],
+            sums: vec![0.0; width],
+            pixels: Vec::with_capacity(width * height),
+        }
+    }
+
+    /// Adds a row of pixels. `sums` are those of the columns down to its lower edge.
+    #[inline(always)]
+    fn add_row(&mut self, sums: &[u32]) {
+        let rows = self.rows[self.next] - self.rows[self.next - 1];
+        let mut sum = 0;
+        for ((along, total), before) in self.along[1..].iter_mut().zip(sums).zip(&mut self.before) {
+            sum += total - *before;
+            (*along, *before) = (sum, *total);
+        }
+        let mut before = 0;
+        for (part, edge) in self.sums.iter_mut().zip(&self.columns[1..]) {
+            let sum = self.along[*edge];
+            *part = (sum - before) as f32;
+            before = sum;
+        }
+        let rows = rows as f32;
+        let means = self.sums.iter().zip(&self.widths).map(|(sum, width)| (sum / (rows * width) + 0.5) as u8);
+        self.pixels.extend(means);
+        self.next += 1;
     }
 }
 
