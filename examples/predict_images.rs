@@ -24,6 +24,7 @@ fn main() -> Result<()> {
 
 /// Predicts with the mean of the models of all folds.
 pub fn predict(ws: &Workspace, run: &str, paths: &[PathBuf], output: &Path) -> Result<Summary> {
-    let (images, ctx) = (predict::find(paths)?, Context::silent(0));
+    let ctx = Context::silent(0);
+    let images = predict::find(paths, &ctx)?;
     predict::run(ws, &run.parse()?, &images, ImageKind::Auto, (output, Format::Csv), Device::Cpu, &ctx)
 }

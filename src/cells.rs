@@ -8,7 +8,7 @@ use crate::rect::Rect;
 const SPECK_SHARE: f64 = 1.0 / 2000.0;
 /// Mask pixels with all channels below this grey level are background. Compression leaves some that are not quite
 /// black.
-const MASK_LEVEL: u8 = 32;
+pub(crate) const MASK_LEVEL: u8 = 32;
 
 /// A connected region of pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -109,6 +109,33 @@ fn unreadable_files_are_reported_and_the_others_predicted() {
     w.write("mixed/torn.jpg", &std::fs::read(&some).unwrap()[..900]);
     let mixed = w.wbc(&["predict", "r", "mixed"]).exits(1);
     assert!(mixed.stderr.contains("torn.jpg") && mixed.stdout.contains("1 cell in 1 image;"), "{mixed:?}");
+    // What shows no cell where one is expected is not counted in silence.
+    let cell = image::open(&some).unwrap().to_rgb8();
+    let (width, height) = cell.dimensions();
+    let ground = *cell.get_pixel(0, 0);
+    let png = |name: &str, image: image::RgbImage| {
+        std::fs::create_dir_all(w.path(name).parent().unwrap()).unwrap();
+        image.save(w.path(name)).unwrap();
+    };
+    let mut shifted = image::RgbImage::from_pixel(width, height, ground);
+    image::imageops::overlay(&mut shifted, &cell, 3 * i64::from(width) / 8, 0);
+    png("odd/beside.png", shifted);
+    png("odd/centre.png", cell);
+    let reds = |x: u32, y: u32| if x / 20 % 2 == y / 20 % 2 { [205, 140, 140] } else { [236, 226, 228] };
+    png("odd/reds.png", image::RgbImage::from_fn(width, height, |x, y| image::Rgb(reds(x, y))));
+    let on = |x: u32, y: u32| if x.abs_diff(width / 2) < 40 && y.abs_diff(height / 2) < 40 { 255 } else { 0 };
+    png("odd/masks/centre.png", image::RgbImage::from_fn(width, height, |x, y| image::Rgb([on(x, y); 3])));
+    let odd = w.wbc(&["predict", "r", "odd", "--output", "odd.parquet"]).exits(1).stdout;
+    for words in [
+        "left out: 1 mask (odd/masks/centre.png)",
+        "no cell found in 1 image, not counted: odd/reds.png. Where each shows one cell: --shows cell",
+        "across its edge: 1 of 3 images: odd/beside.png",
+        "2 cells in 3 images;",
+    ] {
+        assert!(odd.contains(words), "{words}: {odd}");
+    }
+    let all = w.wbc(&["predict", "r", "odd", "--shows", "cell", "--output", "odd.parquet"]).exits(1).stdout;
+    assert!(all.contains("3 cells in 3 images;") && !all.contains("no cell found"), "{all}");
     let before = std::fs::read(w.path("cells.parquet")).unwrap();
     w.write("bad.csv", "colour\nblue\n");
     for (path, message) in

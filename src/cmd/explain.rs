@@ -64,14 +64,14 @@ impl From<Gallery> for explain::Which {
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let ws = globals.workspace();
+    let progress = globals.progress();
+    let ctx = globals.context(0, &progress);
     let cells = match args.gallery {
         Some(which) => Cells::Gallery(which.into()),
-        None => Cells::New(predict::find(&args.paths)?, args.shows.into()),
+        None => Cells::New(predict::find(&args.paths, &ctx)?, args.shows.into()),
     };
     let settings = Settings { class: args.class, patch_px: args.patch, stride_px: args.stride };
     let output = args.output.unwrap_or_else(|| PathBuf::from("explanations").join(&args.run.run));
-    let progress = globals.progress();
-    let ctx = globals.context(0, &progress);
     let summary = explain::run(&ws, &args.run, &cells, &settings, &output, globals.device, &ctx)?;
     globals.print(&summary, &summary)?;
     Ok(if summary.unreadable.is_empty() { Outcome::Done } else { Outcome::Findings })

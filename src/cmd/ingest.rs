@@ -1,6 +1,7 @@
 //! `wbc ingest`: reads the data sets under raw/ into manifests, and checks them unless `--no-check` is given.
 
 use super::{Globals, Outcome, each_dataset};
+use crate::error::{Error, Input};
 use crate::{check, ingest};
 use serde::Serialize;
 
@@ -60,6 +61,17 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     pipeline.check.validate()?;
     let ws = globals.workspace();
     let present = ws.raw_datasets()?;
+    let parts = ingest::parts_of_one(&present).filter(|_| globals.dataset.is_none());
+    if let Some((what, true)) = &parts {
+        let mine = ws.raw_dataset("mine");
+        let hint = format!(
+            "Folders named after {what} are not data sets: put them into the folder of one, {}. If each is a data set \
+             of its own: wbc ingest --dataset {}",
+            mine.join(&present[0]).display(),
+            present[0]
+        );
+        return Err(Error::missing(Input::Images, mine).with_hint(hint).into());
+    }
     let progress = globals.progress();
     let ctx = globals.context(pipeline.seed, &progress);
     let (reports, failed) = each_dataset(globals, &pipeline, &present, |dataset| {
@@ -70,10 +82,19 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         };
         Ok(Report { ingest, check })
     })?;
-    let text: Vec<String> = reports.iter().map(Report::to_string).collect();
+    let mut text: Vec<String> = reports.iter().map(Report::to_string).collect();
+    if let Some((what, false)) = &parts {
+        let mine = ws.raw_dataset("mine");
+        let message = format!(
+            "warning: read as {} data sets. Where they are {what} of one, put them into its folder, {}",
+            present.len(),
+            mine.join(&present[0]).display()
+        );
+        text.insert(0, message);
+    }
     globals.print(&reports, text.join("\n\n"))?;
     failed.into_result("ingested")?;
-    Ok(if reports.iter().any(|r| r.findings() > 0) { Outcome::Findings } else { Outcome::Done })
+    Ok(if parts.is_some() || reports.iter().any(|r| r.findings() > 0) { Outcome::Findings } else { Outcome::Done })
 }
 
 impl Report {

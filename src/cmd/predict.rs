@@ -81,9 +81,9 @@ impl From<OutputFormat> for Format {
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let ws = globals.workspace();
-    let images = predict::find(&args.paths)?;
     let progress = globals.progress();
     let ctx = globals.context(0, &progress);
+    let images = predict::find(&args.paths, &ctx)?;
     let format = args.format.map(Format::from);
     let (output, format) = match args.output {
         Some(output) => {
@@ -98,7 +98,11 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let kind = args.shows.into();
     let summary = predict::run(&ws, &args.run, &images, kind, (&output, format), globals.device, &ctx)?;
     globals.print(&summary, &summary)?;
-    Ok(if summary.unreadable.is_empty() && summary.empty.is_empty() { Outcome::Done } else { Outcome::Findings })
+    let is_complete = summary.unreadable.is_empty()
+        && summary.empty.is_empty()
+        && summary.outside.is_empty()
+        && summary.masks.is_empty();
+    Ok(if is_complete { Outcome::Done } else { Outcome::Findings })
 }
 
 /// The format by the output file's extension and `--format`, which must agree.

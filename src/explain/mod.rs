@@ -57,7 +57,7 @@ pub fn run(
     let (models, rows) = match cells {
         Cells::New(images, kind) => {
             let ensemble = Ensemble::open_without_distances(ws, source, device)?;
-            let cutter = Cutter { kind: *kind, settings: cut, trained: record.images.as_ref() };
+            let cutter = Cutter::new(*kind, cut, &record);
             reader.unreadable.clone_from(&images.problems);
             let cells = cells::of_images(&ensemble, &images.files, &cutter, &mut reader, ctx)?;
             let task = ctx.progress.task("explain", Some(cells.len() as u64), "cells");

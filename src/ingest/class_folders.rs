@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::rows::Severity;
 use crate::text;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Prefixes of PBC's file names and their classes. `NEUTROPHIL` stands for neutrophils of unknown segmentation.
 const PBC_CODES: [(&str, &str); 14] = [
@@ -73,7 +73,19 @@ impl Layout for ClassFolders {
         output: &mut Output,
     ) -> Result<()> {
         let masks = Masks::find(tree);
-        let images: Vec<&ScannedFile> = tree.images().filter(|file| !masks.contains(&file.path)).collect();
+        let mut images: Vec<&ScannedFile> = tree.images().filter(|file| !masks.contains(&file.path)).collect();
+        if let Some(versions) = folders::versions(&images) {
+            let other: HashSet<&str> = versions.files.iter().map(|file| file.path.as_str()).collect();
+            images.retain(|file| !other.contains(file.path.as_str()));
+            versions.files.iter().for_each(|file| output.used(file));
+            let (left, kept) = versions.of;
+            let message = format!(
+                "left out: {} in {left}, which are other versions of those of the same names in {kept}. To use them \
+                 instead, move {kept} out of the data set's folder",
+                text::of(other.len() as u64, "image")
+            );
+            output.issue("", checks::NOT_USED, Severity::Warning, message).score = Some(other.len() as f64);
+        }
         let places = folders::places(&images, vocabulary).unwrap_or_default();
         let mut unlabelled: BTreeMap<&str, u64> = BTreeMap::new();
         let mut ambiguous: BTreeMap<&str, (u64, String)> = BTreeMap::new();
@@ -100,10 +112,10 @@ impl Layout for ClassFolders {
                 format!("the folder names contradict each other ({classes}); its {images} images are not used");
             output.issue(folder, checks::AMBIGUOUS_CLASS, Severity::Error, message).score = Some(images as f64);
         }
-        for names in folders::unused_levels(&places) {
+        for (names, template) in folders::unused_levels(&places) {
             let message = format!(
-                "folders that are not used: {}. Where they are patients: [ingest] path = \
-                 \"{{subject}}/{{class}}/{{file}}\"",
+                "folders whose names are not used, but whose images are: {}. Where they are patients: [ingest] path = \
+                 \"{template}\"; where they do not belong to the data set, move them out of its folder",
                 text::some(names.iter().map(String::as_str))
             );
             output.issue("", checks::NOT_USED, Severity::Warning, message).score = Some(names.len() as f64);

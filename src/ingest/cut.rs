@@ -15,7 +15,7 @@ use crate::rows::{CutRule, ManifestRow, Severity};
 use crate::segment::{self, FoundCell};
 use crate::text;
 use rayon::prelude::*;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 /// Images that are measured before the decision.
 const SAMPLE: usize = 100;
@@ -29,6 +29,10 @@ const USUAL_SIZE: std::ops::RangeInclusive<f64> = 0.6..=1.7;
 /// Smallest nucleus, relative to the median of the data set (square root of the area). In four public data sets none is
 /// below 0.45; platelets and precipitate in images without a white cell are mostly below 0.3.
 const SMALLEST: f64 = 0.35;
+/// Largest extent of the nuclei in an image that its cell does not fill, as a share of the usual one, and how much larger
+/// than usual the image is.
+const UNFILLED: f64 = 0.75;
+const LARGER: f64 = 1.25;
 /// Side of the central square, px, as in the paper.
 const CENTRE_PX: u32 = 200;
 /// Share of the sampled images that a rule must fit.
@@ -46,7 +50,7 @@ const HELD: f64 = 1.1;
 /// The nucleus of a tight crop is at most this share of the shorter side away from the centre.
 const OFF_CENTRE: f64 = 0.25;
 /// Shortest visible side of a cell, as a share of the longer, of a nucleus that is inside what is cut.
-const INSIDE: f64 = 0.8;
+pub(crate) const INSIDE: f64 = 0.8;
 
 /// The cells in an image.
 struct ImageCells {
@@ -114,6 +118,20 @@ impl ImageCells {
         self.is_near_centre() && self.main().is_some_and(is_inside) && self.nucleus_share().is_some_and(is_usual)
     }
 
+    /// Whether the image is not filled by its cell, as those of a data set usually are: it is larger and its nuclei
+    /// extend over less of it, or none is in the middle.
+    fn is_unfilled(&self, usual: Usual) -> bool {
+        let share = |found: &FoundCell| f64::from(found.nucleus.longer_side()) / self.shorter();
+        let largest = self.cells.iter().map(share).max_by(f64::total_cmp);
+        let is_frame = |share: f64| self.is_larger(usual) && share < UNFILLED * usual.share;
+        largest.is_some_and(|share| is_frame(share) || !self.is_near_centre())
+    }
+
+    /// Whether the image is clearly larger than usual.
+    fn is_larger(&self, usual: Usual) -> bool {
+        self.shorter() > LARGER * usual.shorter
+    }
+
     /// Whether a nucleus is near the centre.
     fn is_near_centre(&self) -> bool {
         self.main().is_some_and(|found| self.off_centre(found.nucleus) <= OFF_CENTRE * self.shorter())
@@ -131,6 +149,25 @@ fn share_inside(inner: Rect, outer: Rect) -> f64 {
     let width = shared(inner.x, inner.right(), outer.x, outer.right());
     let height = shared(inner.y, inner.bottom(), outer.y, outer.bottom());
     width * height / (f64::from(inner.width) * f64::from(inner.height))
+}
+
+/// The share of the nucleus nearest to the centre that is inside the central square of this side (without one: inside
+/// the image), 0 to 1; `None` where no nucleus was found.
+pub(crate) fn share_of_nucleus(image: &decode::Rgb, square_px: Option<u32>) -> Option<f64> {
+    let (width, height) = (image.width_px, image.height_px);
+    let side = square_px.unwrap_or(u32::MAX).min(width).min(height);
+    let square = Rect { x: (width - side) / 2, y: (height - side) / 2, width: side, height: side };
+    let share = |cells: Vec<FoundCell>| {
+        let image = ImageCells { width, height, cells };
+        let nucleus = image.main()?.nucleus;
+        Some(if square_px.is_some() { share_inside(nucleus, square) } else { 1.0 })
+    };
+    let quick = share(segment::find_cells_at(image, QUICK_PX));
+    if quick.is_some_and(|share| share >= CLEARLY_INSIDE) {
+        return quick;
+    }
+    let closer = share(segment::find_cells_at(image, VERIFY_PX));
+    closer.or_else(|| share(segment::find_cells(image)))
 }
 
 /// The usual size of the largest nucleus of an image; `None` where none was found.
@@ -184,7 +221,8 @@ pub fn apply(tree: &Tree, settings: &Settings, classes: &Classes, ctx: &Context,
             let sample: Vec<usize> = searched.iter().copied().step_by(step).collect();
             let images = search_images(tree, &output.rows, &sample, &|image| segment::find_cells(image), ctx)?;
             let shares: Vec<f64> = images.iter().flatten().filter_map(ImageCells::nucleus_share).collect();
-            usual = usual_size(&images).map(|size| Usual { size, share: median(shares) });
+            let shorter = median(images.iter().flatten().map(ImageCells::shorter).collect());
+            usual = usual_size(&images).map(|size| Usual { size, share: median(shares), shorter });
             decide(&images)
         }
     };
@@ -211,13 +249,15 @@ pub fn apply(tree: &Tree, settings: &Settings, classes: &Classes, ctx: &Context,
     }
 }
 
-/// The nuclei of a sample, the medians.
+/// The images of a sample and their nuclei, the medians.
 #[derive(Clone, Copy)]
 struct Usual {
     /// See [`ImageCells::largest`].
     size: f64,
     /// See [`ImageCells::nucleus_share`].
     share: f64,
+    /// The images' shorter side, px.
+    shorter: f64,
 }
 
 /// The rule for the sampled images, and why.
@@ -229,21 +269,22 @@ fn decide(sample: &[Option<ImageCells>]) -> (CutRule, String) {
         median(found.iter().filter_map(|l| Some(f64::from(l.main()?.cell.longer_side()) / l.shorter())).collect());
     let near = found.iter().filter(|image| image.is_near_centre()).count();
     let central = found.iter().filter(|image| image.is_central()).count();
+    // Of a few images, one may be different.
+    let most = |count: usize| count as f64 >= MOST * n || found.len() > 3 && count + 1 == found.len();
     let in_square =
         found.iter().filter_map(|l| Some(f64::from(l.main()?.nucleus.longer_side()) / f64::from(l.square().width)));
     let in_square = median(in_square.collect());
     let cell_in_square =
         found.iter().filter_map(|l| Some(f64::from(l.main()?.cell.longer_side()) / f64::from(l.square().width)));
-    let is_held = central as f64 >= MOST * n
-        && (IN_SQUARE.0..=IN_SQUARE.1).contains(&in_square)
-        && median(cell_in_square.collect()) <= HELD;
+    let is_held =
+        most(central) && (IN_SQUARE.0..=IN_SQUARE.1).contains(&in_square) && median(cell_in_square.collect()) <= HELD;
     let tight = if is_held { TIGHT_IF_HELD } else { TIGHT };
     // Where few cells are found, the images are no frames: they may have another stain.
     let of_sample = |count: usize| format!("in {count} of {} sampled images", images.len());
-    if near as f64 >= MOST * n && extent >= tight && !found.is_empty() {
+    if most(near) && extent >= tight && !found.is_empty() {
         let reason = format!("it extends over {:.0} % of the shorter side, the median", 100.0 * extent.min(1.0));
         (CutRule::Whole, reason)
-    } else if central as f64 >= MOST * n && (IN_SQUARE.0..=IN_SQUARE.1).contains(&in_square) {
+    } else if most(central) && (IN_SQUARE.0..=IN_SQUARE.1).contains(&in_square) {
         (CutRule::Centre, format!("the nucleus is inside it {}", of_sample(central)))
     } else {
         (
@@ -281,7 +322,7 @@ fn search_images(
 /// Cuts each image around its only cell. The cells of `others`, which are no white cells, may be small.
 fn box_cells(tree: &Tree, open: &[usize], others: &HashSet<usize>, ctx: &Context, output: &mut Output) -> Result<()> {
     let images = search_images(tree, &output.rows, open, &|image| segment::find_cells(image), ctx)?;
-    let (mut none, mut several) = (0, 0);
+    let (mut none, mut several) = (Vec::new(), Vec::new());
     let usual = usual_size(&images);
     for (i, image) in open.iter().zip(images) {
         let Some(image) = image else { continue };
@@ -302,28 +343,37 @@ fn box_cells(tree: &Tree, open: &[usize], others: &HashSet<usize>, ctx: &Context
                 (checks::SEVERAL_CELLS, message)
             }
         };
-        *if check == checks::NO_CELL { &mut none } else { &mut several } += 1;
+        if check == checks::NO_CELL { &mut none } else { &mut several }.push(*i);
         output.issue(&path, check, Severity::Error, message).image_id = Some(id);
     }
     let all = text::of(open.len() as u64, "image");
-    if none > 0 {
+    if !none.is_empty() {
         let hint = "If they show their cells all the same: wbc ingest --cut whole (or centre)";
-        let message = format!("left out: {} of {all} in which no white cell was found. {hint}", text::thousands(none));
+        let none = by_class(output, &none);
+        let message = format!("left out: {none} of {all} in which no white cell was found. {hint}");
         output.issue("", checks::CUT, Severity::Warning, message);
     }
-    if several > 0 {
-        let message = several_cells(several, &all);
+    if !several.is_empty() {
+        let message = several_cells(&by_class(output, &several), &all);
         output.issue("", checks::CUT, Severity::Warning, message);
     }
     Ok(())
 }
 
+/// The number of rows, and how many there are of each label: 7 (eosinophil 6, monocyte 1).
+fn by_class(output: &Output, rows: &[usize]) -> String {
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for row in rows {
+        *counts.entry(output.rows[*row].label.as_deref().unwrap_or("no label")).or_default() += 1;
+    }
+    format!("{} ({})", text::thousands(rows.len() as u64), text::counts(counts))
+}
+
 /// The sentence on images with several cells and one label.
-pub fn several_cells(several: u64, all: &str) -> String {
+pub fn several_cells(several: &str, all: &str) -> String {
     format!(
-        "left out: {} of {all} with several white cells and one label, which may be that of one of them only. Boxes \
-         with labels (Pascal VOC, COCO, YOLO) or an image per cell would tell",
-        text::thousands(several)
+        "left out: {several} of {all} with several white cells and one label, which may be that of one of them only. \
+         Boxes with labels (Pascal VOC, COCO, YOLO) or an image per cell would tell"
     )
 }
 
@@ -361,14 +411,34 @@ fn verify(
         if cells.is_empty() { segment::find_cells(image) } else { cells }
     };
     let images = search_images(tree, &output.rows, open, &search, ctx)?;
-    let (mut none, mut outside) = (0, 0);
+    let (mut none, mut outside, mut boxed, mut several) = (Vec::new(), 0, 0, Vec::new());
     for (i, image) in open.iter().zip(images) {
         let Some(image) = image else { continue };
-        let image = image.without_small(usual.map(|usual| usual.size));
-        let row = &output.rows[*i];
+        let is_other = rule == CutRule::Whole && is_decided && usual.is_some_and(|usual| image.is_unfilled(usual));
+        // In a frame, a nucleus of the usual size is smaller.
+        let image = image.without_small(usual.map(|usual| usual.size).filter(|_| !is_other));
+        let row = &mut output.rows[*i];
         let (path, id) = (row.path.clone(), row.image_id.clone());
+        let is_larger = usual.is_some_and(|usual| image.is_larger(usual));
+        if is_other {
+            match only_cell(&image) {
+                Ok(cell) => {
+                    boxed += 1;
+                    row.cut = Some(CutRule::Box);
+                    super::masks::set_box(row, cell, "stain");
+                }
+                // Lobes of one nucleus may look like several cells in a close view.
+                Err(_) if !is_larger => {}
+                Err(n) => {
+                    several.push(*i);
+                    let message = format!("{n} white cells and one label for the image; it is not used");
+                    output.issue(&path, checks::SEVERAL_CELLS, Severity::Error, message).image_id = Some(id);
+                }
+            }
+            continue;
+        }
         if image.cells.is_empty() {
-            none += 1;
+            none.push(*i);
             let (severity, message) = match is_decided {
                 true => {
                     (Severity::Error, "expected a stained nucleus of the usual size, found none; the image is not used")
@@ -383,12 +453,23 @@ fn verify(
         }
     }
     let all = text::of(open.len() as u64, "image");
-    if none > 0 {
-        let found = format!("{} of {all} in which no white cell was found", text::thousands(none));
+    if !none.is_empty() {
+        let found = format!("{} of {all} in which no white cell was found", by_class(output, &none));
         let message = match is_decided {
             true => format!("left out: {found}. If they show cells all the same: wbc ingest --cut {}", rule.name()),
             false => format!("{found}; they are used all the same"),
         };
+        output.issue("", checks::CUT, Severity::Warning, message);
+    }
+    if boxed > 0 {
+        let message = format!(
+            "{} of {all} show their cell small or away from the middle: cut around it, found by the stain",
+            text::thousands(boxed)
+        );
+        output.issue("", checks::CUT, Severity::Warning, message);
+    }
+    if !several.is_empty() {
+        let message = several_cells(&by_class(output, &several), &all);
         output.issue("", checks::CUT, Severity::Warning, message);
     }
     if outside > 0 {

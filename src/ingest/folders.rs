@@ -38,6 +38,8 @@ const NEUTRAL: [&str; 24] = [
 pub struct Place {
     /// The name of its class folder.
     pub label: Option<String>,
+    /// At which depth below the data set that folder is.
+    label_depth: Option<usize>,
     /// Another class that a folder above it names.
     pub contradiction: Option<String>,
     /// The name of its subject's folder.
@@ -116,7 +118,8 @@ pub fn places(files: &[&ScannedFile], vocabulary: &Vocabulary) -> Option<Vec<Pla
         })
         .collect();
     if named.iter().all(Option::is_none) {
-        return by_level(files);
+        // Where the names of the files tell the classes, the folders do not.
+        return by_level(files).filter(|_| !has_classes_in_names(files, vocabulary));
     }
     // Folders beside a class folder are class folders, too.
     let path = |file: &ScannedFile, depth: usize| file.folders().take(depth).collect::<Vec<_>>().join("/");
@@ -142,6 +145,7 @@ pub fn places(files: &[&ScannedFile], vocabulary: &Vocabulary) -> Option<Vec<Pla
 fn with_label(folders: &[&str], label: Option<usize>, contradiction: Option<usize>) -> Place {
     let mut place = Place {
         label: label.map(|n| folders[n].into()),
+        label_depth: label,
         contradiction: contradiction.map(|n| folders[n].into()),
         ..Place::default()
     };
@@ -155,6 +159,16 @@ fn with_label(folders: &[&str], label: Option<usize>, contradiction: Option<usiz
         }
     }
     place
+}
+
+/// Whether most file names contain the name of a class, of at least two.
+fn has_classes_in_names(files: &[&ScannedFile], vocabulary: &Vocabulary) -> bool {
+    let word = |file: &&ScannedFile| {
+        let mut words = file.stem().split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
+        words.find_map(|word| vocabulary.known(word))
+    };
+    let classes: Vec<Class> = files.iter().filter_map(word).collect();
+    2 * classes.len() > files.len() && classes.iter().collect::<BTreeSet<_>>().len() > 1
 }
 
 /// Where no folder has a known name: the only level of folders that differ, if there is one, is that of the classes.
@@ -181,15 +195,61 @@ fn by_level(files: &[&ScannedFile]) -> Option<Vec<Place>> {
     (Classes::MIN..=Classes::MAX).contains(&names.len()).then_some(places)
 }
 
-/// The names of folders that differ from image to image and say neither class, subject, slide nor role. They may be
-/// subjects.
-pub fn unused_levels(places: &[Place]) -> Vec<Vec<String>> {
-    let mut levels: BTreeMap<usize, BTreeSet<&str>> = BTreeMap::new();
-    for (n, name) in places.iter().filter(|place| place.label.is_some()).flat_map(|place| &place.others) {
-        levels.entry(*n).or_default().insert(name);
+/// Other versions of images: of equal name, in folders that differ only in names that say nothing of the images, such
+/// as `Original/` and `Segmented/`.
+pub struct Versions<'a> {
+    /// The other versions.
+    pub files: Vec<&'a ScannedFile>,
+    /// The folders that they are in, and those of the versions that are kept.
+    pub of: (String, String),
+}
+
+/// The other versions among files, if most images have several.
+pub fn versions<'a>(files: &[&'a ScannedFile]) -> Option<Versions<'a>> {
+    const LAST: [&str; 4] = ["segmented", "crop", "cropped", "crops"];
+    let mut images: BTreeMap<String, BTreeMap<(bool, String), &ScannedFile>> = BTreeMap::new();
+    for file in files {
+        let (neutral, others): (Vec<&str>, Vec<&str>) = file.folders().partition(|name| is_neutral(name));
+        let is_last = neutral.iter().any(|name| LAST.contains(&name.to_lowercase().as_str()));
+        let image = format!("{}/{}", others.join("/"), file.stem());
+        images.entry(image).or_default().entry((is_last, neutral.join("/"))).or_insert(file);
     }
-    let differ = levels.into_values().filter(|names| names.len() > 1);
-    differ.map(|names| names.into_iter().map(String::from).collect()).collect()
+    let several = images.values().filter(|versions| versions.len() > 1).count();
+    if several == 0 || 2 * several < images.len() {
+        return None;
+    }
+    let (mut kept, mut left, mut other) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+    for versions in images.values().filter(|versions| versions.len() > 1) {
+        for (n, ((_, folder), file)) in versions.iter().enumerate() {
+            if n == 0 {
+                kept.insert(folder.as_str());
+            } else {
+                left.insert(folder.as_str());
+                other.push(*file);
+            }
+        }
+    }
+    let names = |folders: BTreeSet<&str>| folders.into_iter().collect::<Vec<_>>().join(", ");
+    Some(Versions { files: other, of: (names(left), names(kept)) })
+}
+
+/// The names of folders at one level that differ from image to image, or are above some images only, and say neither
+/// class, subject, slide nor role; and a template of paths that would read them as subjects. They may be subjects, or
+/// images that are no cells of the class.
+pub fn unused_levels(places: &[Place]) -> Vec<(Vec<String>, &'static str)> {
+    let labelled: Vec<&Place> = places.iter().filter(|place| place.label.is_some()).collect();
+    let mut levels: BTreeMap<(usize, bool), (BTreeSet<&str>, usize)> = BTreeMap::new();
+    for place in &labelled {
+        for (n, name) in &place.others {
+            let is_below = place.label_depth.is_some_and(|depth| *n > depth);
+            let (names, images) = levels.entry((*n, is_below)).or_default();
+            names.insert(name);
+            *images += 1;
+        }
+    }
+    let differ = levels.into_iter().filter(|(_, (names, images))| names.len() > 1 || *images < labelled.len());
+    let template = |is_below| if is_below { "{class}/{subject}/{file}" } else { "{subject}/{class}/{file}" };
+    differ.map(|((_, below), (names, _))| (names.into_iter().map(String::from).collect(), template(below))).collect()
 }
 
 /// The folder in which the data set begins: archives often have one folder that contains everything. Empty, or with a
@@ -244,8 +304,25 @@ mod tests {
         assert_eq!(places[1].label.as_deref(), Some("ig"));
         assert_eq!(of(&["neutrophil/lymphocyte/1"]).unwrap()[0].contradiction.as_deref(), Some("neutrophil"));
         let places = of(&["P1/neutrophil/1", "P2/neutrophil/1", "P2/monocyte/1"]).unwrap();
-        assert_eq!(unused_levels(&places), [["P1", "P2"]]);
-        assert_eq!(unused_levels(&of(&["deep/Baso/1", "deep/LY/1"]).unwrap()), Vec::<Vec<String>>::new());
+        let unused = |paths: &[&str]| unused_levels(&of(paths).unwrap());
+        let names = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        assert_eq!(unused_levels(&places), [(names(&["P1", "P2"]), "{subject}/{class}/{file}")]);
+        assert_eq!(unused(&["deep/Baso/1", "deep/LY/1"]), []);
+        assert_eq!(unused(&["Baso/1", "LY/odd/1"]), [(names(&["odd"]), "{class}/{subject}/{file}")]);
+    }
+
+    #[test]
+    fn other_versions_of_the_images_are_told_by_their_folders() {
+        let versions = |paths: &[&str]| {
+            let files: Vec<ScannedFile> = paths.iter().map(|path| ScannedFile::unread(path)).collect();
+            let found = versions(&files.iter().collect::<Vec<_>>());
+            found.map(|v| (v.files.iter().map(|file| file.path.clone()).collect::<Vec<_>>(), v.of.0, v.of.1))
+        };
+        let found = versions(&["Original/ig/1.jpg", "Segmented/ig/1.png", "Original/ig/2.jpg", "Segmented/ig/2.png"]);
+        let left = vec!["Segmented/ig/1.png".to_string(), "Segmented/ig/2.png".into()];
+        assert_eq!(found, Some((left, "Segmented".into(), "Original".into())));
+        assert_eq!(versions(&["a/ig/1.jpg", "b/ig/1.jpg"]), None, "the folders say something");
+        assert_eq!(versions(&["raw/ig/1.jpg", "crops/ig/2.jpg", "crops/ig/3.jpg"]), None, "other names");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::tree::{ScannedFile, Tree};
 use crate::cells::{self, Region};
-use crate::decode;
+use crate::decode::{self, Rgb};
 use crate::rect::Rect;
 use crate::rows::ManifestRow;
 
@@ -28,11 +28,25 @@ pub fn mask_regions(
             return Err(format!("expected a mask of {width} x {height}{or} px, found {} x {}", found.0, found.1));
         }
     };
+    if !is_on_black(&pixels, mask) {
+        return Err("expected cells on black ground, found all four corners brighter: no mask, or inverted".into());
+    }
     let mut regions = cells::from_mask(&pixels);
     for Region { rect, .. } in &mut regions {
         *rect = Rect { x: rect.x + offset, y: rect.y + offset, ..*rect };
     }
     if regions.is_empty() { Err("expected a cell in the mask, found it black".into()) } else { Ok(regions) }
+}
+
+/// Whether the ground of a mask is black; also where the cell leaves hardly any of it.
+fn is_on_black(pixels: &Rgb, mask: &ScannedFile) -> bool {
+    /// Largest share of the ground in a mask whose four corners are all inside the cell.
+    const HARDLY_ANY: f64 = 0.02;
+    let on: Vec<bool> = pixels.pixels.chunks_exact(3).map(|p| p.iter().any(|v| *v >= cells::MASK_LEVEL)).collect();
+    let width = pixels.width_px as usize;
+    let corners = [0, width - 1, on.len() - width, on.len() - 1];
+    let black = on.iter().filter(|on| !**on).count() as f64 / on.len() as f64;
+    !corners.into_iter().all(|corner| on[corner]) || mask.few_colours && black < HARDLY_ANY
 }
 
 /// Sets the box around the cell of a row, and where it comes from: `mask` or `stain`.

@@ -19,15 +19,20 @@ mod pairs;
 mod people;
 mod settings;
 pub mod sheet;
+mod siblings;
 mod summary;
 mod template;
 mod tree;
 
+pub(crate) use cut::{INSIDE, share_of_nucleus};
 pub use labels::{ClassSettings, Set, Vocabulary};
 pub use layout::{Layout, Output};
 pub use list::path_column;
+pub(crate) use pairs::masks_among;
+pub(crate) use people::plain as plain_name;
 pub use settings::{Columns, Cut, Settings};
 pub use sheet::decode_text;
+pub use siblings::parts_of_one;
 pub use summary::Summary;
 pub use tree::{Problem, ScannedFile, Tree, Walk, is_leftover, walk};
 
@@ -333,18 +338,23 @@ fn no_layout(dataset: &str, tree: &Tree) -> Error {
         let hint = "Put them into folders named after the classes, such as neutrophil/*.jpg";
         return Error::data(dataset, "images", got).with_hint(hint);
     }
+    let proposals = template::proposals(tree);
+    if folders.len() == 1 && folders.contains("") && proposals.is_empty() {
+        let name = tree.root.file_name().unwrap_or_default().to_string_lossy();
+        let hint = format!(
+            "If {name} is a class: put the folders of all classes into one folder, raw/NAME/{name}/. If it is a data \
+             set: put its images into folders named after the classes, or write list.csv with the columns path,class"
+        );
+        return Error::data(dataset, "folders named after the classes, or a list of images and classes", got)
+            .with_hint(hint);
+    }
     let expected: Vec<String> = LAYOUTS.iter().map(|l| format!("{} ({})", l.looks_for(), l.name())).collect();
     let mut hint =
-        "Name the folders after the classes, write list.csv with the columns path,class, or give a template of \
-                    the paths in the pipeline file"
+        "Name the folders after the classes, write list.csv with the columns path,class, or give a template \
+                    of the paths in the pipeline file"
             .to_string();
-    let proposals = template::proposals(tree);
     if !proposals.is_empty() {
         hint += &format!(": [ingest] {}", proposals.join("; or "));
-    }
-    if folders.len() == 1 && folders.contains("") {
-        let name = tree.root.file_name().unwrap_or_default().to_string_lossy();
-        hint += &format!(". If {name} is a class: put the folders of all classes into one folder, raw/NAME/{name}/");
     }
     Error::data(dataset, expected.join("; or "), got).with_hint(hint)
 }

@@ -11,7 +11,8 @@ use crate::error::Result;
 use crate::rows::Severity;
 use crate::text;
 use rayon::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
 
 /// The masks among the images of a data set.
 #[derive(Default)]
@@ -44,8 +45,12 @@ impl Masks {
                 images.get(&(place(file), key(stem))).and_then(|others| others.iter().find(is_image)).copied()
             };
             let image = beside(base).or_else(|| beside(file.stem()));
-            let is_mask = folder_of_masks(file) || (named && (image.is_some() || file.few_greys));
-            if is_mask || (file.few_greys && image.is_some()) {
+            let is_beside_a_cell = image.is_some_and(|image| !image.few_colours);
+            let is_mask = folder_of_masks(file)
+                || named && (image.is_some() || file.few_greys)
+                || file.few_greys && image.is_some()
+                || file.few_colours && is_beside_a_cell;
+            if is_mask {
                 masks.all.insert(file.path.clone());
                 if let Some(image) = image {
                     masks.of.entry(image.path.clone()).or_insert_with(|| file.path.clone());
@@ -55,6 +60,13 @@ impl Masks {
             }
         }
         masks
+    }
+
+    /// Makes a file the mask of an image.
+    pub fn set(&mut self, image: &ScannedFile, mask: &ScannedFile) {
+        self.few_greys.retain(|path| *path != mask.path);
+        self.all.insert(mask.path.clone());
+        self.of.insert(image.path.clone(), mask.path.clone());
     }
 
     /// Whether a file is a mask, or cannot be a cell because it has a few grey levels only.
@@ -112,7 +124,7 @@ impl Masks {
             }
         }
         if several > 0 {
-            let message = super::cut::several_cells(several, &text::of(images, "image"));
+            let message = super::cut::several_cells(&text::thousands(several), &text::of(images, "image"));
             output.issue("", checks::CUT, Severity::Warning, message);
         }
         if !used.is_empty() {
@@ -159,6 +171,17 @@ impl Masks {
 }
 
 pub use super::tree::MASK_GREYS;
+
+/// The masks among the files of a folder.
+///
+/// # Errors
+/// [`crate::error::Error::Interrupted`].
+pub(crate) fn masks_among(folder: &Path, files: &[PathBuf], ctx: &Context) -> Result<HashSet<PathBuf>> {
+    let mut tree = Tree { root: folder.into(), files: Vec::new(), leftovers: 0, problems: Vec::new() };
+    tree.add(files, ctx)?;
+    let Masks { all, few_greys, .. } = Masks::find(&tree);
+    Ok(all.iter().chain(&few_greys).map(|path| tree.full_path(path)).collect())
+}
 
 /// Whether a folder holds masks.
 fn is_mask_folder(name: &str) -> bool {

@@ -40,7 +40,7 @@ pub fn check(output: &mut Output) {
 }
 
 /// A name in lower case, without separators and leading zeros: "P_07" and "p7" are both "p7".
-fn plain(name: &str) -> String {
+pub(crate) fn plain(name: &str) -> String {
     let mut plain = String::new();
     for c in name.to_lowercase().chars().filter(|c| c.is_alphanumeric()) {
         // A zero is kept only after another digit.

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::rows::Severity;
 use crate::text;
 use regex::{Captures, Regex};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 pub struct Template;
 
@@ -42,22 +42,31 @@ impl Layout for Template {
             pattern.values(&file.path).or_else(|| pattern.values(below))
         };
         let mut masks = Masks::find(tree);
-        let mut named_masks = BTreeSet::new();
         if let Some(template) = &settings.mask {
             check_names("ingest.mask", template)?;
+            let mut without = Vec::new();
             for image in tree.images().filter(|file| !file.few_greys) {
                 let Some(values) = matched(image) else { continue };
                 let path = fill(template, image, &values);
                 let beside =
                     if image.folder().is_empty() { path.clone() } else { format!("{}/{path}", image.folder()) };
-                let mask = [beside, format!("{top}{path}"), path].iter().find_map(|path| tree.get(path)).cloned();
-                if let Some(mask) = mask.filter(|mask| mask.path != image.path) {
-                    named_masks.insert(mask.path.clone());
-                    masks.of.insert(image.path.clone(), mask.path);
+                let mask = [beside, format!("{top}{path}"), path].iter().find_map(|path| tree.get(path));
+                match mask.filter(|mask| mask.path != image.path) {
+                    Some(mask) => masks.set(image, mask),
+                    None => without.push(image),
                 }
             }
+            without.retain(|image| !masks.contains(&image.path) && !masks.of.contains_key(&image.path));
+            if !without.is_empty() {
+                let message = format!(
+                    "{} without a mask at {template}, such as {}",
+                    text::of(without.len() as u64, "image"),
+                    without[0].path
+                );
+                output.issue("", checks::MASKS, Severity::Warning, message).score = Some(without.len() as f64);
+            }
         }
-        let is_mask = |file: &&ScannedFile| masks.contains(&file.path) || named_masks.contains(&file.path);
+        let is_mask = |file: &&ScannedFile| masks.contains(&file.path);
         let mut others: BTreeMap<&str, Vec<&ScannedFile>> = BTreeMap::new();
         let mut odd_roles: BTreeMap<String, u64> = BTreeMap::new();
         for file in tree.images().filter(|file| !is_mask(file)) {
@@ -76,12 +85,9 @@ impl Layout for Template {
                 *odd_roles.entry(word).or_default() += 1;
             }
         }
-        for mask in named_masks.iter().filter_map(|path| tree.get(path)) {
-            output.used(mask);
-        }
         for (folder, files) in others {
             let message = format!(
-                "left out: {} that do not match {template}, such as {}",
+                "left out: {} whose path is not like {template}, such as {}",
                 text::of(files.len() as u64, "image"),
                 files[0].file_name()
             );

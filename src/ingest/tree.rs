@@ -2,7 +2,7 @@
 
 use super::checks;
 use crate::context::Context;
-use crate::decode::{self, Header};
+use crate::decode::{self, Header, Rgb};
 use crate::error::{Error, Input, Result};
 use crate::rows::Severity;
 use rayon::prelude::*;
@@ -21,10 +21,15 @@ pub struct ScannedFile {
     pub header: std::result::Result<Header, (&'static str, String)>,
     /// Whether the image holds from 2 to 5 grey levels and no colour, as masks do and no image of a cell does.
     pub few_greys: bool,
+    /// Whether nearly all of the image is of a few colours: a mask with colours or smooth edges, or an empty one. A
+    /// drawing may be so, too: it is a mask only if its name says so.
+    pub few_colours: bool,
 }
 
 /// Most grey levels of a mask: background, cytoplasm, nucleus, and a few more.
 pub const MASK_GREYS: usize = 5;
+/// Most colours of a mask.
+const MASK_COLOURS: usize = 8;
 
 impl ScannedFile {
     /// Whether the file is an image with a valid header.
@@ -57,7 +62,14 @@ impl ScannedFile {
     #[cfg(test)]
     pub(super) fn unread(path: &str) -> ScannedFile {
         let header = Err((checks::UNREADABLE, String::new()));
-        ScannedFile { path: path.into(), bytes: 0, content_hash: String::new(), header, few_greys: false }
+        ScannedFile {
+            path: path.into(),
+            bytes: 0,
+            content_hash: String::new(),
+            header,
+            few_greys: false,
+            few_colours: false,
+        }
     }
 
     /// Whether the name of the file ends like that of an image.
@@ -246,38 +258,44 @@ fn scan_file(full_path: &Path, path: String) -> ScannedFile {
                 (check, message)
             });
             let content_hash = blake3::hash(&bytes).to_hex().to_string();
-            let few_greys = header.as_ref().is_ok_and(|header| has_few_greys(&bytes, full_path, header));
-            ScannedFile { path, bytes: bytes.len() as u64, content_hash, header, few_greys }
+            let small = header.as_ref().ok().and_then(|header| decoded_if_small(&bytes, full_path, header));
+            let few_colours = small.as_ref().is_some_and(has_few_colours);
+            let is_jpeg = header.as_ref().is_ok_and(|header| header.format == "jpeg");
+            let few_greys = small.is_some_and(|image| if is_jpeg { is_extreme(&image) } else { has_few_greys(&image) });
+            ScannedFile { path, bytes: bytes.len() as u64, content_hash, header, few_greys, few_colours }
         }
         Err(error) => {
             let header = Err((checks::UNREADABLE, format!("cannot be read: {error}")));
             let content_hash = blake3::hash(b"").to_hex().to_string();
-            ScannedFile { path, bytes: 0, content_hash, header, few_greys: false }
+            ScannedFile { path, bytes: 0, content_hash, header, few_greys: false, few_colours: false }
         }
     }
 }
 
-/// Whether an image holds 2 to [`MASK_GREYS`] grey levels and no colour. Only files that are small for their pixels are
-/// decoded: those of images of cells never are.
-fn has_few_greys(bytes: &[u8], path: &Path, header: &Header) -> bool {
+/// The pixels of a file that is small for their number, as masks are. Images of cells never are: they need not be
+/// decoded here.
+fn decoded_if_small(bytes: &[u8], path: &Path, header: &Header) -> Option<Rgb> {
     let pixels = f64::from(header.width_px) * f64::from(header.height_px);
     let most_bytes = match header.format {
-        // A JPEG blurs the edges between colours: see below.
         "jpeg" => 0.05,
         "bmp" => 4.0,
         _ => 0.5,
     };
-    if bytes.len() as f64 > pixels * most_bytes + 1024.0 {
-        return false;
-    }
-    let Ok(image) = decode::rgb(bytes, path) else { return false };
+    if bytes.len() as f64 > pixels * most_bytes + 1024.0 { None } else { decode::rgb(bytes, path).ok() }
+}
+
+/// Whether an image is nearly all black and white. A JPEG blurs the edges between its grey levels, so that they cannot
+/// be counted.
+fn is_extreme(image: &Rgb) -> bool {
     let pixels = image.pixels.as_chunks::<3>().0;
-    if header.format == "jpeg" {
-        let is_extreme = |p: &&[u8; 3]| p.iter().all(|v| *v < 32) || p.iter().all(|v| *v > 223);
-        return image.blank().is_none() && pixels.iter().filter(is_extreme).count() * 100 > pixels.len() * 97;
-    }
+    let is_extreme = |p: &&[u8; 3]| p.iter().all(|v| *v < 32) || p.iter().all(|v| *v > 223);
+    image.blank().is_none() && pixels.iter().filter(is_extreme).count() * 100 > pixels.len() * 97
+}
+
+/// Whether an image holds 2 to [`MASK_GREYS`] grey levels and no colour.
+fn has_few_greys(image: &Rgb) -> bool {
     let mut greys: Vec<u8> = Vec::new();
-    for [red, green, blue] in pixels {
+    for [red, green, blue] in image.pixels.as_chunks::<3>().0 {
         if red != green || green != blue {
             return false;
         }
@@ -289,4 +307,15 @@ fn has_few_greys(bytes: &[u8], path: &Path, header: &Header) -> bool {
         }
     }
     greys.len() > 1
+}
+
+/// Whether 19 of 20 pixels are of at most [`MASK_COLOURS`] colours, told apart by 16 levels of each channel.
+fn has_few_colours(image: &Rgb) -> bool {
+    let mut counts = vec![0u32; 1 << 12];
+    for pixel in image.pixels.as_chunks::<3>().0 {
+        counts[pixel.iter().fold(0, |colour, v| colour << 4 | usize::from(*v >> 4))] += 1;
+    }
+    counts.sort_unstable_by(|a, b| b.cmp(a));
+    let most: u32 = counts[..MASK_COLOURS].iter().sum();
+    f64::from(most) >= 0.95 * (image.pixels.len() / 3) as f64
 }

@@ -8,7 +8,7 @@ use crate::ingest;
 use crate::preprocess::{self, Cut};
 use crate::rect::Rect;
 use crate::rows::{CutRule, ManifestRow, Severity};
-use crate::run::TrainedImages;
+use crate::run::{Record, TrainedImages};
 use crate::segment;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -49,6 +49,8 @@ pub struct Images {
     pub repeated: u64,
     /// Files in folders that are no images by their content.
     pub others: Vec<PathBuf>,
+    /// Files in folders that are masks, as ingest tells them.
+    pub masks: Vec<PathBuf>,
     /// What could not be opened or read in folders and lists, in words.
     pub problems: Vec<String>,
     seen: HashSet<PathBuf>,
@@ -66,10 +68,13 @@ impl Images {
     }
 
     /// All images below a folder, which are found as ingest finds them.
-    fn add_folder(&mut self, folder: &Path) -> Result<()> {
+    fn add_folder(&mut self, folder: &Path, ctx: &Context) -> Result<()> {
         let walk = ingest::walk(folder)?;
+        let masks = ingest::masks_among(folder, &walk.files, ctx)?;
         for path in walk.files {
-            if decode::has_image_extension(&path) || starts_like_an_image(&path) {
+            if masks.contains(&path) {
+                self.masks.push(path);
+            } else if decode::has_image_extension(&path) || starts_like_an_image(&path) {
                 self.add(path);
             } else {
                 self.others.push(path);
@@ -107,15 +112,15 @@ fn starts_like_an_image(path: &Path) -> bool {
 ///
 /// # Errors
 /// [`Error::Missing`] for a path that does not exist or a folder without images, [`Error::Format`] for a list without
-/// paths.
-pub fn find(paths: &[PathBuf]) -> Result<Images> {
+/// paths, [`Error::Interrupted`].
+pub fn find(paths: &[PathBuf], ctx: &Context) -> Result<Images> {
     let mut images = Images::default();
     for path in paths {
         let missing = || Error::missing(Input::Images, path).with_hint(HINT);
         let extension = path.extension().map_or(String::new(), |e| e.to_string_lossy().to_lowercase());
         if path.is_dir() {
             let before = images.files.len() as u64 + images.repeated;
-            images.add_folder(path)?;
+            images.add_folder(path, ctx)?;
             if images.files.len() as u64 + images.repeated == before {
                 return Err(missing());
             }
@@ -186,8 +191,12 @@ pub(crate) struct ReadImage {
 pub(crate) struct Reader {
     /// Images read.
     pub images: Vec<ReadImage>,
-    /// Frames in which no cell was found.
+    /// Images in which no cell was found.
     pub empty: Vec<PathBuf>,
+    /// Images whose nucleus is outside what is cut, or across its edge.
+    pub outside: Vec<PathBuf>,
+    /// Images that were read as frames, because they are larger than the training images.
+    pub frames: u64,
     /// Why files could not be read.
     pub unreadable: Vec<String>,
 }
@@ -195,12 +204,18 @@ pub(crate) struct Reader {
 impl Reader {
     /// The cells of `images`, in order. An unreadable file is logged and left out.
     pub fn read(&mut self, images: &[PathBuf], cutter: &Cutter, ctx: &Context) -> Vec<CellImage> {
-        let read: Vec<Result<(ReadImage, Vec<CellImage>)>> = images.par_iter().map(|path| cutter.read(path)).collect();
+        let read: Vec<Result<(ReadImage, Shown, Vec<CellImage>)>> =
+            images.par_iter().map(|path| cutter.read(path)).collect();
         let mut all = Vec::new();
         for (path, read) in images.iter().zip(read) {
             match read {
-                Ok((image, cells)) => {
+                Ok((image, shown, cells)) => {
                     self.images.push(image);
+                    match shown {
+                        Shown::Cells => {}
+                        Shown::Frame => self.frames += 1,
+                        Shown::Outside => self.outside.push(path.clone()),
+                    }
                     if cells.is_empty() {
                         self.empty.push(path.clone());
                     }
@@ -226,14 +241,35 @@ impl Reader {
     }
 }
 
+/// What must be known of how an image was read.
+enum Shown {
+    /// Nothing.
+    Cells,
+    /// It is larger than the training images, and all its cells were looked for.
+    Frame,
+    /// Its nucleus is outside what is cut.
+    Outside,
+}
+
 /// What is cut out of new images: the same as of the training images of this kind.
 pub(crate) struct Cutter<'a> {
     /// What the user says that the images show.
-    pub kind: ImageKind,
+    kind: ImageKind,
     /// The run's settings.
-    pub settings: &'a preprocess::Settings,
+    settings: &'a preprocess::Settings,
     /// What the training images showed; none in runs of earlier versions.
-    pub trained: Option<&'a TrainedImages>,
+    trained: Option<&'a TrainedImages>,
+    /// Whether all classes are white cells, so that every image must show a nucleus.
+    white: bool,
+}
+
+impl<'a> Cutter<'a> {
+    /// Cuts as the images of a run were cut, by its settings.
+    pub fn new(kind: ImageKind, settings: &'a preprocess::Settings, record: &'a Record) -> Self {
+        let info = |class| record.classes.info(class);
+        let white = record.classes.iter().all(|class| info(class).is_none_or(|info| info.white_cell != Some(false)));
+        Self { kind, settings, trained: record.images.as_ref(), white }
+    }
 }
 
 /// The parts of an image to cut out.
@@ -247,6 +283,13 @@ enum Parts {
 }
 
 impl Cutter<'_> {
+    /// Whether an image is so much larger than the training images, each with one cell, that it is a frame.
+    fn is_larger(&self, image: &Rgb) -> bool {
+        let of_cells = self.trained.filter(|trained| trained.rule != CutRule::Box);
+        let shorter = f64::from(image.width_px.min(image.height_px));
+        of_cells.is_some_and(|trained| shorter > LARGER * f64::from(trained.shorter_px))
+    }
+
     fn parts(&self, image: &Rgb) -> Parts {
         let shorter = image.width_px.min(image.height_px);
         match (self.kind, self.trained) {
@@ -254,16 +297,14 @@ impl Cutter<'_> {
             (ImageKind::Cell, Some(trained)) if trained.rule == CutRule::Box => Parts::Nearest,
             (ImageKind::Cell, trained) => Parts::One(trained.map_or(CutRule::Centre, |trained| trained.rule)),
             (ImageKind::Auto, Some(trained)) if trained.rule == CutRule::Box => Parts::All,
-            (ImageKind::Auto, Some(trained)) => match f64::from(shorter) > LARGER * f64::from(trained.shorter_px) {
-                true => Parts::All,
-                false => Parts::One(trained.rule),
-            },
+            (ImageKind::Auto, Some(_)) if self.is_larger(image) => Parts::All,
+            (ImageKind::Auto, Some(trained)) => Parts::One(trained.rule),
             (ImageKind::Auto, None) if shorter >= FRAME * self.settings.centre_px => Parts::All,
             (ImageKind::Auto, None) => Parts::One(CutRule::Centre),
         }
     }
 
-    fn read(&self, path: &Path) -> Result<(ReadImage, Vec<CellImage>)> {
+    fn read(&self, path: &Path) -> Result<(ReadImage, Shown, Vec<CellImage>)> {
         let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
         let image = decode::rgb(&bytes, path)?;
         if let Some(kind) = image.blank() {
@@ -294,13 +335,30 @@ impl Cutter<'_> {
         let of_boxes = |boxes: Vec<Rect>| {
             boxes.into_iter().enumerate().map(|(i, rect)| cell(i, Some(rect), CutRule::Box)).collect::<Result<Vec<_>>>()
         };
+        let mut shown = Shown::Cells;
         let cells = match self.parts(&image) {
+            // Where the user does not say that it shows a cell, it is looked for, as ingest does.
+            Parts::One(rule) if self.white && self.kind == ImageKind::Auto => {
+                let side = self.settings.centre_px;
+                match ingest::share_of_nucleus(&image, (rule == CutRule::Centre).then_some(side)) {
+                    None => Vec::new(),
+                    Some(share) => {
+                        if share < ingest::INSIDE {
+                            shown = Shown::Outside;
+                        }
+                        vec![cell(0, None, rule)?]
+                    }
+                }
+            }
             Parts::One(rule) => vec![cell(0, None, rule)?],
             Parts::All => of_boxes(segment::find_cells(&image).into_iter().map(|found| found.cell).collect())?,
             Parts::Nearest => of_boxes(nearest(&image).into_iter().collect())?,
         };
+        if matches!(self.parts(&image), Parts::All) && self.kind == ImageKind::Auto && self.is_larger(&image) {
+            shown = Shown::Frame;
+        }
         let features = Features::new(&Grey::from(image));
-        Ok((ReadImage { path: whole.path, content_hash: whole.content_hash, features }, cells))
+        Ok((ReadImage { path: whole.path, content_hash: whole.content_hash, features }, shown, cells))
     }
 }
 

@@ -81,8 +81,14 @@ pub struct Summary {
     pub temperature: f64,
     /// Whether distances from the training cells could be measured.
     pub distances: bool,
-    /// Frames in which no cell was found.
+    /// Images in which no cell was found; they are not counted.
     pub empty: Vec<PathBuf>,
+    /// Images whose nucleus is outside the part that is cut as in training, or across its edge.
+    pub outside: Vec<PathBuf>,
+    /// Images that were read as frames, because they are larger than the training images.
+    pub frames: u64,
+    /// Files in folders that are masks; they are left out.
+    pub masks: Vec<PathBuf>,
     /// Why files could not be read.
     pub unreadable: Vec<String>,
     /// How often an image was named again; it is counted once.
@@ -105,18 +111,46 @@ impl std::fmt::Display for Summary {
             let names = self.unreadable.iter().map(String::as_str);
             writeln!(f, "not read: {} ({})", text::of(self.unreadable.len() as u64, "file"), text::some(names))?;
         }
+        let some = |paths: &[PathBuf]| {
+            let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+            text::some(names.iter().map(String::as_str))
+        };
+        let images = |paths: &[PathBuf]| text::of(paths.len() as u64, "image");
+        if !self.masks.is_empty() {
+            let masks = text::of(self.masks.len() as u64, "mask");
+            writeln!(f, "left out: {masks} ({})", some(&self.masks))?;
+        }
         if !self.empty.is_empty() {
-            let names: Vec<String> = self.empty.iter().map(|path| path.display().to_string()).collect();
-            let names = text::some(names.iter().map(String::as_str));
-            writeln!(f, "no cell found in {}: {names}", text::of(self.empty.len() as u64, "image"))?;
+            writeln!(
+                f,
+                "no cell found in {}, not counted: {}. Where each shows one cell: --shows cell",
+                images(&self.empty),
+                some(&self.empty)
+            )?;
+        }
+        if !self.outside.is_empty() {
+            writeln!(
+                f,
+                "nucleus outside the part that is cut out, as in training, or across its edge: {} of {}: {}. The \
+                 answers for these are not to be trusted. Where they are frames: --shows frame",
+                text::thousands(self.outside.len() as u64),
+                text::of(self.images, "image"),
+                some(&self.outside)
+            )?;
+        }
+        if self.frames > 0 {
+            writeln!(
+                f,
+                "{} of {}, larger than the training images, were read as frames with any number of cells",
+                text::thousands(self.frames),
+                text::of(self.images, "image")
+            )?;
         }
         if self.repeated > 0 {
             writeln!(f, "named again and counted once: {}", text::of(self.repeated, "image"))?;
         }
         if !self.others.is_empty() {
-            let names: Vec<String> = self.others.iter().map(|path| path.display().to_string()).collect();
-            let names = text::some(names.iter().map(String::as_str));
-            writeln!(f, "no images: {} ({names})", text::of(self.others.len() as u64, "file"))?;
+            writeln!(f, "no images: {} ({})", text::of(self.others.len() as u64, "file"), some(&self.others))?;
         }
         for note in self.seen.notes(self.images) {
             writeln!(f, "{note}")?;
@@ -175,7 +209,7 @@ pub fn run(
 ) -> Result<Summary> {
     let record = Record::read(ws, &source.run)?;
     let settings = record.network_preprocess(&source.run)?;
-    let cutter = Cutter { kind, settings, trained: record.images.as_ref() };
+    let cutter = Cutter::new(kind, settings, &record);
     let ensemble = Ensemble::open(ws, source, device, ctx)?;
     let mut rows: Vec<CellRow> = Vec::new();
     let mut reader = Reader::default();
@@ -206,6 +240,9 @@ pub fn run(
         temperature: ensemble.temperature,
         distances: ensemble.has_distances(),
         empty: reader.empty,
+        outside: reader.outside,
+        frames: reader.frames,
+        masks: images.masks.clone(),
         unreadable: images.problems.iter().cloned().chain(reader.unreadable).collect(),
         repeated: images.repeated,
         others: images.others.clone(),

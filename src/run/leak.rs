@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::copies::{self, Features, store};
 use crate::dataset::Dataset;
 use crate::error::{Error, Input, Result};
+use crate::ingest;
 use crate::rows::ManifestRow;
 use crate::split;
 use crate::table;
@@ -190,12 +191,22 @@ pub fn check(ws: &Workspace, weights: Weights, images: &[ManifestRow], dataset: 
 /// known on either side; with their images on both sides.
 fn people_in_common(trained: &[ManifestRow], images: &[ManifestRow]) -> Option<(&'static str, Vec<String>)> {
     type Name = fn(&ManifestRow) -> Option<&str>;
+    // Names that differ in letter case, separators or leading zeros only may be of one person.
     let common = |name: Name| {
-        let mut counts: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
-        trained.iter().filter_map(name).for_each(|n| counts.entry(n).or_default()[0] += 1);
-        images.iter().filter_map(name).for_each(|n| counts.entry(n).or_default()[1] += 1);
-        let both = counts.into_iter().filter(|(_, [a, b])| *a > 0 && *b > 0);
-        both.map(|(name, [a, b])| format!("{name} ({a} training images, {b} here)")).collect::<Vec<_>>()
+        let mut counts: BTreeMap<String, [(u64, BTreeSet<&str>); 2]> = BTreeMap::new();
+        for (side, rows) in [trained, images].into_iter().enumerate() {
+            for name in rows.iter().filter_map(name) {
+                let (n, names) = &mut counts.entry(ingest::plain_name(name)).or_default()[side];
+                *n += 1;
+                names.insert(name);
+            }
+        }
+        let both = counts.into_values().filter(|[(a, _), (b, _)]| *a > 0 && *b > 0);
+        let described = both.map(|[(a, there), (b, here)]| {
+            let names = there.union(&here).copied().collect::<Vec<_>>().join(" or ");
+            format!("{names} ({a} training images, {b} here)")
+        });
+        described.collect::<Vec<_>>()
     };
     let subject: Name = |row| row.subject_id.as_deref();
     let any_subject = trained.iter().chain(images).any(|row| row.subject_id.is_some());

@@ -32,6 +32,8 @@ const MIN_TISSUE: usize = 30;
 /// Lowest level of stain of a nucleus, and how many deviations of the red cells' level it is above that level.
 const MIN_LEVEL: f32 = 0.2;
 const MIN_DEVIATIONS: f32 = 4.0;
+/// Largest deviation of the level of red cells.
+const RED_DEVIATION: f32 = 0.14;
 /// A region's nucleus exceeds this share of the region's level, of which [`TOP`] is the quantile.
 const HALF: f32 = 0.45;
 const TOP: f64 = 0.9;
@@ -250,7 +252,12 @@ impl Levels {
         let red = median(pale.iter().map(|i| values[*i]).collect());
         // The deviation of a normal distribution with this median of the absolute deviations.
         let deviation = 1.4826 * median(pale.iter().map(|i| (values[*i] - red).abs()).collect());
-        Self { values, red, lowest: MIN_LEVEL.max(red + MIN_DEVIATIONS * deviation) }
+        let mut lowest = MIN_LEVEL.max(red + MIN_DEVIATIONS * deviation);
+        // In a close view of one cell the palest tissue may be its granules, which vary more than red cells do.
+        if deviation > RED_DEVIATION {
+            lowest = lowest.min(otsu_of(&tissue.pixels().map(|i| values[i]).collect::<Vec<f32>>()));
+        }
+        Self { values, red, lowest }
     }
 
     /// Nuclei, or lobes of nuclei, without holes.

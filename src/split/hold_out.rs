@@ -125,6 +125,15 @@ fn by_column(
     let held_out: Vec<bool> = groups.iter().map(|group| touched.contains(group.as_str())).collect();
     let joined: Vec<usize> = (0..images.len()).filter(|i| held_out[*i] && !named[*i]).collect();
     let mut notes = Vec::new();
+    if !held_out.contains(&false) {
+        let joined = text::thousands(joined.len() as u64);
+        let got = format!(
+            "all {}: {joined} are in one group with the named ones (copies, cells of one frame, subject or slide), and \
+             groups stay whole",
+            text::of(images.len() as u64, "image")
+        );
+        return Err(Error::data(dataset, "a test set that leaves images for the folds", got));
+    }
     if !joined.is_empty() {
         let subjects = images.subjects_of(joined.iter().copied());
         let of = if subjects.is_empty() { String::new() } else { format!(" of subjects {}", listed(subjects)) };
