@@ -134,7 +134,7 @@ fn images_masks_and_labels() {
     mask.save(w.path("data/raw/j/images/../mask.png")).unwrap();
     w.write("data/raw/j/masks/001.png", std::fs::read(w.path("data/raw/j/mask.png")).unwrap());
     std::fs::remove_file(w.path("data/raw/j/mask.png")).unwrap();
-    w.write("data/raw/j/labels.csv", "image ID,class label\n1,1\n002,5\n3,9\n7,1\n");
+    w.write("data/raw/j/labels.csv", "image ID,class label\n1,1\n002,5\n3,artefact\n7,1\n");
     w.wbc(&["ingest", "--no-check"]).exits(1);
     let rows = w.manifest("j");
     let found: Vec<_> = rows.iter().map(|r| (r.path.as_str(), r.class, r.cell_box().map(<[u32; 4]>::from))).collect();

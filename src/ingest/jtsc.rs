@@ -71,7 +71,6 @@ impl Layout for Jtsc {
         });
         let regions = regions.collect::<Result<Vec<_>>>()?;
         drop(task);
-        numbers(output);
         for ((image, mask, label), regions) in labelled.into_iter().zip(regions) {
             let Some(row) = output.row(image, None, Some(label)) else { continue };
             match (mask, regions) {
@@ -89,12 +88,19 @@ impl Layout for Jtsc {
                 }
             }
         }
+        numbers(output);
         Ok(())
     }
 }
 
-/// Reads numbers as the classes of Jiangxi Tecom's and CellaVision's data sets, and says so.
+/// Reads the numbers among the labels of all rows as the classes of Jiangxi Tecom's and CellaVision's data sets, and
+/// says so. Another number shows that they are those of another data set, and have to be explained.
 pub fn numbers(output: &mut Output) {
+    let labels = output.rows.iter().filter_map(|row| row.label.as_deref());
+    let mut numbers = labels.filter_map(|label| label.trim().parse::<f64>().ok());
+    if numbers.any(|number| !(1..=NUMBERED.len()).any(|known| known as f64 == number)) {
+        return;
+    }
     let codes: Vec<(String, Class)> = (1..).map(|n: u32| n.to_string()).zip(NUMBERED).collect();
     let text = codes.iter().map(|(number, class)| format!("{number} {class}")).collect::<Vec<_>>().join(", ");
     output.issue("", checks::CODES, Severity::Note, format!("numbers as labels are read as {text}"));

@@ -181,6 +181,15 @@ impl Vocabulary {
         }
     }
 
+    /// Whether two labels of one image are the same, or stand for the same class of the settings.
+    pub fn is_same(&self, a: &str, b: &str) -> bool {
+        let class = |label: &str| match self.mapped(label) {
+            Some(class) => class,
+            None => self.set.as_ref().and_then(|set| set.find(label).or_else(|| set.find_beside(label))),
+        };
+        a == b || (is_spelled(a, b) && is_spelled(b, a)) || class(a).is_some_and(|of_a| class(b) == Some(of_a))
+    }
+
     /// The class that a finer label belongs to, such as neutrophil for band.
     pub fn class_of_subtype(&self, subtype: &str) -> Option<Class> {
         self.known(subtype).or_else(|| self.known_beside(subtype))

@@ -98,11 +98,6 @@ impl Output {
         self.used.insert(file.path.clone());
     }
 
-    /// Whether a file is accounted for.
-    pub(super) fn is_used(&self, file: &ScannedFile) -> bool {
-        self.used.contains(&file.path)
-    }
-
     /// Adds an issue, and returns it so that a score or a related path can be set.
     pub fn issue(&mut self, path: &str, check: &str, severity: Severity, message: String) -> &mut IssueRow {
         self.issues.push(IssueRow {
@@ -163,10 +158,10 @@ impl Output {
     }
 }
 
-/// Whether a file is a table in the folder of the data set.
+/// Whether a file is a table.
 fn is_table(file: &ScannedFile) -> bool {
     let name = file.file_name().to_lowercase();
-    file.folder().is_empty() && [".csv", ".tsv", ".parquet"].iter().any(|ending| name.ends_with(ending))
+    [".csv", ".tsv", ".parquet"].iter().any(|ending| name.ends_with(ending))
 }
 
 /// Whether a file is a spreadsheet, which may be a list of the images.

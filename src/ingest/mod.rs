@@ -7,13 +7,17 @@
 mod annotations;
 pub mod checks;
 mod class_folders;
+mod columns;
 mod cut;
+mod facts;
+mod finder;
 mod folders;
 mod jtsc;
 mod labels;
 mod layout;
 mod lisc;
 mod list;
+mod lists;
 mod masks;
 mod pairs;
 mod people;
@@ -24,17 +28,18 @@ mod summary;
 mod template;
 mod tree;
 
+pub use columns::path_column;
 pub(crate) use cut::{INSIDE, share_of_nucleus};
+pub use finder::{Finder, Found, FoundBy};
 pub use labels::{ClassSettings, Set, Vocabulary};
 pub use layout::{Layout, Output};
-pub use list::path_column;
 pub(crate) use pairs::masks_among;
 pub(crate) use people::plain as plain_name;
 pub use settings::{Columns, Cut, Settings};
 pub use sheet::decode_text;
 pub use siblings::parts_of_one;
 pub use summary::Summary;
-pub use tree::{Problem, ScannedFile, Tree, Walk, is_leftover, walk};
+pub use tree::{Problem, ScannedFile, Tree, Walk, is_leftover, relative, walk};
 
 use crate::class::{ClassSet, Classes};
 use crate::context::Context;
@@ -105,6 +110,7 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     let Some(layout) = layout else { return Err(no_layout(dataset, &tree)) };
     let mut output = Output::new(dataset, layout.name());
     layout.read(&tree, settings, &vocabulary, ctx, &mut output)?;
+    annotations::report_unused(&tree, settings, layout.name(), &mut output);
     people::check(&mut output);
     let mapping = map_labels(dataset, &vocabulary, &mut output)?;
     cut::apply(&tree, settings, &mapping.classes, ctx, &mut output)?;

@@ -55,27 +55,31 @@ pub fn read(path: &Path) -> Result<Sheet> {
     // The library counts lines by their last character only.
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let mut text = text.as_str();
-    // Excel writes its separator into a line of its own.
+    // Excel writes its separator into a line of its own, some programs in quotes.
     let mut first_line = 1;
-    if let Some((line, rest)) = text.split_once('\n').filter(|(line, _)| line.to_lowercase().starts_with("sep=")) {
+    let mut named_separator = None;
+    if let Some((line, rest)) = text.split_once('\n')
+        && let line = line.trim_matches(['"', ' '])
+        && line.to_lowercase().starts_with("sep=")
+    {
         (text, first_line) = (rest, 2);
-        if line.trim_end().len() != "sep=,".len() {
-            return Err(Error::format(path, "line 1", "sep= and one character", line.trim_end()));
+        match line.as_bytes()["sep=".len()..] {
+            [separator] if separator.is_ascii() => named_separator = Some(separator),
+            _ => return Err(Error::format(path, "line 1", "sep= and one character", line)),
         }
     }
-    let mut reader = csv::ReaderBuilder::new()
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .delimiter(separator(text))
-        .from_reader(text.as_bytes());
+    let separator = named_separator.unwrap_or_else(|| separator(text));
+    let text = without_blanks_before_quotes(text, separator);
+    let mut reader =
+        csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).delimiter(separator).from_reader(text.as_bytes());
     let header = reader.headers().map_err(|e| Error::format(path, "header", "a table with a header", e))?;
-    let columns: Vec<String> = header.iter().map(str::to_string).collect();
+    let columns: Vec<String> = header.iter().map(visible).collect();
     let mut sheet = Sheet { columns, rows: Vec::new(), bad_rows: Vec::new(), latin1 };
     for record in reader.records() {
         match record {
             Ok(record) => {
                 let number = record.position().map_or(0, csv::Position::line) + first_line - 1;
-                let values: Vec<String> = record.iter().map(str::to_string).collect();
+                let values: Vec<String> = record.iter().map(visible).collect();
                 let used = values.iter().rposition(|value| !value.is_empty()).map_or(0, |last| last + 1);
                 if used > sheet.columns.len() {
                     // Such as a comma in a name without quotes: the values may stand in each other's columns.
@@ -90,6 +94,39 @@ pub fn read(path: &Path) -> Result<Sheet> {
         }
     }
     Ok(sheet)
+}
+
+/// A value without blanks at its ends and without characters that nobody sees, which web pages and office programs put
+/// between letters.
+fn visible(value: &str) -> String {
+    let is_unseen = |c: char| matches!(c, '\u{ad}' | '\u{200b}' | '\u{2060}' | '\u{feff}');
+    let is_blank = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '\u{200c}'..='\u{200f}');
+    value.replace(is_unseen, "").trim_matches(is_blank).to_string()
+}
+
+/// The text without blanks between a separator and a quote, which would make the quote a part of the value.
+fn without_blanks_before_quotes(text: &str, separator: u8) -> String {
+    let separator = char::from(separator);
+    let (mut tidied, mut blanks) = (String::with_capacity(text.len()), String::new());
+    let (mut quoted, mut closed, mut at_start) = (false, false, true);
+    for c in text.chars() {
+        if at_start && c != separator && (c == ' ' || c == '\t') {
+            blanks.push(c);
+            continue;
+        }
+        let is_quote = c == '"';
+        if is_quote && at_start {
+            blanks.clear();
+        }
+        // A quote opens and closes a value at its ends; two of them are one of its characters.
+        let opens = is_quote && !quoted && (at_start || closed);
+        closed = is_quote && quoted;
+        quoted = (quoted && !is_quote) || opens;
+        at_start = !quoted && (c == separator || c == '\n');
+        tidied += &std::mem::take(&mut blanks);
+        tidied.push(c);
+    }
+    tidied + &blanks
 }
 
 /// The text of a file in UTF-8 or UTF-16, with or without a byte-order mark, and whether it is neither and was read as
@@ -146,7 +183,7 @@ fn read_parquet(path: &Path) -> Result<Sheet> {
     let mut sheet = Sheet { columns, rows: Vec::new(), bad_rows: Vec::new(), latin1: false };
     for (i, record) in file.get_row_iter(None).map_err(wrong)?.enumerate() {
         let record = record.map_err(wrong)?;
-        let values = record.get_column_iter().map(|(_, field)| text(field).trim().to_string()).collect();
+        let values = record.get_column_iter().map(|(_, field)| visible(&text(field))).collect();
         sheet.rows.push(SheetRow { number: i as u64 + 1, values });
     }
     Ok(sheet)
@@ -220,7 +257,13 @@ mod tests {
         std::fs::write(file.path(), "path,class\na.png,neutrophil, band\nb.png,monocyte,\n").unwrap();
         let sheet = read(file.path()).unwrap();
         assert_eq!((sheet.rows.len(), sheet.bad_rows.len()), (1, 1), "{:?}", sheet.bad_rows);
-        assert_eq!(table(b"sep=;\npath;class\na;b\n"), "path|class/3 a|b");
+        for (sep, text) in [("sep=;", "a,x;b"), ("\"sep=;\"", "a,x;b"), ("sep=\t", "a,x\tb"), ("SEP=^", "a,x^b")] {
+            let header = text.replace("a,x", "p (1, 2, 3)");
+            assert_eq!(table(format!("{sep}\n{header}\n{text}\n").as_bytes()), "p (1, 2, 3)|b/3 a,x|b", "{sep}");
+        }
+        let spaced = " \"path\" , \"cl,ass\"\n\"a \"\" b\",\t\"x, \"\"y\"\"\"\n a 5\" b, c\n";
+        assert_eq!(table(spaced.as_bytes()), "path|cl,ass/2 a \" b|x, \"y\"/3 a 5\" b|c");
+        assert_eq!(table("path,class\na,\u{a0}neutro\u{ad}phil\u{200b}\n".as_bytes()), "path|class/2 a|neutrophil");
         assert_eq!(table(b"path,note\na.png,gef\xe4rbt\n"), "path|note/2 a.png|gefärbt");
     }
 }

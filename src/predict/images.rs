@@ -10,6 +10,7 @@ use crate::rect::Rect;
 use crate::rows::{CutRule, ManifestRow, Severity};
 use crate::run::{Record, TrainedImages};
 use crate::segment;
+use crate::text;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -90,11 +91,37 @@ impl Images {
         let folder = list.parent().unwrap_or(Path::new(""));
         let (paths, bad_rows) = read_list(list)?;
         self.problems.extend(bad_rows.into_iter().map(|row| format!("{}: {row}", list.display())));
-        for path in paths {
-            // Lists written on Windows.
+        // Lists written on Windows.
+        let given = |path: &String| {
             let slashes = path.replace('\\', "/");
-            let path = if folder.join(&path).exists() { path } else { slashes };
-            self.add(folder.join(path));
+            folder.join(if folder.join(path).exists() { path } else { &slashes })
+        };
+        let root = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let mut named: Vec<PathBuf> = Vec::new();
+        if !paths.iter().all(|path| given(path).exists()) {
+            // Names without their folders, and paths of another computer, as ingest finds them.
+            named = ingest::walk(root)?.files;
+            named.retain(|path| decode::has_image_extension(path));
+        }
+        let below: Vec<String> = named.iter().map(|path| ingest::relative(root, path)).collect();
+        let finder = ingest::Finder::among(folder, below.iter().map(String::as_str), "");
+        let mut by_name = Vec::new();
+        for path in &paths {
+            let found = if given(path).exists() { None } else { Some(finder.find("", path)) };
+            match found {
+                None => self.add(given(path)),
+                Some(Ok(found)) => {
+                    if found.by == ingest::FoundBy::NameAlone {
+                        by_name.push(format!("{path} as {}", found.path));
+                    }
+                    self.add(folder.join(found.path));
+                }
+                Some(Err(message)) => self.problems.push(format!("{}: {message}", list.display())),
+            }
+        }
+        if !by_name.is_empty() {
+            let some = text::some(by_name.iter().map(String::as_str));
+            self.problems.push(format!("{}: in other folders, found by name alone: {some}", list.display()));
         }
         Ok(())
     }
@@ -370,4 +397,29 @@ fn nearest(image: &Rgb) -> Option<Rect> {
         (twice(rect.x, rect.width) - x).pow(2) + (twice(rect.y, rect.height) - y).pow(2)
     };
     segment::find_cells(image).into_iter().min_by_key(|found| away(found.nucleus)).map(|found| found.cell)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_name_images_as_ingest_finds_them() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["img/a.png", "P1/b.png", "P2/c.png"] {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        let list = folder.path().join("list.csv");
+        let names = "a.png\nC:\\x\\P1\\b.png\nP2/b.png\nmissing.png\n/x/c.png\n";
+        std::fs::write(&list, format!("filename\n{names}")).unwrap();
+        let images = find(&[list]).unwrap();
+        let found: Vec<String> = images.files.iter().map(|path| ingest::relative(folder.path(), path)).collect();
+        assert_eq!(found, ["img/a.png", "P1/b.png", "P2/c.png"]);
+        let problems = images.problems.join("\n");
+        for words in ["P2/b.png, found only P1/b.png", "missing.png, found no file", "/x/c.png as P2/c.png"] {
+            assert!(problems.contains(words), "{problems}");
+        }
+    }
 }

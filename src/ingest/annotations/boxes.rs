@@ -1,99 +1,279 @@
-//! Lists of boxes: a table with a row per object, the path of its image, its class, and the edges of its box, px.
+//! Lists of boxes: a table with a row per object, the path of its image, its class, and its box in four columns or one,
+//! px or shares of the image.
 
 use super::object::{Annotated, Annotations, Object, folder};
 use crate::class::set::fold;
 use crate::error::Result;
-use crate::ingest::list::{self, ListColumns, Role};
+use crate::ingest::columns::{ListColumns, Role};
+use crate::ingest::finder::Finder;
+use crate::ingest::lists::{self, UsedList};
+use crate::ingest::pairs::Masks;
 use crate::ingest::settings::Settings;
-use crate::ingest::sheet::{self, Sheet};
+use crate::ingest::sheet::{self, Sheet, SheetRow};
 use crate::ingest::tree::{ScannedFile, Tree};
 use std::collections::BTreeMap;
 
-/// Names of the columns with the edges of a box, as [`fold`] writes them: left, top, right, bottom, or left, top,
-/// width, height.
-const EDGES: [[&str; 4]; 4] = [
-    ["xmin", "ymin", "xmax", "ymax"],
-    ["x1", "y1", "x2", "y2"],
-    ["left", "top", "right", "bottom"],
-    ["left", "top", "width", "height"],
-];
+/// What the four numbers of a box are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// Left, top, right, bottom.
+    Corners,
+    /// Left, top, width, height.
+    Size,
+    /// The middle, width, height.
+    Centre,
+}
 
-/// Where a table has the edges of boxes, and whether the last two are sizes.
-pub fn edges(sheet: &Sheet) -> Option<([usize; 4], bool)> {
-    let names: Vec<String> = sheet.columns.iter().map(|name| fold(name).unwrap_or_default()).collect();
-    let find = |edges: &[&str; 4]| {
-        let at =
-            edges.map(|edge| names.iter().position(|name| name == edge || name.strip_prefix("bbox") == Some(edge)));
-        let [Some(a), Some(b), Some(c), Some(d)] = at else { return None };
-        Some(([a, b, c, d], edges[2] == "width"))
-    };
-    EDGES.iter().find_map(find)
+use Reading::{Centre, Corners, Size};
+
+/// Names of the columns with a box, as [`fold`] writes them, and what they may be.
+const BOXES: [([&str; 4], &[Reading]); 16] = [
+    (["xmin", "ymin", "xmax", "ymax"], &[Corners]),
+    (["x1", "y1", "x2", "y2"], &[Corners]),
+    (["x0", "y0", "x1", "y1"], &[Corners]),
+    (["left", "top", "right", "bottom"], &[Corners]),
+    (["left", "top", "width", "height"], &[Size]),
+    (["left", "top", "w", "h"], &[Size]),
+    (["xmin", "ymin", "width", "height"], &[Size]),
+    (["xmin", "ymin", "w", "h"], &[Size]),
+    (["xcenter", "ycenter", "width", "height"], &[Centre]),
+    (["xcentre", "ycentre", "width", "height"], &[Centre]),
+    (["xcenter", "ycenter", "w", "h"], &[Centre]),
+    (["centerx", "centery", "width", "height"], &[Centre]),
+    (["cx", "cy", "width", "height"], &[Centre]),
+    (["cx", "cy", "w", "h"], &[Centre]),
+    (["x", "y", "width", "height"], &[Size, Centre]),
+    (["x", "y", "w", "h"], &[Size, Centre]),
+];
+/// Names of a column with all four numbers.
+const BOX: [&str; 5] = ["bbox", "box", "boundingbox", "bndbox", "bboxes"];
+
+/// Where a table has boxes.
+struct BoxColumns {
+    /// Four columns, or one.
+    at: Vec<usize>,
+    readings: &'static [Reading],
+}
+
+impl BoxColumns {
+    fn find(sheet: &Sheet) -> Option<BoxColumns> {
+        let names: Vec<String> = sheet.columns.iter().map(|name| fold(name).unwrap_or_default()).collect();
+        let position =
+            |edge: &str| names.iter().position(|name| name == edge || name.strip_prefix("bbox") == Some(edge));
+        let four = BOXES.iter().find_map(|(edges, readings)| {
+            let at: Vec<usize> = edges.iter().filter_map(|edge| position(edge)).collect();
+            (at.len() == 4).then_some(BoxColumns { at, readings })
+        });
+        let one = || {
+            let at = names.iter().position(|name| BOX.contains(&name.as_str()))?;
+            Some(BoxColumns { at: vec![at], readings: &[Corners, Size, Centre] })
+        };
+        four.or_else(one)
+    }
+
+    fn names<'a>(&self, sheet: &'a Sheet) -> Vec<&'a str> {
+        self.at.iter().map(|at| sheet.columns[*at].as_str()).collect()
+    }
+
+    /// Whether a row has no box.
+    fn is_empty(&self, row: &SheetRow) -> bool {
+        self.at.iter().all(|at| row.value(Some(*at)).is_none())
+    }
+
+    /// The numbers of a row's box.
+    fn numbers(&self, row: &SheetRow) -> Option<[f64; 4]> {
+        let texts: Vec<&str> = self.at.iter().map(|at| row.value(Some(*at))).collect::<Option<_>>()?;
+        let texts = match texts[..] {
+            [text] => {
+                let inside = text.trim_matches(|c: char| "[](){} ".contains(c));
+                inside.split([',', ';', ' ']).filter(|part| !part.is_empty()).collect()
+            }
+            _ => texts,
+        };
+        texts.iter().map(|text| text.parse().ok()).collect::<Option<Vec<f64>>>()?.try_into().ok()
+    }
+
+    /// The only reading with which all boxes lie inside their images, whose sizes `size` returns.
+    fn reading(&self, sheet: &Sheet, size: &dyn Fn(&SheetRow) -> Option<(f64, f64)>) -> Option<Reading> {
+        if let [reading] = self.readings {
+            return Some(*reading);
+        }
+        let numbers: Vec<_> = sheet.rows.iter().filter_map(|row| Some((self.numbers(row)?, size(row)?))).collect();
+        let are_shares = are_shares(numbers.iter().map(|(numbers, _)| numbers));
+        let fits = |reading: &&Reading| {
+            numbers.iter().all(|(numbers, (width, height))| {
+                let (width, height) = if are_shares { (1.0, 1.0) } else { (*width, *height) };
+                // Edges are rounded.
+                let slack = if are_shares { 0.01 } else { 1.0 };
+                let [left, top, right, bottom] = edges(**reading, *numbers);
+                left >= -slack
+                    && top >= -slack
+                    && right <= width + slack
+                    && bottom <= height + slack
+                    && right > left
+                    && bottom > top
+            })
+        };
+        let mut fitting = self.readings.iter().filter(fits);
+        let first = fitting.next().filter(|_| !numbers.is_empty())?;
+        fitting.next().is_none().then_some(*first)
+    }
+}
+
+/// Whether all numbers are shares of images.
+fn are_shares<'a>(mut numbers: impl Iterator<Item = &'a [f64; 4]>) -> bool {
+    numbers.all(|numbers| numbers.iter().all(|number| (-0.01..=1.01).contains(number)))
+}
+
+/// Left, top, right and bottom edge.
+fn edges(reading: Reading, [a, b, c, d]: [f64; 4]) -> [f64; 4] {
+    match reading {
+        Corners => [a, b, c, d],
+        Size => [a, b, a + c, b + d],
+        Centre => [a - c / 2.0, b - d / 2.0, a + c / 2.0, b + d / 2.0],
+    }
+}
+
+/// A table of boxes.
+struct Table<'a> {
+    file: &'a ScannedFile,
+    sheet: Sheet,
+    columns: ListColumns,
+    boxes: BoxColumns,
+    /// None where the names and the numbers leave open which it is.
+    reading: Option<Reading>,
 }
 
 /// The tables of boxes of a data set.
-fn tables<'a>(tree: &'a Tree, settings: &Settings) -> Vec<(&'a ScannedFile, Sheet, ListColumns)> {
+fn tables<'a>(tree: &'a Tree, settings: &Settings) -> Vec<Table<'a>> {
     let read = |file: &'a ScannedFile| {
         let sheet = sheet::read(&tree.full_path(&file.path)).ok()?;
         let columns = ListColumns::new(&sheet, settings).ok()?;
         let is_list = columns.at(Role::Path).is_some() && columns.at(Role::Class).is_some();
-        (is_list && edges(&sheet).is_some()).then_some((file, sheet, columns))
+        let boxes = BoxColumns::find(&sheet).filter(|_| is_list)?;
+        Some(Table { file, sheet, columns, boxes, reading: None })
     };
-    list::tables(tree, settings).into_iter().filter_map(read).collect()
+    let mut tables: Vec<Table> = lists::tables(tree, settings).into_iter().filter_map(read).collect();
+    if tables.is_empty() {
+        return tables;
+    }
+    let masks = Masks::find(tree);
+    let images: Vec<&ScannedFile> = tree.images().filter(|file| !masks.contains(&file.path)).collect();
+    let finder = Finder::new(tree, &images, &masks);
+    for table in &mut tables {
+        let folder = folder(table.file);
+        let path = table.columns.at(Role::Path);
+        let size = |row: &SheetRow| {
+            let file = tree.get(finder.find(&folder, row.value(path)?).ok()?.path)?;
+            let header = file.header.as_ref().ok()?;
+            Some((f64::from(header.width_px), f64::from(header.height_px)))
+        };
+        table.reading = table.boxes.reading(&table.sheet, &size);
+    }
+    tables
+}
+
+/// The paths of the tables that are read as boxes.
+pub fn files(tree: &Tree, settings: &Settings) -> Vec<String> {
+    let read = tables(tree, settings).into_iter().filter(|table| table.reading.is_some());
+    read.map(|table| table.file.path.clone()).collect()
 }
 
 /// Whether a data set has a table of boxes.
 pub fn is_there(tree: &Tree, settings: &Settings) -> bool {
-    !tables(tree, settings).is_empty()
+    tables(tree, settings).iter().any(|table| table.reading.is_some())
+}
+
+/// Tables whose boxes cannot be read, with their columns: path and message.
+pub fn unread(tree: &Tree, settings: &Settings) -> Vec<(String, String)> {
+    let unread = tables(tree, settings).into_iter().filter(|table| table.reading.is_none());
+    let message = |table: Table| {
+        let message = format!(
+            "boxes that are not read, as {} may hold corners, a corner and a size, or the middle and a size: name the \
+             columns xmin,ymin,xmax,ymax, or left,top,width,height, or x_center,y_center,width,height",
+            table.boxes.names(&table.sheet).join(", ")
+        );
+        (table.file.path.clone(), message)
+    };
+    unread.map(message).collect()
 }
 
 /// Reads them.
 ///
 /// # Errors
-/// None.
+/// [`crate::error::Error::Format`] where it cannot be known which column is meant.
 pub fn read(tree: &Tree, settings: &Settings) -> Result<Annotations> {
     let mut annotations = Annotations::default();
-    for (file, sheet, columns) in tables(tree, settings) {
+    for Table { file, sheet, mut columns, boxes, reading } in tables(tree, settings) {
+        let Some(reading) = reading else { continue };
+        columns.check(&tree.full_path(&file.path))?;
         annotations.files.push(file.path.clone());
-        let Some((at, are_sizes)) = edges(&sheet) else { continue };
         let mut problem = |message: String| annotations.problems.push((file.path.clone(), message));
         sheet.bad_rows.iter().for_each(|message| problem(message.clone()));
         let mut images: BTreeMap<&str, Vec<Object>> = BTreeMap::new();
+        let numbers: Vec<[f64; 4]> = sheet.rows.iter().filter_map(|row| boxes.numbers(row)).collect();
         for row in &sheet.rows {
             let Some(path) = row.value(columns.at(Role::Path)) else {
                 problem(format!("row {}: no path", row.number));
                 continue;
             };
             let objects = images.entry(path).or_default();
-            let text = at.map(|column| row.value(Some(column)));
-            if text.iter().all(Option::is_none) {
+            if boxes.is_empty(row) {
                 // An image without an object.
                 continue;
             }
-            let numbers = text.map(|text| text.and_then(|text| text.parse::<f64>().ok()));
-            let (Some(label), [Some(left), Some(top), Some(right), Some(bottom)]) =
-                (row.value(columns.at(Role::Class)), numbers)
-            else {
+            let (Some(label), Some(numbers)) = (row.value(columns.at(Role::Class)), boxes.numbers(row)) else {
                 problem(format!("row {}: expected a class and four numbers", row.number));
                 continue;
             };
-            let (right, bottom) = if are_sizes { (left + right, top + bottom) } else { (right, bottom) };
-            objects.push(Object { label: label.into(), edges: [left, top, right, bottom] });
+            objects.push(Object { label: label.into(), edges: edges(reading, numbers) });
         }
-        let others: Vec<&str> = [Role::Subject, Role::Slide, Role::Given, Role::Subtype]
-            .into_iter()
-            .filter_map(|role| sheet.columns.get(columns.at(role)?).map(String::as_str))
-            .collect();
-        if !others.is_empty() {
-            problem(format!("columns that are not used beside boxes: {}", others.join(", ")));
+        if let Some(at) = columns.at(Role::Subtype) {
+            problem(format!("a column that is not used beside boxes: {}", sheet.columns[at]));
         }
+        // The table does not say for which size: that of the image.
+        let size_px = if are_shares(numbers.iter()) { None } else { Some((0.0, 0.0)) };
         annotations.images.extend(images.into_iter().map(|(path, objects)| Annotated {
             image: vec![path.into()],
             folder: folder(file),
-            // The table does not say: the size of the image.
-            size_px: Some((0.0, 0.0)),
+            is_beside: false,
+            size_px,
             source: file.path.clone(),
             objects,
         }));
+        columns.use_names(&boxes.names(&sheet));
+        columns.use_names(&[columns.at(Role::Class).map_or("", |at| sheet.columns[at].as_str())]);
+        let columns = columns.without(Role::Class).without(Role::Subtype);
+        annotations.lists.push(UsedList::new(file, sheet, columns));
     }
     Ok(annotations)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boxes_are_read_where_they_can_mean_one_thing() {
+        let reading = |columns: &[&str], rows: &[&[&str]]| {
+            let row = |values: &&[&str]| SheetRow { number: 1, values: values.iter().map(|v| v.to_string()).collect() };
+            let sheet = Sheet {
+                columns: columns.iter().map(|name| name.to_string()).collect(),
+                rows: rows.iter().map(row).collect(),
+                bad_rows: Vec::new(),
+                latin1: false,
+            };
+            BoxColumns::find(&sheet)?.reading(&sheet, &|_| Some((100.0, 80.0)))
+        };
+        assert_eq!(reading(&["bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"], &[]), Some(Corners));
+        assert_eq!(reading(&["x_min", "y_min", "width", "height"], &[]), Some(Size));
+        let xywh = ["x", "y", "w", "h"];
+        assert_eq!(reading(&xywh, &[&["40", "40", "20", "20"]]), None);
+        assert_eq!(reading(&xywh, &[&["40", "40", "20", "20"], &["5", "40", "20", "20"]]), Some(Size));
+        assert_eq!(reading(&xywh, &[&["90", "40", "20", "20"]]), Some(Centre));
+        assert_eq!(reading(&["bbox"], &[&["[40, 40, 20, 20]"]]), None);
+        assert_eq!(reading(&["bbox"], &[&["[40, 40, 90, 70]"]]), Some(Corners));
+        assert_eq!(reading(&["bbox"], &[&["(50 40 60 60)"], &["(50 40 60 50)"]]), None);
+        assert_eq!(reading(&["bbox"], &[&["5;5;4;60"], &["1;5;9;9"]]), Some(Size));
+    }
 }

@@ -1,7 +1,9 @@
 //! COCO (Lin et al., ECCV 2014): one JSON file for many images. Objects have boxes, polygons, or masks as run lengths.
 
 use super::object::{Annotated, Annotations, Object, folder};
+use crate::ingest::lists::UsedList;
 use crate::ingest::tree::{ScannedFile, Tree};
+use crate::text;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -18,21 +20,25 @@ struct File {
 struct Image {
     id: Value,
     file_name: String,
+    /// Null in some exports.
     #[serde(default)]
-    width: f64,
+    width: Option<f64>,
     #[serde(default)]
-    height: f64,
+    height: Option<f64>,
 }
 
 #[derive(Deserialize)]
 struct Annotation {
     image_id: Value,
     category_id: Value,
-    /// Left, top, width, height.
+    /// Left, top, width, height; often null beside a segmentation.
     #[serde(default)]
-    bbox: Vec<f64>,
+    bbox: Value,
     #[serde(default)]
     segmentation: Value,
+    /// Whether it is a region with many objects.
+    #[serde(default)]
+    iscrowd: Value,
 }
 
 #[derive(Deserialize)]
@@ -70,7 +76,17 @@ fn of_file(file: &ScannedFile, parsed: File, annotations: &mut Annotations) {
     let names: BTreeMap<String, String> =
         parsed.categories.into_iter().map(|category| (category.id.to_string(), category.name)).collect();
     let mut objects: BTreeMap<String, Vec<Object>> = BTreeMap::new();
-    for (n, annotation) in parsed.annotations.into_iter().enumerate() {
+    let is_crowd = |annotation: &Annotation| annotation.iscrowd == true || annotation.iscrowd.as_f64() == Some(1.0);
+    let (crowds, single): (Vec<_>, Vec<_>) =
+        parsed.annotations.into_iter().enumerate().partition(|(_, annotation)| is_crowd(annotation));
+    if !crowds.is_empty() {
+        let message = format!(
+            "left out: {} of a crowd (iscrowd), which is no single cell",
+            text::of(crowds.len() as u64, "annotation")
+        );
+        annotations.problems.push((file.path.clone(), message));
+    }
+    for (n, annotation) in single {
         let id = annotation.category_id.to_string();
         match edges(&annotation) {
             Some(edges) => {
@@ -83,12 +99,14 @@ fn of_file(file: &ScannedFile, parsed: File, annotations: &mut Annotations) {
             }
         }
     }
+    annotations.lists.extend(UsedList::of_role(file, parsed.images.iter().map(|image| image.file_name.clone())));
     for image in parsed.images {
         annotations.images.push(Annotated {
             objects: objects.remove(&image.id.to_string()).unwrap_or_default(),
             image: vec![image.file_name],
             folder: folder(file),
-            size_px: Some((image.width, image.height)),
+            is_beside: false,
+            size_px: Some((image.width.unwrap_or(0.0), image.height.unwrap_or(0.0))),
             source: file.path.clone(),
         });
     }
@@ -100,7 +118,8 @@ fn of_file(file: &ScannedFile, parsed: File, annotations: &mut Annotations) {
 
 /// The edges of an object: of its box, or of its polygons or mask.
 fn edges(annotation: &Annotation) -> Option<[f64; 4]> {
-    if let [x, y, width, height] = annotation.bbox[..]
+    let bbox = annotation.bbox.as_array().map_or(&[][..], Vec::as_slice);
+    if let [Some(x), Some(y), Some(width), Some(height)] = bbox.iter().map(Value::as_f64).collect::<Vec<_>>()[..]
         && width > 0.0
         && height > 0.0
     {

@@ -1,7 +1,8 @@
 //! Frames with annotated boxes: Pascal VOC's XML, COCO's JSON, YOLO's text files, tables of boxes. One row per boxed
 //! cell. Objects of no class, such as red cells, are counted and left out; white cells of unknown class are rows
-//! without a class. A list beside the annotations may have a label per frame, which is that of its cell where one white
-//! cell is boxed.
+//! without a class. A list beside the annotations, or class folders, may have a label per frame, which is that of its
+//! cell where one white cell is boxed. Lists, folders and names of annotation files also give patients, slides and
+//! roles.
 
 mod boxes;
 mod coco;
@@ -10,13 +11,14 @@ mod voc;
 mod yolo;
 
 use super::checks;
+use super::facts;
+use super::finder::{Finder, FoundBy};
 use super::folders;
 use super::labels::{Vocabulary, is_white_cell};
 use super::layout::{Layout, Output};
-use super::list::{Finder, ListColumns, Role};
+use super::lists::{self, Need};
 use super::pairs::Masks;
 use super::settings::Settings;
-use super::sheet;
 use super::tree::{ScannedFile, Tree};
 use crate::context::Context;
 use crate::decode::Orientation;
@@ -74,8 +76,20 @@ impl Layout for Format {
         self.looks_for
     }
 
-    fn recognises(&self, tree: &Tree, settings: &Settings, _: &Vocabulary) -> bool {
-        (self.is_there)(tree, settings)
+    fn recognises(&self, tree: &Tree, settings: &Settings, vocabulary: &Vocabulary) -> bool {
+        if !(self.is_there)(tree, settings) {
+            return false;
+        }
+        // A few annotated images among others that class folders or a list name do not make the data set.
+        let is_otherwise = || {
+            let boxes = boxes::files(tree, settings);
+            let has_classes =
+                |file: &&ScannedFile| !boxes.contains(&file.path) && lists::has_classes(tree, file, settings);
+            super::class_folders::has_places(tree, vocabulary) || lists::tables(tree, settings).iter().any(has_classes)
+        };
+        let images = tree.images().count();
+        let annotated = || (self.read)(tree, settings).map_or(images, |annotations| annotations.images.len());
+        !(is_otherwise() && annotated() * 2 < images)
     }
 
     fn read(
@@ -106,14 +120,24 @@ fn rows(
     }
     let masks = Masks::find(tree);
     let images: Vec<&ScannedFile> = tree.images().filter(|file| !masks.contains(&file.path)).collect();
-    let finder = Finder::new(tree, &images);
+    let finder = Finder::new(tree, &images, &masks);
+    let mut guessed = BTreeSet::new();
     let mut objects: BTreeMap<&str, (&ScannedFile, Vec<(String, Rect)>)> = BTreeMap::new();
     let mut seen_in: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut roles: BTreeMap<&str, &str> = BTreeMap::new();
     let (mut unsure_turns, mut outside) = (BTreeSet::new(), Vec::new());
     for annotated in &annotations.images {
-        let found = annotated.image.iter().map(|path| finder.find(&annotated.folder, path)).reduce(Result::or);
-        let file = match found {
-            Some(Ok(file)) => file,
+        let find = |path: &String| match annotated.is_beside {
+            true => finder.find_beside(&annotated.folder, path),
+            false => finder.find(&annotated.folder, path),
+        };
+        let file = match annotated.image.iter().map(find).reduce(Result::or) {
+            Some(Ok(found)) => {
+                if found.by == FoundBy::NameAlone {
+                    guessed.insert(format!("{} for {}", found.path, annotated.source));
+                }
+                tree.get(found.path).expect("it was found in the tree")
+            }
             Some(Err(message)) => {
                 output.issue(&annotated.source, checks::NO_IMAGE, Severity::Error, message);
                 continue;
@@ -121,6 +145,9 @@ fn rows(
             None => continue,
         };
         let Ok(header) = &file.header else { continue };
+        // labels/train/1.txt gives images/1.png its role.
+        let role = annotated.folder.split('/').find_map(folders::role).filter(|_| annotated.is_beside);
+        role.into_iter().for_each(|role| _ = roles.insert(&file.path, role));
         if let Some(other) = seen_in.insert(&file.path, &annotated.source)
             && other != annotated.source
         {
@@ -186,7 +213,40 @@ fn rows(
         );
         output.issue("", checks::OBJECTS, Severity::Warning, message).score = Some(unsure_turns.len() as f64);
     }
-    let frame_labels = frame_labels(tree, settings, &annotations.files, &finder, output)?;
+    if !guessed.is_empty() {
+        let message = format!(
+            "{} of folders unlike those of their annotations, found by name alone: {}",
+            text::of(guessed.len() as u64, "image"),
+            text::some(guessed.iter().map(String::as_str))
+        );
+        output.issue("", checks::NO_IMAGE, Severity::Warning, message).score = Some(guessed.len() as f64);
+    }
+    let mut lists = annotations.lists;
+    for list in &mut lists {
+        list.is_reported = true;
+        lists::report_columns(list, output);
+    }
+    let others = [annotations.files, boxes::files(tree, settings)].concat();
+    lists.extend(lists::read(tree, settings, &finder, Need::Nothing, &others, output)?);
+    let facts = facts::gather(&images, &lists, &finder, vocabulary, output);
+    let frame_label = |path: &str| {
+        let of_frame = facts.get(path).filter(|of_frame| !of_frame.is_unclear)?;
+        of_frame.label.as_deref().or_else(|| of_frame.folder_label(vocabulary))
+    };
+    let labelled = objects.keys().filter(|path| frame_label(path).is_some()).count() as u64;
+    let only_labelled = |path: &&str| !objects.contains_key(path) && frame_label(path).is_some();
+    let without_boxes: Vec<&str> = facts.keys().copied().filter(only_labelled).collect();
+    if !without_boxes.is_empty() {
+        let message = format!(
+            "left out: {} with the label of a list or folder and without annotations, of {}: {}. To use them without \
+             boxes: --layout class_folders or list",
+            text::of(without_boxes.len() as u64, "image"),
+            text::thousands(facts.len() as u64),
+            text::some(without_boxes.iter().copied())
+        );
+        without_boxes.iter().filter_map(|path| tree.get(path)).for_each(|file| output.used(file));
+        output.issue("", checks::NO_LABEL, Severity::Warning, message).score = Some(without_boxes.len() as f64);
+    }
     // What is a class decides which objects are rows.
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     objects
@@ -198,7 +258,7 @@ fn rows(
     // Where no object has a known name, all of them are cells.
     let is_cell = |label: &str| is_cell.is_empty() || is_cell.contains(label);
     let (mut left_out, mut without_cell, mut unclear) = (BTreeMap::new(), 0u64, BTreeMap::new());
-    let mut repeated = 0;
+    let (mut repeated, mut named, mut contradictions) = (0, 0u64, Vec::new());
     for (file, objects) in objects.values() {
         output.used(file);
         let (mut cells, others): (Vec<_>, Vec<_>) = objects.iter().cloned().partition(|(label, _)| is_cell(label));
@@ -209,17 +269,17 @@ fn rows(
         }
         others.into_iter().for_each(|(label, _)| *left_out.entry(label).or_insert(0u64) += 1);
         without_cell += u64::from(cells.is_empty());
-        let of_frame = frame_labels.get(file.path.as_str());
+        let of_frame = frame_label(&file.path);
         let white_cells = cells.iter().filter(|(label, _)| is_white_cell(label)).count();
         for (n, (label, rect)) in cells.iter().enumerate() {
             let mut label = label.as_str();
-            if !frame_labels.is_empty() && is_white_cell(label) {
-                match (of_frame.map_or("", String::as_str), white_cells) {
+            if labelled > 0 && is_white_cell(label) {
+                match (of_frame.unwrap_or_default(), white_cells) {
                     ("", _) => *unclear.entry("its frame has no label").or_insert(0u64) += 1,
                     (several, _) if several.contains([',', ';', '/', '+', '&']) => {
                         *unclear.entry("its frame has several labels").or_default() += 1;
                     }
-                    (one, 1) => label = one,
+                    (one, 1) => (label, named) = (one, named + 1),
                     _ => *unclear.entry("its frame has several white cells and one label").or_default() += 1,
                 }
             }
@@ -227,10 +287,18 @@ fn rows(
             let Some(row) = output.row(file, number, Some(label)) else { continue };
             row.set_cell_box(Some(*rect));
             row.box_source = Some("annotation".into());
-            let folders = || file.folders();
-            row.given_role = folders().find_map(folders::role).map(String::from);
-            row.subject_id = folders().find(|name| folders::is_subject(name)).map(String::from);
-            row.slide_id = folders().find(|name| folders::is_slide(name)).map(String::from);
+            if let Some(facts) = facts.get(file.path.as_str()) {
+                facts.fill(row);
+                let of_folder = || roles.get(file.path.as_str()).map(|role| role.to_string());
+                row.given_role = row.given_role.take().or_else(of_folder);
+                let [of_folder, own] = [facts.folder_label(vocabulary), Some(label)]
+                    .map(|label| label.and_then(|label| vocabulary.class_of_subtype(label)));
+                if let (Some(of_folder), Some(own)) = (of_folder, own)
+                    && of_folder != own
+                {
+                    contradictions.push(format!("{} is {own}", file.path));
+                }
+            }
         }
     }
     let all: u64 = counts.values().sum();
@@ -254,6 +322,20 @@ fn rows(
             if without_cell == 1 { format!("{frames} has") } else { format!("{frames} have") }
         });
         output.issue("", checks::OBJECTS, Severity::Note, message).score = Some(without_cell as f64);
+    }
+    if named > 0 {
+        let cells = text::of(named, "white cell");
+        let message = format!("label of the frame or folder: used for {cells}, each the only one boxed in its frame");
+        output.issue("", checks::OBJECTS, Severity::Note, message).score = Some(named as f64);
+    }
+    if !contradictions.is_empty() {
+        let message = format!(
+            "{} of another class than their folders say; the annotations are followed: {}",
+            text::of(contradictions.len() as u64, "cell"),
+            text::some(contradictions.iter().map(String::as_str))
+        );
+        let issue = output.issue("", checks::LIST_AND_FOLDER, Severity::Warning, message);
+        issue.score = Some(contradictions.len() as f64);
     }
     if !unclear.is_empty() {
         let reasons = text::counts(unclear.iter().map(|(reason, n)| (*reason, *n)));
@@ -308,64 +390,27 @@ fn pixels(edges: [f64; 4], scale: (f64, f64), size: (f64, f64)) -> Option<Rect> 
     Some(Rect { x, y, width, height })
 }
 
-/// The labels of whole frames, by path, from lists beside the annotations; empty where a list has none for a frame.
-fn frame_labels<'a>(
-    tree: &'a Tree,
-    settings: &Settings,
-    annotations: &[String],
-    finder: &Finder<'a>,
-    output: &mut Output,
-) -> Result<BTreeMap<&'a str, String>> {
-    let mut labels = BTreeMap::new();
-    for file in super::list::tables(tree, settings).into_iter().filter(|file| !annotations.contains(&file.path)) {
-        output.used(file);
-        let sheet = sheet::read(&tree.full_path(&file.path))?;
-        let columns = ListColumns::new(&sheet, settings)?;
-        if boxes::edges(&sheet).is_some() {
-            let message = "a table of boxes: not used beside the other annotations";
-            output.issue(&file.path, checks::NOT_USED, Severity::Warning, message.into());
-            continue;
-        }
-        let (Some(path), Some(class)) = (columns.at(Role::Path), columns.at(Role::Class)) else {
-            let message = format!(
-                "not used: no columns of paths and classes among {}; name them in [ingest.columns]",
-                sheet.columns.join(", ")
-            );
-            output.issue(&file.path, checks::NOT_USED, Severity::Warning, message);
-            continue;
-        };
-        let (mut missing, before) = (Vec::new(), labels.len());
-        for row in &sheet.rows {
-            let Some(path) = row.value(Some(path)) else { continue };
-            match finder.find("", path) {
-                Ok(image) => {
-                    let label = row.value(Some(class)).unwrap_or_default().to_string();
-                    if let Some(other) = labels.insert(image.path.as_str(), label.clone())
-                        && other != label
-                    {
-                        let message = format!("row {}: {path} is {label} here and {other} above", row.number);
-                        output.issue(&file.path, checks::LISTED_TWICE, Severity::Error, message);
-                        labels.insert(image.path.as_str(), String::new());
-                    }
-                }
-                Err(_) => missing.push(path),
-            }
-        }
-        if !missing.is_empty() {
-            let message = format!(
-                "{} of {} have no image here: {}",
-                text::thousands(missing.len() as u64),
-                text::of(sheet.rows.len() as u64, "row"),
-                text::some(missing.iter().copied())
-            );
-            output.issue(&file.path, checks::NO_IMAGE, Severity::Warning, message).score = Some(missing.len() as f64);
-        }
-        let message = format!("labels of {}, for their cells where one white cell is boxed", {
-            text::of((labels.len() - before) as u64, "frame")
-        });
-        output.issue(&file.path, checks::OBJECTS, Severity::Note, message);
+/// Reports annotations that another layout leaves unread.
+pub fn report_unused(tree: &Tree, settings: &Settings, layout: &str, output: &mut Output) {
+    let formats = [&VOC, &COCO, &YOLO, &BOXES];
+    let is_unused = |format: &&&Format| format.name != layout && (format.is_there)(tree, settings);
+    for format in formats.iter().filter(is_unused) {
+        let Ok(annotations) = (format.read)(tree, settings) else { continue };
+        let files: Vec<&ScannedFile> = annotations.files.iter().filter_map(|path| tree.get(path)).collect();
+        // A table of boxes is also read as a list.
+        files.iter().for_each(|file| output.used(file));
+        let message = format!(
+            "annotations of {} are not used, as the layout is {layout}: {}. To read them alone: --layout {}",
+            text::of(annotations.images.len() as u64, "image"),
+            text::some(files.iter().map(|file| file.path.as_str())),
+            format.name
+        );
+        let issue = output.issue("", checks::NOT_USED, Severity::Warning, message);
+        issue.score = Some(annotations.images.len() as f64);
     }
-    Ok(labels)
+    for (path, message) in boxes::unread(tree, settings) {
+        output.issue(&path, checks::NOT_USED, Severity::Warning, message);
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What the files of annotations have in common.
 
+use crate::ingest::lists::UsedList;
 use crate::ingest::tree::ScannedFile;
 
 /// The annotations of one image, as their file has them.
@@ -8,6 +9,8 @@ pub struct Annotated {
     pub image: Vec<String>,
     /// The folder that the path starts from, empty or with a slash at its end.
     pub folder: String,
+    /// Whether the file is about this image alone, so that its folder has to agree with that of the image.
+    pub is_beside: bool,
     /// Width and height for which the boxes were drawn, px; `None` where they are shares of the image.
     pub size_px: Option<(f64, f64)>,
     /// The file with the annotations, relative to the data set.
@@ -29,6 +32,8 @@ pub struct Annotations {
     pub problems: Vec<(String, String)>,
     /// Files that hold annotations.
     pub files: Vec<String>,
+    /// Those of them that say more about their images: columns of patients, or a name such as `instances_train.json`.
+    pub lists: Vec<UsedList>,
 }
 
 /// The folder of a file, empty or with a slash at its end.

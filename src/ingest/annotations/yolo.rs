@@ -1,7 +1,7 @@
 //! YOLO: one text file per image, with a line `class x y width height` per object as shares of the image, or
 //! `class x1 y1 x2 y2 ...` for a polygon. The names of the classes are in `classes.txt`, `obj.names` or `data.yaml`.
 
-use super::object::{Annotated, Annotations, Object};
+use super::object::{Annotated, Annotations, Object, folder};
 use crate::error::{Error, Result};
 use crate::ingest::sheet::decode_text;
 use crate::ingest::tree::{ScannedFile, Tree};
@@ -62,20 +62,27 @@ fn object(line: &str) -> std::result::Result<(usize, [f64; 4]), String> {
 /// [`Error::Format`] for a `data.yaml` that cannot be read.
 pub fn read(tree: &Tree) -> Result<Annotations> {
     let mut annotations = Annotations::default();
-    let names = names(tree, &mut annotations)?;
+    let all_names = names(tree, &mut annotations)?;
     let annotated: BTreeSet<&str> = files(tree).map(|file| file.path.as_str()).collect();
-    let images: BTreeMap<&str, Vec<&ScannedFile>> = tree.images().fold(BTreeMap::new(), |mut images, file| {
-        images.entry(file.stem()).or_insert_with(Vec::new).push(file);
-        images
-    });
+    let images: BTreeSet<&str> = tree.images().map(ScannedFile::stem).collect();
     // An empty file says that the image has no object.
     let is_empty = |file: &&ScannedFile| {
-        file.bytes == 0 && file.file_name().to_lowercase().ends_with(".txt") && images.contains_key(file.stem())
+        file.bytes == 0 && file.file_name().to_lowercase().ends_with(".txt") && images.contains(file.stem())
     };
     let is_annotation = |file: &&ScannedFile| annotated.contains(file.path.as_str()) || is_empty(file);
+    let is_above_any =
+        |names_file: &ScannedFile| tree.files.iter().filter(is_annotation).any(|f| is_above(names_file, f));
+    let names_are_above = all_names.iter().any(|(names_file, _)| is_above_any(names_file));
     for file in tree.files.iter().filter(is_annotation) {
         annotations.files.push(file.path.clone());
         let mut objects = Vec::new();
+        let names = match names_for(file, &all_names, names_are_above) {
+            Ok(names) => names,
+            Err(message) => {
+                annotations.problems.push((file.path.clone(), message));
+                continue;
+            }
+        };
         let text = match text(tree, file) {
             Ok(text) => text,
             Err(message) => {
@@ -92,17 +99,10 @@ pub fn read(tree: &Tree) -> Result<Annotations> {
                 Err(message) => annotations.problems.push((file.path.clone(), format!("line {}: {message}", n + 1))),
             }
         }
-        // train/labels/a.txt belongs to train/images/a.jpg.
-        let place = |file: &ScannedFile| -> Vec<String> {
-            let says_else =
-                |name: &String| !["labels", "images", "obj_train_data", "annotations"].contains(&name.as_str());
-            file.folders().map(str::to_lowercase).filter(says_else).collect()
-        };
-        let of_stem = &images[file.stem()];
-        let image = of_stem.iter().find(|image| place(image) == place(file)).or(of_stem.first()).expect("one at least");
         annotations.images.push(Annotated {
-            image: vec![image.path.clone()],
-            folder: String::new(),
+            image: vec![file.stem().into()],
+            folder: folder(file),
+            is_beside: true,
             size_px: None,
             source: file.path.clone(),
             objects,
@@ -111,9 +111,12 @@ pub fn read(tree: &Tree) -> Result<Annotations> {
     Ok(annotations)
 }
 
-/// The names of the classes by number, from the first file that has them.
-fn names(tree: &Tree, annotations: &mut Annotations) -> Result<BTreeMap<usize, String>> {
-    let mut names = BTreeMap::new();
+/// The names of classes by their number.
+type Names = BTreeMap<usize, String>;
+
+/// The files with the names of the classes, and what they say.
+fn names<'a>(tree: &'a Tree, annotations: &mut Annotations) -> Result<Vec<(&'a ScannedFile, Names)>> {
+    let mut all = Vec::new();
     for file in &tree.files {
         let name = file.file_name().to_lowercase();
         let is_list = NAMES.contains(&name.as_str());
@@ -124,24 +127,44 @@ fn names(tree: &Tree, annotations: &mut Annotations) -> Result<BTreeMap<usize, S
         annotations.files.push(file.path.clone());
         let path = tree.full_path(&file.path);
         let text = decode_text(&std::fs::read(&path).map_err(Error::io(&path, "read"))?).0;
-        let found: BTreeMap<usize, String> = match is_list {
-            true => {
-                text.lines().map(|line| line.trim().to_string()).filter(|line| !line.is_empty()).enumerate().collect()
-            }
-            false => of_yaml(&path, &text)?,
-        };
-        if names.is_empty() {
-            names = found;
-        } else if !found.is_empty() && names != found {
-            let message = "names other classes than another file; it is not used".to_string();
-            annotations.problems.push((file.path.clone(), message));
+        let names = if is_list { of_lines(&text) } else { of_yaml(&path, &text)? };
+        if !names.is_empty() {
+            all.push((file, names));
         }
     }
-    Ok(names)
+    Ok(all)
+}
+
+/// The names by the number of their line, from 0. An empty line counts.
+fn of_lines(text: &str) -> Names {
+    text.lines().map(|line| line.trim().to_string()).enumerate().filter(|(_, name)| !name.is_empty()).collect()
+}
+
+/// Whether a file is in a folder above another file or beside it.
+fn is_above(names_file: &ScannedFile, file: &ScannedFile) -> bool {
+    names_file.folder().is_empty() || format!("{}/", file.folder()).starts_with(&format!("{}/", names_file.folder()))
+}
+
+/// The names that count for a file: those of the innermost folder above it. Where no file with names is above any
+/// annotation (`are_above`), those that all agree on.
+fn names_for(file: &ScannedFile, all: &[(&ScannedFile, Names)], are_above: bool) -> std::result::Result<Names, String> {
+    let Some((first, _)) = all.first() else { return Ok(Names::new()) };
+    let counting: Vec<_> = all.iter().filter(|(names_file, _)| !are_above || is_above(names_file, file)).collect();
+    let depth = |names_file: &ScannedFile| if are_above { names_file.folders().count() } else { 0 };
+    let deepest = counting.iter().map(|(names_file, _)| depth(names_file)).max();
+    let nearest: Vec<_> = counting.into_iter().filter(|(names_file, _)| Some(depth(names_file)) == deepest).collect();
+    match nearest[..] {
+        [(_, names), ref others @ ..] if others.iter().all(|(_, other)| other == names) => Ok(names.clone()),
+        [] => Err(format!("left out: its classes have no names, as {} is in another folder", first.path)),
+        [(one, names), ref others @ ..] => {
+            let other = others.iter().find(|(_, other)| other != names).map_or(*one, |(other, _)| *other);
+            Err(format!("left out: {} and {} name different classes", one.path, other.path))
+        }
+    }
 }
 
 /// `names` of a `data.yaml`: a list, or names by number.
-fn of_yaml(path: &Path, text: &str) -> Result<BTreeMap<usize, String>> {
+fn of_yaml(path: &Path, text: &str) -> Result<Names> {
     let wrong = |found: String| Error::format(path, "names", "a list of classes", found);
     let documents = Yaml::load_from_str(text).map_err(|e| wrong(e.to_string()))?;
     let Some(names) = documents.first().and_then(|document| document.as_mapping_get("names")) else {
@@ -167,12 +190,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn names_of_the_folder_above_count() {
+        let files = ["a/classes.txt", "b/classes.txt", "a/labels/1.txt", "b/labels/1.txt", "c/1.txt"];
+        let [a, b, in_a, in_b, in_c] = files.map(ScannedFile::unread);
+        let of = |name: &str| Names::from([(0, name.to_string())]);
+        let all = [(&a, of("monocyte")), (&b, of("basophil"))];
+        assert_eq!(names_for(&in_a, &all, true), Ok(of("monocyte")));
+        assert_eq!(names_for(&in_b, &all, true), Ok(of("basophil")));
+        assert!(names_for(&in_c, &all, true).unwrap_err().contains("a/classes.txt is in another folder"));
+        assert!(names_for(&in_c, &all, false).unwrap_err().contains("a/classes.txt and b/classes.txt"));
+        assert_eq!(names_for(&in_c, &all[..1], false), Ok(of("monocyte")));
+    }
+
+    #[test]
     fn lines_and_names() {
         assert_eq!(object("1 0.5 0.5 0.2 0.4"), Ok((1, [0.4, 0.3, 0.6, 0.7])));
         assert_eq!(object("0 0.1 0.2 0.3 0.2 0.3 0.6"), Ok((0, [0.1, 0.2, 0.3, 0.6])));
         for line in ["", "1", "1 2 3 4 5", "cell 0.5 0.5 0.2 0.4", "0 0.1 0.2 0.3"] {
             assert!(object(line).is_err(), "{line}");
         }
+        assert_eq!(of_lines("\nWBC\n \nRBC\n\n"), Names::from([(1, "WBC".into()), (3, "RBC".into())]));
         let expected = BTreeMap::from([(0, "WBC".to_string()), (1, "RBC".into())]);
         for text in ["names: ['WBC', 'RBC']\nnc: 2\n", "names:\n  0: WBC\n  1: RBC\n", "names:\n- WBC\n- RBC\n"] {
             assert_eq!(of_yaml(Path::new("data.yaml"), text).unwrap(), expected, "{text}");
