@@ -87,6 +87,11 @@ fn annotations_of_another_folder_are_not_laid_on_an_image() {
     assert!(refused(&w).contains("expected an image at siteA/a.png, found only siteB/a.png"));
     let w = data(&["siteB/a.png"], &[("ann.json", &coco("a.png"))]);
     assert_eq!(values(&ingest(&w).2, class), "monocyte");
+    // One image cannot be two.
+    let two =
+        coco("siteA/a.png").replace("\"images\": [", "\"images\": [{\"id\": 2, \"file_name\": \"siteC/a.png\"}, ");
+    let w = data(&["images/a.png"], &[("ann.json", &two)]);
+    assert!(refused(&w).contains("images/a.png is the only image for both siteC/a.png and siteA/a.png"));
     let files = [("classes.txt", "monocyte\n"), ("labels/train/a.txt", "0 0.5 0.5 0.2 0.2\n")];
     assert!(refused(&data(&["images/val/a.png"], &files)).contains("found only images/val/a.png"));
     let (_, text, found) = ingest(&data(&["images/a.png"], &files));

@@ -239,7 +239,7 @@ fn report_labels(facts: &AllFacts, lists: &[UsedList], output: &mut Output) {
     let unclear: Vec<&str> = facts.iter().filter(|(_, facts)| facts.is_unclear).map(|(path, _)| *path).collect();
     if !unclear.is_empty() {
         let message = format!(
-            "left out: {} listed with different classes: {}",
+            "left out: {} listed with different classes, or for different files: {}",
             text::of(unclear.len() as u64, "image"),
             text::some(unclear.iter().copied())
         );

@@ -12,7 +12,7 @@ mod yolo;
 
 use super::checks;
 use super::facts;
-use super::finder::{Finder, FoundBy};
+use super::finder::{Finder, FoundBy, are_apart};
 use super::folders;
 use super::labels::{Vocabulary, is_white_cell};
 use super::layout::{Layout, Output};
@@ -125,6 +125,7 @@ fn rows(
     let mut objects: BTreeMap<&str, (&ScannedFile, Vec<(String, Rect)>)> = BTreeMap::new();
     let mut seen_in: BTreeMap<&str, &str> = BTreeMap::new();
     let mut roles: BTreeMap<&str, &str> = BTreeMap::new();
+    let (mut named_as, mut unclear_images) = (BTreeMap::<&str, &str>::new(), BTreeSet::new());
     let (mut unsure_turns, mut outside) = (BTreeSet::new(), Vec::new());
     for annotated in &annotations.images {
         let find = |path: &String| match annotated.is_beside {
@@ -145,6 +146,14 @@ fn rows(
             None => continue,
         };
         let Ok(header) = &file.header else { continue };
+        // Of siteA/1.png and siteB/1.png, one image can be at most one.
+        let listed = annotated.image[0].as_str();
+        let other = named_as.insert(&file.path, listed).filter(|other| are_apart(other, listed));
+        if let Some(other) = other.filter(|_| !annotated.is_beside) {
+            let message = format!("{} is the only image for both {other} and {listed}: left out", file.path);
+            output.issue(&annotated.source, checks::NO_IMAGE, Severity::Error, message);
+            unclear_images.insert(file.path.as_str());
+        }
         // labels/train/1.txt gives images/1.png its role.
         let role = annotated.folder.split('/').find_map(folders::role).filter(|_| annotated.is_beside);
         role.into_iter().for_each(|role| _ = roles.insert(&file.path, role));
@@ -191,6 +200,10 @@ fn rows(
                 }
             }
         }
+    }
+    for path in unclear_images {
+        objects.remove(path);
+        tree.get(path).into_iter().for_each(|file| output.used(file));
     }
     if !outside.is_empty() {
         let n = outside.len() as u64;
