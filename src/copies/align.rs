@@ -90,9 +90,10 @@ pub struct Agreement {
 }
 
 /// Improves a map from the view of `a` to that of `b`, and compares the images. None if they are so different that
-/// they need not be aligned to the pixel.
-pub fn align(a: &Texture, b: &Texture, map: Affine) -> Option<Agreement> {
-    Arch::new().dispatch(Align { a, b, map })
+/// they need not be aligned to the pixel; also where the correlation of their blurred textures with the map given is
+/// below `least`.
+pub fn align(a: &Texture, b: &Texture, map: Affine, least: f32) -> Option<Agreement> {
+    Arch::new().dispatch(Align { a, b, map, least })
 }
 
 /// [`align`], compiled for the processor's vector instructions.
@@ -100,6 +101,7 @@ struct Align<'a> {
     a: &'a Texture,
     b: &'a Texture,
     map: Affine,
+    least: f32,
 }
 
 impl WithSimd for Align<'_> {
@@ -107,18 +109,21 @@ impl WithSimd for Align<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Option<Agreement> {
-        /// Least correlations of the blurred textures of images that may be copies: with the map given, and with a
-        /// better one.
-        const POSSIBLE: [f32; 2] = [0.15, 0.35];
-        let Self { a, b, mut map } = self;
+        /// Least correlations of the blurred textures of images that may be copies: after the first steps, and before
+        /// the last ones. Of 19,800 pairs of drawn copies one has less than 0.75 then, of 113,000 others half.
+        const POSSIBLE: [f32; 2] = [0.35, 0.7];
+        let Self { a, b, mut map, least } = self;
         let mut gain = 1.0;
         let coarse = (a.coarse.as_slice(), b.coarse.as_slice());
+        if compare(a, b, coarse, map, 2).correlation < least {
+            return None;
+        }
         for possible in POSSIBLE {
-            if compare(a, b, coarse, map, 2).correlation < possible {
-                return None;
-            }
             for _ in 0..3 {
                 map = step(a, b, coarse, map, &mut gain, 2);
+            }
+            if compare(a, b, coarse, map, 2).correlation < possible {
+                return None;
             }
         }
         for _ in 0..4 {

@@ -272,8 +272,13 @@ impl Candidate {
 
     /// Aligns the images, of which the second has this texture, and returns a pair if their pixels agree.
     fn compare(&self, images: &[(usize, &Features)], texture: &Texture, correlation: f32) -> Option<Pair> {
+        /// Least correlation of the blurred textures before they are aligned: as the keypoints say, and of images that
+        /// are similar as a whole, which lie alike.
+        const BY_KEYPOINTS: f32 = 0.2;
+        const AS_WHOLE: f32 = 0.6;
         let ((a, first), (b, second)) = (images[self.a], images[self.b]);
-        let agreement = align::align(texture, &Texture::new(&first.view), self.map)?;
+        let least = if self.matches == 0 { AS_WHOLE } else { BY_KEYPOINTS };
+        let agreement = align::align(texture, &Texture::new(&first.view), self.map, least)?;
         let (least, most) = agreement.map.stretch();
         let in_place = self.is_in_place(images, &agreement.map, 0.05);
         let needed = needed(correlation, self.matches, agreement.structure, in_place);
