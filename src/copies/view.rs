@@ -168,7 +168,7 @@ struct Smaller {
     next: usize,
     /// Of each column the sum of all rows before those of the next row of pixels.
     before: Vec<u32>,
-    /// Of the next row of pixels the sums of all columns before each.
+    /// Of the next row of pixels the sums of all columns up to each.
     along: Vec<u32>,
     /// Widths of the parts of a row.
     widths: Vec<f32>,
@@ -187,7 +187,7 @@ impl Smaller {
             rows: edges(height, part_height),
             next: 1,
             before: vec![0; part_width],
-            along: vec![0; part_width + 1],
+            along: vec![0; part_width],
             sums: vec![0.0; width],
             pixels: Vec::with_capacity(width * height),
         }
@@ -197,15 +197,19 @@ impl Smaller {
     #[inline(always)]
     fn add_row(&mut self, sums: &[u32]) {
         let rows = self.rows[self.next] - self.rows[self.next - 1];
-        let mut sum = 0;
-        for ((along, total), before) in self.along[1..].iter_mut().zip(sums).zip(&mut self.before) {
-            sum += total - *before;
-            (*along, *before) = (sum, *total);
+        // One loop for what vectors can do, and one for the running sum. It may overflow, but not its differences.
+        for ((along, total), before) in self.along.iter_mut().zip(sums).zip(&mut self.before) {
+            (*along, *before) = (total - *before, *total);
+        }
+        let mut sum = 0u32;
+        for along in &mut self.along {
+            sum = sum.wrapping_add(*along);
+            *along = sum;
         }
         let mut before = 0;
         for (part, edge) in self.sums.iter_mut().zip(&self.columns[1..]) {
-            let sum = self.along[*edge];
-            *part = (sum - before) as f32;
+            let sum = self.along[edge - 1];
+            *part = sum.wrapping_sub(before) as i32 as f32;
             before = sum;
         }
         let rows = rows as f32;

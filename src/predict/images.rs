@@ -414,7 +414,7 @@ mod tests {
         let list = folder.path().join("list.csv");
         let names = "a.png\nC:\\x\\P1\\b.png\nP2/b.png\nmissing.png\n/x/c.png\n";
         std::fs::write(&list, format!("filename\n{names}")).unwrap();
-        let images = find(&[list]).unwrap();
+        let images = find(&[list], &Context::silent(0)).unwrap();
         let found: Vec<String> = images.files.iter().map(|path| ingest::relative(folder.path(), path)).collect();
         assert_eq!(found, ["img/a.png", "P1/b.png", "P2/c.png"]);
         let problems = images.problems.join("\n");
