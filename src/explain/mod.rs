@@ -59,6 +59,7 @@ pub fn run(
             let ensemble = Ensemble::open_without_distances(ws, source, device)?;
             let cutter = Cutter::new(*kind, cut, &record);
             reader.unreadable.clone_from(&images.problems);
+            reader.unreadable.extend(images.masks.iter().map(|mask| format!("{}: a mask", mask.display())));
             let cells = cells::of_images(&ensemble, &images.files, &cutter, &mut reader, ctx)?;
             let task = ctx.progress.task("explain", Some(cells.len() as u64), "cells");
             let rows = explainer.explain(&ensemble.models, &cells.iter().collect::<Vec<_>>(), &task)?;

@@ -151,16 +151,13 @@ fn share_inside(inner: Rect, outer: Rect) -> f64 {
     width * height / (f64::from(inner.width) * f64::from(inner.height))
 }
 
-/// The share of the nucleus nearest to the centre that is inside the central square of this side (without one: inside
-/// the image), 0 to 1; `None` where no nucleus was found.
-pub(crate) fn share_of_nucleus(image: &decode::Rgb, square_px: Option<u32>) -> Option<f64> {
+/// The share of the nucleus nearest to the centre that is inside what is cut out, 0 to 1; `None` where no nucleus was
+/// found.
+pub(crate) fn share_of_nucleus(image: &decode::Rgb, part: Rect) -> Option<f64> {
     let (width, height) = (image.width_px, image.height_px);
-    let side = square_px.unwrap_or(u32::MAX).min(width).min(height);
-    let square = Rect { x: (width - side) / 2, y: (height - side) / 2, width: side, height: side };
     let share = |cells: Vec<FoundCell>| {
         let image = ImageCells { width, height, cells };
-        let nucleus = image.main()?.nucleus;
-        Some(if square_px.is_some() { share_inside(nucleus, square) } else { 1.0 })
+        Some(share_inside(image.main()?.nucleus, part))
     };
     let quick = share(segment::find_cells_at(image, QUICK_PX));
     if quick.is_some_and(|share| share >= CLEARLY_INSIDE) {

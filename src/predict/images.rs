@@ -5,7 +5,7 @@ use crate::copies::Features;
 use crate::decode::{self, Grey, Rgb};
 use crate::error::{Error, Input, Result};
 use crate::ingest;
-use crate::preprocess::{self, Cut};
+use crate::preprocess::{self, Cut, Square};
 use crate::rect::Rect;
 use crate::rows::{CutRule, ManifestRow, Severity};
 use crate::run::{Record, TrainedImages};
@@ -366,16 +366,13 @@ impl Cutter<'_> {
         let cells = match self.parts(&image) {
             // Where the user does not say that it shows a cell, it is looked for, as ingest does.
             Parts::One(rule) if self.white && self.kind == ImageKind::Auto => {
-                let side = self.settings.centre_px;
-                match ingest::share_of_nucleus(&image, (rule == CutRule::Centre).then_some(side)) {
-                    None => Vec::new(),
-                    Some(share) => {
-                        if share < ingest::INSIDE {
-                            shown = Shown::Outside;
-                        }
-                        vec![cell(0, None, rule)?]
-                    }
+                let cell = cell(0, None, rule)?;
+                let (square, _) = preprocess::square(&cell.row, &cell.cut)?;
+                let share = ingest::share_of_nucleus(&image, inside(&image, square));
+                if share.is_some_and(|share| share < ingest::INSIDE) {
+                    shown = Shown::Outside;
                 }
+                share.map(|_| cell).into_iter().collect()
             }
             Parts::One(rule) => vec![cell(0, None, rule)?],
             Parts::All => of_boxes(segment::find_cells(&image).into_iter().map(|found| found.cell).collect())?,
@@ -387,6 +384,16 @@ impl Cutter<'_> {
         let features = Features::new(&Grey::from(image));
         Ok((ReadImage { path: whole.path, content_hash: whole.content_hash, features }, shown, cells))
     }
+}
+
+/// The part of a square that is inside an image.
+fn inside(image: &Rgb, square: Square) -> Rect {
+    let span = |start: i64, end: u32| {
+        let [from, to] = [start, start + square.side].map(|at| at.clamp(0, end.into()) as u32);
+        (from, to - from)
+    };
+    let ((x, width), (y, height)) = (span(square.x, image.width_px), span(square.y, image.height_px));
+    Rect { x, y, width, height }
 }
 
 /// The cell nearest to the centre of an image.
