@@ -71,7 +71,7 @@ fn new_cells_and_the_gallery_are_explained() {
     let other = explained(&w, &["r:1", &first[0], "--class", "Monocyte", "--patch", "16", "--stride", "16"]);
     assert_eq!((&cells(&other)[0]["explained"], &other["models"]), (&"monocyte".into(), &1.into()));
 
-    let frames = explained(&w, &["r", "data/raw/frames", "--shows", "frame", "--patch", "16"]);
+    let frames = explained(&w, &["r", "data/raw/frames/Main Dataset", "--shows", "frame", "--patch", "16"]);
     assert!(cells(&frames).len() >= 4 && cells(&frames).iter().all(|c| c["box_px"].is_array()), "{frames}");
 
     let gallery = explained(&w, &["r", "--gallery=all", "--patch", "16", "--output", "gallery"]);

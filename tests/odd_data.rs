@@ -122,8 +122,8 @@ fn folders_of_roles_and_patients_are_no_data_sets() {
     assert!(run.stderr.contains("given roles (test, train)") && run.stderr.contains("raw/mine"), "{}", run.stderr);
     w.wbc(&["ingest", "--dataset", "train", "--no-check"]).ok();
     let w = Workdir::new("numbered");
-    for folder in ["P1", "P2"] {
-        w.write(format!("data/raw/{folder}/monocyte/1.png"), image_bytes(folder, 1, 64, 64));
+    for (n, folder) in ["P1", "P2"].into_iter().enumerate() {
+        w.write(format!("data/raw/{folder}/monocyte/1.png"), image_bytes("a.png", n as u32, 64, 64));
     }
     let text = w.wbc(&["ingest", "--no-check"]).exits(1).stdout;
     assert!(text.starts_with("warning: read as 2 data sets. Where they are patients (P1, P2)"), "{text}");

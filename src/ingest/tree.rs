@@ -6,6 +6,7 @@ use crate::decode::{self, Header, Rgb};
 use crate::error::{Error, Input, Result};
 use crate::rows::Severity;
 use rayon::prelude::*;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// A file of a data set.
@@ -259,8 +260,8 @@ fn scan_file(full_path: &Path, path: String) -> ScannedFile {
             });
             let content_hash = blake3::hash(&bytes).to_hex().to_string();
             let small = header.as_ref().ok().and_then(|header| decoded_if_small(&bytes, full_path, header));
-            let few_colours = small.as_ref().is_some_and(has_few_colours);
             let is_jpeg = header.as_ref().is_ok_and(|header| header.format == "jpeg");
+            let few_colours = small.as_ref().is_some_and(|image| has_few_colours(image, is_jpeg));
             let few_greys = small.is_some_and(|image| if is_jpeg { is_extreme(&image) } else { has_few_greys(&image) });
             ScannedFile { path, bytes: bytes.len() as u64, content_hash, header, few_greys, few_colours }
         }
@@ -309,13 +310,21 @@ fn has_few_greys(image: &Rgb) -> bool {
     greys.len() > 1
 }
 
-/// Whether 19 of 20 pixels are of at most [`MASK_COLOURS`] colours, told apart by 16 levels of each channel.
-fn has_few_colours(image: &Rgb) -> bool {
-    let mut counts = vec![0u32; 1 << 12];
+/// Whether nine of ten pixels are of at most [`MASK_COLOURS`] colours. A JPEG blurs the edges between them and adds
+/// noise, so that there 16 levels of each channel are told apart.
+fn has_few_colours(image: &Rgb, is_jpeg: bool) -> bool {
+    /// More different colours than masks with soft edges have.
+    const MANY: usize = 4096;
+    let mut counts: HashMap<[u8; 3], u32> = HashMap::new();
     for pixel in image.pixels.as_chunks::<3>().0 {
-        counts[pixel.iter().fold(0, |colour, v| colour << 4 | usize::from(*v >> 4))] += 1;
+        let colour = if is_jpeg { pixel.map(|v| v >> 4) } else { *pixel };
+        *counts.entry(colour).or_default() += 1;
+        if counts.len() > MANY {
+            return false;
+        }
     }
+    let mut counts: Vec<u32> = counts.into_values().collect();
     counts.sort_unstable_by(|a, b| b.cmp(a));
-    let most: u32 = counts[..MASK_COLOURS].iter().sum();
-    f64::from(most) >= 0.95 * (image.pixels.len() / 3) as f64
+    let most: u32 = counts.iter().take(MASK_COLOURS).sum();
+    f64::from(most) >= 0.9 * (image.pixels.len() / 3) as f64
 }
