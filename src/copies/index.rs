@@ -14,7 +14,7 @@ const NEAREST: usize = 8;
 /// Largest number of differing bits of keypoints in common. Further ones are often alike by chance.
 const FAR: u32 = 7;
 /// Of images with a single keypoint in common, only so many are candidates.
-const SINGLE: usize = 4;
+const SINGLE: usize = 2;
 
 /// The index.
 pub struct Index {

@@ -124,7 +124,7 @@ impl Pair {
 }
 
 /// Largest number of candidates of an image whose keypoints are compared.
-const CANDIDATES: usize = 12;
+const CANDIDATES: usize = 10;
 /// Largest number of candidates that are similar as a whole.
 const WHOLE: usize = 3;
 
