@@ -29,10 +29,10 @@ const USUAL_SIZE: std::ops::RangeInclusive<f64> = 0.6..=1.7;
 /// Smallest nucleus, relative to the median of the data set (square root of the area). In four public data sets none is
 /// below 0.45; platelets and precipitate in images without a white cell are mostly below 0.3.
 const SMALLEST: f64 = 0.35;
-/// Largest extent of the nuclei in an image that its cell does not fill, as a share of the usual one, and how much
-/// larger than usual the image is.
+/// Largest extent of the nuclei in an image that its cell does not fill, as a share of the usual one.
 const UNFILLED: f64 = 0.75;
-const LARGER: f64 = 1.25;
+/// An image is a frame where its shorter side is more than this multiple of the usual one, or of the training images'.
+pub(crate) const LARGER: f64 = 1.25;
 /// Side of the central square, px, as in the paper.
 const CENTRE_PX: u32 = 200;
 /// Share of the sampled images that a rule must fit.

@@ -29,7 +29,7 @@ mod template;
 mod tree;
 
 pub use columns::path_column;
-pub(crate) use cut::{INSIDE, share_of_nucleus};
+pub(crate) use cut::{INSIDE, LARGER, share_of_nucleus};
 pub use finder::{Finder, Found, FoundBy};
 pub use labels::{ClassSettings, Set, Vocabulary};
 pub use layout::{Layout, Output};

@@ -3,13 +3,14 @@
 
 use super::BATCH;
 use super::ensemble::Ensemble;
-use super::images::{CellImage, LARGER};
+use super::images::CellImage;
 use crate::atomic;
 use crate::class::{Class, Classes};
 use crate::context::Context;
 use crate::dataset::Dataset;
 use crate::error::{Error, Input, Result};
 use crate::evaluate;
+use crate::ingest::LARGER;
 use crate::nn::device::Device;
 use crate::preprocess::{self, Cut};
 use crate::rows::{CellRow, CutRule, IntervalRow, ManifestRow, MetricRow, PredictionRow};

@@ -17,8 +17,6 @@ use std::collections::HashSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// An image is a frame where its shorter side is more than this multiple of the training images'.
-pub(super) const LARGER: f64 = 1.25;
 /// Where the run does not say how large these were: where it is at least this multiple of the square that one cell is
 /// cut from.
 const FRAME: u32 = 2;
@@ -314,7 +312,7 @@ impl Cutter<'_> {
     fn is_larger(&self, image: &Rgb) -> bool {
         let of_cells = self.trained.filter(|trained| trained.rule != CutRule::Box);
         let shorter = f64::from(image.width_px.min(image.height_px));
-        of_cells.is_some_and(|trained| shorter > LARGER * f64::from(trained.shorter_px))
+        of_cells.is_some_and(|trained| shorter > ingest::LARGER * f64::from(trained.shorter_px))
     }
 
     fn parts(&self, image: &Rgb) -> Parts {
@@ -375,12 +373,14 @@ impl Cutter<'_> {
                 share.map(|_| cell).into_iter().collect()
             }
             Parts::One(rule) => vec![cell(0, None, rule)?],
-            Parts::All => of_boxes(segment::find_cells(&image).into_iter().map(|found| found.cell).collect())?,
+            Parts::All => {
+                if self.kind == ImageKind::Auto && self.is_larger(&image) {
+                    shown = Shown::Frame;
+                }
+                of_boxes(segment::find_cells(&image).into_iter().map(|found| found.cell).collect())?
+            }
             Parts::Nearest => of_boxes(nearest(&image).into_iter().collect())?,
         };
-        if matches!(self.parts(&image), Parts::All) && self.kind == ImageKind::Auto && self.is_larger(&image) {
-            shown = Shown::Frame;
-        }
         let features = Features::new(&Grey::from(image));
         Ok((ReadImage { path: whole.path, content_hash: whole.content_hash, features }, shown, cells))
     }
