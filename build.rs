@@ -1,5 +1,7 @@
-//! For `wbc doctor`: the compiler, and the versions of the two libraries that results depend on.
+//! For `wbc doctor`: the compiler, and the versions of the two libraries that results depend on. With the feature `cuda`:
+//! the kernels for CUDA devices, compiled by nvcc.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 fn main() {
@@ -14,4 +16,30 @@ fn main() {
         let version = at.and_then(|(_, rest)| rest.split_once('"')).map_or("unknown", |(version, _)| version);
         println!("cargo:rustc-env=VERSION_OF_{}={version}", package.to_uppercase());
     }
+    if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
+        compile_kernels();
+    }
+}
+
+/// Compiles the kernels for the same compute capability as dfdx's: that of `CUDA_COMPUTE_CAP`, such as 80, or of the
+/// first GPU of this machine.
+fn compile_kernels() {
+    const KERNELS: &str = "src/nn/cuda/kernels.cu";
+    println!("cargo:rerun-if-changed={KERNELS}");
+    println!("cargo:rerun-if-env-changed=CUDA_COMPUTE_CAP");
+    println!("cargo:rerun-if-env-changed=CUDA_PATH");
+    let capability = std::env::var("CUDA_COMPUTE_CAP").ok().or_else(|| {
+        let output = Command::new("nvidia-smi").args(["--query-gpu=compute_cap", "--format=csv,noheader"]).output();
+        let text = String::from_utf8(output.ok()?.stdout).ok()?;
+        Some(text.lines().next()?.trim().replace('.', ""))
+    });
+    let capability =
+        capability.expect("no compute capability: set CUDA_COMPUTE_CAP, such as 80, or install nvidia-smi");
+    let in_toolkit = std::env::var_os("CUDA_PATH").map(|root| PathBuf::from(root).join("bin/nvcc"));
+    let nvcc = in_toolkit.filter(|nvcc| nvcc.is_file()).unwrap_or_else(|| "nvcc".into());
+    let ptx = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it")).join("kernels.ptx");
+    let mut command = Command::new(&nvcc);
+    command.arg(format!("--gpu-architecture=compute_{capability}")).args(["--ptx", KERNELS, "--output-file"]).arg(ptx);
+    let status = command.status().unwrap_or_else(|e| panic!("{}: {e}: the CUDA toolkit is missing", nvcc.display()));
+    assert!(status.success(), "nvcc cannot compile {KERNELS} for compute capability {capability}");
 }

@@ -7,6 +7,7 @@ use common::synthetic_data;
 use divan::counter::ItemsCount;
 use wbc::bench::{Examples, TimedModel};
 use wbc::nn::Vector;
+use wbc::nn::device::Device;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -17,7 +18,7 @@ fn main() {
 }
 
 fn resnet50(batch: usize) -> (TimedModel, Examples) {
-    (TimedModel::new("resnet50", Vector::detect()).unwrap(), synthetic_data().batch(batch, 224).unwrap())
+    (TimedModel::new("resnet50", Vector::detect(), Device::Cpu).unwrap(), synthetic_data().batch(batch, 224).unwrap())
 }
 
 #[divan::bench(args = [32], sample_count = 5)]

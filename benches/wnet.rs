@@ -7,6 +7,7 @@ use common::synthetic_data;
 use divan::counter::ItemsCount;
 use wbc::bench::TimedModel;
 use wbc::nn::Vector;
+use wbc::nn::device::Device;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -18,7 +19,7 @@ fn main() {
 
 fn time_step(bencher: divan::Bencher, vector: Vector, batch: usize) {
     let examples = synthetic_data().batch(batch, 128).unwrap();
-    let mut wnet = TimedModel::new("wnet", vector).unwrap();
+    let mut wnet = TimedModel::new("wnet", vector, Device::Cpu).unwrap();
     bencher.counter(ItemsCount::new(batch)).bench_local(|| wnet.step(&examples).unwrap());
 }
 
@@ -37,6 +38,6 @@ fn train_step_portable(bencher: divan::Bencher, batch: usize) {
 #[divan::bench(args = [64], sample_count = 40)]
 fn infer(bencher: divan::Bencher, batch: usize) {
     let examples = synthetic_data().batch(batch, 128).unwrap();
-    let wnet = TimedModel::new("wnet", Vector::detect()).unwrap();
+    let wnet = TimedModel::new("wnet", Vector::detect(), Device::Cpu).unwrap();
     bencher.counter(ItemsCount::new(batch)).bench_local(|| wnet.predict(&examples).unwrap());
 }

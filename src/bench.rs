@@ -148,14 +148,14 @@ pub struct TimedModel {
 }
 
 impl TimedModel {
-    /// A model of [`models::MODELS`] on the CPU, with new weights and its usual settings.
+    /// A model of [`models::MODELS`], with new weights and its usual settings.
     ///
     /// # Errors
-    /// [`Error::Setting`] where there is no model of that name.
-    pub fn new(name: &str, vector: Vector) -> Result<Self> {
+    /// [`Error::Setting`] where there is no model of that name or no such device.
+    pub fn new(name: &str, vector: Vector, device: Device) -> Result<Self> {
         let entry = models::find(name)?;
         let spec = Spec { vector, ..entry.default_spec() };
-        Ok(Self { model: entry.build(&spec, Device::Cpu)?, steps: 0 })
+        Ok(Self { model: entry.build(&spec, device)?, steps: 0 })
     }
 
     /// The duration of one training step: forward pass, backward pass and update.
@@ -163,12 +163,9 @@ impl TimedModel {
     /// # Errors
     /// As [`Model::train`].
     pub fn step(&mut self, examples: &Examples) -> Result<Duration> {
-        let batch = Batch {
-            x: examples.x.clone(),
-            labels: &examples.labels,
-            keys: &examples.keys,
-            objective: Objective::default(),
-        };
+        let mut x = self.model.pixels(examples.x.len())?;
+        x.copy_from_slice(&examples.x);
+        let batch = Batch { x, labels: &examples.labels, keys: &examples.keys, objective: Objective::default() };
         self.steps += 1;
         let start = Instant::now();
         self.model.train(batch, self.steps, 1e-4)?;

@@ -34,6 +34,8 @@ struct Figures {
     bmp_images_per_s: f64,
     ingest_images_per_s: f64,
     check_images_per_s: f64,
+    /// Where the networks ran: `cpu` or `cuda:N`.
+    device: String,
     threads: usize,
     vector: &'static str,
     /// Number of images that the recipes are estimated for.
@@ -75,7 +77,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     log("BMP to tensors");
     let bmp = median(3, budget, || timed(|| synthetic.preprocess(Format::Bmp, 128, quiet)))?;
 
-    let mut wnet = TimedModel::new("wnet", Vector::detect())?;
+    let mut wnet = TimedModel::new("wnet", Vector::detect(), globals.device)?;
     let mut step = |n: usize| -> anyhow::Result<Duration> {
         log(&format!("W-Net, batch {n}"));
         let examples = synthetic.batch(n, 128)?;
@@ -93,7 +95,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     log("ResNet50, batch 32");
     synthetic.preprocess(Format::Jpeg, 224, quiet)?;
     let examples = synthetic.batch(32, 224)?;
-    let mut resnet = TimedModel::new("resnet50", Vector::detect())?;
+    let mut resnet = TimedModel::new("resnet50", Vector::detect(), globals.device)?;
     let resnet_step = median(3, budget, || {
         quiet.check_stop()?;
         resnet.step(&examples)
@@ -112,6 +114,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         bmp_images_per_s: rate(Format::Bmp, bmp),
         ingest_images_per_s: rate(Format::Jpeg, ingest),
         check_images_per_s: rate(Format::Jpeg, check),
+        device: globals.device.to_string(),
         threads: rayon::current_num_threads(),
         vector: Vector::detect().name(),
         images: args.images,
@@ -173,7 +176,9 @@ impl std::fmt::Display for Figures {
             column.set_cell_alignment(CellAlignment::Right);
         }
         writeln!(f, "{table}")?;
-        write!(f, "{} threads, {} vectors; medians, on synthetic cells in the page cache", self.threads, self.vector)?;
+        let networks = if self.device == "cpu" { String::new() } else { format!("networks on {}; ", self.device) };
+        let (threads, vector) = (self.threads, self.vector);
+        write!(f, "{networks}{threads} threads, {vector} vectors; medians, on synthetic cells in the page cache")?;
         for r in &self.recipes {
             write!(
                 f,

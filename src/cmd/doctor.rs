@@ -101,8 +101,10 @@ pub fn run(_: Args, globals: &Globals, cli: &clap::Command) -> anyhow::Result<Ou
         add(what, "Training needs 1 GB for W-Net and more for ResNet50: close other programs");
     }
     let gpu = gpu();
-    if let (true, Some(message)) = (cfg!(feature = "cuda"), &gpu.message) {
-        add(format!("wbc was built for CUDA, but {message}"), "Install the NVIDIA driver, or train with --device cpu");
+    #[cfg(feature = "cuda")]
+    if let Err(why) = crate::nn::cuda::driver::check(0) {
+        let hint = "Install the NVIDIA driver and the CUDA toolkit's cuBLAS, or train with --device cpu";
+        add(format!("wbc was built for CUDA, but cannot use a GPU: {why}"), hint);
     }
     let (workspace, error) = inspect(&globals.workspace());
     if let Some(error) = error {

@@ -1,5 +1,6 @@
-//! Networks in dfdx's operations, for CUDA devices and for Grad-CAM. Initial weights, names of arrays and dropout are
-//! those of the same network on our CPU kernels, so that both can load each other's checkpoints.
+//! Networks in dfdx's operations, for Grad-CAM, and for the tests that compare our kernels with them. Initial weights,
+//! names of arrays and dropout are those of the same network on our kernels, so that both can load each other's
+//! checkpoints.
 
 use super::model::{Batch, Inference, Model, StateArray, Step};
 use super::output::{Loss, loss, softmax, step};
@@ -178,7 +179,7 @@ impl<D: Device<f32>, F: Forward> Composed<D, F> {
 
     /// The loss of a batch, and the new running means and variances.
     fn backward(&self, batch: Batch) -> std::result::Result<(Loss<D>, Vec<(String, Vec<f32>)>), D::Err> {
-        let x = self.images(batch.x, batch.labels.len())?.retaped::<OwnedTape<f32, D>>();
+        let x = self.images(batch.x.into_vec(), batch.labels.len())?.retaped::<OwnedTape<f32, D>>();
         let mut pass = Pass::Train { keys: batch.keys, running: Vec::new() };
         let logits = self.forward.logits(&self.weights, x, &mut pass)?;
         let loss = loss(logits, batch.labels, batch.objective)?;
@@ -275,32 +276,6 @@ impl<D: Device<f32>, F: Forward> Model for Composed<D, F> {
 
     fn parameters(&self) -> usize {
         self.parameters.iter().map(|name| self.weights.shape(name).iter().product::<usize>()).sum()
-    }
-}
-
-/// Copies a network to CUDA device `ordinal`.
-///
-/// # Errors
-/// [`Error::Setting`] where `wbc` was built without CUDA or the machine has no such device.
-pub fn build_cuda<F: Forward + 'static>(
-    ordinal: usize,
-    spec: &Spec,
-    cpu: &dyn Model,
-    forward: F,
-) -> Result<Box<dyn Model>> {
-    let refuse = |expected: &str, got: String| Err(Error::setting("device", expected, got));
-    #[cfg(feature = "cuda")]
-    return match dfdx::tensor::Cuda::try_build(ordinal, spec.seed) {
-        Ok(dev) => Ok(Box::new(Composed::new(dev, spec, cpu, forward)?)),
-        Err(error) => {
-            refuse("cpu or a CUDA device of this machine (see nvidia-smi)", format!("cuda:{ordinal} ({error})"))
-        }
-    };
-    #[cfg(not(feature = "cuda"))]
-    {
-        let _ = (spec, cpu, forward);
-        let expected = "cpu (wbc was built without CUDA; install it with `cargo install --path . --features cuda`)";
-        refuse(expected, format!("cuda:{ordinal}"))
     }
 }
 

@@ -4,6 +4,8 @@ use super::grad_cam::ClassMaps;
 use super::model::Model;
 use super::onnx::Graph;
 use super::spec::Spec;
+#[cfg(not(feature = "cuda"))]
+use crate::error::Error;
 use crate::error::Result;
 use crate::nn::Vector;
 use crate::nn::device::Device;
@@ -24,7 +26,8 @@ pub struct Entry {
     pub(super) validate: fn(&Spec) -> Result<()>,
     /// Builds the model on our own CPU kernels.
     pub(super) build_cpu: fn(&Spec) -> Result<Box<dyn Model>>,
-    /// Builds the model on dfdx's operations, on the CUDA device of that number.
+    /// Builds the model on the CUDA device of that number.
+    #[cfg(feature = "cuda")]
     pub(super) build_cuda: fn(&Spec, usize) -> Result<Box<dyn Model>>,
     pub(crate) grad_cam: fn(&dyn Model) -> Result<Box<dyn ClassMaps>>,
     /// The weight of the linear layer that reads a flattened image `[h, w, channels]`, and its number of channels.
@@ -56,6 +59,7 @@ impl Entry {
             dropout: self.dropout,
             optimiser: (self.optimiser)(),
             zero_init_residual: false,
+            tf32: false,
             vector: Vector::detect(),
         }
     }
@@ -76,7 +80,14 @@ impl Entry {
     pub fn build(&self, spec: &Spec, device: Device) -> Result<Box<dyn Model>> {
         match device {
             Device::Cpu => (self.build_cpu)(spec),
+            #[cfg(feature = "cuda")]
             Device::Cuda(ordinal) => (self.build_cuda)(spec, ordinal),
+            #[cfg(not(feature = "cuda"))]
+            Device::Cuda(_) => {
+                let expected =
+                    "cpu (wbc was built without CUDA; install it with `cargo install --path . --features cuda`)";
+                Err(Error::setting("device", expected, device))
+            }
         }
     }
 }

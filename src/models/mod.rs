@@ -3,9 +3,11 @@
 use crate::classical;
 use crate::error::{Error, Result};
 
-// Without the `cuda` feature, only Grad-CAM and tests use it.
-#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+// Grad-CAM only predicts; tests also train.
+#[cfg_attr(not(test), allow(dead_code))]
 pub(crate) mod composed;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod entry;
 pub mod grad_cam;
 mod model;
@@ -17,7 +19,7 @@ mod spec;
 pub(crate) mod wnet;
 
 pub use entry::Entry;
-pub use model::{Batch, Inference, Model, Objective, StateArray, Step};
+pub use model::{Batch, Inference, Model, Objective, Pixels, StateArray, Step};
 pub use spec::Spec;
 
 /// Every model.

@@ -1,11 +1,80 @@
 //! What every model can do, and the values that go in and come out.
 
 use crate::error::Result;
+#[cfg(feature = "cuda")]
+use crate::nn::cuda::Pinned;
+use std::ops::{Deref, DerefMut};
+
+/// Numbers that a batch is made of, where a model wants to have them; see [`Model::pixels`].
+#[derive(Debug)]
+pub struct Pixels(Place);
+
+#[derive(Debug)]
+enum Place {
+    Heap(Vec<f32>),
+    #[cfg(feature = "cuda")]
+    Pinned(Pinned),
+}
+
+impl From<Vec<f32>> for Pixels {
+    fn from(values: Vec<f32>) -> Self {
+        Self(Place::Heap(values))
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl From<Pinned> for Pixels {
+    fn from(values: Pinned) -> Self {
+        Self(Place::Pinned(values))
+    }
+}
+
+impl Pixels {
+    /// The numbers as a vector.
+    pub(crate) fn into_vec(self) -> Vec<f32> {
+        match self.0 {
+            Place::Heap(values) => values,
+            #[cfg(feature = "cuda")]
+            Place::Pinned(values) => values.to_vec(),
+        }
+    }
+
+    /// The numbers in memory that a CUDA device reads, if they are there.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn into_pinned(self) -> std::result::Result<Pinned, Self> {
+        match self.0 {
+            Place::Pinned(values) => Ok(values),
+            _ => Err(self),
+        }
+    }
+}
+
+impl Deref for Pixels {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &self.0 {
+            Place::Heap(values) => values,
+            #[cfg(feature = "cuda")]
+            Place::Pinned(values) => values,
+        }
+    }
+}
+
+impl DerefMut for Pixels {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        match &mut self.0 {
+            Place::Heap(values) => values,
+            #[cfg(feature = "cuda")]
+            Place::Pinned(values) => values,
+        }
+    }
+}
 
 /// A batch of `n` images for training.
 pub struct Batch<'a> {
     /// Normalised RGB pixels, `[n, size, size, 3]`.
-    pub x: Vec<f32>,
+    pub x: Pixels,
     /// Index of each image's class among the run's classes, `n` values.
     pub labels: &'a [usize],
     /// Key of each image's dropout pattern, `n` values: the same key drops the same activations.
@@ -68,6 +137,14 @@ pub(crate) type Array = (Vec<usize>, Vec<f32>);
 pub trait Model {
     /// Side of the square images that the model takes, px.
     fn size_px(&self) -> usize;
+
+    /// Room for the `len` numbers of a batch, where the model reads them without a copy. Their values are any.
+    ///
+    /// # Errors
+    /// [`Error::Compute`](crate::error::Error::Compute) where there is no such memory.
+    fn pixels(&self, len: usize) -> Result<Pixels> {
+        Ok(vec![0.0; len].into())
+    }
 
     /// Makes one step of the optimiser. `t` is the number of the step, from 1; optimisers such as Adam need it.
     ///

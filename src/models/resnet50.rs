@@ -12,7 +12,7 @@
 //! outputs of the blocks, and the backward pass updates the weights of each layer as soon as it has their gradient, so
 //! that gradients are not kept.
 
-use super::composed::{Forward, Pass, Weights, build_cuda};
+use super::composed::{Forward, Pass, Weights};
 use super::entry::Entry;
 use super::grad_cam::GradCam;
 use super::model::{Batch, Inference, Model, Objective, StateArray, Step};
@@ -39,7 +39,8 @@ pub const ENTRY: Entry = Entry {
     optimiser: || Optimiser::Sgd(Sgd::default()),
     validate: |spec| sgd(spec).map(drop),
     build_cpu: |spec| Ok(Box::new(ResNet50::new(spec)?)),
-    build_cuda: |spec, ordinal| build_cuda(ordinal, spec, &ResNet50::new(spec)?, Layers),
+    #[cfg(feature = "cuda")]
+    build_cuda: super::cuda::resnet50::build,
     grad_cam: |model| GradCam::boxed(model, Layers),
     flattened: None,
     onnx: |graph, images| {
@@ -77,11 +78,11 @@ const BLOCKS: [usize; 4] = [3, 4, 6, 3];
 const WIDTHS: [usize; 4] = [64, 128, 256, 512];
 const EXPANSION: usize = 4;
 /// Channels after the last stage.
-const FEATURES: usize = WIDTHS[3] * EXPANSION;
+pub(super) const FEATURES: usize = WIDTHS[3] * EXPANSION;
 /// Added to a variance, as in PyTorch.
-const EPSILON: f32 = 1e-5;
+pub(super) const EPSILON: f32 = 1e-5;
 /// Share of a batch in the running mean and variance, as in PyTorch.
-const MOMENTUM: f32 = 0.1;
+pub(super) const MOMENTUM: f32 = 0.1;
 
 /// Name, number in its stage, and stride of each block.
 fn block_names() -> impl Iterator<Item = (String, usize, usize)> {
@@ -403,6 +404,22 @@ impl ResNet50 {
 
     fn layers(&self) -> impl Iterator<Item = &Layer> {
         std::iter::once(&self.stem).chain(self.blocks.iter().flat_map(Bottleneck::layers))
+    }
+
+    /// Names of the convolution and of the normalisation of every layer, and the convolution's shape.
+    #[cfg(feature = "cuda")]
+    pub(super) fn shapes(&self) -> impl Iterator<Item = (&str, &str, Conv2d)> {
+        let stem = |parameter: &'_ Parameter| parameter.name.len() - ".weight".len();
+        self.layers().map(move |layer| {
+            let (conv, norm) = (&layer.weight, &layer.gamma);
+            (&conv.name[..stem(conv)], &norm.name[..stem(norm)], layer.conv)
+        })
+    }
+
+    /// Whether each block has a convolution in its shortcut.
+    #[cfg(feature = "cuda")]
+    pub(super) fn downsamples(&self) -> impl Iterator<Item = bool> {
+        self.blocks.iter().map(|block| block.downsample.is_some())
     }
 
     fn layers_mut(&mut self) -> impl Iterator<Item = &mut Layer> {
@@ -732,7 +749,7 @@ mod tests {
         let (size, n) = (64, 4);
         let x = random(0, n * size * size * 3);
         let (labels, keys) = ([0, 1, 2, 3], [0; 4]);
-        let batch = || Batch { x: x.clone(), labels: &labels, keys: &keys, objective: Objective::default() };
+        let batch = || Batch { x: x.clone().into(), labels: &labels, keys: &keys, objective: Objective::default() };
         let weights = |model: &ResNet50| -> BTreeMap<String, Vec<f32>> {
             let arrays = model.state(false).into_iter().filter(|a| !a.name.contains("running"));
             arrays.map(|a| (a.name.clone(), a.values())).collect()

@@ -26,8 +26,9 @@ fn wnet_predicts_what_its_training_pass_computes() {
             let x: Vec<f32> = random(n * size * size * 3, 1).iter().map(|v| 2.0 * v).collect();
             let predicted = model.predict(&x, n).unwrap();
             let (labels, keys) = (vec![0; n], vec![0; n]);
-            let loss =
-                model.backward(Batch { x, labels: &labels, keys: &keys, objective: Objective::default() }).unwrap();
+            let loss = model
+                .backward(Batch { x: x.into(), labels: &labels, keys: &keys, objective: Objective::default() })
+                .unwrap();
             for (predicted, logits) in predicted.iter().zip(loss.logits.chunks_exact(spec("wnet", size).classes)) {
                 for (p, e) in predicted.iter().zip(softmax(logits)) {
                     assert!((p - e).abs() < 1e-5, "{size} px, {vector:?}: {predicted:?} and {:?}", softmax(logits));
@@ -48,7 +49,7 @@ fn assert_same(spec: &Spec, x: &[f32], cpu: &mut dyn Model, dfdx: &mut dyn Model
     let labels: Vec<usize> = (0..n).map(|i| i % spec.classes).collect();
     let keys: Vec<u64> = (0..n as u64).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15)).collect();
     assert_eq!(cpu.parameters(), dfdx.parameters());
-    let batch = || Batch { x: x.to_vec(), labels: &labels, keys: &keys, objective: Objective::default() };
+    let batch = || Batch { x: x.to_vec().into(), labels: &labels, keys: &keys, objective: Objective::default() };
     let (a, b) = (cpu.train(batch(), 1, 1e-3).unwrap(), dfdx.train(batch(), 1, 1e-3).unwrap());
     assert!((a.loss - b.loss).abs() < tolerance * a.loss, "{} and {}", a.loss, b.loss);
     for ((name, a), (other, b)) in arrays(cpu).into_iter().zip(arrays(dfdx)) {
@@ -120,6 +121,248 @@ fn resnet50_is_the_same_in_dfdx() {
         cpu.load(true, &mut |name, _| Ok(saved[name].clone())).unwrap();
         let mut dfdx = Composed::new(Cpu::seed_from_u64(0), &spec, &cpu, resnet50::Layers).unwrap();
         assert_same(&spec, &random(4 * 64 * 64 * 3, 5), &mut cpu, &mut dfdx, 1e-3);
+    }
+}
+
+/// On a GPU, or on the simulated device of `tests/cuda`.
+#[cfg(feature = "cuda")]
+mod on_cuda {
+    use super::*;
+    use crate::nn::cuda::driver;
+
+    /// Whether there is a device; `computes` is whether it must compute, or only count (see `tests/cuda/driver.cpp`).
+    fn device(computes: bool) -> bool {
+        let counts = std::env::var("SIMULATOR_COMPUTES").is_ok_and(|value| value == "no");
+        let found = match (driver::check(0), counts == computes) {
+            (Err(why), _) => Err(why),
+            (_, true) => Err("SIMULATOR_COMPUTES is for other tests".into()),
+            _ => Ok(()),
+        };
+        found.inspect_err(|why| eprintln!("skipped: {why}")).is_ok()
+    }
+
+    /// The network on the CPU and on the CUDA device, with the same weights; none where there is no device.
+    fn pair(spec: &Spec, name: &str) -> Option<[Box<dyn Model>; 2]> {
+        let build = |device| find(name).unwrap().build(spec, device).unwrap();
+        device(true).then(|| [build(Device::Cpu), build(Device::Cuda(0))])
+    }
+
+    /// Pooling meets equal values on plain ground, on few grey levels, and on images of one colour.
+    fn images(n: usize, size: usize) -> [Vec<f32>; 4] {
+        let noise = random(n * size * size * 3, 5);
+        let levels = noise.iter().map(|v| (v * 2.0).round() / 2.0).collect();
+        [noise, half_flat(n, size, size, 3), levels, vec![0.7; n * size * size * 3]]
+    }
+
+    /// The largest difference of an array, as a share of its norm.
+    fn difference(cpu: &dyn Model, cuda: &dyn Model) -> (f64, String) {
+        let norm = |v: &mut dyn Iterator<Item = f32>| v.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        let share = |((name, a), (_, b)): ((String, Vec<f32>), (String, Vec<f32>))| {
+            let differences = norm(&mut a.iter().zip(&b).map(|(a, b)| a - b));
+            (differences / norm(&mut a.iter().copied()).max(1e-6), name)
+        };
+        let shares = arrays(cpu).into_iter().zip(arrays(cuda)).map(share);
+        shares.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
+    }
+
+    /// Trains on the CPU and on the device, with a weighted focal loss, and compares all arrays and predictions. Behind
+    /// many normalisations of few values, rounding errors grow: how much is measured by a third training, on the CPU from
+    /// weights of which half are changed by one rounding.
+    fn assert_same_training(
+        spec: &Spec,
+        name: &str,
+        change: impl Fn(&str, &mut [f32]),
+        x: &[f32],
+        steps: u64,
+        rate: f64,
+    ) {
+        let Some([cpu, cuda]) = pair(spec, name) else { return };
+        let nudged = find(name).unwrap().build(spec, Device::Cpu).unwrap();
+        let mut models = [cpu, cuda, nudged];
+        let saved: BTreeMap<String, Vec<f32>> = arrays(models[0].as_ref()).into_iter().collect();
+        for (i, model) in models.iter_mut().enumerate() {
+            let mut array = |name: &str, _: &[usize]| {
+                let mut values = saved[name].clone();
+                change(name, &mut values);
+                let nudged = values.iter_mut().step_by(2).filter(|_| i == 2);
+                nudged.for_each(|v| *v *= 1.0 + f32::EPSILON);
+                Ok(values)
+            };
+            model.load(true, &mut array).unwrap();
+            for t in 1..=steps {
+                train(model.as_mut(), x, t, rate);
+            }
+        }
+        let [cpu, cuda, nudged] = &models;
+        let (share, array) = difference(cpu.as_ref(), cuda.as_ref());
+        let (rounding, _) = difference(cpu.as_ref(), nudged.as_ref());
+        println!("{name}: {array} differs by {share:.1e} of its norm, rounding alone makes {rounding:.1e}");
+        assert!(share < 1e-5 + 4.0 * rounding, "{name}, {array}: {share}, by rounding {rounding}");
+        let n = x.len() / (spec.size_px * spec.size_px * 3);
+        let [a, b] = [cpu, cuda].map(|model| model.infer(x, n).unwrap());
+        assert_eq!((a.width, a.features.len()), (b.width, b.features.len()));
+        let pairs = a.probabilities.iter().flatten().zip(b.probabilities.iter().flatten());
+        for (a, b) in pairs {
+            assert!((a - b).abs() < 1e-4 + 4.0 * rounding as f32, "{name}: {a} and {b}");
+        }
+    }
+
+    #[test]
+    fn wnet_trains_as_on_the_cpu() {
+        for (classes, x) in [2, 5, 8, 3].into_iter().zip(images(5, 32)) {
+            assert_same_training(&Spec { classes, ..spec("wnet", 32) }, "wnet", |_, _| {}, &x, 20, 1e-4);
+        }
+        assert_same_training(&spec("wnet", 64), "wnet", |_, _| {}, &images(4, 64)[1], 5, 1e-4);
+    }
+
+    #[test]
+    fn resnet50_trains_as_on_the_cpu() {
+        // In images of one colour nearly every value is its channel's mean, and rounding decides what ReLU cuts off.
+        for (classes, x) in [2, 5, 8].into_iter().zip(images(4, 64)) {
+            let spec = Spec { classes, ..spec("resnet50", 64) };
+            // Scales near 0 make the blocks nearly identities.
+            let small = |name: &str, values: &mut [f32]| {
+                if name.ends_with("bn3.weight") && !name.starts_with("momentum.") {
+                    values.fill(0.02);
+                }
+            };
+            assert_same_training(&spec, "resnet50", small, &x, 1, 1e-3);
+        }
+        let spec = Spec { zero_init_residual: true, ..spec("resnet50", 64) };
+        assert_same_training(&spec, "resnet50", |_, _| {}, &images(4, 64)[0], 3, 1e-2);
+    }
+
+    /// Twenty steps of W-Net on cells. ResNet50 makes three: after twenty, weights that were changed by one rounding have
+    /// led the CPU itself to arrays that differ by 20 %.
+    #[test]
+    fn cells_train_as_on_the_cpu() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/pbc");
+        let Ok(classes) = std::fs::read_dir(&folder) else {
+            eprintln!("skipped: {} is not here", folder.display());
+            return;
+        };
+        let mut files: Vec<_> = classes
+            .flat_map(|class| {
+                std::fs::read_dir(class.unwrap().path()).unwrap().map(|file| file.unwrap().path()).take(2)
+            })
+            .collect();
+        files.sort();
+        for (name, size, steps) in [("wnet", 128, 20), ("resnet50", 64, 3)] {
+            let cell = |path: &std::path::PathBuf| -> Vec<f32> {
+                let image = image::open(path).unwrap().crop_imm(80, 80, 200, 200);
+                let image = image.resize_exact(size, size, image::imageops::FilterType::Triangle).into_rgb8();
+                image.into_raw().iter().map(|v| (f32::from(*v) - 180.0) / 50.0).collect()
+            };
+            let x: Vec<f32> = files.iter().flat_map(cell).collect();
+            let spec = Spec { zero_init_residual: name == "resnet50", ..spec(name, size as usize) };
+            assert_same_training(&spec, name, |_, _| {}, &x, steps, 1e-3);
+        }
+    }
+
+    fn train(model: &mut dyn Model, x: &[f32], t: u64, rate: f64) {
+        let n = x.len() / (model.size_px() * model.size_px() * 3);
+        let labels: Vec<usize> = (0..n).map(|i| i % 2).collect();
+        let keys: Vec<u64> = (0..n as u64).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15)).collect();
+        let weights: Vec<f32> = (0..n).map(|i| 0.5 + i as f32 / n as f32).collect();
+        let objective = Objective { weights: &weights, focal_gamma: Some(1.0) };
+        model.train(Batch { x: x.to_vec().into(), labels: &labels, keys: &keys, objective }, t, rate).unwrap();
+    }
+
+    /// From the CPU to the device and back, by what checkpoints hold.
+    #[test]
+    fn training_goes_on_on_another_device() {
+        for name in ["wnet", "resnet50"] {
+            let spec = Spec { zero_init_residual: name == "resnet50", ..spec(name, 32) };
+            let Some([mut cpu, mut cuda]) = pair(&spec, name) else { return };
+            let mut alone = find(name).unwrap().build(&spec, Device::Cpu).unwrap();
+            let x = random(4 * 32 * 32 * 3, 5);
+            let mut other: &mut Box<dyn Model> = &mut cuda;
+            let mut current: &mut Box<dyn Model> = &mut cpu;
+            for t in 1..=4 {
+                for model in [current.as_mut(), alone.as_mut()] {
+                    train(model, &x, t, 1e-3);
+                }
+                let saved: BTreeMap<String, Vec<f32>> = arrays(current.as_ref()).into_iter().collect();
+                other.load(true, &mut |name, _| Ok(saved[name].clone())).unwrap();
+                (current, other) = (other, current);
+            }
+            let (difference, array) = difference(alone.as_ref(), current.as_ref());
+            assert!(difference < 1e-3, "{name}, {array}: {difference}");
+        }
+    }
+
+    /// The same device gives the same bytes again.
+    #[test]
+    fn a_training_can_be_repeated() {
+        for name in ["wnet", "resnet50"] {
+            let Some([_, mut first]) = pair(&spec(name, 32), name) else { return };
+            let Some([_, mut second]) = pair(&spec(name, 32), name) else { return };
+            let x = random(6 * 32 * 32 * 3, 5);
+            for t in 1..=3 {
+                for model in [&mut first, &mut second] {
+                    train(model.as_mut(), &x, t, 1e-3);
+                }
+            }
+            assert!(arrays(first.as_ref()) == arrays(second.as_ref()), "{name}");
+        }
+    }
+
+    /// On a simulated device of 2 GB. The network stays as it was, and trains with fewer images.
+    #[test]
+    fn too_little_memory_is_said() {
+        if std::env::var("SIMULATOR_MEMORY").is_err() {
+            eprintln!("skipped: SIMULATOR_MEMORY is not set");
+            return;
+        }
+        let spec = spec("wnet", 64);
+        let Some([_, mut cuda]) = pair(&spec, "wnet") else { return };
+        let before = arrays(cuda.as_ref());
+        let n = 1024;
+        let (x, labels, keys) = (vec![0.5; n * 64 * 64 * 3], vec![0; n], vec![0; n]);
+        let objective = Objective::default();
+        let error =
+            cuda.train(Batch { x: x.clone().into(), labels: &labels, keys: &keys, objective }, 1, 1e-3).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("memory") && text.contains("1024 images") && text.contains("--batch"), "{text}");
+        assert!(arrays(cuda.as_ref()) == before);
+        train(cuda.as_mut(), &x[..4 * 64 * 64 * 3], 1, 1e-3);
+    }
+
+    /// One step of 32 images, as the paper's sizes have it: the matrix products are cuBLAS's launches.
+    #[test]
+    fn a_step_asks_little_of_the_host() {
+        for (name, most) in [
+            ("wnet", [120, 120, 8_000_000, 1, 9_000_000_000]),
+            ("resnet50", [2000, 2000, 24_000_000, 2, 9_000_000_000]),
+        ] {
+            if !device(false) {
+                return;
+            }
+            let spec = find(name).unwrap().default_spec();
+            let mut cuda = find(name).unwrap().build(&spec, Device::Cuda(0)).unwrap();
+            let x = random(32 * spec.size_px * spec.size_px * 3, 5);
+            train(cuda.as_mut(), &x, 1, 1e-3);
+            let before = driver::simulated_counts().unwrap();
+            let start = std::time::Instant::now();
+            train(cuda.as_mut(), &x, 2, 1e-3);
+            let elapsed = start.elapsed();
+            let after = driver::simulated_counts().unwrap();
+            let mut counts: [usize; 5] = std::array::from_fn(|i| after[i] - before[i]);
+            counts[4] = after[4];
+            println!(
+                "{name}: {} launches, {} products, {:.1} MB copied in, waits {}, peak {:.1} GB, {elapsed:.1?} on the host",
+                counts[0],
+                counts[1],
+                counts[2] as f64 / 1e6,
+                counts[3],
+                counts[4] as f64 / 1e9
+            );
+            assert!(counts[0] + counts[1] <= most[0], "{counts:?}");
+            assert!(
+                counts.iter().zip(most).all(|(count, most)| *count <= most),
+                "{name}: {counts:?}, at most {most:?}"
+            );
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! (uniform, as in TensorFlow), biases are zero. Activations are `[n, h, w, c]`, filters `[3, 3, c_in, c_out]`, as in
 //! TensorFlow.
 
-use super::composed::{Forward, Pass, Weights, build_cuda};
+use super::composed::{Forward, Pass, Weights};
 use super::entry::Entry;
 use super::grad_cam::GradCam;
 use super::model::{Batch, Inference, Model, StateArray, Step};
@@ -32,7 +32,8 @@ pub const ENTRY: Entry = Entry {
     optimiser: || Optimiser::Adam(Adam::default()),
     validate: |spec| adam(spec).map(drop),
     build_cpu: |spec| Ok(Box::new(WNet::new(spec)?)),
-    build_cuda: |spec, ordinal| build_cuda(ordinal, spec, &WNet::new(spec)?, Layers::new(spec)),
+    #[cfg(feature = "cuda")]
+    build_cuda: super::cuda::wnet::build,
     grad_cam: |model| GradCam::boxed(model, Layers { dropout: Dropout { p: 0.0 } }),
     flattened: Some(("fc1.weight", FILTERS[2])),
     onnx: |graph, images| {
@@ -50,9 +51,9 @@ pub const ENTRY: Entry = Entry {
 };
 
 /// Filters of the three convolutions.
-const FILTERS: [usize; 3] = [16, 32, 64];
+pub(super) const FILTERS: [usize; 3] = [16, 32, 64];
 /// Width of the hidden linear layer.
-const HIDDEN: usize = 1024;
+pub(super) const HIDDEN: usize = 1024;
 
 /// W-Net on the CPU.
 pub struct WNet {
@@ -165,7 +166,7 @@ impl WNet {
 
     /// Loss, logits and gradients of a batch. Where `hidden.step` is set, the hidden layer's weight is updated.
     pub(super) fn backward(&self, batch: Batch) -> std::result::Result<Loss<Cpu>, dfdx::tensor::CpuError> {
-        loss(self.logits(batch.x, batch.keys)?, batch.labels, batch.objective)
+        loss(self.logits(batch.x.into_vec(), batch.keys)?, batch.labels, batch.objective)
     }
 }
 
@@ -260,7 +261,7 @@ impl Model for WNet {
 }
 
 /// Dropout keys of each layer, derived from the images' keys.
-fn layer_keys(keys: &[u64]) -> [Vec<u64>; 4] {
+pub(super) fn layer_keys(keys: &[u64]) -> [Vec<u64>; 4] {
     std::array::from_fn(|layer| {
         let mask = (layer as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         keys.iter().map(|k| (k ^ mask).rotate_left(16 * layer as u32)).collect()
@@ -279,6 +280,7 @@ pub struct Layers {
 
 impl Layers {
     /// The layers, with the dropout of `spec`.
+    #[cfg(test)]
     pub fn new(spec: &Spec) -> Self {
         Self { dropout: Dropout { p: spec.dropout } }
     }

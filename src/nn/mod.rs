@@ -5,6 +5,8 @@
 //! `kernel`. Tests check that both give the same outputs and gradients.
 
 pub(crate) mod composed;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 pub mod device;
 pub(crate) mod fused;
 pub(crate) mod kernel;

@@ -15,6 +15,10 @@ use serde::{Deserialize, Serialize};
 /// The exponent of the focal loss in its paper.
 const USUAL_GAMMA: f32 = 2.0;
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 fn is_usual_gamma(gamma: &f32) -> bool {
     *gamma == USUAL_GAMMA
 }
@@ -90,6 +94,10 @@ pub struct NetworkSettings {
     /// Exponent of the focal loss, 0 (cross-entropy) to 10; other losses ignore it.
     #[serde(skip_serializing_if = "is_usual_gamma")]
     pub focal_gamma: f32,
+    /// On a CUDA device, matrix products of numbers rounded to 10 bits (TF32), which are several times as fast. Elsewhere
+    /// it has no effect.
+    #[serde(skip_serializing_if = "is_false")]
+    pub tf32: bool,
     /// Views of each test image whose probabilities are averaged: 1, or the 8 combinations of rotations and flips.
     pub test_views: usize,
 }
@@ -111,6 +119,7 @@ impl Default for NetworkSettings {
             sampling: Sampling::Shuffled,
             loss: LossKind::CrossEntropy,
             focal_gamma: USUAL_GAMMA,
+            tf32: false,
             test_views: 1,
         }
     }
@@ -185,6 +194,7 @@ impl NetworkSettings {
             dropout: self.dropout,
             optimiser: self.optimiser,
             zero_init_residual: self.zero_init_residual,
+            tf32: self.tf32,
             vector: Vector::detect(),
         }
     }

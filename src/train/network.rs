@@ -9,7 +9,7 @@ use crate::class::Class;
 use crate::context::Context;
 use crate::dataset::Dataset;
 use crate::error::{Error, Input, Result};
-use crate::models::{Batch, Model, Objective};
+use crate::models::{Batch, Model, Objective, Pixels};
 use crate::nn::device::Device;
 use crate::rows::{EpochRow, PredictionRow};
 use crate::run::checkpoint::{self, Epoch, Meta};
@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 
 /// Images predicted at a time.
 const PREDICT_BATCH: usize = 64;
+/// How often training on a GPU writes its checkpoint, at most.
+const SAVED_EVERY: Duration = Duration::from_secs(10);
 
 /// Everything that the models of a run are trained with.
 pub(super) struct Data {
@@ -142,6 +144,9 @@ impl Data {
     /// Logs how much there is to train and an estimate of the time, from a few steps of a network that is thrown away.
     pub fn announce(&self, models: &[ModelId], ctx: &Context) -> Result<()> {
         let settings = &self.settings;
+        if settings.tf32 && self.device == Device::Cpu {
+            ctx.progress.log("train.tf32 has no effect on the CPU");
+        }
         let mut model = self.build(ModelId::Fold(0))?;
         let train = self.images(models[0].training_images(&self.splits))?;
         let rows: Vec<usize> = train.iter().map(|image| image.row).take(settings.batch).collect();
@@ -151,7 +156,7 @@ impl Data {
         let mut best = Duration::MAX;
         for t in 1..=4 {
             let start = Instant::now();
-            let mut x = vec![0.0; rows.len() * self.tensors.size_px * self.tensors.size_px * 3];
+            let mut x = model.pixels(rows.len() * self.tensors.size_px * self.tensors.size_px * 3)?;
             self.tensors.fill(&rows, |_| View::turned(5), &normalise, &mut x);
             model.train(Batch { x, labels: &labels, keys: &keys, objective: Objective::default() }, t, 1e-6)?;
             best = best.min(start.elapsed());
@@ -196,6 +201,7 @@ impl Data {
         };
         let images = train.len() as u64 * u64::from(settings.epochs - meta.epoch);
         let task = ctx.progress.task(&what, Some(images), "images");
+        let (mut saved, mut times) = (Instant::now(), Vec::new());
         while meta.epoch < settings.epochs {
             let start = Instant::now();
             let epoch = self.train_epoch(model.as_mut(), &meta, &train, steps, total, ctx)?;
@@ -217,10 +223,20 @@ impl Data {
                 }
                 meta.finished = true;
             }
-            checkpoint::save(&dir.checkpoint(id), model.as_ref(), &meta)?;
+            // On a GPU an epoch may take a second; writing the weights after each would take as long.
+            let due = meta.finished || self.device == Device::Cpu || saved.elapsed() >= SAVED_EVERY;
+            if due {
+                checkpoint::save(&dir.checkpoint(id), model.as_ref(), &meta)?;
+                saved = Instant::now();
+            }
             let elapsed = start.elapsed().as_secs_f64();
-            log_time(dir, id, meta.epoch, train.len(), elapsed, self.device)?;
-            curves::write(dir, record, &[id], logs)?;
+            times.push((meta.epoch, elapsed));
+            if due {
+                for (epoch, elapsed) in times.drain(..) {
+                    log_time(dir, id, epoch, train.len(), elapsed, self.device)?;
+                }
+                curves::write(dir, record, &[id], logs)?;
+            }
             ctx.progress.log(&format!("{line}, {:.0} images/s", train.len() as f64 / elapsed));
         }
         Ok(())
@@ -279,25 +295,53 @@ impl Data {
         };
         shuffle(&mut order, &mut seed::rng(seed, "shuffle", fold, epoch, 0));
         let image = |drawn: usize| drawn % train.len();
-        let (mut loss, mut correct, mut rate) = (0.0, 0, 0.0);
         let len = self.tensors.size_px * self.tensors.size_px * 3;
-        for (step, chunk) in order.chunks(settings.batch).enumerate() {
-            ctx.check_stop()?;
+        let prepare = |chunk: &[usize], mut x: Pixels| {
             let rows: Vec<usize> = chunk.iter().map(|i| train[image(*i)].row).collect();
+            let view = |k: usize| settings.augment.view(&mut seed::rng(seed, "augment", fold, epoch, chunk[k] as u64));
+            self.tensors.fill(&rows, view, &meta.normalise, &mut x);
+            x
+        };
+        let (mut loss, mut correct, mut rate) = (0.0, 0, 0.0);
+        let mut step = |model: &mut dyn Model, step: usize, chunk: &[usize], x: Pixels| -> Result<()> {
+            ctx.check_stop()?;
             let labels: Vec<usize> = chunk.iter().map(|i| labels[image(*i)]).collect();
             let weights: Vec<f32> =
                 labels.iter().filter_map(|label| class_weights.get(*label)).map(|weight| *weight as f32).collect();
             let objective = Objective { weights: &weights, focal_gamma };
             let keys: Vec<u64> = chunk.iter().map(|i| seed::key(seed, "dropout", fold, epoch, *i as u64)).collect();
-            let view = |k: usize| settings.augment.view(&mut seed::rng(seed, "augment", fold, epoch, chunk[k] as u64));
-            let mut x = vec![0.0; rows.len() * len];
-            self.tensors.fill(&rows, view, &meta.normalise, &mut x);
             let t = (epoch - 1) * steps + step as u64;
             rate = settings.schedule.rate(settings.learning_rate, t, total);
             let done = model.train(Batch { x, labels: &labels, keys: &keys, objective }, t + 1, rate)?;
-            loss += f64::from(done.loss) * rows.len() as f64;
+            loss += f64::from(done.loss) * chunk.len() as f64;
             correct += done.correct;
-            ctx.progress.advance(rows.len() as u64);
+            ctx.progress.advance(chunk.len() as u64);
+            Ok(())
+        };
+        let chunks: Vec<&[usize]> = order.chunks(settings.batch).collect();
+        match self.device {
+            Device::Cpu => chunks.iter().enumerate().try_for_each(|(i, chunk)| {
+                let x = prepare(chunk, model.pixels(chunk.len() * len)?);
+                step(model, i, chunk, x)
+            })?,
+            // The CPU prepares a batch while the device trains on the one before.
+            Device::Cuda(_) => std::thread::scope(|scope| {
+                let prepare = &prepare;
+                let start = |model: &dyn Model, i: usize| match chunks.get(i) {
+                    Some(chunk) => {
+                        let x = model.pixels(chunk.len() * len)?;
+                        Ok(Some(scope.spawn(move || prepare(chunk, x))))
+                    }
+                    None => Ok(None),
+                };
+                let mut next = start(model, 0)?;
+                for (i, chunk) in chunks.iter().enumerate() {
+                    let x = next.take().expect("every batch is prepared").join();
+                    next = start(model, i + 1)?;
+                    step(model, i, chunk, x.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))?;
+                }
+                Ok::<(), Error>(())
+            })?,
         }
         Ok(Epoch {
             epoch: epoch as u32,

@@ -23,7 +23,7 @@ impl Dropout {
     }
 
     /// Values whose [`hash`] is below this are dropped.
-    pub(super) fn threshold(self) -> u32 {
+    pub fn threshold(self) -> u32 {
         (f64::from(self.p) * 4_294_967_296.0) as u32
     }
 

@@ -1,0 +1,218 @@
+//! The arrays of a network on a CUDA device, and its last layer, which runs on dfdx's tape.
+
+use crate::error::{Error, Result};
+use crate::models::model::{Objective, StateArray};
+use crate::models::output::loss_by_hand;
+use crate::nn::composed;
+use crate::nn::cuda::{self, Floats, Gpu, at, driver, offset};
+use crate::nn::optim::Optimiser;
+use dfdx::prelude::Trace;
+use dfdx::tensor::CudaError;
+use std::collections::HashMap;
+
+/// A trainable array and its gradient: where they start on the device.
+#[derive(Clone, Copy, Debug)]
+pub struct Array {
+    pub value: u64,
+    pub gradient: u64,
+    pub len: usize,
+}
+
+/// Where an array is.
+struct Place {
+    name: String,
+    shape: Vec<usize>,
+    start: u64,
+    len: usize,
+}
+
+/// All arrays of a network. Those that are trained lie one after the other, and so do their gradients and each of the
+/// optimiser's moments, so that one kernel updates them all.
+pub struct Arrays {
+    optimiser: Optimiser,
+    /// In the order of the checkpoint.
+    places: Vec<Place>,
+    index: HashMap<String, usize>,
+    /// Values, then moments.
+    trained: Vec<Floats>,
+    gradients: Floats,
+    /// Running means and variances.
+    _others: Floats,
+    /// Number of trained values.
+    len: usize,
+}
+
+/// Prefixes of the names of an optimiser's moments.
+fn moments(optimiser: &Optimiser) -> &'static [&'static str] {
+    match optimiser {
+        Optimiser::Adam(_) => &["adam.m.", "adam.v."],
+        Optimiser::Sgd(_) => &["momentum."],
+    }
+}
+
+impl Arrays {
+    /// Copies the state of a network, with its moments, to the device.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn new(gpu: &Gpu, optimiser: Optimiser, state: &[StateArray]) -> cuda::Result<Self> {
+        let prefixes = moments(&optimiser);
+        // The trained arrays are those that have moments.
+        let trained: Vec<&str> = state.iter().filter_map(|array| array.name.strip_prefix(prefixes[0])).collect();
+        let mut positions: HashMap<&str, usize> = HashMap::new();
+        let (mut len, mut others) = (0, 0);
+        let size = |array: &StateArray| array.shape.iter().product::<usize>();
+        for array in state {
+            let name = array.name.as_str();
+            if trained.contains(&name) {
+                positions.insert(name, len);
+                len += size(array);
+            } else if !prefixes.iter().any(|prefix| name.starts_with(prefix)) {
+                positions.insert(name, others);
+                others += size(array);
+            }
+        }
+        let buffers = (0..=prefixes.len()).map(|_| gpu.zeros(len)).collect::<cuda::Result<Vec<Floats>>>()?;
+        let (gradients, running) = (gpu.zeros(len)?, gpu.zeros(others.max(1))?);
+        let mut places = Vec::with_capacity(state.len());
+        for array in state {
+            let moment = prefixes.iter().position(|prefix| array.name.starts_with(prefix));
+            let name = moment.map_or(array.name.as_str(), |moment| &array.name[prefixes[moment].len()..]);
+            let buffer = match moment {
+                Some(moment) => &buffers[moment + 1],
+                None if trained.contains(&name) => &buffers[0],
+                None => &running,
+            };
+            let start = offset(at(buffer), positions[name]);
+            gpu.upload(&array.values(), start)?;
+            places.push(Place { name: array.name.clone(), shape: array.shape.clone(), start, len: size(array) });
+        }
+        let index = places.iter().enumerate().map(|(i, place)| (place.name.clone(), i)).collect();
+        Ok(Self { optimiser, places, index, trained: buffers, gradients, _others: running, len })
+    }
+
+    fn place(&self, name: &str) -> &Place {
+        let index = self.index.get(name).unwrap_or_else(|| panic!("the network has no array {name}"));
+        &self.places[*index]
+    }
+
+    /// A trained array.
+    pub fn trained(&self, name: &str) -> Array {
+        let place = self.place(name);
+        let gradient = at(&self.gradients) + (place.start - at(&self.trained[0]));
+        Array { value: place.start, gradient, len: place.len }
+    }
+
+    /// Where another array starts.
+    pub fn other(&self, name: &str) -> u64 {
+        self.place(name).start
+    }
+
+    /// Makes step `t` of the optimiser, from 1, with the gradients.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn update(&self, gpu: &Gpu, t: u64, learning_rate: f64) -> cuda::Result<()> {
+        let start = |i: usize| at(&self.trained[i]);
+        match self.optimiser {
+            Optimiser::Adam(adam) => {
+                let arrays = [start(0), start(1), start(2), at(&self.gradients)];
+                gpu.adam(self.len, arrays, adam.step(t, learning_rate))
+            }
+            Optimiser::Sgd(sgd) => {
+                gpu.sgd(self.len, [start(0), start(1), at(&self.gradients)], learning_rate as f32, sgd)
+            }
+        }
+    }
+
+    /// See [`Model::state`](crate::models::Model::state).
+    pub fn state<'a>(&'a self, gpu: &'a Gpu, with_moments: bool) -> Vec<StateArray<'a>> {
+        let values = |place: &Place| -> Vec<u8> {
+            let values = gpu.download(place.start, place.len).expect("the device that trained the network answers");
+            bytemuck::cast_slice(&values).to_vec()
+        };
+        let array = |place: &'a Place| StateArray {
+            name: place.name.clone(),
+            shape: place.shape.clone(),
+            bytes: Box::new(move || values(place)),
+        };
+        self.places.iter().filter(|place| with_moments || !self.is_moment(place)).map(array).collect()
+    }
+
+    /// See [`Model::load`](crate::models::Model::load).
+    pub fn load(
+        &mut self,
+        gpu: &Gpu,
+        with_moments: bool,
+        take: &mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>>,
+    ) -> Result<()> {
+        for place in self.places.iter().filter(|place| with_moments || !self.is_moment(place)) {
+            let values = take(&place.name, &place.shape)?;
+            gpu.upload(&values, place.start).map_err(|error| fault(&place.name, 0, error))?;
+        }
+        Ok(())
+    }
+
+    fn is_moment(&self, place: &Place) -> bool {
+        moments(&self.optimiser).iter().any(|prefix| place.name.starts_with(prefix))
+    }
+
+    /// Number of trained values.
+    pub fn parameters(&self) -> usize {
+        self.len
+    }
+}
+
+/// The last layer's results.
+pub struct Head {
+    /// The loss, in nats.
+    pub loss: f32,
+    /// `[n, classes]`
+    pub logits: Vec<f32>,
+    /// The gradient of the features, `[n, width]`.
+    pub features: Floats,
+}
+
+/// The last layer and the loss, forward and backward, on dfdx's tape: from features `[n, width]`. Writes the gradients of
+/// the weight, `[width, classes]`, and of the bias.
+///
+/// # Errors
+/// The driver's.
+pub fn head(
+    gpu: &Gpu,
+    features: u64,
+    [weight, bias]: [Array; 2],
+    labels: &[usize],
+    objective: Objective,
+) -> cuda::Result<Head> {
+    let (n, classes) = (labels.len(), bias.len);
+    let width = weight.len / classes;
+    let x = gpu.tensor(features, (n, width))?;
+    let (w, b) = (gpu.tensor(weight.value, (width, classes))?, gpu.tensor(bias.value, (classes,))?);
+    let logits = composed::linear(x.leaky_trace(), w.leaky_trace(), b.leaky_trace())?;
+    let loss = loss_by_hand(logits, labels, objective)?;
+    let mut gradients = loss.gradients;
+    gpu.copy(at(gradients.get_or_alloc_mut(&w)?), weight.gradient, weight.len)?;
+    gpu.copy(at(gradients.get_or_alloc_mut(&b)?), bias.gradient, bias.len)?;
+    let d = gpu.alloc(n * width)?;
+    gpu.copy(at(gradients.get_or_alloc_mut(&x)?), at(&d), n * width)?;
+    Ok(Head { loss: loss.value, logits: loss.logits, features: d })
+}
+
+/// The error of a computation with `n` images.
+pub fn fault(network: &str, n: usize, error: CudaError) -> Error {
+    let message = match &error {
+        CudaError::Driver(error) => driver::text(error),
+        other => other.to_string(),
+    };
+    let memory = message.contains("memory") || matches!(error, CudaError::Blas(_)) && message.contains("ALLOC_FAILED");
+    match memory {
+        true => Error::compute(
+            network,
+            format!(
+                "the CUDA device has too little memory for batches of {n} images ({message}): give a smaller --batch"
+            ),
+        ),
+        false => Error::compute(network, format!("the CUDA device failed: {message}")),
+    }
+}

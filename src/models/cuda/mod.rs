@@ -1,0 +1,23 @@
+//! The networks on CUDA devices: W-Net and ResNet50 on the kernels of [`crate::nn::cuda`]. Initial weights, names of
+//! arrays and dropout are those of the same networks on the CPU, so that both can load each other's checkpoints.
+
+mod arrays;
+mod model;
+pub mod resnet50;
+pub mod wnet;
+
+use super::spec::Spec;
+use crate::error::{Error, Result};
+use crate::nn::cuda::{Gpu, driver};
+
+/// Starts CUDA device `ordinal`.
+///
+/// # Errors
+/// [`Error::Setting`] where the machine has no such device, or its driver or cuBLAS cannot be loaded.
+fn start(spec: &Spec, ordinal: usize) -> Result<Gpu> {
+    let refuse = |why: String| {
+        Error::setting("device", "cpu, or a CUDA device that can be used", format!("cuda:{ordinal} ({why})"))
+    };
+    driver::check(ordinal).map_err(refuse)?;
+    Gpu::new(ordinal, spec.tf32).map_err(|error| refuse(error.to_string()))
+}

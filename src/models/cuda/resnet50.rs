@@ -1,0 +1,259 @@
+//! ResNet50 on a CUDA device.
+
+use super::arrays::{Array, Arrays, fault, head};
+use super::model::{Network, OnCuda, Targets};
+use crate::error::Result;
+use crate::models::model::Model;
+use crate::models::resnet50::{EPSILON, FEATURES, MOMENTUM, ResNet50};
+use crate::models::spec::Spec;
+use crate::nn::cuda::{self, Floats, Gpu, NormArrays, at};
+use crate::nn::kernel::Conv2d;
+use cudarc::driver::CudaSlice;
+
+struct ResNet50OnCuda {
+    size: usize,
+    stem: Layer,
+    blocks: Vec<Block>,
+    /// Weight and bias of the last layer.
+    last: [Array; 2],
+}
+
+/// A convolution and its batch normalisation.
+struct Layer {
+    shape: Conv2d,
+    weight: Array,
+    gamma: Array,
+    beta: Array,
+    norm: NormArrays,
+}
+
+struct Block {
+    layers: [Layer; 3],
+    downsample: Option<Layer>,
+}
+
+/// A layer's results: the windows of its input (none where the input itself is enough), the convolution without its bias,
+/// and the normalisation, `[4, c]`.
+struct LayerOutput {
+    windows: Option<Floats>,
+    z: Floats,
+    norm: Floats,
+}
+
+/// A block's results; `inner` are the first two layers' outputs after ReLU.
+struct BlockOutput {
+    layers: [LayerOutput; 3],
+    inner: [Floats; 2],
+    downsample: Option<LayerOutput>,
+    out: Floats,
+}
+
+/// What the backward pass needs. The features are `[n, 2048]`.
+struct Pass {
+    stem: LayerOutput,
+    pooled: Floats,
+    codes: CudaSlice<u8>,
+    blocks: Vec<BlockOutput>,
+    features: Floats,
+}
+
+/// ResNet50 on CUDA device `ordinal`, with new weights.
+///
+/// # Errors
+/// As [`ResNet50::new`]; also where the device cannot be used or has too little memory.
+pub fn build(spec: &Spec, ordinal: usize) -> Result<Box<dyn Model>> {
+    let cpu = ResNet50::new(spec)?;
+    let gpu = super::start(spec, ordinal)?;
+    let arrays =
+        Arrays::new(&gpu, spec.optimiser, &cpu.state(true)).map_err(|error| fault(ResNet50OnCuda::NAME, 0, error))?;
+    let mut layers = cpu.shapes().map(|(conv, norm, shape)| {
+        let array = |layer: &str, which: &str| arrays.trained(&format!("{layer}.{which}"));
+        let running = |which: &str| arrays.other(&format!("{norm}.running_{which}"));
+        let (gamma, beta) = (array(norm, "weight"), array(norm, "bias"));
+        let norm = NormArrays {
+            gamma: gamma.value,
+            beta: beta.value,
+            bias: array(conv, "bias").value,
+            running_mean: running("mean"),
+            running_variance: running("var"),
+        };
+        Layer { shape, weight: array(conv, "weight"), gamma, beta, norm }
+    });
+    let mut next = || layers.next().expect("every block has its layers");
+    let stem = next();
+    let mut blocks: Vec<Block> = Vec::new();
+    for has_downsample in cpu.downsamples() {
+        let layers = [next(), next(), next()];
+        blocks.push(Block { layers, downsample: has_downsample.then(&mut next) });
+    }
+    drop(layers);
+    let last = ["weight", "bias"].map(|which| arrays.trained(&format!("fc.{which}")));
+    let network = ResNet50OnCuda { size: spec.size_px, stem, blocks, last };
+    Ok(Box::new(OnCuda { network, size: spec.size_px, arrays, gpu }))
+}
+
+impl Layer {
+    /// Rows and channels of the output of `n` images.
+    fn rows(&self, n: usize) -> [usize; 2] {
+        [n * self.shape.out_h() * self.shape.out_w(), self.shape.c_out]
+    }
+
+    /// Whether the rows of the input are the windows.
+    fn is_plain(&self) -> bool {
+        (self.shape.kernel, self.shape.stride) == (1, 1)
+    }
+
+    /// The layer's results, in training by the moments of the batch and otherwise by the running ones.
+    fn forward(&self, gpu: &Gpu, x: u64, n: usize, training: bool) -> cuda::Result<LayerOutput> {
+        let [rows, c] = self.rows(n);
+        let windows = if self.is_plain() { None } else { Some(gpu.windows(n, &self.shape, x)?) };
+        let z = gpu.alloc(rows * c)?;
+        gpu.multiply([rows, self.shape.depth(), c], windows.as_ref().map_or(x, at), self.weight.value, at(&z))?;
+        let norm = match training {
+            true => gpu.norm([rows, c], at(&z), self.norm, MOMENTUM, EPSILON)?,
+            false => gpu.running_norm(c, self.norm, EPSILON)?,
+        };
+        Ok(LayerOutput { windows: windows.filter(|_| training), z, norm })
+    }
+
+    /// Replaces the gradient `d` of the normalised output (with `relu`, of its ReLU) by that of the convolution, writes
+    /// the gradients of the arrays, and adds the gradient of the input to `dx`; without `more`, it is set.
+    fn backward(
+        &self,
+        gpu: &Gpu,
+        output: &LayerOutput,
+        relu: bool,
+        x: u64,
+        n: usize,
+        d: u64,
+        dx: Option<(u64, bool)>,
+    ) -> cuda::Result<()> {
+        let ([rows, c], depth) = (self.rows(n), self.shape.depth());
+        let gradients = [self.gamma.gradient, self.beta.gradient];
+        gpu.norm_backward([rows, c], at(&output.z), at(&output.norm), relu, d, gradients)?;
+        let windows = output.windows.as_ref().map_or(x, at);
+        gpu.multiply_transpose([depth, rows, c], windows, d, self.weight.gradient)?;
+        match dx {
+            Some((dx, more)) if self.is_plain() => {
+                gpu.multiply_by_transpose([rows, c, depth], d, self.weight.value, dx, more)
+            }
+            Some((dx, more)) => {
+                let columns = gpu.alloc(rows * depth)?;
+                gpu.multiply_by_transpose([rows, c, depth], d, self.weight.value, at(&columns), false)?;
+                gpu.windows_backward(n, &self.shape, at(&columns), dx, more)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Block {
+    fn forward(&self, gpu: &Gpu, x: u64, n: usize, training: bool) -> cuda::Result<BlockOutput> {
+        let [first, second, third] = &self.layers;
+        let layer = |layer: &Layer, x| layer.forward(gpu, x, n, training);
+        let relu = |layer: &Layer, output: &LayerOutput| gpu.norm_relu(layer.rows(n), at(&output.z), at(&output.norm));
+        let a = layer(first, x)?;
+        let inner_a = relu(first, &a)?;
+        let b = layer(second, at(&inner_a))?;
+        let inner_b = relu(second, &b)?;
+        let c = layer(third, at(&inner_b))?;
+        let downsample = self.downsample.as_ref().map(|downsample| layer(downsample, x)).transpose()?;
+        let (shortcut, norm) = match &downsample {
+            Some(output) => (at(&output.z), Some(at(&output.norm))),
+            None => (x, None),
+        };
+        let out = gpu.shortcut(third.rows(n), at(&c.z), at(&c.norm), shortcut, norm)?;
+        Ok(BlockOutput { layers: [a, b, c], inner: [inner_a, inner_b], downsample, out })
+    }
+
+    /// The gradient of the block's input `x`, from the gradient `d` of its output.
+    fn backward(&self, gpu: &Gpu, output: BlockOutput, x: u64, n: usize, d: Floats) -> cuda::Result<Floats> {
+        let BlockOutput { layers: [a, b, c], inner: [inner_a, inner_b], downsample, out } = output;
+        let [first, second, third] = &self.layers;
+        let len = third.rows(n).iter().product();
+        gpu.relu_backward(len, at(&out), 1.0, at(&d))?;
+        drop(out);
+        let dc = gpu.alloc(len)?;
+        gpu.copy(at(&d), at(&dc), len)?;
+        let db = gpu.alloc(n * third.shape.x_len())?;
+        third.backward(gpu, &c, false, at(&inner_b), n, at(&dc), Some((at(&db), false)))?;
+        drop((c, inner_b, dc));
+        let da = gpu.alloc(n * second.shape.x_len())?;
+        second.backward(gpu, &b, true, at(&inner_a), n, at(&db), Some((at(&da), false)))?;
+        drop((b, inner_a, db));
+        // First the gradient of the shortcut; that of the three layers is added to it.
+        let dx = match (&self.downsample, downsample) {
+            (Some(layer), Some(output)) => {
+                let dx = gpu.alloc(n * layer.shape.x_len())?;
+                layer.backward(gpu, &output, false, x, n, at(&d), Some((at(&dx), false)))?;
+                dx
+            }
+            _ => d,
+        };
+        first.backward(gpu, &a, true, x, n, at(&da), Some((at(&dx), true)))?;
+        Ok(dx)
+    }
+}
+
+impl ResNet50OnCuda {
+    /// Side of the images after the first convolution, and pixels after the last block.
+    fn sides(&self) -> (usize, usize) {
+        (self.stem.shape.out_h(), (self.size / 32) * (self.size / 32))
+    }
+
+    /// All layers but the last, of images `[n, size, size, 3]`. Without `training`, only the last block is kept.
+    fn forward(&self, gpu: &Gpu, images: u64, n: usize, training: bool) -> cuda::Result<Pass> {
+        let (side, pixels) = self.sides();
+        let stem = self.stem.forward(gpu, images, n, training)?;
+        let (pooled, codes) = gpu.pool3([n, side, side, self.stem.shape.c_out], at(&stem.z), at(&stem.norm))?;
+        let mut blocks: Vec<BlockOutput> = Vec::with_capacity(self.blocks.len());
+        for block in &self.blocks {
+            let x = blocks.last().map_or(&pooled, |block| &block.out);
+            let output = block.forward(gpu, at(x), n, training)?;
+            if !training {
+                blocks.clear();
+            }
+            blocks.push(output);
+        }
+        let out = &blocks.last().expect("there are blocks").out;
+        let features = gpu.mean_pool([n, pixels, FEATURES], at(out))?;
+        Ok(Pass { stem, pooled, codes, blocks, features })
+    }
+
+    /// Writes the gradients of all layers but the last, from that of the features.
+    fn backward(&self, gpu: &Gpu, pass: Pass, images: u64, features: Floats, n: usize) -> cuda::Result<()> {
+        let (side, pixels) = self.sides();
+        let Pass { stem, pooled, codes, blocks: mut outputs, .. } = pass;
+        let mut d = gpu.mean_pool_backward([n, pixels, FEATURES], at(&features))?;
+        for block in self.blocks.iter().rev() {
+            let output = outputs.pop().expect("every block has an output");
+            let x = outputs.last().map_or(&pooled, |output| &output.out);
+            d = block.backward(gpu, output, at(x), n, d)?;
+        }
+        let d = gpu.pool3_backward([n, side, side, self.stem.shape.c_out], at(&d), &codes)?;
+        // `relu` is false because the backward pass of the pooling includes that of ReLU.
+        self.stem.backward(gpu, &stem, false, images, n, at(&d), None)
+    }
+}
+
+impl Network for ResNet50OnCuda {
+    const NAME: &'static str = "ResNet50";
+    const WIDTH: usize = FEATURES;
+    const PREDICTED: usize = 32;
+
+    fn last(&self) -> [Array; 2] {
+        self.last
+    }
+
+    fn pass(&self, gpu: &Gpu, images: u64, targets: &Targets) -> cuda::Result<(f32, Vec<f32>)> {
+        let n = targets.labels.len();
+        let pass = self.forward(gpu, images, n, true)?;
+        let head = head(gpu, at(&pass.features), self.last, targets.labels, targets.objective)?;
+        self.backward(gpu, pass, images, head.features, n)?;
+        Ok((head.loss, head.logits))
+    }
+
+    fn features(&self, gpu: &Gpu, images: u64, n: usize) -> cuda::Result<Floats> {
+        Ok(self.forward(gpu, images, n, false)?.features)
+    }
+}

@@ -1,0 +1,152 @@
+//! W-Net on a CUDA device.
+
+use super::arrays::{Array, Arrays, fault, head};
+use super::model::{Network, OnCuda, Targets};
+use crate::error::Result;
+use crate::models::model::Model;
+use crate::models::spec::Spec;
+use crate::models::wnet::{FILTERS, HIDDEN, WNet, layer_keys};
+use crate::nn::cuda::{self, DropoutArgument, Floats, Gpu, at};
+use crate::nn::kernel::{Conv2d, Dropout};
+use cudarc::driver::CudaSlice;
+
+struct WNetOnCuda {
+    size: usize,
+    dropout: Dropout,
+    convolutions: [Convolution; 3],
+    /// Weight and bias of the hidden linear layer, and of the last layer.
+    hidden: [Array; 2],
+    last: [Array; 2],
+}
+
+struct Convolution {
+    shape: Conv2d,
+    weight: Array,
+    bias: Array,
+}
+
+/// What the backward pass needs: of each block the windows of its input (of the first, none), its output and the codes of
+/// that; and the output of the hidden layer, `[n, 1024]`.
+struct Pass {
+    windows: Vec<Option<Floats>>,
+    outputs: Vec<Floats>,
+    codes: Vec<CudaSlice<u8>>,
+    hidden: Floats,
+}
+
+/// W-Net on CUDA device `ordinal`, with new weights.
+///
+/// # Errors
+/// As [`WNet::new`]; also where the device cannot be used or has too little memory.
+pub fn build(spec: &Spec, ordinal: usize) -> Result<Box<dyn Model>> {
+    let cpu = WNet::new(spec)?;
+    let gpu = super::start(spec, ordinal)?;
+    let arrays =
+        Arrays::new(&gpu, spec.optimiser, &cpu.state(true)).map_err(|error| fault(WNetOnCuda::NAME, 0, error))?;
+    let pair = |layer: &str| ["weight", "bias"].map(|which| arrays.trained(&format!("{layer}.{which}")));
+    let convolutions = std::array::from_fn(|i| {
+        let (side, c_in) = (spec.size_px >> i, if i == 0 { 3 } else { FILTERS[i - 1] });
+        let shape = Conv2d { h: side, w: side, c_in, c_out: FILTERS[i], kernel: 3, stride: 1, pad: 1 };
+        let [weight, bias] = pair(&format!("conv{}", i + 1));
+        Convolution { shape, weight, bias }
+    });
+    let (hidden, last) = (pair("fc1"), pair("fc2"));
+    let dropout = Dropout { p: spec.dropout };
+    let network = WNetOnCuda { size: spec.size_px, dropout, convolutions, hidden, last };
+    Ok(Box::new(OnCuda { network, size: spec.size_px, arrays, gpu }))
+}
+
+impl WNetOnCuda {
+    /// Inputs of the hidden linear layer.
+    fn inputs(&self) -> usize {
+        (self.size / 8) * (self.size / 8) * FILTERS[2]
+    }
+
+    /// All layers but the last, of images `[n, size, size, 3]`.
+    fn forward(&self, gpu: &Gpu, images: u64, n: usize, drop: &[DropoutArgument; 4]) -> cuda::Result<Pass> {
+        let (mut windows, mut outputs, mut codes): (Vec<Option<Floats>>, Vec<Floats>, Vec<_>) = Default::default();
+        for (Convolution { shape, weight, bias }, drop) in self.convolutions.iter().zip(drop) {
+            let output = [n, shape.h, shape.w, shape.c_out];
+            let (y, code) = match outputs.last() {
+                None => {
+                    windows.push(None);
+                    gpu.first_block(output, images, [weight.value, bias.value], *drop)?
+                }
+                Some(x) => {
+                    let rows = n * shape.h * shape.w;
+                    let columns = gpu.windows(n, shape, at(x))?;
+                    let z = gpu.alloc(rows * shape.c_out)?;
+                    gpu.multiply([rows, shape.depth(), shape.c_out], at(&columns), weight.value, at(&z))?;
+                    windows.push(Some(columns));
+                    gpu.pool2(output, at(&z), bias.value, *drop)?
+                }
+            };
+            outputs.push(y);
+            codes.push(code);
+        }
+        let hidden = gpu.alloc(n * HIDDEN)?;
+        let [weight, bias] = self.hidden;
+        gpu.multiply([n, self.inputs(), HIDDEN], at(&outputs[2]), weight.value, at(&hidden))?;
+        gpu.relu([n, HIDDEN], bias.value, drop[3], at(&hidden))?;
+        Ok(Pass { windows, outputs, codes, hidden })
+    }
+
+    /// Writes the gradients of all layers but the last, from that of the hidden layer's output.
+    fn backward(
+        &self,
+        gpu: &Gpu,
+        pass: Pass,
+        images: u64,
+        d: Floats,
+        n: usize,
+        drop: &[DropoutArgument; 4],
+    ) -> cuda::Result<()> {
+        let inputs = self.inputs();
+        let [weight, bias] = self.hidden;
+        gpu.relu_backward(n * HIDDEN, at(&pass.hidden), drop[3].scale(), at(&d))?;
+        gpu.sum_rows([n, HIDDEN], at(&d), bias.gradient)?;
+        gpu.multiply_transpose([inputs, n, HIDDEN], at(&pass.outputs[2]), at(&d), weight.gradient)?;
+        let mut dy = gpu.alloc(n * inputs)?;
+        gpu.multiply_by_transpose([n, HIDDEN, inputs], at(&d), weight.value, at(&dy), false)?;
+        for (i, Convolution { shape, weight, bias }) in self.convolutions.iter().enumerate().rev() {
+            let (rows, depth, c_out) = (n * shape.h * shape.w, shape.depth(), shape.c_out);
+            let (output, codes, scale) = ([n, shape.h, shape.w, c_out], &pass.codes[i], drop[i].scale());
+            let Some(windows) = &pass.windows[i] else {
+                let gradients = [weight.gradient, bias.gradient];
+                gpu.first_block_backward(output, images, at(&dy), codes, scale, gradients)?;
+                continue;
+            };
+            let dz = gpu.pool2_backward(output, at(&dy), codes, scale)?;
+            gpu.sum_rows([rows, c_out], at(&dz), bias.gradient)?;
+            gpu.multiply_transpose([depth, rows, c_out], at(windows), at(&dz), weight.gradient)?;
+            let columns = gpu.alloc(rows * depth)?;
+            gpu.multiply_by_transpose([rows, c_out, depth], at(&dz), weight.value, at(&columns), false)?;
+            dy = gpu.alloc(n * shape.x_len())?;
+            gpu.windows_backward(n, shape, at(&columns), at(&dy), false)?;
+        }
+        Ok(())
+    }
+}
+
+impl Network for WNetOnCuda {
+    const NAME: &'static str = "W-Net";
+    const WIDTH: usize = HIDDEN;
+    const PREDICTED: usize = 64;
+
+    fn last(&self) -> [Array; 2] {
+        self.last
+    }
+
+    fn pass(&self, gpu: &Gpu, images: u64, targets: &Targets) -> cuda::Result<(f32, Vec<f32>)> {
+        let n = targets.labels.len();
+        let (_keys, drop) = gpu.dropout(self.dropout, &layer_keys(targets.keys))?;
+        let pass = self.forward(gpu, images, n, &drop)?;
+        let head = head(gpu, at(&pass.hidden), self.last, targets.labels, targets.objective)?;
+        self.backward(gpu, pass, images, head.features, n, &drop)?;
+        Ok((head.loss, head.logits))
+    }
+
+    fn features(&self, gpu: &Gpu, images: u64, n: usize) -> cuda::Result<Floats> {
+        Ok(self.forward(gpu, images, n, &[DropoutArgument::NONE; 4])?.hidden)
+    }
+}

@@ -1,0 +1,49 @@
+// What kernels need of CUDA's language, on a CPU: one thread runs after the other.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#define __device__
+#define __global__
+#define __shared__ static
+#define __forceinline__ inline
+using std::isnan;
+using std::max;
+using std::min;
+
+struct Position {
+    unsigned x, y, z;
+};
+extern Position threadIdx, blockIdx, blockDim, gridDim;
+void __syncthreads();
+
+struct float4 {
+    float x, y, z, w;
+};
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+template <typename T>
+T atomicAdd(T *to, T value) {
+    T before = *to;
+    *to = before + value;
+    return before;
+}
+
+// A kernel under its name: `run` takes the addresses of its parameters, as cuLaunchKernel does.
+typedef void (*Run)(void **parameters);
+void add_kernel(const char *name, Run run);
+
+template <auto kernel>
+struct Kernel;
+template <typename... A, void (*kernel)(A...)>
+struct Kernel<kernel> {
+    template <size_t... I>
+    static void call(void **p, std::index_sequence<I...>) {
+        kernel(*(std::remove_const_t<A> *)p[I]...);
+    }
+    static void run(void **p) { call(p, std::index_sequence_for<A...>{}); }
+};
+#define KERNEL(name) static const bool added_##name = (add_kernel(#name, Kernel<name>::run), true);
