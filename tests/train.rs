@@ -217,6 +217,51 @@ fn an_image_size_that_the_model_cannot_take_is_refused_before_preprocessing() {
     assert!(cut.into_iter().all(|e| !e.file_name().to_string_lossy().starts_with("tensors")));
 }
 
+/// On a GPU, or on the simulated device of `tests/cuda`.
+#[cfg(feature = "cuda")]
+mod on_cuda {
+    use super::*;
+
+    #[test]
+    fn folds_train_stop_resume_and_predict() {
+        let w = synthetic("cuda", "12,10,10,10,10");
+        let train = |run: &str, device: &str, more: &[&str]| {
+            let fixed = ["train", "--pipeline", "tiny.toml", "--run", run, "--device", device];
+            w.wbc(&[&fixed, more].concat())
+        };
+        let first = train("gpu", "cuda:0", &["--log", "csv"]);
+        if first.stderr.contains("setting `device`") {
+            assert_eq!(first.status, 2);
+            eprintln!("skipped: {}", first.stderr);
+            return;
+        }
+        first.ok();
+        let refused = train("other", "cuda:99", &[]).exits(2).stderr;
+        assert!(refused.contains("cuda:99") && refused.contains("cuda:0"), "{refused}");
+        // All epochs are in the tables, although few checkpoints were written.
+        let times = std::fs::read_to_string(w.path("data/runs/gpu/timings.csv")).unwrap();
+        assert_eq!(times.lines().filter(|line| line.ends_with(",cuda:0")).count(), 9, "{times}");
+        let (epochs, _) = table::read_rows::<EpochRow>(&w.path("data/runs/gpu/epochs.parquet"), &EPOCHS).unwrap();
+        assert_eq!(epochs.len(), 9);
+        let curves = std::fs::read_to_string(w.path("data/runs/gpu/curves.csv")).unwrap();
+        assert_eq!(curves.lines().count(), 10, "{curves}");
+        // The same device gives the same bytes, and the CPU nearly the same probabilities.
+        train("again", "cuda:0", &["--log", "csv"]).ok();
+        let of = |run: &str| predictions(&w.path(format!("data/runs/{run}/predictions.parquet")));
+        let [gpu, again] = ["gpu", "again"].map(of);
+        assert!(gpu.iter().zip(&again).all(|(a, b)| a.probabilities == b.probabilities));
+        train("cpu", "cpu", &[]).ok();
+        for (a, b) in gpu.iter().zip(&of("cpu")) {
+            assert_eq!(a.image_id, b.image_id);
+            assert!(a.probabilities.iter().zip(&b.probabilities).all(|(a, b)| (a - b).abs() < 0.02), "{a:?} {b:?}");
+        }
+        let image = walkdir::WalkDir::new(w.path("data/raw/d")).into_iter().flatten().find(|e| e.file_type().is_file());
+        let image = image.unwrap().into_path();
+        w.wbc(&["predict", "gpu", image.to_str().unwrap(), "--device", "cuda:0"]);
+        assert!(w.wbc(&["doctor", "--device", "cuda:99"]).stdout.contains("cannot use a GPU"));
+    }
+}
+
 #[cfg(not(feature = "cuda"))]
 #[test]
 fn a_missing_device_is_refused_and_creates_no_run() {

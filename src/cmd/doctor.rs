@@ -102,7 +102,7 @@ pub fn run(_: Args, globals: &Globals, cli: &clap::Command) -> anyhow::Result<Ou
     }
     let gpu = gpu();
     #[cfg(feature = "cuda")]
-    if let Err(why) = crate::nn::cuda::driver::check(0) {
+    if let Err(why) = crate::nn::cuda::driver::check(globals.device.ordinal().unwrap_or(0)) {
         let hint = "Install the NVIDIA driver and the CUDA toolkit's cuBLAS, or train with --device cpu";
         add(format!("wbc was built for CUDA, but cannot use a GPU: {why}"), hint);
     }

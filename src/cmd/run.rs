@@ -34,7 +34,7 @@ pub struct Args {
     /// Delete an earlier run of the same name with other settings or data
     #[arg(long)]
     restart: bool,
-    /// Also write learning curves after every epoch, in this format (repeatable)
+    /// Also write learning curves with every checkpoint, in this format (repeatable)
     #[arg(long, value_enum, value_name = "FORMAT", value_delimiter = ',', env = "WBC_LOG")]
     log: Vec<LogFormat>,
     /// Folder for the tables and pages

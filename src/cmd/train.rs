@@ -25,7 +25,7 @@ Examples:
 /// classifiers are fitted on measured features; both are computed first where needed. Everything is written to
 /// data/runs/<RUN>/.
 ///
-/// Ctrl-C stops after the current step. The same command resumes after the last finished epoch (for a classical
+/// Ctrl-C stops after the current step. The same command resumes after the last finished epoch (on a GPU the last one saved, at most 10 seconds ago; for a classical
 /// classifier: after the last finished fold) and gives the same results as without the interruption.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
@@ -45,7 +45,7 @@ pub struct Args {
     /// --init]
     #[arg(long, value_name = "NAME", env = "WBC_RUN")]
     run: Option<String>,
-    /// Also write learning curves after every epoch (can be repeated; works on a finished run too)
+    /// Also write learning curves with every checkpoint (can be repeated; works on a finished run too)
     #[arg(long, value_enum, value_name = "FORMAT", value_delimiter = ',', env = "WBC_LOG")]
     log: Vec<LogFormat>,
     /// Delete an existing run of the same name that has other settings or data

@@ -4,9 +4,7 @@ use super::grad_cam::ClassMaps;
 use super::model::Model;
 use super::onnx::Graph;
 use super::spec::Spec;
-#[cfg(not(feature = "cuda"))]
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::Vector;
 use crate::nn::device::Device;
 use crate::nn::optim::Optimiser;
@@ -26,9 +24,8 @@ pub struct Entry {
     pub(super) validate: fn(&Spec) -> Result<()>,
     /// Builds the model on our own CPU kernels.
     pub(super) build_cpu: fn(&Spec) -> Result<Box<dyn Model>>,
-    /// Builds the model on the CUDA device of that number.
-    #[cfg(feature = "cuda")]
-    pub(super) build_cuda: fn(&Spec, usize) -> Result<Box<dyn Model>>,
+    /// Builds the model on the CUDA device of that number; none in a program without CUDA.
+    pub(super) build_cuda: Option<fn(&Spec, usize) -> Result<Box<dyn Model>>>,
     pub(crate) grad_cam: fn(&dyn Model) -> Result<Box<dyn ClassMaps>>,
     /// The weight of the linear layer that reads a flattened image `[h, w, channels]`, and its number of channels.
     pub(super) flattened: Option<(&'static str, usize)>,
@@ -78,12 +75,10 @@ impl Entry {
     /// # Errors
     /// As [`Entry::validate`]; also where the device is not available.
     pub fn build(&self, spec: &Spec, device: Device) -> Result<Box<dyn Model>> {
-        match device {
-            Device::Cpu => (self.build_cpu)(spec),
-            #[cfg(feature = "cuda")]
-            Device::Cuda(ordinal) => (self.build_cuda)(spec, ordinal),
-            #[cfg(not(feature = "cuda"))]
-            Device::Cuda(_) => {
+        match (device, self.build_cuda) {
+            (Device::Cpu, _) => (self.build_cpu)(spec),
+            (Device::Cuda(ordinal), Some(build)) => build(spec, ordinal),
+            (Device::Cuda(_), None) => {
                 let expected =
                     "cpu (wbc was built without CUDA; install it with `cargo install --path . --features cuda`)";
                 Err(Error::setting("device", expected, device))

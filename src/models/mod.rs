@@ -23,7 +23,14 @@ pub use model::{Batch, Inference, Model, Objective, Pixels, StateArray, Step};
 pub use spec::Spec;
 
 /// Every model.
+#[cfg(not(feature = "cuda"))]
 pub const MODELS: [Entry; 2] = [wnet::ENTRY, resnet50::ENTRY];
+/// Every model.
+#[cfg(feature = "cuda")]
+pub const MODELS: [Entry; 2] = [
+    Entry { build_cuda: Some(cuda::wnet::build), ..wnet::ENTRY },
+    Entry { build_cuda: Some(cuda::resnet50::build), ..resnet50::ENTRY },
+];
 
 /// The model of that name.
 ///

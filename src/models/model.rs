@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::nn::cuda::Pinned;
 use std::ops::{Deref, DerefMut};
 
-/// Numbers that a batch is made of, where a model wants to have them; see [`Model::pixels`].
+/// The pixels of a batch, in memory that the model reads directly; see [`Model::pixels`].
 #[derive(Debug)]
 pub struct Pixels(Place);
 
@@ -36,15 +36,6 @@ impl Pixels {
             Place::Heap(values) => values,
             #[cfg(feature = "cuda")]
             Place::Pinned(values) => values.to_vec(),
-        }
-    }
-
-    /// The numbers in memory that a CUDA device reads, if they are there.
-    #[cfg(feature = "cuda")]
-    pub(crate) fn into_pinned(self) -> std::result::Result<Pinned, Self> {
-        match self.0 {
-            Place::Pinned(values) => Ok(values),
-            _ => Err(self),
         }
     }
 }
@@ -138,7 +129,7 @@ pub trait Model {
     /// Side of the square images that the model takes, px.
     fn size_px(&self) -> usize;
 
-    /// Room for the `len` numbers of a batch, where the model reads them without a copy. Their values are any.
+    /// Room for the `len` numbers of a batch, where the model reads them directly. Their values are unspecified.
     ///
     /// # Errors
     /// [`Error::Compute`](crate::error::Error::Compute) where there is no such memory.

@@ -73,32 +73,23 @@ pub fn loss<D: Device<f32>>(
 ) -> std::result::Result<Loss<D>, D::Err> {
     let shape = *logits.shape();
     let device = logits.device().clone();
+    let (logits, tape) = logits.split_tape();
+    let values = logits.as_vec();
     if objective.weights.is_empty() && objective.focal_gamma.is_none() {
-        let values = logits.as_vec();
         let targets = device.try_tensor_from_vec(one_hot(labels, shape.1), shape)?;
-        let loss = cross_entropy_with_logits_loss(logits, targets);
+        let loss = cross_entropy_with_logits_loss(logits.put_tape(tape), targets);
         return Ok(Loss { value: loss.as_vec()[0], logits: values, gradients: loss.try_backward()? });
     }
-    loss_by_hand(logits, labels, objective)
-}
-
-/// [`loss`], computed from the logits on the CPU, and its backward pass: what a CUDA device would wait for anyway.
-pub fn loss_by_hand<D: Device<f32>>(
-    logits: Tensor<(usize, usize), f32, D, OwnedTape<f32, D>>,
-    labels: &[usize],
-    objective: Objective,
-) -> std::result::Result<Loss<D>, D::Err> {
-    let (shape, device, values) = (*logits.shape(), logits.device().clone(), logits.as_vec());
     let (value, gradient) = weighted(&values, shape.1, labels, objective);
     // A sum whose gradient is the one computed above.
     let gradient = device.try_tensor_from_vec(gradient, shape)?;
-    let sum = logits.try_mul(gradient)?.try_sum::<Rank0, _>()?;
+    let sum = logits.put_tape(tape).try_mul(gradient)?.try_sum::<Rank0, _>()?;
     Ok(Loss { value, logits: values, gradients: sum.try_backward()? })
 }
 
 /// The mean over images of w (1 - p)^gamma (-ln p), where p is the softmax probability of the image's class, and its
 /// gradient with respect to the logits (`[n, classes]`).
-fn weighted(logits: &[f32], classes: usize, labels: &[usize], objective: Objective) -> (f32, Vec<f32>) {
+pub fn weighted(logits: &[f32], classes: usize, labels: &[usize], objective: Objective) -> (f32, Vec<f32>) {
     let gamma = f64::from(objective.focal_gamma.unwrap_or(0.0));
     let n = labels.len() as f64;
     let (mut value, mut gradient) = (0.0, Vec::with_capacity(logits.len()));

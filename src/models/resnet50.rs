@@ -39,8 +39,7 @@ pub const ENTRY: Entry = Entry {
     optimiser: || Optimiser::Sgd(Sgd::default()),
     validate: |spec| sgd(spec).map(drop),
     build_cpu: |spec| Ok(Box::new(ResNet50::new(spec)?)),
-    #[cfg(feature = "cuda")]
-    build_cuda: super::cuda::resnet50::build,
+    build_cuda: None,
     grad_cam: |model| GradCam::boxed(model, Layers),
     flattened: None,
     onnx: |graph, images| {

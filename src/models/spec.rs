@@ -20,7 +20,7 @@ pub struct Spec {
     pub optimiser: Optimiser,
     /// ResNet50 only: let every residual block start as the identity (the last scale of the block is 0).
     pub zero_init_residual: bool,
-    /// On a CUDA device: matrix products of numbers rounded to 10 bits.
+    /// On a CUDA device: matrix products of numbers with a mantissa of 10 bits.
     pub tf32: bool,
     /// Instructions that the CPU kernels use; without effect on other devices.
     pub vector: Vector,

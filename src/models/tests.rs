@@ -166,8 +166,8 @@ mod on_cuda {
     }
 
     /// Trains on the CPU and on the device, with a weighted focal loss, and compares all arrays and predictions. Behind
-    /// many normalisations of few values, rounding errors grow: how much is measured by a third training, on the CPU from
-    /// weights of which half are changed by one rounding.
+    /// many normalisations of few values, rounding errors grow: how much is measured by a third training, on the CPU
+    /// from weights of which half are changed by one rounding.
     fn assert_same_training(
         spec: &Spec,
         name: &str,
@@ -228,12 +228,10 @@ mod on_cuda {
             };
             assert_same_training(&spec, "resnet50", small, &x, 1, 1e-3);
         }
-        let spec = Spec { zero_init_residual: true, ..spec("resnet50", 64) };
-        assert_same_training(&spec, "resnet50", |_, _| {}, &images(4, 64)[0], 3, 1e-2);
     }
 
-    /// Twenty steps of W-Net on cells. ResNet50 makes three: after twenty, weights that were changed by one rounding have
-    /// led the CPU itself to arrays that differ by 20 %.
+    /// Twenty steps of W-Net on cells. ResNet50 makes three: after twenty, weights that were changed by one rounding
+    /// have led the CPU itself to arrays that differ by 20 %.
     #[test]
     fn cells_train_as_on_the_cpu() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/pbc");
@@ -259,18 +257,22 @@ mod on_cuda {
         }
     }
 
-    fn train(model: &mut dyn Model, x: &[f32], t: u64, rate: f64) {
+    fn train(model: &mut dyn Model, x: &[f32], t: u64, rate: f64) -> std::time::Duration {
         let n = x.len() / (model.size_px() * model.size_px() * 3);
         let labels: Vec<usize> = (0..n).map(|i| i % 2).collect();
         let keys: Vec<u64> = (0..n as u64).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15)).collect();
         let weights: Vec<f32> = (0..n).map(|i| 0.5 + i as f32 / n as f32).collect();
         let objective = Objective { weights: &weights, focal_gamma: Some(1.0) };
-        model.train(Batch { x: x.to_vec().into(), labels: &labels, keys: &keys, objective }, t, rate).unwrap();
+        let mut pixels = model.pixels(x.len()).unwrap();
+        pixels.copy_from_slice(x);
+        let start = std::time::Instant::now();
+        model.train(Batch { x: pixels, labels: &labels, keys: &keys, objective }, t, rate).unwrap();
+        start.elapsed()
     }
 
     /// From the CPU to the device and back, by what checkpoints hold.
     #[test]
-    fn training_goes_on_on_another_device() {
+    fn training_resumes_on_another_device() {
         for name in ["wnet", "resnet50"] {
             let spec = Spec { zero_init_residual: name == "resnet50", ..spec(name, 32) };
             let Some([mut cpu, mut cuda]) = pair(&spec, name) else { return };
@@ -309,7 +311,7 @@ mod on_cuda {
 
     /// On a simulated device of 2 GB. The network stays as it was, and trains with fewer images.
     #[test]
-    fn too_little_memory_is_said() {
+    fn too_little_memory_is_reported() {
         if std::env::var("SIMULATOR_MEMORY").is_err() {
             eprintln!("skipped: SIMULATOR_MEMORY is not set");
             return;
@@ -323,14 +325,14 @@ mod on_cuda {
         let error =
             cuda.train(Batch { x: x.clone().into(), labels: &labels, keys: &keys, objective }, 1, 1e-3).unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("memory") && text.contains("1024 images") && text.contains("--batch"), "{text}");
+        assert!(text.contains("memory") && text.contains("1024 images a step") && text.contains("--batch"), "{text}");
         assert!(arrays(cuda.as_ref()) == before);
         train(cuda.as_mut(), &x[..4 * 64 * 64 * 3], 1, 1e-3);
     }
 
     /// One step of 32 images, as the paper's sizes have it: the matrix products are cuBLAS's launches.
     #[test]
-    fn a_step_asks_little_of_the_host() {
+    fn a_step_needs_few_launches_and_copies() {
         for (name, most) in [
             ("wnet", [120, 120, 8_000_000, 1, 9_000_000_000]),
             ("resnet50", [2000, 2000, 24_000_000, 2, 9_000_000_000]),
@@ -343,14 +345,12 @@ mod on_cuda {
             let x = random(32 * spec.size_px * spec.size_px * 3, 5);
             train(cuda.as_mut(), &x, 1, 1e-3);
             let before = driver::simulated_counts().unwrap();
-            let start = std::time::Instant::now();
-            train(cuda.as_mut(), &x, 2, 1e-3);
-            let elapsed = start.elapsed();
+            let elapsed = train(cuda.as_mut(), &x, 2, 1e-3);
             let after = driver::simulated_counts().unwrap();
             let mut counts: [usize; 5] = std::array::from_fn(|i| after[i] - before[i]);
             counts[4] = after[4];
             println!(
-                "{name}: {} launches, {} products, {:.1} MB copied in, waits {}, peak {:.1} GB, {elapsed:.1?} on the host",
+                "{name}: {} launches, {} products, {:.1} MB copied in, waits {}, peak {:.1} GB, host {elapsed:.1?}",
                 counts[0],
                 counts[1],
                 counts[2] as f64 / 1e6,

@@ -32,8 +32,7 @@ pub const ENTRY: Entry = Entry {
     optimiser: || Optimiser::Adam(Adam::default()),
     validate: |spec| adam(spec).map(drop),
     build_cpu: |spec| Ok(Box::new(WNet::new(spec)?)),
-    #[cfg(feature = "cuda")]
-    build_cuda: super::cuda::wnet::build,
+    build_cuda: None,
     grad_cam: |model| GradCam::boxed(model, Layers { dropout: Dropout { p: 0.0 } }),
     flattened: Some(("fc1.weight", FILTERS[2])),
     onnx: |graph, images| {

@@ -1,5 +1,5 @@
-//! Layers from dfdx's public operations alone, for any device. CUDA devices use them, and tests compare the CPU kernels
-//! with them. Activations are `[n, h, w, c]`; filters are `[kernel, kernel, c_in, c_out]`, flattened.
+//! Layers from dfdx's public operations alone, for any device. Grad-CAM uses them, and tests compare our kernels with
+//! them. Activations are `[n, h, w, c]`; filters are `[kernel, kernel, c_in, c_out]`, flattened.
 
 use super::kernel::BatchDropout;
 use super::shape::Nhwc;

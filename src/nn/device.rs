@@ -9,8 +9,18 @@ pub enum Device {
     /// The CPU, with our own kernels.
     #[default]
     Cpu,
-    /// The CUDA device of this number, from 0, with dfdx's kernels; needs the `cuda` feature.
+    /// The CUDA device of this number, from 0, with kernels of our own; needs the `cuda` feature.
     Cuda(usize),
+}
+
+impl Device {
+    /// The number of a CUDA device.
+    pub fn ordinal(self) -> Option<usize> {
+        match self {
+            Self::Cpu => None,
+            Self::Cuda(ordinal) => Some(ordinal),
+        }
+    }
 }
 
 impl FromStr for Device {

@@ -1,8 +1,8 @@
 //! Layers, devices and optimisers of the networks in [`models`](crate::models).
 //!
-//! dfdx 0.13 has no convolution or pooling on stable Rust, so this module adds them as operations on dfdx's tape, in
-//! two implementations: `composed`, from dfdx's public operations, for any device; and `fused`, by the CPU kernels in
-//! `kernel`. Tests check that both give the same outputs and gradients.
+//! dfdx 0.13 has no convolution or pooling on stable Rust, so this module adds them: `fused`, operations on dfdx's tape
+//! by the CPU kernels in `kernel`; `cuda`, kernels for CUDA devices; and `composed`, from dfdx's public operations, for
+//! any device. Tests check that all give the same outputs and gradients.
 
 pub(crate) mod composed;
 #[cfg(feature = "cuda")]

@@ -94,8 +94,8 @@ pub struct NetworkSettings {
     /// Exponent of the focal loss, 0 (cross-entropy) to 10; other losses ignore it.
     #[serde(skip_serializing_if = "is_usual_gamma")]
     pub focal_gamma: f32,
-    /// On a CUDA device, matrix products of numbers rounded to 10 bits (TF32), which are several times as fast. Elsewhere
-    /// it has no effect.
+    /// On a CUDA device, matrix products of numbers with a mantissa of 10 bits (TF32), which are several times as fast;
+    /// refused by GPUs that cannot. Elsewhere it has no effect.
     #[serde(skip_serializing_if = "is_false")]
     pub tf32: bool,
     /// Views of each test image whose probabilities are averaged: 1, or the 8 combinations of rotations and flips.

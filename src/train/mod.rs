@@ -1,7 +1,7 @@
 //! Trains a model on every fold and predicts the fold's test images: a network on tensors (`network`), or a classical
 //! classifier on features (`classical`). [`crate::run::RunDir`] lists the files that it writes.
 //!
-//! An interrupted run resumes after the last finished epoch (a classical one after the last finished fold), with the
+//! An interrupted run resumes after the last saved epoch (a classical one after the last finished fold), with the
 //! same results to the last bit.
 //!
 //! No choice is made on a test fold: the number of epochs is fixed, and the weights of the last epoch are the result.

@@ -1,6 +1,6 @@
 // A CUDA driver and a cuBLAS for tests on machines without a GPU: device memory is host memory, and a kernel is a C++
-// function that is called for one thread after the other. It finds wrong results, wrong sizes and reads outside arrays; it
-// cannot find races, and says nothing about speed.
+// function that is called for one thread after the other. It finds wrong results, values that are read before they are
+// written, and copies and matrix products outside arrays. It cannot find races, and tells nothing about speed.
 //
 // SIMULATOR_COUNTS=FILE: at the end, appends a line of counts to FILE.
 // SIMULATOR_COMPUTES=no: counts only; all results are 0. For networks of full size.
@@ -158,7 +158,11 @@ API cuDriverGetVersion(int *version) { *version = 13000; return SUCCESS; }
 API cuDeviceGetCount(int *count) { *count = 1; return SUCCESS; }
 API cuDeviceGet(int *device, int ordinal) { *device = 0; return ordinal ? INVALID_DEVICE : SUCCESS; }
 API cuDeviceGetName(char *name, int len, int) { snprintf(name, len, "simulated device"); return SUCCESS; }
-API cuDeviceGetAttribute(int *value, int, int) { *value = 1; return SUCCESS; }
+API cuDeviceGetAttribute(int *value, int attribute, int) {
+    const int COMPUTE_CAPABILITY_MAJOR = 75;
+    *value = attribute == COMPUTE_CAPABILITY_MAJOR ? 8 : 1;
+    return SUCCESS;
+}
 API cuDevicePrimaryCtxRetain(void **context, int) { *context = (void *)1; return SUCCESS; }
 API cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
 API cuCtxSetCurrent(void *) { return SUCCESS; }

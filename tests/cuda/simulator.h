@@ -9,8 +9,6 @@
 #define __device__
 #define __global__
 #define __shared__ static
-#define __forceinline__ inline
-using std::isnan;
 using std::max;
 using std::min;
 
@@ -24,13 +22,6 @@ struct float4 {
     float x, y, z, w;
 };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
-
-template <typename T>
-T atomicAdd(T *to, T value) {
-    T before = *to;
-    *to = before + value;
-    return before;
-}
 
 // A kernel under its name: `run` takes the addresses of its parameters, as cuLaunchKernel does.
 typedef void (*Run)(void **parameters);

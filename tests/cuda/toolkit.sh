@@ -5,7 +5,7 @@
 #
 # nvcc and its headers are NVIDIA's packages on PyPI (100 MB). The libraries are empty ones to link with: wbc loads the
 # real ones when it runs. nvidia-smi is a script that answers dfdx's build script, which asks it even where
-# CUDA_COMPUTE_CAP is set. Status 3: the packages cannot be had.
+# CUDA_COMPUTE_CAP is set. Status 3: the packages are not available.
 set -eu
 folder=$(realpath -m "$1")
 cap=${CUDA_COMPUTE_CAP:-80}

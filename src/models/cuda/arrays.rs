@@ -1,18 +1,16 @@
-//! The arrays of a network on a CUDA device, and its last layer, which runs on dfdx's tape.
+//! The arrays of a network on a CUDA device, and its last layer.
 
 use crate::error::{Error, Result};
 use crate::models::model::{Objective, StateArray};
-use crate::models::output::loss_by_hand;
-use crate::nn::composed;
-use crate::nn::cuda::{self, Floats, Gpu, at, driver, offset};
+use crate::models::output::weighted;
+use crate::nn::cuda::{self, Floats, Gpu, Sent, driver, offset};
 use crate::nn::optim::Optimiser;
-use dfdx::prelude::Trace;
 use dfdx::tensor::CudaError;
 use std::collections::HashMap;
 
 /// A trainable array and its gradient: where they start on the device.
 #[derive(Clone, Copy, Debug)]
-pub struct Array {
+pub struct Trained {
     pub value: u64,
     pub gradient: u64,
     pub len: usize,
@@ -37,7 +35,7 @@ pub struct Arrays {
     trained: Vec<Floats>,
     gradients: Floats,
     /// Running means and variances.
-    _others: Floats,
+    _running: Floats,
     /// Number of trained values.
     len: usize,
 }
@@ -60,7 +58,7 @@ impl Arrays {
         // The trained arrays are those that have moments.
         let trained: Vec<&str> = state.iter().filter_map(|array| array.name.strip_prefix(prefixes[0])).collect();
         let mut positions: HashMap<&str, usize> = HashMap::new();
-        let (mut len, mut others) = (0, 0);
+        let (mut len, mut running) = (0, 0);
         let size = |array: &StateArray| array.shape.iter().product::<usize>();
         for array in state {
             let name = array.name.as_str();
@@ -68,12 +66,12 @@ impl Arrays {
                 positions.insert(name, len);
                 len += size(array);
             } else if !prefixes.iter().any(|prefix| name.starts_with(prefix)) {
-                positions.insert(name, others);
-                others += size(array);
+                positions.insert(name, running);
+                running += size(array);
             }
         }
         let buffers = (0..=prefixes.len()).map(|_| gpu.zeros(len)).collect::<cuda::Result<Vec<Floats>>>()?;
-        let (gradients, running) = (gpu.zeros(len)?, gpu.zeros(others.max(1))?);
+        let (gradients, running) = (gpu.zeros(len)?, gpu.zeros(running.max(1))?);
         let mut places = Vec::with_capacity(state.len());
         for array in state {
             let moment = prefixes.iter().position(|prefix| array.name.starts_with(prefix));
@@ -83,12 +81,12 @@ impl Arrays {
                 None if trained.contains(&name) => &buffers[0],
                 None => &running,
             };
-            let start = offset(at(buffer), positions[name]);
+            let start = offset(buffer.at(), positions[name]);
             gpu.upload(&array.values(), start)?;
             places.push(Place { name: array.name.clone(), shape: array.shape.clone(), start, len: size(array) });
         }
         let index = places.iter().enumerate().map(|(i, place)| (place.name.clone(), i)).collect();
-        Ok(Self { optimiser, places, index, trained: buffers, gradients, _others: running, len })
+        Ok(Self { optimiser, places, index, trained: buffers, gradients, _running: running, len })
     }
 
     fn place(&self, name: &str) -> &Place {
@@ -97,14 +95,14 @@ impl Arrays {
     }
 
     /// A trained array.
-    pub fn trained(&self, name: &str) -> Array {
+    pub fn trained(&self, name: &str) -> Trained {
         let place = self.place(name);
-        let gradient = at(&self.gradients) + (place.start - at(&self.trained[0]));
-        Array { value: place.start, gradient, len: place.len }
+        let gradient = self.gradients.at() + (place.start - self.trained[0].at());
+        Trained { value: place.start, gradient, len: place.len }
     }
 
-    /// Where another array starts.
-    pub fn other(&self, name: &str) -> u64 {
+    /// Where a running mean or variance starts.
+    pub fn running(&self, name: &str) -> u64 {
         self.place(name).start
     }
 
@@ -113,14 +111,14 @@ impl Arrays {
     /// # Errors
     /// The driver's.
     pub fn update(&self, gpu: &Gpu, t: u64, learning_rate: f64) -> cuda::Result<()> {
-        let start = |i: usize| at(&self.trained[i]);
+        let start = |i: usize| self.trained[i].at();
         match self.optimiser {
             Optimiser::Adam(adam) => {
-                let arrays = [start(0), start(1), start(2), at(&self.gradients)];
+                let arrays = [start(0), start(1), start(2), self.gradients.at()];
                 gpu.adam(self.len, arrays, adam.step(t, learning_rate))
             }
             Optimiser::Sgd(sgd) => {
-                gpu.sgd(self.len, [start(0), start(1), at(&self.gradients)], learning_rate as f32, sgd)
+                gpu.sgd(self.len, [start(0), start(1), self.gradients.at()], learning_rate as f32, sgd)
             }
         }
     }
@@ -148,7 +146,7 @@ impl Arrays {
     ) -> Result<()> {
         for place in self.places.iter().filter(|place| with_moments || !self.is_moment(place)) {
             let values = take(&place.name, &place.shape)?;
-            gpu.upload(&values, place.start).map_err(|error| fault(&place.name, 0, error))?;
+            gpu.upload(&values, place.start).map_err(|error| fault(&place.name, Work::Build, error))?;
         }
         Ok(())
     }
@@ -171,48 +169,64 @@ pub struct Head {
     pub logits: Vec<f32>,
     /// The gradient of the features, `[n, width]`.
     pub features: Floats,
+    /// The gradient of the logits; it must live until the device was waited for.
+    _gradient: Sent<f32>,
 }
 
-/// The last layer and the loss, forward and backward, on dfdx's tape: from features `[n, width]`. Writes the gradients of
-/// the weight, `[width, classes]`, and of the bias.
+/// The last layer and the loss, forward and backward, from features `[n, width]`. Waits for the logits; the loss is
+/// computed on the CPU. Writes the gradients of the weight, `[width, classes]`, and of the bias.
 ///
 /// # Errors
 /// The driver's.
 pub fn head(
     gpu: &Gpu,
     features: u64,
-    [weight, bias]: [Array; 2],
+    [weight, bias]: [Trained; 2],
     labels: &[usize],
     objective: Objective,
 ) -> cuda::Result<Head> {
     let (n, classes) = (labels.len(), bias.len);
     let width = weight.len / classes;
-    let x = gpu.tensor(features, (n, width))?;
-    let (w, b) = (gpu.tensor(weight.value, (width, classes))?, gpu.tensor(bias.value, (classes,))?);
-    let logits = composed::linear(x.leaky_trace(), w.leaky_trace(), b.leaky_trace())?;
-    let loss = loss_by_hand(logits, labels, objective)?;
-    let mut gradients = loss.gradients;
-    gpu.copy(at(gradients.get_or_alloc_mut(&w)?), weight.gradient, weight.len)?;
-    gpu.copy(at(gradients.get_or_alloc_mut(&b)?), bias.gradient, bias.len)?;
-    let d = gpu.alloc(n * width)?;
-    gpu.copy(at(gradients.get_or_alloc_mut(&x)?), at(&d), n * width)?;
-    Ok(Head { loss: loss.value, logits: loss.logits, features: d })
+    let logits = gpu.floats(n * classes)?;
+    gpu.multiply([n, width, classes], features, weight.value, logits.at())?;
+    gpu.add_bias([n, classes], bias.value, logits.at())?;
+    let logits = gpu.download(logits.at(), n * classes)?;
+    let (loss, gradient) = weighted(&logits, classes, labels, objective);
+    let gradient = gpu.send(gradient)?;
+    let d = gradient.array.at();
+    gpu.multiply_transpose([width, n, classes], features, d, weight.gradient)?;
+    gpu.sum_rows([n, classes], d, bias.gradient)?;
+    let features = gpu.floats(n * width)?;
+    gpu.multiply_by_transpose([n, classes, width], d, weight.value, features.at(), false)?;
+    Ok(Head { loss, logits, features, _gradient: gradient })
 }
 
-/// The error of a computation with `n` images.
-pub fn fault(network: &str, n: usize, error: CudaError) -> Error {
-    let message = match &error {
-        CudaError::Driver(error) => driver::text(error),
-        other => other.to_string(),
+/// What was computed when the device failed.
+#[derive(Clone, Copy)]
+pub enum Work {
+    /// The network was made or loaded.
+    Build,
+    /// A training step with so many images.
+    Step(usize),
+    /// A prediction.
+    Predict,
+}
+
+/// The error of a device's work.
+pub fn fault(network: &str, work: Work, error: CudaError) -> Error {
+    use cudarc::cublas::{result::CublasError, sys::cublasStatus_t};
+    use cudarc::driver::sys::CUresult;
+    let memory = match &error {
+        CudaError::Driver(error) => error.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY,
+        CudaError::Blas(CublasError(status)) => *status == cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED,
+        CudaError::Cpu(_) => false,
     };
-    let memory = message.contains("memory") || matches!(error, CudaError::Blas(_)) && message.contains("ALLOC_FAILED");
-    match memory {
-        true => Error::compute(
-            network,
-            format!(
-                "the CUDA device has too little memory for batches of {n} images ({message}): give a smaller --batch"
-            ),
-        ),
-        false => Error::compute(network, format!("the CUDA device failed: {message}")),
-    }
+    let what = match (memory, work) {
+        (false, _) => format!("the CUDA device failed: {}", driver::text(&error)),
+        (true, Work::Step(n)) => {
+            format!("the CUDA device has too little memory for {n} images a step: give a smaller --batch")
+        }
+        (true, _) => "the CUDA device has too little memory for the network".into(),
+    };
+    Error::compute(network, what)
 }

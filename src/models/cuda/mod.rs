@@ -19,5 +19,11 @@ fn start(spec: &Spec, ordinal: usize) -> Result<Gpu> {
         Error::setting("device", "cpu, or a CUDA device that can be used", format!("cuda:{ordinal} ({why})"))
     };
     driver::check(ordinal).map_err(refuse)?;
-    Gpu::new(ordinal, spec.tf32).map_err(|error| refuse(error.to_string()))
+    // An old driver, or a program for another GPU, cannot load the kernels.
+    let help = "update the NVIDIA driver, or build wbc for this GPU (CUDA_COMPUTE_CAP)";
+    let gpu = Gpu::new(ordinal, spec.tf32).map_err(|error| refuse(format!("{}: {help}", driver::text(&error))))?;
+    if spec.tf32 && !gpu.has_tf32() {
+        return Err(Error::setting("train.tf32", "false, or a GPU of compute capability 8.0 or more", "true"));
+    }
+    Ok(gpu)
 }

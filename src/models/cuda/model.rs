@@ -1,10 +1,11 @@
 //! A network on a CUDA device.
 
-use super::arrays::{Array, Arrays, fault};
-use crate::error::Result;
+use super::arrays::{Arrays, Trained, Work, fault};
+use crate::error::{Error, Result};
 use crate::models::model::{Batch, Inference, Model, Objective, Pixels, StateArray, Step};
 use crate::models::output::{logits, softmax, step};
-use crate::nn::cuda::{self, Floats, Gpu, at};
+use crate::nn::cuda::{self, Floats, Gpu};
+use dfdx::tensor::CudaError;
 
 /// A batch without its images.
 pub struct Targets<'a> {
@@ -23,7 +24,7 @@ pub trait Network {
     const PREDICTED: usize;
 
     /// Weight and bias of the last layer.
-    fn last(&self) -> [Array; 2];
+    fn last(&self) -> [Trained; 2];
 
     /// Loss and logits of a batch whose images are on the device; writes the gradients of all arrays.
     ///
@@ -46,18 +47,18 @@ pub struct OnCuda<N> {
     pub gpu: Gpu,
 }
 
-impl<N> OnCuda<N> {
-    /// Copies images to the device. Before the next call but one, the device must have been waited for.
-    fn upload(&self, images: Pixels) -> cuda::Result<u64> {
-        let pinned = match images.into_pinned() {
-            Ok(pinned) => pinned,
-            Err(images) => {
-                let mut pinned = self.gpu.pinned(images.len())?;
-                pinned.copy_from_slice(&images);
-                pinned
-            }
-        };
-        self.gpu.upload_images(pinned)
+impl<N: Network> OnCuda<N> {
+    /// The features of images in a prediction.
+    fn features(&self, x: &[f32], n: usize) -> cuda::Result<Vec<f32>> {
+        let images = self.gpu.upload_images(Box::new(x.to_vec()))?;
+        let features = self.network.features(&self.gpu, images, n)?;
+        self.gpu.download(features.at(), n * N::WIDTH)
+    }
+
+    /// The error of work that failed; waits for what the device still does with the images.
+    fn fault(&self, work: Work, error: CudaError) -> Error {
+        let _ = self.gpu.wait();
+        fault(N::NAME, work, error)
     }
 }
 
@@ -67,13 +68,14 @@ impl<N: Network> Model for OnCuda<N> {
     }
 
     fn pixels(&self, len: usize) -> Result<Pixels> {
-        Ok(self.gpu.pinned(len).map_err(|error| fault(N::NAME, 0, error))?.into())
+        // Where the system locks no memory, the driver copies from any.
+        Ok(self.gpu.pinned(len).map_or_else(|_| vec![0.0; len].into(), Pixels::from))
     }
 
     fn train(&mut self, batch: Batch, t: u64, learning_rate: f64) -> Result<Step> {
         let Batch { x, labels, keys, objective } = batch;
-        let failed = |error| fault(N::NAME, labels.len(), error);
-        let images = self.upload(x).map_err(failed)?;
+        let failed = |error| self.fault(Work::Step(labels.len()), error);
+        let images = self.gpu.upload_images(Box::new(x)).map_err(failed)?;
         let targets = Targets { labels, keys, objective };
         let (loss, logits) = self.network.pass(&self.gpu, images, &targets).map_err(failed)?;
         let step = step(N::NAME, t, learning_rate, loss, &logits, labels)?;
@@ -82,17 +84,13 @@ impl<N: Network> Model for OnCuda<N> {
     }
 
     fn infer(&self, x: &[f32], n: usize) -> Result<Inference> {
-        let gpu = &self.gpu;
-        let failed = |error| fault(N::NAME, n.min(N::PREDICTED), error);
-        let [weight, bias] = self.network.last().map(|array| gpu.download(array.value, array.len));
+        let failed = |error| self.fault(Work::Predict, error);
+        let [weight, bias] = self.network.last().map(|array| self.gpu.download(array.value, array.len));
         let (weight, bias) = (weight.map_err(failed)?, bias.map_err(failed)?);
         let each = self.size * self.size * 3;
         let mut features = Vec::with_capacity(n * N::WIDTH);
         for x in x.chunks(N::PREDICTED * each) {
-            let n = x.len() / each;
-            let images = self.upload(x.to_vec().into()).map_err(failed)?;
-            let on_device = self.network.features(gpu, images, n).map_err(failed)?;
-            features.extend(gpu.download(at(&on_device), n * N::WIDTH).map_err(failed)?);
+            features.extend(self.features(x, x.len() / each).map_err(failed)?);
         }
         let probabilities = logits(&features, N::WIDTH, &weight, &bias).iter().map(|l| softmax(l)).collect();
         Ok(Inference { probabilities, features, width: N::WIDTH })

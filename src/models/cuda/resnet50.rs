@@ -1,29 +1,28 @@
 //! ResNet50 on a CUDA device.
 
-use super::arrays::{Array, Arrays, fault, head};
+use super::arrays::{Arrays, Trained, Work, fault, head};
 use super::model::{Network, OnCuda, Targets};
 use crate::error::Result;
 use crate::models::model::Model;
 use crate::models::resnet50::{EPSILON, FEATURES, MOMENTUM, ResNet50};
 use crate::models::spec::Spec;
-use crate::nn::cuda::{self, Floats, Gpu, NormArrays, at};
+use crate::nn::cuda::{self, Codes, Floats, Gpu, NormArrays};
 use crate::nn::kernel::Conv2d;
-use cudarc::driver::CudaSlice;
 
 struct ResNet50OnCuda {
     size: usize,
     stem: Layer,
     blocks: Vec<Block>,
     /// Weight and bias of the last layer.
-    last: [Array; 2],
+    last: [Trained; 2],
 }
 
 /// A convolution and its batch normalisation.
 struct Layer {
     shape: Conv2d,
-    weight: Array,
-    gamma: Array,
-    beta: Array,
+    weight: Trained,
+    gamma: Trained,
+    beta: Trained,
     norm: NormArrays,
 }
 
@@ -32,8 +31,8 @@ struct Block {
     downsample: Option<Layer>,
 }
 
-/// A layer's results: the windows of its input (none where the input itself is enough), the convolution without its bias,
-/// and the normalisation, `[4, c]`.
+/// A layer's results: the windows of its input (none where the input itself is enough), the convolution without its
+/// bias, and the normalisation, `[4, c]`.
 struct LayerOutput {
     windows: Option<Floats>,
     z: Floats,
@@ -52,7 +51,7 @@ struct BlockOutput {
 struct Pass {
     stem: LayerOutput,
     pooled: Floats,
-    codes: CudaSlice<u8>,
+    codes: Codes,
     blocks: Vec<BlockOutput>,
     features: Floats,
 }
@@ -64,11 +63,11 @@ struct Pass {
 pub fn build(spec: &Spec, ordinal: usize) -> Result<Box<dyn Model>> {
     let cpu = ResNet50::new(spec)?;
     let gpu = super::start(spec, ordinal)?;
-    let arrays =
-        Arrays::new(&gpu, spec.optimiser, &cpu.state(true)).map_err(|error| fault(ResNet50OnCuda::NAME, 0, error))?;
+    let arrays = Arrays::new(&gpu, spec.optimiser, &cpu.state(true))
+        .map_err(|error| fault(ResNet50OnCuda::NAME, Work::Build, error))?;
     let mut layers = cpu.shapes().map(|(conv, norm, shape)| {
         let array = |layer: &str, which: &str| arrays.trained(&format!("{layer}.{which}"));
-        let running = |which: &str| arrays.other(&format!("{norm}.running_{which}"));
+        let running = |which: &str| arrays.running(&format!("{norm}.running_{which}"));
         let (gamma, beta) = (array(norm, "weight"), array(norm, "bias"));
         let norm = NormArrays {
             gamma: gamma.value,
@@ -107,10 +106,10 @@ impl Layer {
     fn forward(&self, gpu: &Gpu, x: u64, n: usize, training: bool) -> cuda::Result<LayerOutput> {
         let [rows, c] = self.rows(n);
         let windows = if self.is_plain() { None } else { Some(gpu.windows(n, &self.shape, x)?) };
-        let z = gpu.alloc(rows * c)?;
-        gpu.multiply([rows, self.shape.depth(), c], windows.as_ref().map_or(x, at), self.weight.value, at(&z))?;
+        let z = gpu.floats(rows * c)?;
+        gpu.multiply([rows, self.shape.depth(), c], windows.as_ref().map_or(x, Floats::at), self.weight.value, z.at())?;
         let norm = match training {
-            true => gpu.norm([rows, c], at(&z), self.norm, MOMENTUM, EPSILON)?,
+            true => gpu.norm([rows, c], z.at(), self.norm, MOMENTUM, EPSILON)?,
             false => gpu.running_norm(c, self.norm, EPSILON)?,
         };
         Ok(LayerOutput { windows: windows.filter(|_| training), z, norm })
@@ -130,17 +129,17 @@ impl Layer {
     ) -> cuda::Result<()> {
         let ([rows, c], depth) = (self.rows(n), self.shape.depth());
         let gradients = [self.gamma.gradient, self.beta.gradient];
-        gpu.norm_backward([rows, c], at(&output.z), at(&output.norm), relu, d, gradients)?;
-        let windows = output.windows.as_ref().map_or(x, at);
+        gpu.norm_backward([rows, c], output.z.at(), output.norm.at(), relu, d, gradients)?;
+        let windows = output.windows.as_ref().map_or(x, Floats::at);
         gpu.multiply_transpose([depth, rows, c], windows, d, self.weight.gradient)?;
         match dx {
             Some((dx, more)) if self.is_plain() => {
                 gpu.multiply_by_transpose([rows, c, depth], d, self.weight.value, dx, more)
             }
             Some((dx, more)) => {
-                let columns = gpu.alloc(rows * depth)?;
-                gpu.multiply_by_transpose([rows, c, depth], d, self.weight.value, at(&columns), false)?;
-                gpu.windows_backward(n, &self.shape, at(&columns), dx, more)
+                let columns = gpu.floats(rows * depth)?;
+                gpu.multiply_by_transpose([rows, c, depth], d, self.weight.value, columns.at(), false)?;
+                gpu.windows_backward(n, &self.shape, columns.at(), dx, more)
             }
             None => Ok(()),
         }
@@ -151,18 +150,18 @@ impl Block {
     fn forward(&self, gpu: &Gpu, x: u64, n: usize, training: bool) -> cuda::Result<BlockOutput> {
         let [first, second, third] = &self.layers;
         let layer = |layer: &Layer, x| layer.forward(gpu, x, n, training);
-        let relu = |layer: &Layer, output: &LayerOutput| gpu.norm_relu(layer.rows(n), at(&output.z), at(&output.norm));
+        let relu = |layer: &Layer, output: &LayerOutput| gpu.norm_relu(layer.rows(n), output.z.at(), output.norm.at());
         let a = layer(first, x)?;
         let inner_a = relu(first, &a)?;
-        let b = layer(second, at(&inner_a))?;
+        let b = layer(second, inner_a.at())?;
         let inner_b = relu(second, &b)?;
-        let c = layer(third, at(&inner_b))?;
+        let c = layer(third, inner_b.at())?;
         let downsample = self.downsample.as_ref().map(|downsample| layer(downsample, x)).transpose()?;
         let (shortcut, norm) = match &downsample {
-            Some(output) => (at(&output.z), Some(at(&output.norm))),
+            Some(output) => (output.z.at(), Some(output.norm.at())),
             None => (x, None),
         };
-        let out = gpu.shortcut(third.rows(n), at(&c.z), at(&c.norm), shortcut, norm)?;
+        let out = gpu.shortcut(third.rows(n), c.z.at(), c.norm.at(), shortcut, norm)?;
         Ok(BlockOutput { layers: [a, b, c], inner: [inner_a, inner_b], downsample, out })
     }
 
@@ -171,26 +170,26 @@ impl Block {
         let BlockOutput { layers: [a, b, c], inner: [inner_a, inner_b], downsample, out } = output;
         let [first, second, third] = &self.layers;
         let len = third.rows(n).iter().product();
-        gpu.relu_backward(len, at(&out), 1.0, at(&d))?;
+        gpu.relu_backward(len, out.at(), 1.0, d.at())?;
         drop(out);
-        let dc = gpu.alloc(len)?;
-        gpu.copy(at(&d), at(&dc), len)?;
-        let db = gpu.alloc(n * third.shape.x_len())?;
-        third.backward(gpu, &c, false, at(&inner_b), n, at(&dc), Some((at(&db), false)))?;
+        let dc = gpu.floats(len)?;
+        gpu.copy(d.at(), dc.at(), len)?;
+        let db = gpu.floats(n * third.shape.x_len())?;
+        third.backward(gpu, &c, false, inner_b.at(), n, dc.at(), Some((db.at(), false)))?;
         drop((c, inner_b, dc));
-        let da = gpu.alloc(n * second.shape.x_len())?;
-        second.backward(gpu, &b, true, at(&inner_a), n, at(&db), Some((at(&da), false)))?;
+        let da = gpu.floats(n * second.shape.x_len())?;
+        second.backward(gpu, &b, true, inner_a.at(), n, db.at(), Some((da.at(), false)))?;
         drop((b, inner_a, db));
         // First the gradient of the shortcut; that of the three layers is added to it.
         let dx = match (&self.downsample, downsample) {
             (Some(layer), Some(output)) => {
-                let dx = gpu.alloc(n * layer.shape.x_len())?;
-                layer.backward(gpu, &output, false, x, n, at(&d), Some((at(&dx), false)))?;
+                let dx = gpu.floats(n * layer.shape.x_len())?;
+                layer.backward(gpu, &output, false, x, n, d.at(), Some((dx.at(), false)))?;
                 dx
             }
             _ => d,
         };
-        first.backward(gpu, &a, true, x, n, at(&da), Some((at(&dx), true)))?;
+        first.backward(gpu, &a, true, x, n, da.at(), Some((dx.at(), true)))?;
         Ok(dx)
     }
 }
@@ -205,18 +204,18 @@ impl ResNet50OnCuda {
     fn forward(&self, gpu: &Gpu, images: u64, n: usize, training: bool) -> cuda::Result<Pass> {
         let (side, pixels) = self.sides();
         let stem = self.stem.forward(gpu, images, n, training)?;
-        let (pooled, codes) = gpu.pool3([n, side, side, self.stem.shape.c_out], at(&stem.z), at(&stem.norm))?;
+        let (pooled, codes) = gpu.pool3([n, side, side, self.stem.shape.c_out], stem.z.at(), stem.norm.at())?;
         let mut blocks: Vec<BlockOutput> = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
             let x = blocks.last().map_or(&pooled, |block| &block.out);
-            let output = block.forward(gpu, at(x), n, training)?;
+            let output = block.forward(gpu, x.at(), n, training)?;
             if !training {
                 blocks.clear();
             }
             blocks.push(output);
         }
         let out = &blocks.last().expect("there are blocks").out;
-        let features = gpu.mean_pool([n, pixels, FEATURES], at(out))?;
+        let features = gpu.mean_pool([n, pixels, FEATURES], out.at())?;
         Ok(Pass { stem, pooled, codes, blocks, features })
     }
 
@@ -224,15 +223,15 @@ impl ResNet50OnCuda {
     fn backward(&self, gpu: &Gpu, pass: Pass, images: u64, features: Floats, n: usize) -> cuda::Result<()> {
         let (side, pixels) = self.sides();
         let Pass { stem, pooled, codes, blocks: mut outputs, .. } = pass;
-        let mut d = gpu.mean_pool_backward([n, pixels, FEATURES], at(&features))?;
+        let mut d = gpu.mean_pool_backward([n, pixels, FEATURES], features.at())?;
         for block in self.blocks.iter().rev() {
             let output = outputs.pop().expect("every block has an output");
             let x = outputs.last().map_or(&pooled, |output| &output.out);
-            d = block.backward(gpu, output, at(x), n, d)?;
+            d = block.backward(gpu, output, x.at(), n, d)?;
         }
-        let d = gpu.pool3_backward([n, side, side, self.stem.shape.c_out], at(&d), &codes)?;
+        let d = gpu.pool3_backward([n, side, side, self.stem.shape.c_out], d.at(), &codes)?;
         // `relu` is false because the backward pass of the pooling includes that of ReLU.
-        self.stem.backward(gpu, &stem, false, images, n, at(&d), None)
+        self.stem.backward(gpu, &stem, false, images, n, d.at(), None)
     }
 }
 
@@ -241,14 +240,14 @@ impl Network for ResNet50OnCuda {
     const WIDTH: usize = FEATURES;
     const PREDICTED: usize = 32;
 
-    fn last(&self) -> [Array; 2] {
+    fn last(&self) -> [Trained; 2] {
         self.last
     }
 
     fn pass(&self, gpu: &Gpu, images: u64, targets: &Targets) -> cuda::Result<(f32, Vec<f32>)> {
         let n = targets.labels.len();
         let pass = self.forward(gpu, images, n, true)?;
-        let head = head(gpu, at(&pass.features), self.last, targets.labels, targets.objective)?;
+        let head = head(gpu, pass.features.at(), self.last, targets.labels, targets.objective)?;
         self.backward(gpu, pass, images, head.features, n)?;
         Ok((head.loss, head.logits))
     }

@@ -1,36 +1,35 @@
 //! W-Net on a CUDA device.
 
-use super::arrays::{Array, Arrays, fault, head};
+use super::arrays::{Arrays, Trained, Work, fault, head};
 use super::model::{Network, OnCuda, Targets};
 use crate::error::Result;
 use crate::models::model::Model;
 use crate::models::spec::Spec;
 use crate::models::wnet::{FILTERS, HIDDEN, WNet, layer_keys};
-use crate::nn::cuda::{self, DropoutArgument, Floats, Gpu, at};
+use crate::nn::cuda::{self, Codes, DropoutArgument, Floats, Gpu};
 use crate::nn::kernel::{Conv2d, Dropout};
-use cudarc::driver::CudaSlice;
 
 struct WNetOnCuda {
     size: usize,
     dropout: Dropout,
     convolutions: [Convolution; 3],
     /// Weight and bias of the hidden linear layer, and of the last layer.
-    hidden: [Array; 2],
-    last: [Array; 2],
+    hidden: [Trained; 2],
+    last: [Trained; 2],
 }
 
 struct Convolution {
     shape: Conv2d,
-    weight: Array,
-    bias: Array,
+    weight: Trained,
+    bias: Trained,
 }
 
-/// What the backward pass needs: of each block the windows of its input (of the first, none), its output and the codes of
-/// that; and the output of the hidden layer, `[n, 1024]`.
+/// What the backward pass needs: of each block the windows of its input (of the first, none), its output and the codes
+/// of that; and the output of the hidden layer, `[n, 1024]`.
 struct Pass {
     windows: Vec<Option<Floats>>,
     outputs: Vec<Floats>,
-    codes: Vec<CudaSlice<u8>>,
+    codes: Vec<Codes>,
     hidden: Floats,
 }
 
@@ -41,8 +40,8 @@ struct Pass {
 pub fn build(spec: &Spec, ordinal: usize) -> Result<Box<dyn Model>> {
     let cpu = WNet::new(spec)?;
     let gpu = super::start(spec, ordinal)?;
-    let arrays =
-        Arrays::new(&gpu, spec.optimiser, &cpu.state(true)).map_err(|error| fault(WNetOnCuda::NAME, 0, error))?;
+    let arrays = Arrays::new(&gpu, spec.optimiser, &cpu.state(true))
+        .map_err(|error| fault(WNetOnCuda::NAME, Work::Build, error))?;
     let pair = |layer: &str| ["weight", "bias"].map(|which| arrays.trained(&format!("{layer}.{which}")));
     let convolutions = std::array::from_fn(|i| {
         let (side, c_in) = (spec.size_px >> i, if i == 0 { 3 } else { FILTERS[i - 1] });
@@ -74,20 +73,20 @@ impl WNetOnCuda {
                 }
                 Some(x) => {
                     let rows = n * shape.h * shape.w;
-                    let columns = gpu.windows(n, shape, at(x))?;
-                    let z = gpu.alloc(rows * shape.c_out)?;
-                    gpu.multiply([rows, shape.depth(), shape.c_out], at(&columns), weight.value, at(&z))?;
+                    let columns = gpu.windows(n, shape, x.at())?;
+                    let z = gpu.floats(rows * shape.c_out)?;
+                    gpu.multiply([rows, shape.depth(), shape.c_out], columns.at(), weight.value, z.at())?;
                     windows.push(Some(columns));
-                    gpu.pool2(output, at(&z), bias.value, *drop)?
+                    gpu.pool2(output, z.at(), bias.value, *drop)?
                 }
             };
             outputs.push(y);
             codes.push(code);
         }
-        let hidden = gpu.alloc(n * HIDDEN)?;
+        let hidden = gpu.floats(n * HIDDEN)?;
         let [weight, bias] = self.hidden;
-        gpu.multiply([n, self.inputs(), HIDDEN], at(&outputs[2]), weight.value, at(&hidden))?;
-        gpu.relu([n, HIDDEN], bias.value, drop[3], at(&hidden))?;
+        gpu.multiply([n, self.inputs(), HIDDEN], outputs[2].at(), weight.value, hidden.at())?;
+        gpu.relu([n, HIDDEN], bias.value, drop[3], hidden.at())?;
         Ok(Pass { windows, outputs, codes, hidden })
     }
 
@@ -103,26 +102,26 @@ impl WNetOnCuda {
     ) -> cuda::Result<()> {
         let inputs = self.inputs();
         let [weight, bias] = self.hidden;
-        gpu.relu_backward(n * HIDDEN, at(&pass.hidden), drop[3].scale(), at(&d))?;
-        gpu.sum_rows([n, HIDDEN], at(&d), bias.gradient)?;
-        gpu.multiply_transpose([inputs, n, HIDDEN], at(&pass.outputs[2]), at(&d), weight.gradient)?;
-        let mut dy = gpu.alloc(n * inputs)?;
-        gpu.multiply_by_transpose([n, HIDDEN, inputs], at(&d), weight.value, at(&dy), false)?;
+        gpu.relu_backward(n * HIDDEN, pass.hidden.at(), drop[3].scale(), d.at())?;
+        gpu.sum_rows([n, HIDDEN], d.at(), bias.gradient)?;
+        gpu.multiply_transpose([inputs, n, HIDDEN], pass.outputs[2].at(), d.at(), weight.gradient)?;
+        let mut dy = gpu.floats(n * inputs)?;
+        gpu.multiply_by_transpose([n, HIDDEN, inputs], d.at(), weight.value, dy.at(), false)?;
         for (i, Convolution { shape, weight, bias }) in self.convolutions.iter().enumerate().rev() {
             let (rows, depth, c_out) = (n * shape.h * shape.w, shape.depth(), shape.c_out);
             let (output, codes, scale) = ([n, shape.h, shape.w, c_out], &pass.codes[i], drop[i].scale());
             let Some(windows) = &pass.windows[i] else {
                 let gradients = [weight.gradient, bias.gradient];
-                gpu.first_block_backward(output, images, at(&dy), codes, scale, gradients)?;
+                gpu.first_block_backward(output, images, dy.at(), codes, scale, gradients)?;
                 continue;
             };
-            let dz = gpu.pool2_backward(output, at(&dy), codes, scale)?;
-            gpu.sum_rows([rows, c_out], at(&dz), bias.gradient)?;
-            gpu.multiply_transpose([depth, rows, c_out], at(windows), at(&dz), weight.gradient)?;
-            let columns = gpu.alloc(rows * depth)?;
-            gpu.multiply_by_transpose([rows, c_out, depth], at(&dz), weight.value, at(&columns), false)?;
-            dy = gpu.alloc(n * shape.x_len())?;
-            gpu.windows_backward(n, shape, at(&columns), at(&dy), false)?;
+            let dz = gpu.pool2_backward(output, dy.at(), codes, scale)?;
+            gpu.sum_rows([rows, c_out], dz.at(), bias.gradient)?;
+            gpu.multiply_transpose([depth, rows, c_out], windows.at(), dz.at(), weight.gradient)?;
+            let columns = gpu.floats(rows * depth)?;
+            gpu.multiply_by_transpose([rows, c_out, depth], dz.at(), weight.value, columns.at(), false)?;
+            dy = gpu.floats(n * shape.x_len())?;
+            gpu.windows_backward(n, shape, columns.at(), dy.at(), false)?;
         }
         Ok(())
     }
@@ -133,7 +132,7 @@ impl Network for WNetOnCuda {
     const WIDTH: usize = HIDDEN;
     const PREDICTED: usize = 64;
 
-    fn last(&self) -> [Array; 2] {
+    fn last(&self) -> [Trained; 2] {
         self.last
     }
 
@@ -141,7 +140,7 @@ impl Network for WNetOnCuda {
         let n = targets.labels.len();
         let (_keys, drop) = gpu.dropout(self.dropout, &layer_keys(targets.keys))?;
         let pass = self.forward(gpu, images, n, &drop)?;
-        let head = head(gpu, at(&pass.hidden), self.last, targets.labels, targets.objective)?;
+        let head = head(gpu, pass.hidden.at(), self.last, targets.labels, targets.objective)?;
         self.backward(gpu, pass, images, head.features, n, &drop)?;
         Ok((head.loss, head.logits))
     }

@@ -4,9 +4,10 @@
 //! a driver, not even for `--help`. The functions here have the same names: the linker takes them instead, and each
 //! calls the one in the library that is loaded on the first call.
 
-use cudarc::driver::result;
+use cudarc::driver::{self, result};
+use dfdx::tensor::CudaError;
 use libloading::Library;
-use std::ffi::{CStr, c_void};
+use std::ffi::c_void;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -23,7 +24,14 @@ fn cuda() -> &'static Loaded {
 fn cublas() -> &'static Loaded {
     static LIBRARY: OnceLock<Loaded> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        load(&["libcublas.so.13", "libcublas.so.12", "libcublas.so.11", "cublas64_13.dll", "cublas64_12.dll"])
+        load(&[
+            "libcublas.so.13",
+            "libcublas.so.12",
+            "libcublas.so.11",
+            "cublas64_13.dll",
+            "cublas64_12.dll",
+            "cublas64_11.dll",
+        ])
     })
 }
 
@@ -62,8 +70,8 @@ fn address(library: &Loaded, name: &str) -> usize {
     symbol.ok().flatten().map_or(0, |address| address as usize)
 }
 
-/// Functions that pass their arguments on, each an integer or a pointer, and return `missing` where the library has none
-/// of that name.
+/// Functions that pass their arguments on, each an integer or a pointer, and return `missing` where the library has
+/// none of that name.
 macro_rules! forward {
     ($library:ident, $missing:literal: $($name:ident($($argument:ident)*))*) => {
         $(
@@ -102,7 +110,8 @@ mod functions {
         cuLaunchKernel(a b c d e f g h i j k));
     // 1: not initialised.
     forward!(cublas, 1:
-        cublasCreate_v2(a) cublasDestroy_v2(a) cublasSetStream_v2(a b) cublasSetMathMode(a b) cublasSgemm_v2(a b c d e f g h i j k l m n)
+        cublasCreate_v2(a) cublasDestroy_v2(a) cublasSetStream_v2(a b) cublasSetMathMode(a b)
+        cublasSgemm_v2(a b c d e f g h i j k l m n)
         cublasSgemmStridedBatched(a b c d e f g h i j k l m n o p q r));
     forward!(nvrtc, 1:
         nvrtcCreateProgram(a b c d e f) nvrtcCompileProgram(a b c) nvrtcDestroyProgram(a) nvrtcGetPTX(a b)
@@ -115,7 +124,7 @@ mod functions {
 /// What is missing, in words.
 pub fn check(ordinal: usize) -> Result<(), String> {
     cuda().as_ref().map_err(|error| format!("no NVIDIA driver ({error})"))?;
-    let failed = |error: cudarc::driver::DriverError| format!("the NVIDIA driver says: {}", text(&error));
+    let failed = |error: driver::DriverError| format!("the NVIDIA driver reports: {}", text(&error.into()));
     result::init().map_err(failed)?;
     let count = result::device::get_count().map_err(failed)? as usize;
     if ordinal >= count {
@@ -125,17 +134,25 @@ pub fn check(ordinal: usize) -> Result<(), String> {
             _ => format!("{count} CUDA devices in this machine, cuda:0 to cuda:{}", count - 1),
         });
     }
-    let found = cublas().as_ref().map(drop);
-    found.map_err(|error| format!("no cuBLAS of CUDA 11 to 13, which the CUDA toolkit has ({error})"))
+    let cublas = cublas().as_ref().map(drop);
+    cublas.map_err(|error| format!("no cuBLAS of CUDA 11 to 13, which the CUDA toolkit has ({error})"))
 }
 
-/// The driver's words for an error.
-pub fn text(error: &cudarc::driver::DriverError) -> String {
-    error.error_string().map_or_else(|_| format!("{error:?}"), |text: &CStr| text.to_string_lossy().into_owned())
+/// An error in the driver's words, where it has some.
+pub fn text(error: &CudaError) -> String {
+    let code = match error {
+        CudaError::Driver(error) => match error.error_string() {
+            Ok(text) => return text.to_string_lossy().into_owned(),
+            Err(_) => error.0 as u32,
+        },
+        CudaError::Blas(error) => return format!("cuBLAS: {:?}", error.0),
+        CudaError::Cpu(error) => return error.to_string(),
+    };
+    format!("error {code} of the driver")
 }
 
-/// What the simulated device of `tests/cuda` has counted: launches, matrix products, bytes copied in, waits, and bytes at
-/// the peak. None on a GPU.
+/// What the simulated device of `tests/cuda` has counted: launches, matrix products, bytes copied in, waits, and bytes
+/// at the peak. None on a GPU.
 #[cfg(test)]
 pub fn simulated_counts() -> Option<[usize; 5]> {
     let address = address(cuda(), "simulatorCounts");

@@ -3,17 +3,49 @@
 use crate::nn::kernel::Dropout;
 use cudarc::cublas::{self, CudaBlas};
 use cudarc::driver::{self, sys};
-use cudarc::driver::{CudaDevice, CudaFunction, CudaSlice, CudaStream, DevicePtr, DeviceRepr, DeviceSlice};
-use dfdx::prelude::*;
-use dfdx::tensor::CudaError;
+use cudarc::driver::{CudaDevice, CudaFunction, CudaStream, DeviceRepr};
+use dfdx::tensor::{Cuda, CudaError, Storage};
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A result of the device.
 pub type Result<T> = std::result::Result<T, CudaError>;
 
-/// Numbers on the device. Their memory is not set when they are made.
-pub type Floats = CudaSlice<f32>;
+/// An array on the device. Its memory is given back when it is dropped, after the work that was asked for before.
+pub struct Array<T> {
+    start: u64,
+    len: usize,
+    device: Arc<CudaDevice>,
+    of: PhantomData<T>,
+}
+
+/// Numbers on the device.
+pub type Floats = Array<f32>;
+
+impl<T> Array<T> {
+    /// Where it starts on the device.
+    pub fn at(&self) -> u64 {
+        self.start
+    }
+}
+
+impl<T> Drop for Array<T> {
+    fn drop(&mut self) {
+        // A device that failed keeps its memory; there is nothing else to be done.
+        if self.device.bind_to_thread().is_ok() {
+            // SAFETY: the memory is this array's, and the kernels that use it are in the same stream.
+            let _ = unsafe { driver::result::free_async(self.start, stream(&self.device)) };
+        }
+    }
+}
+
+/// An array on the device with the values it is copied from, which the copy may still read.
+pub struct Sent<T> {
+    pub array: Array<T>,
+    _values: Vec<T>,
+}
 
 /// Declares the kernels, and loads them.
 macro_rules! kernels {
@@ -31,9 +63,9 @@ macro_rules! kernels {
     };
 }
 
-kernels!(first_block first_block_backward windows windows4 windows_backward windows4_backward pool2 pool2_backward relu relu_backward sum_rows totals moments
-    norm running_norm norm_relu shortcut norm_sums norm_totals norm_backward pool3 pool3_backward mean_pool
-    mean_pool_backward adam sgd);
+kernels!(first_block first_block_backward windows windows4 windows_backward windows4_backward pool2 pool2_backward
+    bias relu relu_backward sum_rows totals moments norm running_norm norm_relu shortcut norm_sums norm_totals norm_backward
+    pool3 pool3_backward mean_pool mean_pool_backward adam sgd);
 
 /// `Dropout` in `kernels.cu`.
 #[derive(Clone, Copy)]
@@ -56,11 +88,13 @@ impl DropoutArgument {
     }
 }
 
-/// Memory of the host that the device reads by itself, and its length.
+/// Memory of the host that the device reads without a copy, and its length.
 #[derive(Debug)]
 struct Block {
     start: *mut f32,
     len: usize,
+    /// The memory is the device's: it lives as long.
+    _device: Arc<CudaDevice>,
 }
 
 // SAFETY: the memory belongs to the block alone.
@@ -78,7 +112,7 @@ impl Drop for Block {
 /// Blocks that are not in use.
 type Blocks = Arc<Mutex<Vec<Block>>>;
 
-/// Numbers in memory of the host that the device reads by itself. The memory is used again.
+/// Numbers in memory of the host that the device reads without a copy. The memory is used again.
 #[derive(Debug)]
 pub struct Pinned {
     block: Option<Block>,
@@ -122,26 +156,36 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// How images come to the device: on their own stream, beside the device's work, into one of two arrays in turn.
 struct Upload {
     stream: CudaStream,
-    arrays: [Floats; 2],
+    arrays: [Option<Floats>; 2],
     next: usize,
     /// What is being copied.
-    source: Option<Pinned>,
+    source: Option<Box<dyn Deref<Target = [f32]>>>,
 }
 
 /// A CUDA device.
 pub struct Gpu {
-    /// dfdx's device.
-    pub dfdx: Cuda,
-    device: Arc<CudaDevice>,
-    pub(super) blas: CudaBlas,
+    /// What does not bear to be dropped after the device has failed: cudarc would panic.
+    handles: ManuallyDrop<Handles>,
     pub(super) kernels: Kernels,
     blocks: Blocks,
-    upload: Mutex<Upload>,
+    device: Arc<CudaDevice>,
 }
 
-/// Where an array starts on the device.
-pub fn at(array: &impl DevicePtr<f32>) -> u64 {
-    *array.device_ptr()
+struct Handles {
+    blas: CudaBlas,
+    upload: Mutex<Upload>,
+    /// dfdx's device.
+    _dfdx: Cuda,
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        match self.device.synchronize() {
+            // SAFETY: nothing uses them afterwards.
+            Ok(()) => unsafe { ManuallyDrop::drop(&mut self.handles) },
+            Err(_) => std::mem::forget(self.device.clone()),
+        }
+    }
 }
 
 /// Where the value after `offset` others starts.
@@ -150,8 +194,8 @@ pub fn offset(start: u64, offset: usize) -> u64 {
 }
 
 impl Gpu {
-    /// Starts CUDA device `ordinal`, which [`super::driver::check`] has found. With `tf32`, matrix products round their
-    /// numbers to 10 bits.
+    /// Starts CUDA device `ordinal`, which [`super::driver::check`] has found. With `tf32`, matrix products are of
+    /// numbers with a mantissa of 10 bits.
     ///
     /// # Errors
     /// The driver's, such as too little memory.
@@ -159,7 +203,7 @@ impl Gpu {
         let dfdx = Cuda::try_build(ordinal, 0)?;
         let device = Storage::<f32>::try_alloc_len(&dfdx, 1)?.device();
         let mut pool = std::ptr::null_mut();
-        // Freed memory stays with the program: the next step takes it again. Drivers without this are slower, no more.
+        // Freed memory stays with the program: the next step takes it again. Without this, steps are only slower.
         // SAFETY: both pointers are to values of the types that the driver expects.
         unsafe {
             if sys::cuDeviceGetDefaultMemPool(&mut pool, *device.cu_device()).result().is_ok() {
@@ -176,32 +220,72 @@ impl Gpu {
             }
             .result()?;
         }
-        // SAFETY: it has no values.
-        let arrays = unsafe { [device.alloc(0)?, device.alloc(0)?] };
-        let upload = Upload { stream: device.fork_default_stream()?, arrays, next: 0, source: None };
-        Ok(Self { dfdx, device, blas, kernels, blocks: Arc::default(), upload: Mutex::new(upload) })
+        let upload = Upload { stream: device.fork_default_stream()?, arrays: [None, None], next: 0, source: None };
+        let handles = Handles { blas, upload: Mutex::new(upload), _dfdx: dfdx };
+        Ok(Self { handles: ManuallyDrop::new(handles), kernels, blocks: Arc::default(), device })
     }
 
-    /// `len` numbers that are not set yet.
+    /// Whether the device has products of numbers with a mantissa of 10 bits: from compute capability 8.0 on.
+    pub fn has_tf32(&self) -> bool {
+        let major = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
+        self.device.attribute(major).is_ok_and(|major| major >= 8)
+    }
+
+    /// The handle of cuBLAS.
+    pub(super) fn blas(&self) -> cublas::sys::cublasHandle_t {
+        *self.handles.blas.handle()
+    }
+
+    /// Waits until the device has done all that it was asked for.
     ///
     /// # Errors
-    /// Too little memory; also from 2^32 numbers on, which the kernels cannot count.
-    pub fn alloc(&self, len: usize) -> Result<Floats> {
+    /// The driver's, also of the work.
+    pub fn wait(&self) -> Result<()> {
+        Ok(self.device.synchronize()?)
+    }
+
+    /// Memory for `len` values, which are not set.
+    ///
+    /// # Errors
+    /// Too little memory; also from 2^32 values on, which the kernels cannot count.
+    pub(super) fn alloc<T>(&self, len: usize) -> Result<Array<T>> {
         if u32::try_from(len).is_err() {
             return Err(driver::DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY).into());
         }
-        // SAFETY: whoever takes them writes all of them before they are read.
-        Ok(unsafe { self.device.alloc(len) }?)
+        self.device.bind_to_thread()?;
+        // SAFETY: whoever takes the array writes all of it before it is read.
+        let start = unsafe { driver::result::malloc_async(stream(&self.device), len * size_of::<T>())? };
+        Ok(Array { start, len, device: self.device.clone(), of: PhantomData })
     }
 
-    pub(super) fn alloc_bytes(&self, len: usize) -> Result<CudaSlice<u8>> {
-        // SAFETY: as in `alloc`.
-        Ok(unsafe { self.device.alloc(len) }?)
+    /// Memory for `len` numbers, which are not set.
+    ///
+    /// # Errors
+    /// As [`Gpu::alloc`].
+    pub fn floats(&self, len: usize) -> Result<Floats> {
+        self.alloc(len)
     }
 
     /// `len` zeros.
+    ///
+    /// # Errors
+    /// As [`Gpu::alloc`].
     pub fn zeros(&self, len: usize) -> Result<Floats> {
-        Ok(self.device.alloc_zeros(len)?)
+        let array = self.floats(len)?;
+        // SAFETY: the array has this length.
+        unsafe { driver::result::memset_d8_async(array.at(), 0, len * size_of::<f32>(), stream(&self.device))? };
+        Ok(array)
+    }
+
+    /// Copies values to a new array.
+    ///
+    /// # Errors
+    /// As [`Gpu::alloc`].
+    pub fn send<T>(&self, values: Vec<T>) -> Result<Sent<T>> {
+        let array = self.alloc(values.len())?;
+        // SAFETY: the array has this length, and the values stay with it.
+        unsafe { driver::result::memcpy_htod_async(array.at(), &values, stream(&self.device))? };
+        Ok(Sent { array, _values: values })
     }
 
     /// Copies values to the device, and waits.
@@ -211,10 +295,10 @@ impl Gpu {
         Ok(self.device.synchronize()?)
     }
 
-    /// `len` numbers in memory of the host that the device reads by itself; their values are any.
+    /// Room for `len` numbers in memory of the host that the device reads without a copy; their values are unspecified.
     ///
     /// # Errors
-    /// The driver's.
+    /// The driver's, such as too little memory of that kind.
     pub fn pinned(&self, len: usize) -> Result<Pinned> {
         let mut blocks = lock(&self.blocks);
         let free = blocks.iter().position(|block| block.len >= len);
@@ -227,46 +311,51 @@ impl Gpu {
                 let start: *mut f32 = start.cast();
                 // SAFETY: there are `len` numbers from `start`.
                 unsafe { start.write_bytes(0, len) };
-                Block { start, len }
+                Block { start, len, _device: self.device.clone() }
             }
         };
         Ok(Pinned { block: Some(block), len, home: self.blocks.clone() })
     }
 
-    /// Copies images to the device, beside its work, and returns where they are until the call after the next. When this
-    /// is called, the device must be done with the images of the call before the last.
+    /// Copies images to the device, beside its work, and returns where they are until the call after the next. When
+    /// this is called, the device must be done with the images of the call before the last.
     ///
     /// # Errors
     /// The driver's.
-    pub fn upload_images(&self, images: Pinned) -> Result<u64> {
-        let mut upload = lock(&self.upload);
+    pub fn upload_images(&self, images: Box<dyn Deref<Target = [f32]>>) -> Result<u64> {
+        let mut upload = lock(&self.handles.upload);
         let next = upload.next;
-        if upload.arrays[next].len() < images.len() {
-            upload.arrays[next] = self.alloc(images.len())?;
+        if upload.arrays[next].as_ref().is_none_or(|array| array.len < images.len()) {
+            upload.arrays[next] = Some(self.alloc(images.len())?);
             upload.stream.wait_for_default()?;
         }
-        let to = at(&upload.arrays[next]);
+        let to = upload.arrays[next].as_ref().map_or(0, Array::at);
+        upload.source = Some(images);
+        let (source, stream) = (upload.source.as_deref().expect("it was set"), upload.stream.stream);
         // SAFETY: the array is long enough, and the images are kept until the next call.
-        unsafe { driver::result::memcpy_htod_async(to, &images, upload.stream.stream)? };
+        unsafe { driver::result::memcpy_htod_async(to, source, stream)? };
         self.device.wait_for(&upload.stream)?;
-        (upload.next, upload.source) = (1 - next, Some(images));
+        upload.next = 1 - next;
         Ok(to)
     }
 
     /// The dropout of some layers, each with one key per image. The keys must live until the kernels are launched.
+    ///
+    /// # Errors
+    /// The driver's.
     pub fn dropout<const LAYERS: usize>(
         &self,
         dropout: Dropout,
         keys: &[Vec<u64>; LAYERS],
-    ) -> Result<(CudaSlice<u64>, [DropoutArgument; LAYERS])> {
-        let on_device = self.device.htod_copy(keys.concat())?;
-        let start = *on_device.device_ptr();
+    ) -> Result<(Sent<u64>, [DropoutArgument; LAYERS])> {
+        let sent = self.send(keys.concat())?;
         let argument = |layer: usize| DropoutArgument {
-            keys: start + (layer * size_of_val(keys[layer].as_slice())) as u64,
+            keys: sent.array.at() + (layer * size_of_val(keys[layer].as_slice())) as u64,
             threshold: dropout.threshold(),
             scale: dropout.scale(),
         };
-        Ok((on_device, std::array::from_fn(argument)))
+        let arguments = std::array::from_fn(argument);
+        Ok((sent, arguments))
     }
 
     /// The values of an array; waits for the device.
@@ -285,16 +374,6 @@ impl Gpu {
             driver::result::memcpy_dtod_async(to, from, len * size_of::<f32>(), stream(&self.device))?;
         }
         Ok(())
-    }
-
-    /// A dfdx tensor with the values that start at `from`.
-    pub fn tensor<S: Shape>(&self, from: u64, shape: S) -> Result<Tensor<S, f32, Cuda>> {
-        // A tensor's memory cannot be had from dfdx, but that of a gradient can.
-        let like = self.dfdx.try_zeros_like(&shape)?;
-        let mut gradients = Gradients::leaky();
-        let values = gradients.get_or_alloc_mut(&like)?;
-        self.copy(from, at(values), shape.num_elements())?;
-        Ok(gradients.get(&like))
     }
 }
 

@@ -216,6 +216,12 @@ extern "C" __global__ void wbc_first_block_backward(u32 len, u32 pixels, u32 h, 
     for (int k = 0; k < 28; k++) sums[(part * 28 + k) * c + channel] = sum[k];
 }
 
+// y = y + bias, in place: [n, width].
+extern "C" __global__ void wbc_bias(u32 len, u32 width, const float *bias, float *y) {
+    INDEX(len)
+    y[i] += bias[i % width];
+}
+
 // y = dropout(relu(y + bias)), in place: [n, width].
 extern "C" __global__ void wbc_relu(u32 len, u32 width, const float *bias, Dropout drop, float *y) {
     INDEX(len)

@@ -1,11 +1,14 @@
-//! Layers on a CUDA device, forward and backward, and steps of the optimisers. Arrays are given by where they start on the
-//! device; `[rows, c]` are activations `[n, h, w, c]` with `n * h * w` rows.
+//! Layers on a CUDA device, forward and backward, and steps of the optimisers. Arrays are given by where they start on
+//! the device; `[rows, c]` are activations `[n, h, w, c]` with `n * h * w` rows.
 
-use super::gpu::{DropoutArgument, Floats, Gpu, Result, at, offset};
+use super::gpu::{Array, DropoutArgument, Floats, Gpu, Result, offset};
 use crate::nn::kernel::{AdamStep, Conv2d};
 use crate::nn::optim::Sgd;
 use cudarc::cublas::{self, sys::cublasOperation_t};
-use cudarc::driver::{CudaFunction, CudaSlice, DeviceRepr, LaunchAsync, LaunchConfig};
+use cudarc::driver::{CudaFunction, DeviceRepr, LaunchAsync, LaunchConfig};
+
+/// What the backward pass of pooling needs: where each value came from.
+pub type Codes = Array<u8>;
 
 /// Threads of a block.
 const BLOCK: usize = 256;
@@ -81,12 +84,12 @@ impl Gpu {
         if parts == 1 {
             return self.gemm([false, true], [n, m, k], (b, n), (a, m), (c, n), false);
         }
-        let (each, sums) = (k / parts, self.alloc(parts * m * n)?);
+        let (each, sums) = (k / parts, self.floats(parts * m * n)?);
         let (one, zero) = (1f32, 0f32);
         // SAFETY: the lengths are those of the matrices, which whoever calls this knows.
         unsafe {
             cublas::result::sgemm_strided_batched(
-                *self.blas.handle(),
+                self.blas(),
                 cublasOperation_t::CUBLAS_OP_N,
                 cublasOperation_t::CUBLAS_OP_T,
                 n as i32,
@@ -100,13 +103,13 @@ impl Gpu {
                 m as i32,
                 (each * m) as i64,
                 &zero,
-                at(&sums) as *mut f32,
+                sums.at() as *mut f32,
                 n as i32,
                 (m * n) as i64,
                 parts as i32,
             )?;
         }
-        self.sum_rows([parts, m * n], at(&sums), c)
+        self.sum_rows([parts, m * n], sums.at(), c)
     }
 
     /// cuBLAS's matrix product, column by column: `c = op(a) op(b)` of `[m, k]` and `[k, n]`, each with its stride.
@@ -125,7 +128,7 @@ impl Gpu {
         // SAFETY: the lengths are those of the matrices, which whoever calls this knows.
         unsafe {
             cublas::result::sgemm(
-                *self.blas.handle(),
+                self.blas(),
                 op_a,
                 op_b,
                 m as i32,
@@ -147,10 +150,10 @@ impl Gpu {
     /// The window of every output pixel: `[n, h, w, c_in]` → `[n * oh * ow, kernel * kernel * c_in]`.
     pub fn windows(&self, n: usize, shape: &Conv2d, x: u64) -> Result<Floats> {
         let len = n * shape.out_h() * shape.out_w() * shape.depth();
-        let columns = self.alloc(len)?;
+        let columns = self.floats(len)?;
         match shape.c_in.is_multiple_of(4) {
-            true => self.launch(&self.kernels.windows4, len / 4, (len as u32 / 4, conv(shape, 4), x, at(&columns)))?,
-            false => self.launch(&self.kernels.windows, len, (len as u32, conv(shape, 1), x, at(&columns)))?,
+            true => self.launch(&self.kernels.windows4, len / 4, (len as u32 / 4, conv(shape, 4), x, columns.at()))?,
+            false => self.launch(&self.kernels.windows, len, (len as u32, conv(shape, 1), x, columns.at()))?,
         }
         Ok(columns)
     }
@@ -169,48 +172,36 @@ impl Gpu {
     }
 
     /// `dropout(max_pool_2x2(relu(z + bias)))` of `[n, h, w, c]`, and the codes for [`Gpu::pool2_backward`].
-    pub fn pool2(
-        &self,
-        [n, h, w, c]: [usize; 4],
-        z: u64,
-        bias: u64,
-        drop: DropoutArgument,
-    ) -> Result<(Floats, CudaSlice<u8>)> {
+    pub fn pool2(&self, [n, h, w, c]: [usize; 4], z: u64, bias: u64, drop: DropoutArgument) -> Result<(Floats, Codes)> {
         let len = n * (h / 2) * (w / 2) * c;
-        let (y, codes) = (self.alloc(len)?, self.alloc_bytes(len)?);
-        let parameters = (len as u32, h as u32, w as u32, c as u32, z, bias, drop, at(&y), &codes);
+        let (y, codes): (Floats, Codes) = (self.floats(len)?, self.alloc(len)?);
+        let parameters = (len as u32, h as u32, w as u32, c as u32, z, bias, drop, y.at(), codes.at());
         self.launch(&self.kernels.pool2, len, parameters)?;
         Ok((y, codes))
     }
 
     /// The gradient of z; `scale` is that of the dropout.
-    pub fn pool2_backward(
-        &self,
-        [n, h, w, c]: [usize; 4],
-        dy: u64,
-        codes: &CudaSlice<u8>,
-        scale: f32,
-    ) -> Result<Floats> {
+    pub fn pool2_backward(&self, [n, h, w, c]: [usize; 4], dy: u64, codes: &Codes, scale: f32) -> Result<Floats> {
         let len = n * (h / 2) * (w / 2) * c;
-        let dz = self.alloc(4 * len)?;
-        let parameters = (len as u32, h as u32, w as u32, c as u32, dy, codes, scale, at(&dz));
+        let dz = self.floats(4 * len)?;
+        let parameters = (len as u32, h as u32, w as u32, c as u32, dy, codes.at(), scale, dz.at());
         self.launch(&self.kernels.pool2_backward, len, parameters)?;
         Ok(dz)
     }
 
-    /// W-Net's first block: [`Gpu::pool2`] of the 3x3 convolution of images `[n, h, w, 3]` with a weight `[27, c]`; c is a
-    /// multiple of 16.
+    /// W-Net's first block: [`Gpu::pool2`] of the 3x3 convolution of images `[n, h, w, 3]` with a weight `[27, c]`; c is
+    /// a multiple of 16.
     pub fn first_block(
         &self,
         [n, h, w, c]: [usize; 4],
         x: u64,
         [weight, bias]: [u64; 2],
         drop: DropoutArgument,
-    ) -> Result<(Floats, CudaSlice<u8>)> {
+    ) -> Result<(Floats, Codes)> {
         let len = n * (h / 2) * (w / 2) * c;
-        let (y, codes) = (self.alloc(len)?, self.alloc_bytes(len)?);
+        let (y, codes): (Floats, Codes) = (self.floats(len)?, self.alloc(len)?);
         let threads = len / GROUP;
-        let parameters = (threads as u32, h as u32, w as u32, c as u32, x, weight, bias, drop, at(&y), &codes);
+        let parameters = (threads as u32, h as u32, w as u32, c as u32, x, weight, bias, drop, y.at(), codes.at());
         self.launch(&self.kernels.first_block, threads, parameters)?;
         Ok((y, codes))
     }
@@ -221,20 +212,25 @@ impl Gpu {
         [n, h, w, c]: [usize; 4],
         x: u64,
         dy: u64,
-        codes: &CudaSlice<u8>,
+        codes: &Codes,
         scale: f32,
         [weight, bias]: [u64; 2],
     ) -> Result<()> {
         const EACH: usize = 32;
         let pixels = n * (h / 2) * (w / 2);
         let (parts, width) = (pixels.div_ceil(EACH), 28 * c);
-        let (sums, totals) = (self.alloc(parts * width)?, self.alloc(width)?);
+        let (sums, totals) = (self.floats(parts * width)?, self.floats(width)?);
         let [len, pixels, h, w, channels, each] = [parts * c, pixels, h, w, c, EACH].map(|v| v as u32);
-        let parameters = (len, pixels, h, w, channels, each, x, dy, codes, scale, at(&sums));
+        let parameters = (len, pixels, h, w, channels, each, x, dy, codes.at(), scale, sums.at());
         self.launch(&self.kernels.first_block_backward, parts * c, parameters)?;
-        self.launch_sums(&self.kernels.totals, width, (parts as u32, width as u32, at(&sums), at(&totals)))?;
-        self.copy(at(&totals), weight, 27 * c)?;
-        self.copy(offset(at(&totals), 27 * c), bias, c)
+        self.launch_sums(&self.kernels.totals, width, (parts as u32, width as u32, sums.at(), totals.at()))?;
+        self.copy(totals.at(), weight, 27 * c)?;
+        self.copy(offset(totals.at(), 27 * c), bias, c)
+    }
+
+    /// `y + bias` in place: `[n, width]`.
+    pub fn add_bias(&self, [n, width]: [usize; 2], bias: u64, y: u64) -> Result<()> {
+        self.launch(&self.kernels.bias, n * width, ((n * width) as u32, width as u32, bias, y))
     }
 
     /// `dropout(relu(y + bias))` in place: `[n, width]`.
@@ -257,9 +253,9 @@ impl Gpu {
         if rows <= 64 || parts == 1 {
             return sum(rows, x, sums);
         }
-        let sums_of_parts = self.alloc(parts * c)?;
-        sum(each, x, at(&sums_of_parts))?;
-        self.launch_sums(&self.kernels.totals, c, (parts as u32, c as u32, at(&sums_of_parts), sums))
+        let sums_of_parts = self.floats(parts * c)?;
+        sum(each, x, sums_of_parts.at())?;
+        self.launch_sums(&self.kernels.totals, c, (parts as u32, c as u32, sums_of_parts.at(), sums))
     }
 
     /// The normalisation of `z`, `[rows, c]`, by its own moments: `[4, c]`. The running moments are updated.
@@ -272,25 +268,25 @@ impl Gpu {
         epsilon: f32,
     ) -> Result<Floats> {
         let (each, parts) = parts([rows, c]);
-        let (len, sums, norm) = (parts * c, self.alloc(2 * parts * c)?, self.alloc(4 * c)?);
-        let parameters = (len as u32, rows as u32, c as u32, each as u32, z, at(&sums));
+        let (len, sums, norm) = (parts * c, self.floats(2 * parts * c)?, self.floats(4 * c)?);
+        let parameters = (len as u32, rows as u32, c as u32, each as u32, z, sums.at());
         self.launch(&self.kernels.moments, len, parameters)?;
-        let parameters = (parts as u32, c as u32, rows as u32, at(&sums), arrays, epsilon, momentum, at(&norm));
+        let parameters = (parts as u32, c as u32, rows as u32, sums.at(), arrays, epsilon, momentum, norm.at());
         self.launch_sums(&self.kernels.norm, c, parameters)?;
         Ok(norm)
     }
 
     /// The normalisation by the running moments: `[4, c]`.
     pub fn running_norm(&self, c: usize, arrays: NormArrays, epsilon: f32) -> Result<Floats> {
-        let norm = self.alloc(4 * c)?;
-        self.launch(&self.kernels.running_norm, c, (c as u32, arrays, epsilon, at(&norm)))?;
+        let norm = self.floats(4 * c)?;
+        self.launch(&self.kernels.running_norm, c, (c as u32, arrays, epsilon, norm.at()))?;
         Ok(norm)
     }
 
     /// `relu(norm(z))` of `[rows, c]`.
     pub fn norm_relu(&self, [rows, c]: [usize; 2], z: u64, norm: u64) -> Result<Floats> {
-        let (len, y) = (rows * c, self.alloc(rows * c)?);
-        self.launch(&self.kernels.norm_relu, len, (len as u32, c as u32, z, norm, at(&y)))?;
+        let (len, y) = (rows * c, self.floats(rows * c)?);
+        self.launch(&self.kernels.norm_relu, len, (len as u32, c as u32, z, norm, y.at()))?;
         Ok(y)
     }
 
@@ -303,8 +299,8 @@ impl Gpu {
         shortcut: u64,
         shortcut_norm: Option<u64>,
     ) -> Result<Floats> {
-        let (len, y) = (rows * c, self.alloc(rows * c)?);
-        let parameters = (len as u32, c as u32, z, norm, shortcut, shortcut_norm.unwrap_or(0), at(&y));
+        let (len, y) = (rows * c, self.floats(rows * c)?);
+        let parameters = (len as u32, c as u32, z, norm, shortcut, shortcut_norm.unwrap_or(0), y.at());
         self.launch(&self.kernels.shortcut, len, parameters)?;
         Ok(y)
     }
@@ -322,43 +318,43 @@ impl Gpu {
     ) -> Result<()> {
         let (each, parts) = parts([rows, c]);
         let (len, relu) = (parts * c, u32::from(relu));
-        let (sums, slopes) = (self.alloc(2 * len)?, self.alloc(2 * c)?);
-        let parameters = (len as u32, rows as u32, c as u32, each as u32, relu, z, norm, d, at(&sums));
+        let (sums, slopes) = (self.floats(2 * len)?, self.floats(2 * c)?);
+        let parameters = (len as u32, rows as u32, c as u32, each as u32, relu, z, norm, d, sums.at());
         self.launch(&self.kernels.norm_sums, len, parameters)?;
-        let parameters = (parts as u32, c as u32, rows as u32, at(&sums), norm, gamma, beta, at(&slopes));
+        let parameters = (parts as u32, c as u32, rows as u32, sums.at(), norm, gamma, beta, slopes.at());
         self.launch_sums(&self.kernels.norm_totals, c, parameters)?;
         let len = rows * c;
-        self.launch(&self.kernels.norm_backward, len, (len as u32, c as u32, relu, z, norm, at(&slopes), d))
+        self.launch(&self.kernels.norm_backward, len, (len as u32, c as u32, relu, z, norm, slopes.at(), d))
     }
 
     /// `max_pool_3x3(relu(norm(z)))` of `[n, h, w, c]`, and the codes for [`Gpu::pool3_backward`].
-    pub fn pool3(&self, [n, h, w, c]: [usize; 4], z: u64, norm: u64) -> Result<(Floats, CudaSlice<u8>)> {
+    pub fn pool3(&self, [n, h, w, c]: [usize; 4], z: u64, norm: u64) -> Result<(Floats, Codes)> {
         let len = n * h.div_ceil(2) * w.div_ceil(2) * c;
-        let (y, codes) = (self.alloc(len)?, self.alloc_bytes(len)?);
-        let parameters = (len as u32, h as u32, w as u32, c as u32, z, norm, at(&y), &codes);
+        let (y, codes): (Floats, Codes) = (self.floats(len)?, self.alloc(len)?);
+        let parameters = (len as u32, h as u32, w as u32, c as u32, z, norm, y.at(), codes.at());
         self.launch(&self.kernels.pool3, len, parameters)?;
         Ok((y, codes))
     }
 
     /// The gradient of `norm(z)`.
-    pub fn pool3_backward(&self, [n, h, w, c]: [usize; 4], dy: u64, codes: &CudaSlice<u8>) -> Result<Floats> {
-        let (len, dx) = (n * h * w * c, self.alloc(n * h * w * c)?);
-        let parameters = (len as u32, h as u32, w as u32, c as u32, dy, codes, at(&dx));
+    pub fn pool3_backward(&self, [n, h, w, c]: [usize; 4], dy: u64, codes: &Codes) -> Result<Floats> {
+        let (len, dx) = (n * h * w * c, self.floats(n * h * w * c)?);
+        let parameters = (len as u32, h as u32, w as u32, c as u32, dy, codes.at(), dx.at());
         self.launch(&self.kernels.pool3_backward, len, parameters)?;
         Ok(dx)
     }
 
     /// Mean over the pixels of each image: `[n, pixels, c]` → `[n, c]`.
     pub fn mean_pool(&self, [n, pixels, c]: [usize; 3], x: u64) -> Result<Floats> {
-        let (len, y) = (n * c, self.alloc(n * c)?);
-        self.launch(&self.kernels.mean_pool, len, (len as u32, pixels as u32, c as u32, x, at(&y)))?;
+        let (len, y) = (n * c, self.floats(n * c)?);
+        self.launch(&self.kernels.mean_pool, len, (len as u32, pixels as u32, c as u32, x, y.at()))?;
         Ok(y)
     }
 
     /// `[n, c]` → `[n, pixels, c]`.
     pub fn mean_pool_backward(&self, [n, pixels, c]: [usize; 3], dy: u64) -> Result<Floats> {
-        let (len, dx) = (n * pixels * c, self.alloc(n * pixels * c)?);
-        self.launch(&self.kernels.mean_pool_backward, len, (len as u32, pixels as u32, c as u32, dy, at(&dx)))?;
+        let (len, dx) = (n * pixels * c, self.floats(n * pixels * c)?);
+        self.launch(&self.kernels.mean_pool_backward, len, (len as u32, pixels as u32, c as u32, dy, dx.at()))?;
         Ok(dx)
     }
 
