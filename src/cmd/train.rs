@@ -25,8 +25,9 @@ Examples:
 /// classifiers are fitted on measured features; both are computed first where needed. Everything is written to
 /// data/runs/<RUN>/.
 ///
-/// Ctrl-C stops after the current step. The same command resumes after the last finished epoch (on a GPU the last one saved, at most 10 seconds ago; for a classical
-/// classifier: after the last finished fold) and gives the same results as without the interruption.
+/// Ctrl-C stops after the current step. The same command resumes after the last saved epoch (each is saved, on a GPU
+/// one in ten seconds; a classical classifier resumes after the last finished fold) and gives the same results as
+/// without the interruption.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {

@@ -108,7 +108,7 @@ impl WithSimd for Align<'_> {
     type Output = Option<Agreement>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Option<Agreement> {
+    fn with_simd<S: Simd>(self, simd: S) -> Option<Agreement> {
         /// Least correlations of the blurred textures of images that may be copies: after the first steps, and before
         /// the last ones. Of 19,500 pairs that were found one has less than 0.75 then, of 113,000 others half.
         const POSSIBLE: [f32; 2] = [0.35, 0.7];
@@ -119,15 +119,17 @@ impl WithSimd for Align<'_> {
             return None;
         }
         for possible in POSSIBLE {
+            let mut slope = None;
             for _ in 0..3 {
-                map = step(a, b, coarse, map, &mut gain, 2);
+                map = step(simd, a, b, coarse, map, &mut gain, &mut slope, 2);
             }
             if compare(a, b, coarse, map, 2).correlation < possible {
                 return None;
             }
         }
+        let mut slope = None;
         for _ in 0..4 {
-            map = step(a, b, (&a.fine, &b.fine), map, &mut gain, 1);
+            map = step(simd, a, b, (&a.fine, &b.fine), map, &mut gain, &mut slope, 1);
         }
         Some(compare(a, b, (&a.even, &b.even), map, 1))
     }
@@ -145,39 +147,140 @@ fn place(a: &Texture, b: &Texture, map: Affine, x: usize, y: usize) -> Option<(u
     (b.valid[at] != 0.0).then_some((at, u - u.floor(), v - v.floor()))
 }
 
-/// One step of Gauss and Newton towards the map with the least squared differences, where the values of `b` are
-/// multiplied by `gain`, which is improved as well.
-#[inline(always)]
-fn step(a: &Texture, b: &Texture, of: (&[f32], &[f32]), map: Affine, gain: &mut f32, stride: usize) -> Affine {
-    let mut normal = [[0f64; 7]; 6];
-    let (mut aa, mut ab, mut bb, mut n) = (0f32, 0f32, 0f32, 0usize);
-    let (cx, cy) = (a.width as f32 / 2.0, a.height as f32 / 2.0);
-    for y in (0..a.height).step_by(stride) {
-        let mut sums = [[0f32; 8]; 6];
-        for x in (0..a.width).step_by(stride) {
-            let Some((at, fu, fv)) = place(a, b, map, x, y) else { continue };
-            let [p, q, r, s] = [of.1[at], of.1[at + 1], of.1[at + b.width], of.1[at + b.width + 1]];
-            let value = *gain * ((p * (1.0 - fu) + q * fu) * (1.0 - fv) + (r * (1.0 - fu) + s * fu) * fv);
-            let gu = *gain * ((q - p) * (1.0 - fv) + (s - r) * fv);
-            let gv = *gain * ((r - p) * (1.0 - fu) + (s - q) * fu);
-            let target = of.0[y * a.width + x];
-            (aa, ab, bb, n) = (aa + target * target, ab + target * value, bb + value * value, n + 1);
-            let (x, y) = (x as f32 - cx, y as f32 - cy);
-            let row = [gu * x, gu * y, gu, gv * x, gv * y, gv, target - value, 0.0];
-            for i in 0..6 {
-                for j in 0..8 {
-                    sums[i][j] += row[i] * row[j];
+/// Pixels that are summed at a time; a multiple of any vector's length.
+const BLOCK: usize = 256;
+
+/// Pixels of the overlap of two images.
+struct Block {
+    len: usize,
+    /// Four neighbours in the second image, how far the pixel is from the first of them, its value in the first image,
+    /// and where it lies there from the centre.
+    pixels: [[f32; BLOCK]; 9],
+    /// How the value in the second image changes with each number of the map, and the difference of the two values.
+    rows: [[f32; BLOCK]; 7],
+}
+
+/// Sums over the overlap.
+#[derive(Default)]
+struct Sums {
+    /// Products of the rows with each other, and with the differences.
+    products: [[f64; 7]; 6],
+    /// Squares of the first and the second image, and their product.
+    aa: f64,
+    bb: f64,
+    ab: f64,
+    n: usize,
+}
+
+impl Block {
+    /// Adds the pixels to the sums, without the rows' products with each other if `differences_only`, and empties the
+    /// block.
+    #[inline(always)]
+    fn add_to<S: Simd>(&mut self, simd: S, gain: f32, differences_only: bool, sums: &mut Sums) {
+        for pixels in &mut self.pixels {
+            pixels[self.len..].fill(0.0);
+        }
+        let used = self.len.div_ceil(S::F32_LANES);
+        let [p, q, r, s, fu, fv, target, x, y] = self.pixels.each_ref().map(|values| S::as_simd_f32s(values).0);
+        let [xx, xy, x0, yx, yy, y0, difference] = self.rows.each_mut().map(|values| S::as_mut_simd_f32s(values).0);
+        let (gain, one) = (simd.splat_f32s(gain), simd.splat_f32s(1.0));
+        let [mut aa, mut bb, mut ab] = [simd.splat_f32s(0.0); 3];
+        for i in 0..used {
+            let [du, dv] = [simd.sub_f32s(one, fu[i]), simd.sub_f32s(one, fv[i])];
+            let across = |l, r| simd.mul_add_e_f32s(l, du, simd.mul_f32s(r, fu[i]));
+            let [top, bottom] = [across(p[i], q[i]), across(r[i], s[i])];
+            let value = simd.mul_f32s(gain, simd.mul_add_e_f32s(top, dv, simd.mul_f32s(bottom, fv[i])));
+            let [upper, lower] = [simd.sub_f32s(q[i], p[i]), simd.sub_f32s(s[i], r[i])];
+            let gu = simd.mul_f32s(gain, simd.mul_add_e_f32s(upper, dv, simd.mul_f32s(lower, fv[i])));
+            let gv = simd.mul_f32s(gain, simd.sub_f32s(bottom, top));
+            (xx[i], xy[i], x0[i]) = (simd.mul_f32s(gu, x[i]), simd.mul_f32s(gu, y[i]), gu);
+            (yx[i], yy[i], y0[i]) = (simd.mul_f32s(gv, x[i]), simd.mul_f32s(gv, y[i]), gv);
+            difference[i] = simd.sub_f32s(target[i], value);
+            aa = simd.mul_add_e_f32s(target[i], target[i], aa);
+            bb = simd.mul_add_e_f32s(value, value, bb);
+            ab = simd.mul_add_e_f32s(target[i], value, ab);
+        }
+        let total = |v| f64::from(simd.reduce_sum_f32s(v));
+        sums.aa += total(aa);
+        sums.bb += total(bb);
+        sums.ab += total(ab);
+        sums.n += self.len;
+        let rows: [&[S::f32s]; 7] = [xx, xy, x0, yx, yy, y0, difference].map(|row| &row[..used]);
+        for i in 0..6 {
+            for j in if differences_only { 6 } else { i }..7 {
+                let mut sum = simd.splat_f32s(0.0);
+                for (a, b) in rows[i].iter().zip(rows[j]) {
+                    sum = simd.mul_add_e_f32s(*a, *b, sum);
                 }
+                sums.products[i][j] += total(sum);
             }
         }
-        for (normal, sums) in normal.iter_mut().zip(&sums) {
-            normal.iter_mut().zip(sums).for_each(|(total, sum)| *total += f64::from(*sum));
+        self.len = 0;
+    }
+}
+
+/// One step of Gauss and Newton towards the map with the least squared differences, where the values of `b` are
+/// multiplied by `gain`, which is improved as well. The rows' products with each other are those in `slope` if there
+/// are any, and are kept there: they change little from step to step.
+#[inline(always)]
+fn step<S: Simd>(
+    simd: S,
+    a: &Texture,
+    b: &Texture,
+    of: (&[f32], &[f32]),
+    map: Affine,
+    gain: &mut f32,
+    slope: &mut Option<[[f64; 7]; 6]>,
+    stride: usize,
+) -> Affine {
+    let (cx, cy) = (a.width as f32 / 2.0, a.height as f32 / 2.0);
+    let mut block = Block { len: 0, pixels: [[0.0; BLOCK]; 9], rows: [[0.0; BLOCK]; 7] };
+    let mut sums = Sums::default();
+    for y in (0..a.height).step_by(stride) {
+        for x in (0..a.width).step_by(stride) {
+            let Some((at, fu, fv)) = place(a, b, map, x, y) else { continue };
+            let near = &of.1[at..][..b.width + 2];
+            let pixel = [
+                near[0],
+                near[1],
+                near[b.width],
+                near[b.width + 1],
+                fu,
+                fv,
+                of.0[y * a.width + x],
+                x as f32 - cx,
+                y as f32 - cy,
+            ];
+            for (values, value) in block.pixels.iter_mut().zip(pixel) {
+                values[block.len] = value;
+            }
+            block.len += 1;
+            if block.len == BLOCK {
+                block.add_to(simd, *gain, slope.is_some(), &mut sums);
+            }
         }
     }
+    block.add_to(simd, *gain, slope.is_some(), &mut sums);
+    let Sums { products: mut normal, aa, bb, ab, n } = sums;
     if n < 50 || ab <= 0.0 {
         return map;
     }
-    *gain = (*gain * (aa / bb.max(1e-6)).sqrt()).clamp(0.3, 3.0);
+    match slope {
+        Some(slope) => {
+            for (row, known) in normal.iter_mut().zip(slope.iter()) {
+                row[..6].copy_from_slice(&known[..6]);
+            }
+        }
+        None => {
+            for i in 0..6 {
+                for j in 0..i {
+                    normal[i][j] = normal[j][i];
+                }
+            }
+            *slope = Some(normal);
+        }
+    }
+    *gain = (*gain * (aa / bb.max(1e-6)).sqrt() as f32).clamp(0.3, 3.0);
     for (i, row) in normal.iter_mut().enumerate() {
         // A little stiffness against affine deformation.
         row[i] += if i % 3 == 2 { 1e-4 } else { 1e-2 } * n as f64;

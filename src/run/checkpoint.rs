@@ -1,5 +1,5 @@
-//! A network's checkpoint: one safetensors file, replaced atomically after every epoch (on a GPU every ten seconds). Its metadata hold all that a
-//! resumed run needs besides the weights, so that the two can never disagree.
+//! A network's checkpoint: one safetensors file, replaced atomically after every epoch (on a GPU every ten seconds).
+//! Its metadata hold all that a resumed run needs besides the weights, so that the two can never disagree.
 
 use super::dir::RunDir;
 use super::model_id::ModelId;

@@ -1,7 +1,7 @@
 //! Learning curves for other programs: TensorBoard's event files, one folder per model below `tensorboard/`, or a plain
 //! `curves.csv`.
 //!
-//! They are written with every checkpoint, from the epochs in the checkpoints, so a resumed run has no point twice and a
+//! They are written with every checkpoint, from its epochs, so a resumed run has no point twice and a
 //! finished run can be given curves later. Event files only ever grow, in place, because TensorBoard keeps them open;
 //! so does `curves.csv` while folds are trained in order. They hold no times: equal runs have equal curves.
 

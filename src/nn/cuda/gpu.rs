@@ -64,8 +64,8 @@ macro_rules! kernels {
 }
 
 kernels!(first_block first_block_backward windows windows4 windows_backward windows4_backward pool2 pool2_backward
-    bias relu relu_backward sum_rows totals moments norm running_norm norm_relu shortcut norm_sums norm_totals norm_backward
-    pool3 pool3_backward mean_pool mean_pool_backward adam sgd);
+    bias relu relu_backward sum_rows totals moments norm running_norm norm_relu shortcut norm_sums norm_totals
+    norm_backward pool3 pool3_backward mean_pool mean_pool_backward adam sgd);
 
 /// `Dropout` in `kernels.cu`.
 #[derive(Clone, Copy)]

@@ -189,8 +189,8 @@ impl Gpu {
         Ok(dz)
     }
 
-    /// W-Net's first block: [`Gpu::pool2`] of the 3x3 convolution of images `[n, h, w, 3]` with a weight `[27, c]`; c is
-    /// a multiple of 16.
+    /// W-Net's first block: [`Gpu::pool2`] of the 3x3 convolution of images `[n, h, w, 3]` with a weight `[27, c]`,
+    /// where c is a multiple of 16.
     pub fn first_block(
         &self,
         [n, h, w, c]: [usize; 4],
