@@ -272,10 +272,9 @@ fn step<S: Simd>(
             }
         }
         None => {
-            for i in 0..6 {
-                for j in 0..i {
-                    normal[i][j] = normal[j][i];
-                }
+            let upper = normal;
+            for (i, row) in normal.iter_mut().enumerate() {
+                row.iter_mut().zip(&upper).take(i).for_each(|(value, upper)| *value = upper[i]);
             }
             *slope = Some(normal);
         }

@@ -157,6 +157,14 @@ pub trait Model {
         Ok(self.infer(x, n)?.probabilities)
     }
 
+    /// Whether the device with the arrays still works.
+    ///
+    /// # Errors
+    /// [`Error::Compute`](crate::error::Error::Compute) where it has failed.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The weights, in a fixed order; with `moments` also the state of the optimiser.
     fn state(&self, moments: bool) -> Vec<StateArray<'_>>;
 

@@ -86,8 +86,9 @@ impl View for Bytes<'_> {
 /// Writes the model's state and `meta` to `path`.
 ///
 /// # Errors
-/// [`Error::Io`] where the file cannot be written.
+/// [`Error::Io`] where the file cannot be written, [`Error::Compute`] where the model's device has failed.
 pub fn save(path: &Path, model: &dyn Model, meta: &Meta) -> Result<()> {
+    model.check()?;
     let text = serde_json::to_string(meta).expect("plain data");
     let arrays = model.state(!meta.finished).into_iter().map(|a| (a.name.clone(), Bytes(a)));
     atomic::write_path(path, |temp| {

@@ -96,6 +96,10 @@ impl<N: Network> Model for OnCuda<N> {
         Ok(Inference { probabilities, features, width: N::WIDTH })
     }
 
+    fn check(&self) -> Result<()> {
+        self.gpu.wait().map_err(|error| fault(N::NAME, Work::Build, error))
+    }
+
     fn state(&self, moments: bool) -> Vec<StateArray<'_>> {
         self.arrays.state(&self.gpu, moments)
     }
