@@ -15,6 +15,8 @@ packages="nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.8
 nvidia-cuda-cccl==13.0.85"
 # shellcheck disable=SC2086
 python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$wheels" $packages || exit 3
+# cudarc's declarations are read below.
+cargo fetch --quiet --locked --manifest-path "$(dirname "$(realpath "$0")")/../../Cargo.toml"
 mkdir -p "$folder/lib64" "$folder/stub"
 for wheel in "$wheels"/*.whl; do python3 -m zipfile -e "$wheel" "$wheels/all"; done
 cp -a "$wheels/all/nvidia/cu13/." "$folder/"
