@@ -151,14 +151,6 @@ pub struct Composed<D: Device<f32>, F> {
     parameters: Vec<String>,
 }
 
-/// Prefixes of the names of an optimiser's moments.
-fn moments(optimiser: &Optimiser) -> &'static [&'static str] {
-    match optimiser {
-        Optimiser::Adam(_) => &["adam.m.", "adam.v."],
-        Optimiser::Sgd(_) => &["momentum."],
-    }
-}
-
 impl<D: Device<f32>, F: Forward> Composed<D, F> {
     /// Copies the weights of `cpu` to `dev`.
     ///
@@ -167,7 +159,7 @@ impl<D: Device<f32>, F: Forward> Composed<D, F> {
     pub fn new(dev: D, spec: &Spec, cpu: &dyn Model, forward: F) -> Result<Self> {
         let weights = Weights::new(dev, &cpu.state(true)).map_err(compute::<F, _>)?;
         // The trainable arrays are those that have moments.
-        let prefix = moments(&spec.optimiser)[0];
+        let prefix = spec.optimiser.moments()[0];
         let parameters =
             weights.order.iter().filter_map(|(name, _)| name.strip_prefix(prefix)).map(Into::into).collect();
         Ok(Self { forward, size: spec.size_px, optimiser: spec.optimiser, weights, parameters })
@@ -252,7 +244,7 @@ impl<D: Device<f32>, F: Forward> Model for Composed<D, F> {
     }
 
     fn state(&self, with_moments: bool) -> Vec<StateArray<'_>> {
-        let prefixes = moments(&self.optimiser);
+        let prefixes = self.optimiser.moments();
         let is_moment = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix));
         let arrays = self.weights.order.iter().filter(|(name, _)| with_moments || !is_moment(name));
         arrays

@@ -72,7 +72,7 @@ impl SharedWeight {
 }
 
 /// Locks a mutex. Whether a thread panicked while it held the lock does not matter: the panic ends the program anyway.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 

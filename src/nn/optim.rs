@@ -131,6 +131,14 @@ impl Optimiser {
             Optimiser::Sgd(_) => "sgd",
         }
     }
+
+    /// Prefixes of the names of its moments in checkpoints.
+    pub(crate) fn moments(&self) -> &'static [&'static str] {
+        match self {
+            Optimiser::Adam(_) => &["adam.m.", "adam.v."],
+            Optimiser::Sgd(_) => &["momentum."],
+        }
+    }
 }
 
 /// How the learning rate changes in the course of a training.

@@ -40,21 +40,13 @@ pub struct Arrays {
     len: usize,
 }
 
-/// Prefixes of the names of an optimiser's moments.
-fn moments(optimiser: &Optimiser) -> &'static [&'static str] {
-    match optimiser {
-        Optimiser::Adam(_) => &["adam.m.", "adam.v."],
-        Optimiser::Sgd(_) => &["momentum."],
-    }
-}
-
 impl Arrays {
     /// Copies the state of a network, with its moments, to the device.
     ///
     /// # Errors
     /// The driver's.
     pub fn new(gpu: &Gpu, optimiser: Optimiser, state: &[StateArray]) -> cuda::Result<Self> {
-        let prefixes = moments(&optimiser);
+        let prefixes = optimiser.moments();
         // The trained arrays are those that have moments.
         let trained: Vec<&str> = state.iter().filter_map(|array| array.name.strip_prefix(prefixes[0])).collect();
         let mut positions: HashMap<&str, usize> = HashMap::new();
@@ -152,7 +144,7 @@ impl Arrays {
     }
 
     fn is_moment(&self, place: &Place) -> bool {
-        moments(&self.optimiser).iter().any(|prefix| place.name.starts_with(prefix))
+        self.optimiser.moments().iter().any(|prefix| place.name.starts_with(prefix))
     }
 
     /// Number of trained values.

@@ -1,5 +1,6 @@
 //! A CUDA device: its memory, and the kernels that are loaded.
 
+use crate::nn::fused::lock;
 use crate::nn::kernel::Dropout;
 use cudarc::cublas::{self, CudaBlas};
 use cudarc::driver::{self, sys};
@@ -8,7 +9,7 @@ use dfdx::tensor::{Cuda, CudaError, Storage};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 /// A result of the device.
 pub type Result<T> = std::result::Result<T, CudaError>;
@@ -146,11 +147,6 @@ impl Drop for Pinned {
     fn drop(&mut self) {
         lock(&self.home).extend(self.block.take());
     }
-}
-
-/// Locks a mutex. Whether a thread panicked while it held the lock does not matter: the panic ends the program anyway.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 /// How images come to the device: on their own stream, beside the device's work, into one of two arrays in turn.

@@ -268,16 +268,19 @@ extern "C" __global__ void wbc_totals(u32 parts, u32 c, const float *x, float *t
     if (threadIdx.x == 0) totals[channel] = float(sum);
 }
 
-// A batch normalisation's numbers for each channel: [4, c].
-struct Norm {
-    const float *scale, *shift, *mean, *inverse;
-};
-
-static __device__ Norm norm_of(const float *norm, u32 c) {
-    Norm n = {norm, norm + c, norm + 2 * c, norm + 3 * c};
-    return n;
+// The totals of a block's channel over the parts of wbc_moments or wbc_norm_sums, in the first thread.
+static __device__ void pair_totals(double *shared, u32 parts, u32 c, const float *sums, double *first, double *second) {
+    u32 channel = blockIdx.x;
+    double a = 0.0, b = 0.0;
+    for (u32 part = threadIdx.x; part < parts; part += LANES) {
+        a += sums[part * c + channel];
+        b += sums[(parts + part) * c + channel];
+    }
+    *first = block_sum(shared, a);
+    *second = block_sum(shared, b);
 }
 
+// A batch normalisation has four numbers for each channel, [4, c]: scale, shift, mean and 1 / standard deviation.
 // scale * z + shift is gamma * (z - mean) / sqrt(variance + epsilon) + beta.
 static __device__ void set_norm(float *norm, u32 c, u32 channel, float gamma, float beta, float mean, float variance,
                                 float epsilon) {
@@ -313,13 +316,8 @@ extern "C" __global__ void wbc_norm(u32 parts, u32 c, u32 rows, const float *sum
                                     float momentum, float *norm) {
     __shared__ double shared[LANES];
     u32 channel = blockIdx.x;
-    double sum = 0.0, square = 0.0;
-    for (u32 part = threadIdx.x; part < parts; part += LANES) {
-        sum += sums[part * c + channel];
-        square += sums[(parts + part) * c + channel];
-    }
-    sum = block_sum(shared, sum);
-    square = block_sum(shared, square);
+    double sum, square;
+    pair_totals(shared, parts, c, sums, &sum, &square);
     if (threadIdx.x > 0) return;
     double mean = sum / rows, wide = square / rows - mean * mean;
     float variance = wide > 0.0 ? float(wide) : 0.0f;
@@ -381,16 +379,10 @@ extern "C" __global__ void wbc_norm_totals(u32 parts, u32 c, u32 rows, const flo
                                            float *gamma, float *beta, float *slopes) {
     __shared__ double shared[LANES];
     u32 channel = blockIdx.x;
-    double sum = 0.0, dot = 0.0;
-    for (u32 part = threadIdx.x; part < parts; part += LANES) {
-        sum += sums[part * c + channel];
-        dot += sums[(parts + part) * c + channel];
-    }
-    sum = block_sum(shared, sum);
-    dot = block_sum(shared, dot);
+    double sum, dot;
+    pair_totals(shared, parts, c, sums, &sum, &dot);
     if (threadIdx.x > 0) return;
-    Norm n = norm_of(norm, c);
-    double mean = n.mean[channel], inverse = n.inverse[channel], scale = n.scale[channel];
+    double scale = norm[channel], mean = norm[2 * c + channel], inverse = norm[3 * c + channel];
     double to_gamma = inverse * (dot - mean * sum);
     slopes[channel] = float(-scale * inverse * to_gamma / rows);
     slopes[c + channel] = float(scale * (mean * inverse * to_gamma - sum) / rows);
