@@ -607,3 +607,77 @@ fn known_data_sets_are_listed_and_those_by_hand_are_said() {
         assert!(failed.contains("acme") && failed.contains("pbc, lisc"), "{failed}");
     }
 }
+
+#[test]
+fn what_ends_an_archive_is_read_and_required() {
+    let w = Workdir::new("archive-end");
+    let image = image_bytes("a.png", 1, 64, 64);
+    let files: Vec<(&str, &[u8])> = vec![("neutrophil/1.png", &image), ("neutrophil/2.png", &image)];
+    let tar = tar_of(&files);
+    let whole = tar.len() - 1024;
+    let fetch = |name: &str, bytes: &[u8]| {
+        let path = w.write(name, bytes);
+        w.fetch(&[path.to_str().unwrap(), "--name", "d", "--force"])
+    };
+    fetch("whole.tar", &tar).ok();
+    // Cut after the second file, and after the first.
+    for (name, end) in [("a.tar", whole), ("b.tar", whole / 2)] {
+        for (name, bytes) in [(name.to_string(), tar[..end].to_vec()), (format!("{name}.gz"), gzip(&tar[..end]))] {
+            let run = fetch(&name, &bytes).exits(2);
+            assert!(run.stderr.contains("without the blocks that end an archive"), "{name}: {}", run.stderr);
+        }
+    }
+    let packed = gzip(&tar);
+    fetch("whole.tar.gz", &packed).ok();
+    // The checksum and the length at the end of a gzip file.
+    for at in 1..=8 {
+        let mut flipped = packed.clone();
+        let length = flipped.len();
+        flipped[length - at] ^= 4;
+        let run = fetch("flipped.tar.gz", &flipped).exits(2);
+        assert!(run.stderr.contains("expected a whole archive"), "{at}: {}", run.stderr);
+    }
+    // What was there before is still there.
+    assert_eq!(files.len(), self::files(&w.path("data/raw/d")).len());
+}
+
+#[test]
+fn a_name_may_come_any_number_of_times() {
+    let w = Workdir::new("same-name");
+    let files: Vec<(&str, &[u8])> = (0..20_000).map(|_| ("neutrophil/1.png", b"x".as_slice())).collect();
+    let archive = w.write("same.tar.gz", gzip(&tar_of(&files)));
+    let start = std::time::Instant::now();
+    let run = w.fetch(&[archive.to_str().unwrap(), "--name", "d"]).ok();
+    assert!(run.stdout.contains("19999 files were renamed"), "{}", run.stdout);
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    assert!(w.path("data/raw/d/neutrophil/1-20000.png").is_file());
+}
+
+#[test]
+fn a_download_has_a_largest_size() {
+    let w = Workdir::new("max-bytes");
+    let (_, zip) = cells(&w);
+    let server = Server::new(&zip, &[]);
+    let run = w.fetch(&[&server.url("cells.zip"), "--max-bytes", "100000"]).exits(2);
+    assert!(run.stderr.contains("expected at most 100.0 kB") && run.stderr.contains("--max-bytes"), "{}", run.stderr);
+    nothing_unpacked(&w);
+    assert!(!part(&w).exists());
+    // The length that it states may be wrong.
+    let claimed = (zip.len() as u64).to_string();
+    w.fetch(&[&server.url("cells.zip"), "--max-bytes", &claimed]).ok();
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_while_a_server_is_silent() {
+    // Accepts connections and never answers.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let w = Workdir::new("silent");
+    let url = format!("http://{}/cells.zip", listener.local_addr().unwrap());
+    let mut child = w.command(&["fetch", &url]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let start = std::time::Instant::now();
+    assert_eq!(child.wait().unwrap().code(), Some(2));
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}

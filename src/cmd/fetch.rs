@@ -40,6 +40,9 @@ pub struct Args {
     /// Retries after an interrupted download; the count restarts after progress
     #[arg(long, value_name = "N", default_value_t = Settings::default().retries)]
     retries: u32,
+    /// Largest size of the download, bytes
+    #[arg(long, value_name = "N", default_value_t = Settings::default().max_bytes)]
+    max_bytes: u64,
     /// Largest total size of the unpacked files, GB
     #[arg(long, value_name = "GB", default_value_t = Settings::default().max_unpacked_bytes as f64 / 1e9)]
     max_unpacked_gb: f64,
@@ -65,6 +68,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         force: args.force,
         keep: args.keep,
         retries: args.retries,
+        max_bytes: args.max_bytes,
         max_unpacked_bytes: (args.max_unpacked_gb * 1e9) as u64,
         max_files: args.max_files,
         max_ratio: args.max_ratio,

@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
-use ureq::http::{HeaderMap, Response, header};
-use ureq::{Agent, Body};
+use ureq::Agent;
+use ureq::http::{HeaderMap, StatusCode, header};
+use ureq::typestate::WithoutBody;
 
 /// Number of bytes that identify the type of a file.
 pub const HEAD_BYTES: usize = 512;
@@ -27,6 +29,8 @@ pub struct Patience {
     pub wait: Duration,
     /// How long a server may be silent.
     pub silence: Duration,
+    /// Most bytes that the file may have.
+    pub max_bytes: u64,
 }
 
 /// The result of a download.
@@ -74,9 +78,45 @@ enum Step {
     Again(String, Option<Duration>),
 }
 
+/// What arrives of a response. Another thread receives it, because connecting and reading cannot be interrupted.
+enum Arrived {
+    Head(StatusCode, HeaderMap),
+    Bytes(Vec<u8>),
+    End,
+    /// No response.
+    Failed(ureq::Error),
+    /// The body ended early.
+    BrokeOff(std::io::Error),
+}
+
+/// Sends a request and passes on what arrives, until nobody listens any more.
+fn receive(request: ureq::RequestBuilder<WithoutBody>, to: &SyncSender<Arrived>) {
+    let (head, body) = match request.call() {
+        Ok(response) => response.into_parts(),
+        Err(error) => return drop(to.send(Arrived::Failed(error))),
+    };
+    if to.send(Arrived::Head(head.status, head.headers)).is_err() {
+        return;
+    }
+    let mut body = body.into_reader();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let arrived = match body.read(&mut buffer) {
+            Ok(0) => Arrived::End,
+            Ok(n) => Arrived::Bytes(buffer[..n].to_vec()),
+            Err(error) => Arrived::BrokeOff(error),
+        };
+        let is_last = !matches!(arrived, Arrived::Bytes(_));
+        if to.send(arrived).is_err() || is_last {
+            return;
+        }
+    }
+}
+
 /// A download in progress.
 struct Part<'a> {
     url: &'a str,
+    patience: &'a Patience,
     path: &'a Path,
     origin: Origin,
     /// Bytes received so far.
@@ -126,7 +166,7 @@ pub fn download(
     let origin: Origin = note.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let there = std::fs::metadata(part).map_or(0, |m| m.len());
     let have = if origin.url == url { there } else { 0 };
-    let mut part = Part { url, path: part, origin, have, new_bytes: 0, accepted: false, accept, ctx };
+    let mut part = Part { url, patience, path: part, origin, have, new_bytes: 0, accepted: false, accept, ctx };
     if have > 0 {
         ctx.progress.log(&format!("resuming after {}", bytes_text(have)));
     }
@@ -160,12 +200,16 @@ impl Part<'_> {
                 request = request.header(header::IF_RANGE, validator);
             }
         }
-        let response = match request.call() {
-            Ok(response) => response,
-            Err(error) => return self.fault(error),
+        // What is sent and not yet written takes little memory.
+        let (sender, response) = sync_channel(16);
+        std::thread::spawn(move || receive(request, &sender));
+        let (status, headers) = match self.next(&response)? {
+            Some(Arrived::Head(status, headers)) => (status, headers),
+            Some(Arrived::Failed(error)) => return self.fault(error),
+            _ => return Ok(Step::Again(self.silent(), None)),
         };
-        let headers = response.headers();
-        match response.status().as_u16() {
+        let headers = &headers;
+        match status.as_u16() {
             200 => {
                 let origin = Origin::of(self.url, headers, number(headers, header::CONTENT_LENGTH));
                 if self.have > 0 {
@@ -174,13 +218,13 @@ impl Part<'_> {
                     self.ctx.progress.log(&format!("the server {reason}: starting over"));
                 }
                 self.start_over(&origin)?;
-                self.read(response)
+                self.read(&response)
             }
             206 => {
                 let range = content_range(headers);
                 let origin = Origin::of(self.url, headers, range.and_then(|(_, bytes)| bytes));
                 if range.is_some_and(|(start, _)| start == Some(self.have)) && self.origin.same_file(&origin) {
-                    return self.read(response);
+                    return self.read(&response);
                 }
                 self.again(agent)
             }
@@ -189,13 +233,10 @@ impl Part<'_> {
             416 => self.again(agent),
             408 | 425 | 429 | 500 | 502 | 503 | 504 => {
                 let wait = number(headers, header::RETRY_AFTER).map(|s| Duration::from_secs(s.min(LONGEST_WAIT_S)));
-                Ok(Step::Again(format!("the server responded {}", response.status()), wait))
+                Ok(Step::Again(format!("the server responded {status}"), wait))
             }
-            401 | 403 => {
-                Err(self
-                    .error(format!("the server responded {}: manual download or login required", response.status())))
-            }
-            _ => Err(self.error(format!("expected the file, but the server responded {}", response.status()))),
+            401 | 403 => Err(self.error(format!("the server responded {status}: manual download or login required"))),
+            _ => Err(self.error(format!("expected the file, but the server responded {status}"))),
         }
     }
 
@@ -217,27 +258,61 @@ impl Part<'_> {
         atomic::write_bytes(&note_of(self.path), &note)
     }
 
+    /// Waits for what arrives next: `None` if nothing does for as long as the server may be silent.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] as soon as the user stops.
+    fn next(&self, response: &Receiver<Arrived>) -> Result<Option<Arrived>> {
+        let start = Instant::now();
+        while start.elapsed() < self.patience.silence {
+            self.ctx.check_stop()?;
+            match response.recv_timeout(Duration::from_millis(100)) {
+                Ok(arrived) => return Ok(Some(arrived)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    fn silent(&self) -> String {
+        format!("the server sent nothing for {} s", self.patience.silence.as_secs())
+    }
+
+    /// Fails for a file of more bytes than allowed.
+    fn check_size(&self, bytes: u64) -> Result<()> {
+        let most = self.patience.max_bytes;
+        if bytes <= most {
+            return Ok(());
+        }
+        discard(self.path);
+        let most = bytes_text(most);
+        Err(self
+            .error(format!("expected at most {most}, found more (wbc fetch --max-bytes N for files that you trust)")))
+    }
+
     /// Appends the body of a response.
-    fn read(&mut self, response: Response<Body>) -> Result<Step> {
+    fn read(&mut self, response: &Receiver<Arrived>) -> Result<Step> {
+        self.check_size(self.origin.bytes.unwrap_or(0))?;
         let mut file =
             OpenOptions::new().append(true).create(true).open(self.path).map_err(Error::io(self.path, "open"))?;
-        let mut body = response.into_body().into_reader();
-        let mut buffer = vec![0; 1 << 16];
         let task = self.ctx.progress.task("downloading", self.origin.bytes, "bytes");
         task.advance(self.have);
         loop {
-            self.ctx.check_stop()?;
-            let n = match body.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => n,
-                Err(error) => {
+            let bytes = match self.next(response)? {
+                Some(Arrived::Bytes(bytes)) => bytes,
+                Some(Arrived::End) => break,
+                Some(Arrived::BrokeOff(error)) => {
                     return Ok(Step::Again(format!("broke off after {}: {error}", bytes_text(self.have)), None));
                 }
+                _ => return Ok(Step::Again(format!("{} after {}", self.silent(), bytes_text(self.have)), None)),
             };
-            file.write_all(&buffer[..n]).map_err(Error::io(self.path, "write"))?;
-            self.have += n as u64;
-            self.new_bytes += n as u64;
-            task.advance(n as u64);
+            let n = bytes.len() as u64;
+            self.check_size(self.have + n)?;
+            file.write_all(&bytes).map_err(Error::io(self.path, "write"))?;
+            self.have += n;
+            self.new_bytes += n;
+            task.advance(n);
             if self.have >= HEAD_BYTES as u64 {
                 self.check_head()?;
             }

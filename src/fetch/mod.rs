@@ -33,6 +33,8 @@ pub struct Settings {
     pub keep: bool,
     /// Retries after a failure; counted anew when more bytes have arrived.
     pub retries: u32,
+    /// Most bytes to download.
+    pub max_bytes: u64,
     /// Most bytes that an archive may unpack to.
     pub max_unpacked_bytes: u64,
     /// Most files and folders in an archive.
@@ -48,6 +50,7 @@ impl Default for Settings {
             force: false,
             keep: false,
             retries: 5,
+            max_bytes: 50_000_000_000,
             max_unpacked_bytes: 100_000_000_000,
             max_files: 1_000_000,
             max_ratio: 100,
@@ -316,8 +319,12 @@ pub fn run(ws: &Workspace, dataset: &str, source: &Source, settings: &Settings, 
 fn get(url: &str, part: &Path, settings: &Settings, ctx: &Context) -> Result<u64> {
     let parent = part.parent().expect("below the workspace");
     fs::create_dir_all(parent).map_err(Error::io(parent, "create the folder"))?;
-    let patience =
-        Patience { retries: settings.retries, wait: Duration::from_millis(500), silence: Duration::from_secs(30) };
+    let patience = Patience {
+        retries: settings.retries,
+        wait: Duration::from_millis(500),
+        silence: Duration::from_secs(60),
+        max_bytes: settings.max_bytes,
+    };
     ctx.progress.log(&format!("downloading {url}"));
     let accept = |head: &[u8]| match Kind::of(head) {
         Ok(_) => Ok(()),

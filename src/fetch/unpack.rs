@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::ingest::is_leftover;
 use flate2::read::MultiGzDecoder;
 use serde::Serialize;
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{BufReader, Read, Write};
@@ -147,6 +148,8 @@ struct Sink<'a> {
     bytes: u64,
     /// Names in `root`, by the name in lower case, because some systems ignore case.
     names: HashMap<String, String>,
+    /// For names that occurred several times, the next number to try: the same name may come a million times.
+    numbers: HashMap<String, u64>,
     done: Unpacked,
     ctx: &'a Context<'a>,
 }
@@ -154,10 +157,15 @@ struct Sink<'a> {
 /// Bytes that the headers of a tar archive may take in addition.
 const HEADERS_BYTES: u64 = 64 << 20;
 
+/// Bytes of a block of a tar archive, which ends with two of zeros.
+const BLOCK: u64 = 512;
+
 /// A reader that fails after so many bytes, or when the user stops.
 struct Bounded<'a, R> {
     reader: R,
     left: u64,
+    /// Bytes read.
+    read: &'a Cell<u64>,
     ctx: &'a Context<'a>,
 }
 
@@ -169,7 +177,10 @@ impl<R: Read> Read for Bounded<'_, R> {
         }
         let n = self.reader.read(buffer)?;
         match self.left.checked_sub(n as u64) {
-            Some(left) => self.left = left,
+            Some(left) => {
+                self.left = left;
+                self.read.set(self.read.get() + n as u64);
+            }
             None => return failed("it unpacks to far more than its files, to fill memory or disk"),
         }
         Ok(n)
@@ -180,8 +191,8 @@ impl<'a> Sink<'a> {
     fn new(archive: &'a Path, root: PathBuf, limits: &'a Limits, ctx: &'a Context) -> Result<Self> {
         fs::create_dir(&root).map_err(Error::io(&root, "create the folder"))?;
         let packed_bytes = fs::metadata(archive).map_err(Error::io(archive, "read"))?.len();
-        let (names, done) = (HashMap::new(), Unpacked::default());
-        Ok(Self { archive, root, limits, packed_bytes, files: 0, bytes: 0, names, done, ctx })
+        let (names, numbers, done) = (HashMap::new(), HashMap::new(), Unpacked::default());
+        Ok(Self { archive, root, limits, packed_bytes, files: 0, bytes: 0, names, numbers, done, ctx })
     }
 
     /// Unpacks a whole archive file.
@@ -240,9 +251,11 @@ impl<'a> Sink<'a> {
             .limits
             .bytes
             .min(self.limits.ratio_from_bytes.max(self.limits.ratio.saturating_mul(self.packed_bytes)));
+        let (read, mut end) = (Cell::new(0), 0);
         let reader = Bounded {
             reader,
             left: contents.saturating_add(contents / 4).saturating_add(HEADERS_BYTES),
+            read: &read,
             ctx: self.ctx,
         };
         let mut archive = tar::Archive::new(reader);
@@ -263,8 +276,18 @@ impl<'a> Sink<'a> {
                 self.file(&name, &mut entry)?;
             } else if kind.is_character_special() || kind.is_block_special() || kind.is_fifo() {
                 self.leave_out("devices and pipes")?;
+            } else {
+                self.count()?;
             }
+            // A sparse file is larger than what is stored of it.
+            let stored = if kind.is_gnu_sparse() { entry.header().entry_size().unwrap_or(0) } else { entry.size() };
+            end = entry.raw_file_position().saturating_add(stored);
         }
+        if read.get() < end.saturating_add(BLOCK) {
+            return Err(self.broken(&"it ends after a file, without the blocks that end an archive"));
+        }
+        // The checksum of a gzip file comes after everything.
+        std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(|e| self.broken(&e))?;
         Ok(())
     }
 
@@ -390,13 +413,17 @@ impl<'a> Sink<'a> {
             Some((stem, extension)) if !folder && !stem.is_empty() => (stem, format!(".{extension}")),
             _ => (part, String::new()),
         };
-        for number in 1_u64.. {
+        let key = format!("{before}{part}{}", if folder { "/" } else { "" }).to_lowercase();
+        for number in self.numbers.get(&key).copied().unwrap_or(1).. {
             let suffix = if number == 1 { String::new() } else { format!("-{number}") };
             let path = format!("{before}{stem}{suffix}{extension}");
             let mark = if folder { "" } else { "|" };
             match self.names.get(&path.to_lowercase()) {
                 None => {
                     self.names.insert(path.to_lowercase(), format!("{path}{mark}"));
+                    if !folder {
+                        self.numbers.insert(key, number + 1);
+                    }
                     return path;
                 }
                 Some(there) if folder && !there.ends_with('|') => return there.clone(),
