@@ -3,7 +3,7 @@
 mod common;
 
 use common::synthetic_data;
-use divan::counter::ItemsCount;
+use divan::counter::{BytesCount, ItemsCount};
 use wbc::bench::Format;
 use wbc::context::Context;
 
@@ -37,4 +37,14 @@ fn check_jpeg(bencher: divan::Bencher) {
 fn preprocess(bencher: divan::Bencher, format: Format) {
     let (data, ctx) = (synthetic_data(), Context::silent(0));
     bencher.counter(ItemsCount::new(data.files(format))).bench(|| data.preprocess(format, 128, &ctx).unwrap());
+}
+
+/// Compares the tables, most of which are tensors of 128 x 128 px, with their checksums, as every command does with
+/// those that it reads.
+#[divan::bench(sample_count = 20)]
+fn verify(bencher: divan::Bencher) {
+    let (data, ctx) = (synthetic_data(), Context::silent(0));
+    data.preprocess(Format::Jpeg, 128, &ctx).unwrap();
+    let bytes = data.verify(&ctx).unwrap();
+    bencher.counter(BytesCount::new(bytes)).bench(|| data.verify(&ctx).unwrap());
 }

@@ -41,7 +41,9 @@ impl Tensors {
         let mut tensors = Self { size_px: size, pixels: Vec::new(), index: HashMap::new(), hash: String::new() };
         // All at once: a vector that grows is there twice while it is moved.
         let rows = shards.iter().map(|path| table::count(path, &TENSORS)).sum::<Result<usize>>()?;
-        tensors.pixels.reserve_exact(rows * size * size * 3);
+        // Tensors are not compressed, so that a file cannot claim more of them than it holds.
+        let stored: u64 = shards.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|about| about.len()).sum();
+        tensors.pixels.reserve_exact(rows.saturating_mul(size * size * 3).min(stored as usize));
         let mut hasher = blake3::Hasher::new();
         for path in &shards {
             hasher.update(table::file_hash(path)?.as_bytes());

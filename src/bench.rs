@@ -12,6 +12,7 @@ use crate::nn::device::Device;
 use crate::preprocess;
 use crate::seed;
 use crate::synth::{self, Images, Layout};
+use crate::verify;
 use crate::workspace::Workspace;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -99,6 +100,14 @@ impl SyntheticData {
         let dir = self.ws.tensors(format.dataset(), &settings.folder());
         ignore_missing(std::fs::remove_dir_all(&dir), &dir)?;
         preprocess::run(&self.ws, format.dataset(), &settings, ctx).map(|_| ())
+    }
+
+    /// Compares every table with its checksum; returns their size in bytes.
+    ///
+    /// # Errors
+    /// Those of [`verify::run`].
+    pub fn verify(&self, ctx: &Context) -> Result<u64> {
+        verify::run(&self.ws, false, ctx).map(|summary| summary.bytes)
     }
 
     /// `n` preprocessed JPEG images of `size_px x size_px` px as a batch of a model.

@@ -75,7 +75,7 @@ fn classes_in(provenance: &Provenance, manifest: &Path) -> Result<Classes> {
 /// [`Error::Missing`] where neither stage has run, [`Error::Format`] for a table that is damaged.
 pub fn issues(ws: &Workspace, name: &str) -> Result<Vec<IssueRow>> {
     let (all, ingest) = (ws.issues(name), ws.ingest_issues(name));
-    let path = if all.is_file() { all } else { ingest };
+    let path = if table::exists(&all)? { all } else { ingest };
     table::read_rows(&path, &ISSUES).map(|(rows, _)| rows)
 }
 
@@ -140,7 +140,7 @@ pub fn inputs(ws: &Workspace, name: &str) -> Result<BTreeMap<String, String>> {
     table::provenance(&manifest, &MANIFEST)?;
     let hash = table::file_hash(&manifest)?;
     let mut inputs = BTreeMap::from([(Input::Manifest.name().to_string(), hash.clone())]);
-    if checks.is_file() {
+    if table::exists(&checks)? {
         table::provenance(&checks, &CHECKS)?.require(Input::Manifest, &hash, Input::Checks, &checks)?;
         inputs.insert(Input::Checks.name().into(), table::file_hash(&checks)?);
     }

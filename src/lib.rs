@@ -68,6 +68,8 @@ pub mod atomic;
 pub mod class;
 pub mod context;
 pub mod error;
+pub mod guard;
+pub mod integrity;
 pub mod memory;
 mod png;
 pub mod progress;
@@ -110,6 +112,7 @@ pub mod page;
 pub mod predict;
 pub mod report;
 pub mod statistics;
+pub mod verify;
 // 5: the program
 pub mod bench;
 pub mod cmd;

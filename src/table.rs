@@ -4,6 +4,8 @@
 use crate::atomic;
 use crate::class::Classes;
 use crate::error::{Error, Input, Result};
+use crate::guard;
+use crate::integrity::{self, State};
 use crate::rows::ClassRow;
 use crate::schema::{PER_CLASS, Schema, Storage};
 use arrow_array::cast::AsArray;
@@ -19,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -56,6 +59,7 @@ impl Provenance {
 
 const SCHEMA_KEY: &str = "wbc.schema";
 const PROVENANCE_KEY: &str = "wbc.provenance";
+const CHECKSUM_KEY: &str = "wbc.checksum";
 
 /// BLAKE3 hash of a file's bytes, 64 hex digits. Tables contain no times, so that equal rows have equal hashes.
 ///
@@ -66,6 +70,14 @@ pub fn file_hash(path: &Path) -> Result<String> {
     let mut file = File::open(path).map_err(Error::io(path, "open"))?;
     hasher.update_reader(&mut file).map_err(Error::io(path, "read"))?;
     Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Whether there is a table, or another file, at `path`.
+///
+/// # Errors
+/// [`Error::Io`] where that is not known, because a folder above it may not be searched.
+pub fn exists(path: &Path) -> Result<bool> {
+    guard::is_file(path).map_err(Error::io(path, "look for"))
 }
 
 /// Writes a table of the batches that `fill` passes to its argument, with at most one row group in memory, and replaces
@@ -92,6 +104,7 @@ pub fn write_stream(
                 PROVENANCE_KEY.into(),
                 serde_json::to_string(provenance).expect("a provenance is plain JSON"),
             ),
+            KeyValue::new(CHECKSUM_KEY.into(), integrity::BLANK.to_string()),
         ]))
         .build();
     let failed = |e: parquet::errors::ParquetError| Error::Io {
@@ -100,10 +113,13 @@ pub fn write_stream(
         source: std::io::Error::other(e),
     };
     atomic::write(path, |out| {
-        let mut writer = ArrowWriter::try_new(out, schema.arrow(), Some(properties)).map_err(failed)?;
+        let mut writer = ArrowWriter::try_new(&mut *out, schema.arrow(), Some(properties)).map_err(failed)?;
         fill(&mut |batch| writer.write(batch).map_err(failed))?;
         writer.close().map_err(failed)?;
-        Ok(())
+        out.flush().map_err(Error::io(path, "write"))?;
+        let file = out.get_mut();
+        let sealed = integrity::parquet_footer(file).and_then(|footer| integrity::seal(file, footer));
+        sealed.map_err(Error::io(path, "write the checksum of"))
     })
 }
 
@@ -126,8 +142,8 @@ pub fn write_rows<T: Serialize>(path: &Path, schema: &Schema, provenance: &Prove
 /// Reads all rows of a table as structs of [`crate::rows`], and its provenance.
 ///
 /// # Errors
-/// [`Error::Missing`] if there is no file, [`Error::Stale`] for another version of the schema, [`Error::Format`] if the
-/// file is no such table or a value is not allowed.
+/// [`Error::Missing`] if there is no file, [`Error::Stale`] for another version of the schema and a file that was
+/// damaged, [`Error::Format`] if the file is no such table or a value is not allowed.
 pub fn read_rows<T: DeserializeOwned>(path: &Path, schema: &Schema) -> Result<(Vec<T>, Provenance)> {
     let mut rows = Vec::new();
     let provenance = read_batches(path, schema, |batch| {
@@ -201,7 +217,7 @@ fn is_of_class(field: &Field) -> bool {
     field.name().starts_with("p_")
 }
 
-/// Reads a table batch by batch, and returns its provenance.
+/// Reads a table batch by batch, after its checksum, and returns its provenance.
 ///
 /// # Errors
 /// As [`read_rows`], and any error of `each`.
@@ -210,14 +226,15 @@ pub fn read_batches(
     schema: &Schema,
     mut each: impl FnMut(RecordBatch) -> Result<()>,
 ) -> Result<Provenance> {
-    let (file, metadata, provenance) = open(path, schema)?;
-    let unreadable = |e: String| Error::format(path, "data", "a complete Parquet file", e);
+    let (mut file, metadata, provenance) = open(path, schema)?;
+    require_intact(&mut file, path, schema)?;
+    let unreadable = |e: &dyn std::fmt::Display| Error::format(path, "data", "a complete Parquet file", e);
+    let damaged = || unreadable(&"a damaged one");
     let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
-        .with_batch_size(schema.storage.row_group_rows)
-        .build()
-        .map_err(|e| unreadable(e.to_string()))?;
-    for batch in reader {
-        each(batch.map_err(|e| unreadable(e.to_string()))?)?;
+        .with_batch_size(schema.storage.row_group_rows);
+    let mut reader = guard::catch(|| reader.build()).ok_or_else(damaged)?.map_err(|e| unreadable(&e))?;
+    while let Some(batch) = guard::catch(|| reader.next()).ok_or_else(damaged)? {
+        each(batch.map_err(|e| unreadable(&e))?)?;
     }
     Ok(provenance)
 }
@@ -244,9 +261,29 @@ pub fn provenance(path: &Path, schema: &Schema) -> Result<Provenance> {
     open(path, schema).map(|(_, _, provenance)| provenance)
 }
 
-/// Whether there is a table at `path` with this schema and provenance.
+/// The provenance of a table of any schema.
+///
+/// # Errors
+/// [`Error::Io`] and [`Error::Format`].
+pub fn any_provenance(path: &Path) -> Result<Provenance> {
+    let file = File::open(path).map_err(Error::io(path, "open"))?;
+    provenance_in(&metadata(path, &file)?, path)
+}
+
+/// Whether there is a table at `path` with this schema and provenance, as it was written.
 pub fn is_current(path: &Path, schema: &Schema, expected: &Provenance) -> bool {
-    provenance(path, schema).is_ok_and(|provenance| provenance == *expected)
+    let open = open(path, schema).ok().filter(|(.., provenance)| provenance == expected);
+    open.is_some_and(|(mut file, ..)| require_intact(&mut file, path, schema).is_ok())
+}
+
+/// Compares a table with its checksum.
+fn require_intact(file: &mut File, path: &Path, schema: &Schema) -> Result<()> {
+    let state = integrity::parquet_footer(file).and_then(|footer| integrity::state(file, footer));
+    match (state.map_err(Error::io(path, "read"))?, schema.input()) {
+        (State::Intact | State::Unknown, _) => Ok(()),
+        (State::Damaged, Some(input)) => Err(Error::stale(input, path, integrity::DAMAGED)),
+        (State::Damaged, None) => Err(Error::format(path, "checksum", "the one of its content", integrity::DAMAGED)),
+    }
 }
 
 fn open(path: &Path, schema: &Schema) -> Result<(File, ArrowReaderMetadata, Provenance)> {
@@ -254,11 +291,8 @@ fn open(path: &Path, schema: &Schema) -> Result<(File, ArrowReaderMetadata, Prov
         (std::io::ErrorKind::NotFound, Some(input)) => Error::missing(input, path),
         _ => Error::Io { path: path.into(), action: "open", source },
     })?;
-    let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
-        .map_err(|e| Error::format(path, "file", "a Parquet table", e))?;
-    let footer = metadata.metadata().file_metadata().key_value_metadata();
-    let value = |key: &str| footer.and_then(|kv| kv.iter().find(|kv| kv.key == key)).and_then(|kv| kv.value.clone());
-    let tag = value(SCHEMA_KEY).unwrap_or_else(|| "none".into());
+    let metadata = metadata(path, &file)?;
+    let tag = value(&metadata, SCHEMA_KEY).unwrap_or_else(|| "none".into());
     if tag != schema.tag() {
         let older = tag.strip_prefix(&schema.name).is_some_and(|version| version.starts_with('/'));
         return Err(match schema.input().filter(|_| older) {
@@ -280,8 +314,25 @@ fn open(path: &Path, schema: &Schema) -> Result<(File, ArrowReaderMetadata, Prov
     if expected != got {
         return Err(Error::format(path, "columns", expected.join(", "), got.join(", ")));
     }
-    let text = value(PROVENANCE_KEY).unwrap_or_default();
-    let provenance = serde_json::from_str(&text)
-        .map_err(|e| Error::format(path, PROVENANCE_KEY, "JSON", format!("{text:?} ({e})")))?;
+    let provenance = provenance_in(&metadata, path)?;
     Ok((file, metadata, provenance))
+}
+
+/// The footer of a table.
+fn metadata(path: &Path, file: &File) -> Result<ArrowReaderMetadata> {
+    let not_a_table = |e: &dyn std::fmt::Display| Error::format(path, "file", "a Parquet table", e);
+    guard::catch(|| ArrowReaderMetadata::load(file, ArrowReaderOptions::new()))
+        .ok_or_else(|| not_a_table(&"a damaged file"))?
+        .map_err(|e| not_a_table(&e))
+}
+
+/// A value of the footer.
+fn value(metadata: &ArrowReaderMetadata, key: &str) -> Option<String> {
+    let footer = metadata.metadata().file_metadata().key_value_metadata()?;
+    footer.iter().find(|kv| kv.key == key)?.value.clone()
+}
+
+fn provenance_in(metadata: &ArrowReaderMetadata, path: &Path) -> Result<Provenance> {
+    let text = value(metadata, PROVENANCE_KEY).unwrap_or_default();
+    serde_json::from_str(&text).map_err(|e| Error::format(path, PROVENANCE_KEY, "JSON", format!("{text:?} ({e})")))
 }

@@ -13,6 +13,23 @@ pub fn thousands(n: u64) -> String {
     text
 }
 
+/// The text without control characters, which a file name may contain and a terminal would obey: they are written as
+/// escapes, such as `\u{1b}`. Lines and tabs stay.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => printable.push(c),
+            // Controls, and the marks that turn the direction of text.
+            c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+                printable.extend(c.escape_default());
+            }
+            c => printable.push(c),
+        }
+    }
+    printable
+}
+
 /// Names with their counts, the largest first: "ig 2,895, platelet 2,348". At most 20 are listed.
 pub fn counts<'a>(counts: impl IntoIterator<Item = (&'a str, u64)>) -> String {
     const MOST: usize = 20;

@@ -25,6 +25,7 @@ mod odd_data;
 mod page;
 mod predict;
 mod preprocess;
+mod reliability;
 mod report;
 mod sources;
 mod split;

@@ -122,6 +122,7 @@ impl std::fmt::Display for Summary {
 ///
 /// # Errors
 /// [`Error::Missing`] or [`Error::Format`] for the tables of ingest, [`Error::Stale`] if they do not belong together,
+/// [`Error::Stale`] for an image that has changed since it was ingested, [`Error::Io`] for one that cannot be read,
 /// [`Error::Setting`] and [`Error::Interrupted`]. An image that cannot be decoded is a finding, not an error.
 pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) -> Result<Summary> {
     settings.validate()?;
@@ -179,7 +180,7 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
 /// The issues that ingest wrote together with this manifest.
 fn ingest_issues(ws: &Workspace, dataset: &str, manifest: &str) -> Result<Vec<IssueRow>> {
     let path = ws.ingest_issues(dataset);
-    if !path.is_file() {
+    if !table::exists(&path)? {
         return Err(Error::missing(Input::IngestIssues, path));
     }
     let (issues, provenance) = table::read_rows::<IssueRow>(&path, &schema::ISSUES)?;
@@ -210,7 +211,8 @@ fn measure(
         task.advance(1);
         Ok(match file {
             Ok((measurements, features)) => (Ok(measurements), Some(features)),
-            Err(message) => (Err(message), None),
+            Err(Error::Image { message, .. }) => (Err(message), None),
+            Err(other) => return Err(other),
         })
     });
     let (files, features) = files.collect::<Result<Vec<_>>>()?.into_iter().unzip();
@@ -231,17 +233,18 @@ fn find_copies(
 }
 
 /// Reads, verifies, decodes and measures one image file.
-fn measure_file(raw: &Path, row: &ManifestRow) -> Result<(Measurements, Features), String> {
+///
+/// # Errors
+/// [`Error::Image`] for a file that is no image, [`Error::Io`] for one that cannot be read, and [`Error::Stale`] for
+/// one that is not the file that was ingested.
+fn measure_file(raw: &Path, row: &ManifestRow) -> Result<(Measurements, Features)> {
     let path = raw.join(&row.path);
-    let bytes = std::fs::read(&path).map_err(|e| format!("cannot be read: {e}"))?;
+    let bytes = decode::read(&path)?;
     if *blake3::hash(&bytes).to_hex() != *row.content_hash {
-        return Err("expected the file that was ingested, found other content; ingest the data set again".into());
+        return Err(Error::stale(Input::Manifest, path, "the image has changed since it was ingested"));
     }
-    match decode::grey(&bytes, &path) {
-        Ok(image) => Ok((Measurements::new(&image), Features::new(&image))),
-        Err(Error::Image { message, .. }) => Err(message),
-        Err(other) => Err(other.to_string()),
-    }
+    let image = decode::grey(&bytes, &path)?;
+    Ok((Measurements::new(&image), Features::new(&image)))
 }
 
 /// The table of checks. A cell is left out because of the first of its issues with severity error.

@@ -1,5 +1,6 @@
 //! `wbc demo`: the full pipeline on synthetic cells.
 
+use super::terminal::say;
 use super::{Globals, Outcome, run};
 use crate::synth;
 use std::path::PathBuf;
@@ -27,10 +28,12 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let ctx = globals.context(pipeline.seed, &progress);
     let settings = synth::Settings { images: args.images, ..Default::default() };
     let summary = synth::run(&globals.workspace(), DATASET, &settings, &ctx)?;
-    eprintln!("{summary}\n");
+    say(format_args!("{summary}\n"));
     let report = run::full_pipeline(&globals, &pipeline, DATASET, Vec::new(), true, &args.into.join("reports"))?;
     globals.print(&report, &report)?;
-    eprintln!("\nFor your own images, put each data set in a folder such as data/raw/mine/neutrophil/*.jpg, then run");
-    eprintln!("wbc ingest; wbc split --stratified; wbc train; wbc report --table 3");
+    say(format_args!(
+        "\nFor your own images, put each data set in a folder such as data/raw/mine/neutrophil/*.jpg, then run"
+    ));
+    say(format_args!("wbc ingest; wbc split --stratified; wbc train; wbc report --table 3"));
     Ok(Outcome::Done)
 }

@@ -1,8 +1,10 @@
 //! `wbc doctor`: a report on the machine, the workspace and the settings.
 
 use super::{Globals, Outcome};
+use crate::atomic;
 use crate::fetch::bytes_text;
 use crate::nn::Vector;
+use crate::text;
 use crate::workspace::Workspace;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,6 +111,17 @@ pub fn run(_: Args, globals: &Globals, cli: &clap::Command) -> anyhow::Result<Ou
     let (workspace, error) = inspect(&globals.workspace());
     if let Some(error) = error {
         add(format!("{}: {error}", workspace.path.display()), "Choose a writable folder: --workspace DIR");
+    }
+    let (temporary, damaged) = leftovers(&globals.workspace());
+    if let [first, ..] = &temporary[..] {
+        let number = text::of(temporary.len() as u64, "temporary file");
+        let what = format!("{number} of stopped commands, such as {}", first.display());
+        add(what, "The next command that writes there removes them; they can also be deleted now");
+    }
+    if let [first, ..] = &damaged[..] {
+        let number = text::of(damaged.len() as u64, "file");
+        let what = format!("{number} set aside because of damage, such as {}", first.display());
+        add(what, "Check the disk. What they held was computed again: they can be deleted");
     }
     if let Some(free) = workspace.free_bytes.filter(|free| workspace.writable && *free < DISK_BYTES) {
         let what = format!("{}: only {} of disk space are free", workspace.path.display(), bytes_text(free));
@@ -233,6 +246,24 @@ fn inspect(ws: &Workspace) -> (WorkspaceReport, Option<String>) {
         runs: runs.collect(),
     };
     (report, error)
+}
+
+/// The temporary files and folders that stopped commands left, and the files that were set aside because of damage.
+fn leftovers(ws: &Workspace) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let (mut temporary, mut damaged) = (Vec::new(), Vec::new());
+    // The files of a data set are not wbc's.
+    let is_raw = |entry: &walkdir::DirEntry| entry.depth() == 2 && entry.path().starts_with(ws.raw());
+    let is_temporary =
+        |entry: &walkdir::DirEntry| entry.depth() > 0 && entry.file_name().to_string_lossy().starts_with(".");
+    let folders = walkdir::WalkDir::new(&ws.root).sort_by_file_name().into_iter();
+    for entry in folders.filter_entry(|entry| !is_raw(entry) && !is_temporary(entry)).flatten() {
+        if entry.file_type().is_dir() {
+            temporary.extend(atomic::abandoned(entry.path()));
+        } else if entry.path().extension().is_some_and(|extension| extension == "damaged") {
+            damaged.push(entry.into_path());
+        }
+    }
+    (temporary, damaged)
 }
 
 /// Names of the folders in a folder, sorted.

@@ -1,5 +1,6 @@
 //! `wbc features`: segments the cells of a data set and measures them.
 
+use super::terminal::say;
 use super::{Globals, Outcome};
 use crate::features::{self, contact_sheet};
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let summary = features::run(&ws, &dataset, &pipeline.features, &ctx)?;
     if let Some(path) = &args.contact_sheet {
         let shown = contact_sheet::write(&ws, &dataset, &pipeline.features, path)?;
-        eprintln!("contact sheet of {shown} cells: {}", path.display());
+        say(format_args!("contact sheet of {shown} cells: {}", path.display()));
     }
     globals.print(&summary, &summary)?;
     Ok(if summary.unreadable.is_empty() { Outcome::Done } else { Outcome::Findings })

@@ -1,12 +1,13 @@
 //! What the commands share: the options of every command, and work on each of several data sets.
 
 use super::advice;
-use super::terminal::Terminal;
+use super::terminal::{Terminal, say};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::nn::device::Device;
 use crate::pipeline::Pipeline;
 use crate::progress::Progress;
+use crate::text;
 use crate::workspace::Workspace;
 use clap::Args;
 use std::path::PathBuf;
@@ -100,7 +101,10 @@ impl Globals {
 
     /// Prints the result: `json` as one document with `--json`, else `text`.
     pub fn print(&self, json: &impl serde::Serialize, text: impl std::fmt::Display) -> anyhow::Result<()> {
-        let mut text = if self.json { serde_json::to_string_pretty(json)? } else { text.to_string() };
+        let mut text = match self.json {
+            true => serde_json::to_string_pretty(json)?,
+            false => text::printable(&text.to_string()),
+        };
         text.push('\n');
         self.print_bytes(text.as_bytes())
     }
@@ -146,7 +150,7 @@ pub(crate) fn each_dataset<T>(
             Ok(summary) => done.push(summary),
             Err(error) if chosen.len() == 1 || matches!(error, Error::Interrupted) => return Err(error.into()),
             Err(error) => {
-                eprintln!("wbc: {}", advice::message(&error, &globals.workspace()));
+                say(format_args!("wbc: {}", advice::message(&error, &globals.workspace())));
                 failed.push(dataset.clone());
             }
         }

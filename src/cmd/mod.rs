@@ -27,8 +27,10 @@ mod synth;
 mod terminal;
 mod train;
 mod validate;
+mod verify;
 
 pub(crate) use globals::{Globals, Outcome, each_dataset};
+use terminal::say;
 
 use crate::error::Error;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -82,6 +84,7 @@ enum Command {
     Synth(synth::Args),
     Train(train::Args),
     Validate(validate::Args),
+    Verify(verify::Args),
 }
 
 impl Command {
@@ -110,6 +113,7 @@ impl Command {
             Command::Synth(args) => synth::run(args, globals),
             Command::Train(args) => train::run(args, globals),
             Command::Validate(args) => validate::run(args, globals),
+            Command::Verify(args) => verify::run(args, globals),
         }
     }
 }
@@ -156,6 +160,7 @@ const GROUPS: [(&str, &[(&str, &str)]); 4] = [
             ("demo", "Run everything on synthetic cells, in about two minutes"),
             ("bench", "Measure the speed of training, prediction and preprocessing"),
             ("doctor", "Report on this machine, the workspace and the settings"),
+            ("verify", "Find files that were damaged or changed after they were written"),
             ("completions", "Print completions for a shell"),
             ("man", "Print or write the manual pages"),
         ],
@@ -198,8 +203,8 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // The library's errors name their causes themselves.
             match error.downcast_ref::<Error>() {
-                Some(error) => eprintln!("wbc: {}", advice::message(error, &cli.globals.workspace())),
-                None => eprintln!("wbc: {error:#}"),
+                Some(error) => say(format_args!("wbc: {}", advice::message(error, &cli.globals.workspace()))),
+                None => say(format_args!("wbc: {error:#}")),
             }
             ExitCode::from(2)
         }
@@ -208,15 +213,17 @@ pub fn main() -> ExitCode {
 
 /// Sets up threads and Ctrl-C: the first press stops after the current step, the second aborts.
 fn start(globals: &Globals) -> anyhow::Result<()> {
-    if globals.threads == Some(0) {
-        return Err(Error::setting("threads", "at least 1", 0).into());
+    /// More than any machine has cores; each thread takes memory of its own.
+    const MAX_THREADS: usize = 1024;
+    if let Some(threads) = globals.threads.filter(|threads| !(1..=MAX_THREADS).contains(threads)) {
+        return Err(Error::setting("threads", format!("1 to {MAX_THREADS}"), threads).into());
     }
     rayon::ThreadPoolBuilder::new().num_threads(globals.threads.unwrap_or(0)).build_global()?;
     ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("wbc: stopping after this step; press Ctrl-C again to abort");
+        say(format_args!("wbc: stopping after this step; press Ctrl-C again to abort"));
     })?;
     Ok(())
 }

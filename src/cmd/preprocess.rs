@@ -1,5 +1,6 @@
 //! `wbc preprocess`: cuts and resizes the images of a data set, and stores them as tensors.
 
+use super::terminal::say;
 use super::{Globals, Outcome};
 use crate::preprocess::{self, contact_sheet};
 use std::path::PathBuf;
@@ -40,7 +41,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let summary = preprocess::run(&ws, &dataset, &settings, &ctx)?;
     if let Some(path) = &args.contact_sheet {
         let shown = contact_sheet::write(&ws, &dataset, &settings, path)?;
-        eprintln!("contact sheet of {shown} preprocessed images: {}", path.display());
+        say(format_args!("contact sheet of {shown} preprocessed images: {}", path.display()));
     }
     globals.print(&summary, &summary)?;
     Ok(Outcome::Done)

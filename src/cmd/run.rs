@@ -1,5 +1,6 @@
 //! `wbc run`: the full pipeline on one data set, from images to tables. Stages that are up to date are skipped.
 
+use super::terminal::say;
 use super::train::{LogFormat, train_and_evaluate};
 use super::{Globals, Outcome, report};
 use crate::context::Context;
@@ -96,7 +97,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         let kept = pipeline.ingest().chosen().into_iter().filter(|(key, value)| own.chosen().get(key) != Some(value));
         let kept: Vec<String> = kept.map(|(key, value)| format!("{key} = {value}")).collect();
         if !kept.is_empty() {
-            eprintln!("ingest: as {dataset} was ingested before, with {}", kept.join(", "));
+            say(format_args!("ingest: as {dataset} was ingested before, with {}", kept.join(", ")));
         }
     }
     let report = full_pipeline(&globals, &pipeline, &dataset, args.log, args.restart, &args.reports)?;
@@ -194,9 +195,9 @@ impl Stages {
         let elapsed_s = start.elapsed().as_secs_f64();
         let summary_json = serde_json::to_value(&summary).expect("summaries are plain data");
         match (up_to_date, has_findings) {
-            (true, false) => eprintln!("{stage}: up to date, skipped"),
-            (true, true) => eprintln!("{stage}: up to date\n{summary}\n"),
-            (false, _) => eprintln!("{stage}: done in {elapsed_s:.1} s\n{summary}\n"),
+            (true, false) => say(format_args!("{stage}: up to date, skipped")),
+            (true, true) => say(format_args!("{stage}: up to date\n{summary}\n")),
+            (false, _) => say(format_args!("{stage}: done in {elapsed_s:.1} s\n{summary}\n")),
         }
         self.0.push(Stage { stage, up_to_date, has_findings, elapsed_s, summary: summary_json });
         Ok(())

@@ -1,10 +1,19 @@
 //! Progress on stderr: bars on a terminal, only log lines elsewhere.
 
 use crate::progress::Progress;
+use crate::text;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::Duration;
+
+/// Writes a line to stderr. A log that nobody reads any more, as after `wbc train 2>&1 | head -1`, does not end the
+/// command.
+pub(super) fn say(line: impl Display) {
+    let line = text::printable(&line.to_string()) + "\n";
+    let _ = std::io::stderr().lock().write_all(line.as_bytes());
+}
 
 /// Shows bars where stderr is a terminal, and only log lines where it is a file or a pipe.
 pub struct Terminal {
@@ -71,11 +80,11 @@ impl Progress for Terminal {
     fn log(&self, line: &str) {
         let mut shown = false;
         self.with(|bar| {
-            bar.suspend(|| eprintln!("{line}"));
+            bar.suspend(|| say(line));
             shown = true;
         });
         if !shown {
-            eprintln!("{line}");
+            say(line);
         }
     }
 }

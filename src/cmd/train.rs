@@ -1,6 +1,7 @@
 //! `wbc train`: preprocesses images or measures features where needed, trains every fold, predicts its test images, and
 //! evaluates.
 
+use super::terminal::say;
 use super::{Globals, Outcome};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -134,22 +135,22 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     };
     plan.suits(&pipeline.train)?;
     if pipeline.split != split_of_pipeline {
-        eprintln!(
+        say(format_args!(
             "wbc: the split has {}, the pipeline {}: the split is used as it is (wbc split makes a new one)",
             pipeline.split, split_of_pipeline
-        );
+        ));
     }
     match &pipeline.train {
         Recipe::Network(_) => {
             let tensors = preprocess::run(&ws, &dataset, &pipeline.preprocess, &ctx)?;
             if !tensors.up_to_date {
-                eprintln!("{tensors}");
+                say(format_args!("{tensors}"));
             }
         }
         Recipe::Classical(_) => {
             let features = features::run(&ws, &dataset, &pipeline.features, &ctx)?;
             if !features.up_to_date {
-                eprintln!("{features}");
+                say(format_args!("{features}"));
             }
         }
     }

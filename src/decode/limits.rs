@@ -1,7 +1,11 @@
 //! What all decoders have in common: how large an image may be, and what its values mean.
 
-/// Larger images are rejected before memory is allocated for them, because a header can claim any size.
-pub const MAX_PIXELS: u64 = 1 << 28;
+/// Larger images (such as 8192 x 8192) are rejected before memory is allocated for them, because a header can claim any
+/// size. The most that decoding takes is 15 bytes per pixel, in progressive JPEGs.
+pub const MAX_PIXELS: u64 = 1 << 26;
+
+/// Larger files are not read as images. No compression makes one of [`MAX_PIXELS`] with 16 bits per channel larger.
+pub const MAX_BYTES: u64 = 500_000_000;
 
 /// No format stores more pixels in a byte, except for images of one colour.
 const MAX_PIXELS_PER_BYTE: u64 = 4096;

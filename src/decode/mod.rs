@@ -6,13 +6,11 @@
 //! turned upright, transparency is laid on white, and a file of several images is an error.
 
 use crate::error::{Error, Result};
+use crate::guard;
 use crate::rect::Rect;
 use image::DynamicImage;
-use std::cell::Cell;
-use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io::{Cursor, ErrorKind};
 use std::path::Path;
-use std::sync::Once;
 
 mod bmp;
 mod chunks;
@@ -23,7 +21,7 @@ mod orientation;
 mod tiff;
 
 use format::Format;
-pub use limits::MAX_PIXELS;
+pub use limits::{MAX_BYTES, MAX_PIXELS};
 pub use orientation::Orientation;
 
 /// Format and size of an image file. Sizes, rectangles and pixels are those of the upright image everywhere: a file's
@@ -129,6 +127,18 @@ pub fn has_image_extension(path: &Path) -> bool {
     EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e))
 }
 
+/// Reads the file of an image, which the other functions decode.
+///
+/// # Errors
+/// [`Error::Image`] for a file of more than [`MAX_BYTES`], or a device or pipe; [`Error::Io`] for one that cannot be
+/// read, which says nothing about the image.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    guard::read(path, MAX_BYTES).map_err(|error| match error.kind() {
+        ErrorKind::FileTooLarge | ErrorKind::InvalidInput => Error::image(path, error),
+        _ => Error::io(path, "read")(error),
+    })
+}
+
 /// Whether a file starts as one of the six formats does.
 pub(crate) fn is_image(bytes: &[u8]) -> bool {
     Format::of(bytes).is_some()
@@ -185,22 +195,8 @@ const BLACK: u8 = 0;
 
 /// Runs a decoder. A panic in it becomes an error, and is not printed.
 fn guarded<T>(path: &Path, decoder: impl FnOnce() -> std::result::Result<T, String>) -> Result<T> {
-    thread_local! {
-        static QUIET: Cell<bool> = const { Cell::new(false) };
-    }
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let previous = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !QUIET.get() {
-                previous(info);
-            }
-        }));
-    });
-    QUIET.set(true);
-    let result = catch_unwind(AssertUnwindSafe(decoder));
-    QUIET.set(false);
-    let result = result.unwrap_or_else(|_| Err("its decoder failed: the file is damaged or of a rare kind".into()));
+    let result = guard::catch(decoder);
+    let result = result.unwrap_or_else(|| Err("its decoder failed: the file is damaged or of a rare kind".into()));
     // Some libraries' messages have several lines.
     let one_line = |message: String| message.split_whitespace().collect::<Vec<_>>().join(" ");
     result.map_err(|message| Error::Image { path: path.into(), message: one_line(message) })
@@ -348,6 +344,5 @@ mod tests {
     fn a_panic_in_a_decoder_is_an_error() {
         let result = guarded::<()>(Path::new("x"), || panic!("not printed"));
         assert!(matches!(result, Err(Error::Image { .. })));
-        assert_eq!(guarded(Path::new("x"), || Ok(1)).unwrap(), 1);
     }
 }

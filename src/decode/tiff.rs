@@ -207,32 +207,42 @@ fn choose<'p>(reader: &mut Reader, pages: &'p [Page]) -> Result<&'p Page> {
 
 /// Scales samples of more than 8 bits to 0 to 255.
 fn to_bytes(reader: &mut Reader, samples: DecodingResult) -> Result<Vec<u8>> {
-    let is_float = matches!(samples, DecodingResult::F16(_) | DecodingResult::F32(_) | DecodingResult::F64(_));
-    let is_short = matches!(samples, DecodingResult::U16(_));
-    let white_is_zero = number(reader, Tag::PhotometricInterpretation) == Some(0.0);
-    let mut values: Vec<f64> = match samples {
-        DecodingResult::U8(v) => return Ok(v),
-        DecodingResult::U16(v) => v.into_iter().map(f64::from).collect(),
-        DecodingResult::U32(v) => v.into_iter().map(f64::from).collect(),
-        DecodingResult::U64(v) => v.into_iter().map(|v| v as f64).collect(),
-        DecodingResult::I8(v) => v.into_iter().map(f64::from).collect(),
-        DecodingResult::I16(v) => v.into_iter().map(f64::from).collect(),
-        DecodingResult::I32(v) => v.into_iter().map(f64::from).collect(),
-        DecodingResult::I64(v) => v.into_iter().map(|v| v as f64).collect(),
-        DecodingResult::F16(v) => v.into_iter().map(f64::from).collect(),
-        DecodingResult::F32(v) => v.into_iter().map(f64::from).collect(),
-        DecodingResult::F64(v) => v,
-    };
-    if values.iter().any(|v| !v.is_finite()) {
+    use Samples::{Float, Short, Whole};
+    match samples {
+        DecodingResult::U8(v) => Ok(v),
+        DecodingResult::U16(v) => scaled(reader, &v, Short, f64::from),
+        DecodingResult::U32(v) => scaled(reader, &v, Whole, f64::from),
+        DecodingResult::U64(v) => scaled(reader, &v, Whole, |v| v as f64),
+        DecodingResult::I8(v) => scaled(reader, &v, Whole, f64::from),
+        DecodingResult::I16(v) => scaled(reader, &v, Whole, f64::from),
+        DecodingResult::I32(v) => scaled(reader, &v, Whole, f64::from),
+        DecodingResult::I64(v) => scaled(reader, &v, Whole, |v| v as f64),
+        DecodingResult::F16(v) => scaled(reader, &v, Float, f64::from),
+        DecodingResult::F32(v) => scaled(reader, &v, Float, f64::from),
+        DecodingResult::F64(v) => scaled(reader, &v, Float, |v| v),
+    }
+}
+
+/// What is known of samples by their type.
+#[derive(PartialEq)]
+enum Samples {
+    /// 16 bits without a sign.
+    Short,
+    /// Other whole numbers.
+    Whole,
+    Float,
+}
+
+/// [`to_bytes`] for samples of one type.
+fn scaled<T: Copy>(reader: &mut Reader, samples: &[T], kind: Samples, value: fn(T) -> f64) -> Result<Vec<u8>> {
+    let (is_float, is_short) = (kind == Samples::Float, kind == Samples::Short);
+    // The decoder has inverted 16 bits: undone to see how many of them are used.
+    let inverted = is_short && number(reader, Tag::PhotometricInterpretation) == Some(0.0);
+    let values = || samples.iter().map(|v| if inverted { 65535.0 - value(*v) } else { value(*v) });
+    if values().any(|v| !v.is_finite()) {
         return Err("some of its values are not numbers: save it with 8 bits per channel".into());
     }
-    let inverted = white_is_zero && is_short;
-    if inverted {
-        // The decoder has inverted 16 bits: undone to see how many of them are used.
-        values.iter_mut().for_each(|v| *v = 65535.0 - *v);
-    }
-    let range = |values: &[f64]| values.iter().fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(*v), b.max(*v)));
-    let (least, most) = range(&values);
+    let (least, most) = values().fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(v), b.max(v)));
     let stated = |reader: &mut Reader, tag| numbers(reader, tag).and_then(|v| v.into_iter().reduce(f64::max));
     let white = stated(reader, Tag::SMaxSampleValue).or_else(|| stated(reader, Tag::MaxSampleValue));
     let black = numbers(reader, Tag::SMinSampleValue).or_else(|| numbers(reader, Tag::MinSampleValue));
@@ -259,7 +269,7 @@ fn to_bytes(reader: &mut Reader, samples: DecodingResult) -> Result<Vec<u8>> {
     let scale = 255.0 / (white - black);
     // Rounds 16 bits as the other formats are rounded.
     let byte = |v: f64| ((v - black) * scale + 0.5).clamp(0.0, 255.0) as u8;
-    Ok(values.into_iter().map(|v| if inverted { 255 - byte(v) } else { byte(v) }).collect())
+    Ok(values().map(|v| if inverted { 255 - byte(v) } else { byte(v) }).collect())
 }
 
 /// Spreads samples of fewer than 8 bits to a byte each. Rows start at whole bytes.

@@ -126,14 +126,14 @@ pub fn run(ws: &Workspace, run: &str) -> Result<Summary> {
 fn held_out(dir: &RunDir, record: &Record, people: &People) -> Result<Option<HeldOutSummary>> {
     let (folder, classes) = (dir.held_out(), &record.classes);
     let path = folder.predictions();
-    if !path.is_file() {
+    if !table::exists(&path)? {
         return Ok(None);
     }
     let read = |path: &Path| table::read_class_rows::<PredictionRow>(path, &PREDICTIONS, classes).map(|(rows, _)| rows);
     let (together, mut alone) = (read(&path)?, Vec::new());
     for fold in 0..record.folds {
         let path = dir.model_held_out(ModelId::Fold(fold));
-        if path.is_file() {
+        if table::exists(&path)? {
             alone.extend(read(&path)?);
         }
     }

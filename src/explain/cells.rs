@@ -105,7 +105,7 @@ pub fn of_images(
     let (mut names, mut cells) = (Names::default(), Vec::new());
     for images in images.chunks(BATCH) {
         ctx.check_stop()?;
-        let read = reader.read(images, cutter, ctx);
+        let read = reader.read(images, cutter, ctx)?;
         for read in read.chunks(BATCH) {
             for (image, classified) in read.iter().zip(ensemble.classify(read)?) {
                 let row = classified.row;

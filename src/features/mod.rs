@@ -88,11 +88,12 @@ fn provenance(inputs: BTreeMap<String, String>, settings: &Settings) -> Provenan
 }
 
 /// Segments and measures the cells of all usable manifest rows of `dataset`, in manifest order, and writes
-/// `features.parquet`. Images that cannot be read are reported and have no row; the next run tries them again.
+/// `features.parquet`. Images that cannot be decoded are reported and have no row; the next run tries them again.
 ///
 /// # Errors
 /// [`Error::Setting`]; [`Error::Missing`] or [`Error::Format`] for the input tables; [`Error::Stale`] if an image has
-/// changed since it was ingested; [`Error::Data`] if no image can be read; [`Error::Interrupted`]. An existing table is
+/// changed since it was ingested; [`Error::Io`] if one cannot be read; [`Error::Data`] if none can be decoded;
+/// [`Error::Interrupted`]. An existing table is
 /// then unchanged.
 pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) -> Result<Summary> {
     settings.validate()?;
@@ -159,7 +160,7 @@ fn batch(
             ctx.check_stop()?;
             let measured = match Window::read(raw, row, settings) {
                 Ok(window) => Ok(window.features()),
-                Err(error @ (Error::Io { .. } | Error::Image { .. })) => Err(error.to_string()),
+                Err(error @ Error::Image { .. }) => Err(error.to_string()),
                 Err(other) => return Err(other),
             };
             task.advance(1);

@@ -13,7 +13,7 @@ checks! {
     NOT_AN_IMAGE = "not_an_image";
     /// The file starts like an image, but its header is damaged, states an impossible size, or it is not one image.
     BAD_HEADER = "bad_header";
-    /// A file or folder cannot be opened or read, or is not a regular file.
+    /// A link leads nowhere, a file is a device, socket or pipe, or a name is not in UTF-8.
     UNREADABLE = "unreadable";
     /// A link leads back to a folder that contains it.
     LINK_LOOP = "link_loop";

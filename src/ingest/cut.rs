@@ -303,7 +303,7 @@ fn search_images(
     let task = ctx.progress.task("finding cells", Some(numbers.len() as u64), "images");
     let search_one = |row: &ManifestRow| {
         let path = tree.full_path(&row.path);
-        let image = decode::rgb(&std::fs::read(&path).ok()?, &path).ok()?;
+        let image = decode::rgb(&tree.read_image(&row.path).ok()?, &path).ok()?;
         let (width, height) = (image.width_px, image.height_px);
         image.blank().is_none().then(|| ImageCells { width, height, cells: search(&image) })
     };

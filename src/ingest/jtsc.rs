@@ -40,7 +40,9 @@ impl Layout for Jtsc {
     fn recognises(&self, tree: &Tree, _: &Settings, _: &Vocabulary) -> bool {
         let has = |folder: &str| tree.images().any(|f| f.folder() == folder);
         // Numbers mean these classes in this data set only, so the header and the masks have to be its own.
-        has("images") && has("masks") && tree.get(LABELS).is_some() && sheet(tree).is_ok_and(|sheet| is_own(&sheet))
+        has("images")
+            && has("masks")
+            && tree.get(LABELS).is_some_and(|labels| tree.sheet(labels).is_ok_and(|sheet| is_own(&sheet)))
     }
 
     fn read(&self, tree: &Tree, _: &Settings, _: &Vocabulary, ctx: &Context, output: &mut Output) -> Result<()> {
@@ -107,10 +109,6 @@ pub fn numbers(output: &mut Output) {
     output.codes.extend(codes);
 }
 
-fn sheet(tree: &Tree) -> Result<sheet::Sheet> {
-    sheet::read(&tree.full_path(LABELS))
-}
-
 /// Whether a table has the header `image ID,class label` (Jiangxi Tecom) or `image ID,class` (CellaVision).
 pub fn is_own(sheet: &sheet::Sheet) -> bool {
     let header: Vec<String> = sheet.columns.iter().map(|name| name.to_lowercase()).collect();
@@ -154,7 +152,7 @@ fn labels(tree: &Tree, output: &mut Output) -> Result<BTreeMap<String, (u64, Str
         return Err(Error::missing(Input::ImageList, path).with_hint("It has the columns image ID,class label"));
     };
     output.used(file);
-    let sheet = sheet(tree)?;
+    let sheet = tree.sheet(file)?;
     for message in &sheet.bad_rows {
         output.issue(LABELS, checks::BAD_ROW, Severity::Error, message.clone());
     }

@@ -3,7 +3,6 @@
 use super::checks;
 use super::labels::Vocabulary;
 use super::settings::Settings;
-use super::sheet;
 use super::tree::{ScannedFile, Tree};
 use crate::class::Class;
 use crate::context::Context;
@@ -135,8 +134,7 @@ impl Output {
                     self.issue(&file.path, checks::NOT_USED, Severity::Warning, message);
                 }
                 Err(_) if is_table(file) => {
-                    let columns =
-                        sheet::read(&tree.full_path(&file.path)).map_or_else(|e| vec![e.to_string()], |s| s.columns);
+                    let columns = tree.sheet(file).map_or_else(|e| vec![e.to_string()], |s| s.columns);
                     let message = format!(
                         "a table: not used. Its columns are {}; those that count can be named in [ingest.columns]",
                         columns.join(", ")

@@ -169,8 +169,7 @@ fn find_cells<'a>(
         issues.push((checks::NO_MASK, Severity::Warning, message));
     }
     let path = tree.full_path(&frame.path);
-    let bytes = std::fs::read(&path).map_err(|e| e.to_string());
-    let image = bytes.and_then(|bytes| decode::rgb(&bytes, &path).map_err(|e| e.to_string()));
+    let image = tree.read_image(&frame.path).and_then(|bytes| decode::rgb(&bytes, &path).map_err(|e| e.to_string()));
     let boxes: Vec<Rect> = match &image {
         Ok(image) => segment::find_cells(image).into_iter().map(|found| found.cell).collect(),
         Err(_) => Vec::new(),

@@ -12,10 +12,11 @@ use super::layout::{Layout, Output};
 use super::lists::{self, Need};
 use super::pairs::Masks;
 use super::settings::Settings;
-use super::sheet::{self, Sheet};
+use super::sheet::Sheet;
 use super::tree::{ScannedFile, Tree};
 use crate::context::Context;
 use crate::error::Result;
+use crate::guard;
 use crate::rows::Severity;
 use crate::text;
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ impl Layout for List {
 
     fn recognises(&self, tree: &Tree, settings: &Settings, vocabulary: &Vocabulary) -> bool {
         let is_list = |file: &&ScannedFile| {
-            let Ok(sheet) = sheet::read(&tree.full_path(&file.path)) else { return true };
+            let Ok(sheet) = tree.sheet(file) else { return true };
             let Ok(columns) = ListColumns::new(&sheet, settings) else { return true };
             if columns.at(Role::Path).is_some() && columns.adds() {
                 return true;
@@ -55,12 +56,12 @@ impl Layout for List {
     fn outside(&self, tree: &Tree, settings: &Settings) -> Vec<PathBuf> {
         let mut outside = Vec::new();
         for file in lists::candidates(tree) {
-            let Ok(sheet) = sheet::read(&tree.full_path(&file.path)) else { continue };
+            let Ok(sheet) = tree.sheet(file) else { continue };
             let Ok(columns) = ListColumns::new(&sheet, settings) else { continue };
             let paths = sheet.rows.iter().filter_map(|row| row.value(columns.at(Role::Path)));
             outside.extend(paths.map(|path| PathBuf::from(normalised(&tree.root, path))).filter(|p| p.is_absolute()));
         }
-        outside.retain(|path| path.is_file());
+        outside.retain(|path| guard::is_file(path).unwrap_or(true));
         outside.sort();
         outside.dedup();
         outside

@@ -116,14 +116,14 @@ fn is_text(file: &ScannedFile) -> bool {
 
 /// Whether a file has the columns of a list.
 fn is_list(tree: &Tree, file: &ScannedFile, settings: &Settings) -> bool {
-    let columns = sheet::read(&tree.full_path(&file.path)).and_then(|sheet| ListColumns::new(&sheet, settings));
+    let columns = tree.sheet(file).and_then(|sheet| ListColumns::new(&sheet, settings));
     columns
         .is_ok_and(|columns| columns.at(Role::Path).is_some() && (columns.at(Role::Class).is_some() || columns.adds()))
 }
 
 /// Whether a table is a list with classes.
 pub fn has_classes(tree: &Tree, file: &ScannedFile, settings: &Settings) -> bool {
-    let columns = sheet::read(&tree.full_path(&file.path)).and_then(|sheet| ListColumns::new(&sheet, settings));
+    let columns = tree.sheet(file).and_then(|sheet| ListColumns::new(&sheet, settings));
     columns.is_ok_and(|columns| columns.at(Role::Path).is_some() && columns.at(Role::Class).is_some())
 }
 
@@ -157,7 +157,7 @@ pub fn read(
     for file in tables(tree, settings).into_iter().filter(|file| !others.contains(&file.path)) {
         output.used(file);
         let path = tree.full_path(&file.path);
-        let columns = sheet::read(&path).and_then(|sheet| Ok((ListColumns::new(&sheet, settings)?, sheet)));
+        let columns = tree.sheet(file).and_then(|sheet| Ok((ListColumns::new(&sheet, settings)?, sheet)));
         let (mut columns, sheet) = match columns {
             Ok(read) => read,
             Err(error) => {
@@ -239,7 +239,7 @@ pub fn role_lists<'a>(tree: &'a Tree, finder: &Finder, known: &[String]) -> Vec<
         is_text(file) && (role_in_name(file.stem()).is_some() || file.stem().eq_ignore_ascii_case("trainval"))
     };
     let list = |file: &'a ScannedFile| {
-        let text = sheet::decode_text(&std::fs::read(tree.full_path(&file.path)).ok()?).0;
+        let text = sheet::decode_text(&tree.read(file).ok()?).0;
         let folder = file.path.strip_suffix(file.file_name()).unwrap_or_default();
         let paths: Vec<String> = text.lines().map(|line| without_sign(line).trim_matches('"').to_string()).collect();
         let named = || paths.iter().filter(|path| !path.is_empty());

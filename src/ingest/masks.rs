@@ -15,7 +15,7 @@ pub fn mask_regions(
     border_px: u32,
 ) -> Result<Vec<Region>, String> {
     let path = tree.full_path(&mask.path);
-    let bytes = std::fs::read(&path).map_err(|e| format!("mask cannot be read: {e}"))?;
+    let bytes = tree.read_image(&mask.path)?;
     let pixels = decode::mask(&bytes, &path).map_err(|e| e.to_string())?;
     let (width, height) = image.header.as_ref().map(|h| (h.width_px, h.height_px)).unwrap_or_default();
     let found = (pixels.width_px, pixels.height_px);

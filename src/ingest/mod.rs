@@ -19,6 +19,7 @@ mod lisc;
 mod list;
 mod lists;
 mod masks;
+mod pages;
 mod pairs;
 mod people;
 mod settings;
@@ -111,10 +112,12 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     let mut output = Output::new(dataset, layout.name());
     layout.read(&tree, settings, &vocabulary, ctx, &mut output)?;
     annotations::report_unused(&tree, settings, layout.name(), &mut output);
+    tree.require_readable()?;
     people::check(&mut output);
     let mapping = map_labels(dataset, &vocabulary, &mut output)?;
     cut::apply(&tree, settings, &mapping.classes, ctx, &mut output)?;
     output.finish(&tree);
+    tree.require_readable()?;
     if output.rows.is_empty() {
         let reason = output.issues.iter().min_by_key(|i| i.severity);
         let reason = reason.map_or(String::new(), |i| format!(" (such as {}: {})", i.path, i.message));
@@ -250,6 +253,7 @@ fn scan(
             tree.add(&outside, ctx)?;
         }
     }
+    tree.require_readable()?;
     Ok((tree, layout))
 }
 

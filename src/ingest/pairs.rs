@@ -177,7 +177,7 @@ pub use super::tree::MASK_GREYS;
 /// # Errors
 /// [`crate::error::Error::Interrupted`].
 pub(crate) fn masks_among(folder: &Path, files: &[PathBuf], ctx: &Context) -> Result<HashSet<PathBuf>> {
-    let mut tree = Tree { root: folder.into(), files: Vec::new(), leftovers: 0, problems: Vec::new() };
+    let mut tree = Tree::empty(folder);
     tree.add(files, ctx)?;
     let Masks { all, few_greys, .. } = Masks::find(&tree);
     Ok(all.iter().chain(&few_greys).map(|path| tree.full_path(path)).collect())

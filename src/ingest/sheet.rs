@@ -1,8 +1,12 @@
 //! Tables of text: CSV and its relatives as spreadsheets save them, and Parquet.
 
+use super::pages;
 use crate::error::{Error, Result};
+use crate::guard;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// A table of text.
@@ -42,6 +46,11 @@ impl SheetRow {
     }
 }
 
+/// Larger tables and annotation files are not read.
+pub const MAX_BYTES: u64 = 500_000_000;
+/// Tables with more rows are not read: a small Parquet file can claim any number.
+const MAX_ROWS: i64 = 2_000_000;
+
 /// Reads a table: a Parquet file by its extension, otherwise text with commas, semicolons, tabs or bars between values.
 ///
 /// # Errors
@@ -50,7 +59,7 @@ pub fn read(path: &Path) -> Result<Sheet> {
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet")) {
         return read_parquet(path);
     }
-    let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
+    let bytes = read_bytes(path)?;
     let (text, latin1) = decode_text(&bytes);
     // The library counts lines by their last character only.
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
@@ -94,6 +103,19 @@ pub fn read(path: &Path) -> Result<Sheet> {
         }
     }
     Ok(sheet)
+}
+
+/// The bytes of a table or list.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be read, [`Error::Format`] if it is larger than [`MAX_BYTES`], a device or a pipe.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    guard::read(path, MAX_BYTES).map_err(|error| match error.kind() {
+        ErrorKind::FileTooLarge | ErrorKind::InvalidInput => {
+            Error::format(path, "file", "a table that fits in memory", error)
+        }
+        _ => Error::io(path, "read")(error),
+    })
 }
 
 /// A value without blanks at its ends and without characters that nobody sees, which web pages and office programs put
@@ -165,7 +187,13 @@ fn separator(text: &str) -> u8 {
 }
 
 fn read_parquet(path: &Path) -> Result<Sheet> {
-    let file = std::fs::File::open(path).map_err(Error::io(path, "open"))?;
+    let file = File::open(path).map_err(Error::io(path, "open"))?;
+    file.metadata().and_then(|about| guard::regular(&about)).map_err(Error::io(path, "read"))?;
+    let damaged = || Err(Error::format(path, "contents", "a complete Parquet file", "a damaged one"));
+    guard::catch(|| parse_parquet(path, file)).unwrap_or_else(damaged)
+}
+
+fn parse_parquet(path: &Path, file: File) -> Result<Sheet> {
     let wrong = |e: parquet::errors::ParquetError| {
         // Of other compressions only their names are known here.
         let text = e.to_string();
@@ -177,13 +205,27 @@ fn read_parquet(path: &Path) -> Result<Sheet> {
             None => Error::format(path, "contents", "a complete Parquet file", text),
         }
     };
+    let mut pages = file.try_clone().map_err(Error::io(path, "open"))?;
     let file = SerializedFileReader::new(file).map_err(wrong)?;
+    let checked = pages::check(&mut pages, file.metadata(), MAX_BYTES);
+    checked.map_err(|got| Error::format(path, "contents", "a complete Parquet file that fits in memory", got))?;
+    let rows = file.metadata().file_metadata().num_rows();
+    if !(0..=MAX_ROWS).contains(&rows) {
+        return Err(Error::format(path, "rows", format!("at most {MAX_ROWS}"), rows));
+    }
     let fields = file.metadata().file_metadata().schema().get_fields();
     let columns = fields.iter().map(|field| field.name().to_string()).collect();
     let mut sheet = Sheet { columns, rows: Vec::new(), bad_rows: Vec::new(), latin1: false };
+    // A small file can hold a long text once, and repeat it in every row.
+    let mut bytes = 0;
     for (i, record) in file.get_row_iter(None).map_err(wrong)?.enumerate() {
         let record = record.map_err(wrong)?;
-        let values = record.get_column_iter().map(|(_, field)| visible(&text(field))).collect();
+        let values: Vec<String> = record.get_column_iter().map(|(_, field)| visible(&text(field))).collect();
+        bytes += values.iter().map(|value| value.len() as u64).sum::<u64>();
+        if bytes > MAX_BYTES {
+            let expected = format!("at most {} MB of text", MAX_BYTES / 1_000_000);
+            return Err(Error::format(path, "contents", expected, "more"));
+        }
         sheet.rows.push(SheetRow { number: i as u64 + 1, values });
     }
     Ok(sheet)

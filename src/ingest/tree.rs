@@ -1,13 +1,18 @@
 //! The folder of a data set: every file with its hash and image header.
 
 use super::checks;
+use super::sheet::{self, Sheet};
 use crate::context::Context;
 use crate::decode::{self, Header, Rgb};
 use crate::error::{Error, Input, Result};
+use crate::guard;
 use crate::rows::Severity;
 use rayon::prelude::*;
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// A file of a data set.
 #[derive(Clone, Debug)]
@@ -16,7 +21,7 @@ pub struct ScannedFile {
     pub path: String,
     /// Size.
     pub bytes: u64,
-    /// BLAKE3 of the bytes, 64 hex digits; that of an empty file if it cannot be read.
+    /// BLAKE3 of the bytes, 64 hex digits.
     pub content_hash: String,
     /// The image header, or the name of the issue (one of [`checks`]) and a message.
     pub header: std::result::Result<Header, (&'static str, String)>,
@@ -101,6 +106,8 @@ pub struct Tree {
     pub leftovers: u64,
     /// What cannot be scanned.
     pub problems: Vec<Problem>,
+    /// The first file that could not be read when its contents were needed.
+    failure: Mutex<Option<Error>>,
 }
 
 /// The files below a folder.
@@ -109,7 +116,7 @@ pub struct Walk {
     pub files: Vec<PathBuf>,
     /// Number of files that operating systems and programs left there: see [`is_leftover`]. They are not in `files`.
     pub leftovers: u64,
-    /// What cannot be read, and hidden folders, which are skipped. Paths are relative to the folder.
+    /// Dead links, devices and the like, and hidden folders, which are skipped. Paths are relative to the folder.
     pub problems: Vec<Problem>,
 }
 
@@ -123,7 +130,7 @@ pub fn is_leftover(name: &str) -> bool {
 /// their files by this function.
 ///
 /// # Errors
-/// [`Error::Io`] if `root` cannot be listed.
+/// [`Error::Io`] if `root` or a folder in it cannot be listed: what is in it is not known.
 pub fn walk(root: &Path) -> Result<Walk> {
     std::fs::read_dir(root).map_err(Error::io(root, "list"))?;
     let mut walk = Walk { files: Vec::new(), leftovers: 0, problems: Vec::new() };
@@ -141,9 +148,14 @@ pub fn walk(root: &Path) -> Result<Walk> {
                         let to = if to.is_empty() { "the folder of the data set".into() } else { to };
                         problem(path, checks::LINK_LOOP, Severity::Warning, format!("the link leads back to {to}"));
                     }
+                    None if is_dead_link(&error) => {
+                        let message = "expected a file or folder, found a link to none".into();
+                        problem(path, checks::UNREADABLE, Severity::Error, message);
+                    }
                     None => {
-                        let cause = error.io_error().map_or_else(|| error.to_string(), |e| e.to_string());
-                        problem(path, checks::UNREADABLE, Severity::Error, format!("cannot be opened: {cause}"));
+                        let path = path.to_path_buf();
+                        let cause = error.into_io_error().unwrap_or_else(|| std::io::ErrorKind::Other.into());
+                        return Err(Error::io(&path, "open")(cause));
                     }
                 }
                 continue;
@@ -165,13 +177,23 @@ pub fn walk(root: &Path) -> Result<Walk> {
             let message = "expected a file name in UTF-8, found other bytes".into();
             problem(entry.path(), checks::UNREADABLE, Severity::Error, message);
         } else if !entry.file_type().is_file() {
-            let message = "expected a regular file, found a device, socket, pipe or dead link".into();
+            let message = "expected a regular file, found a device, socket or pipe".into();
             problem(entry.path(), checks::UNREADABLE, Severity::Error, message);
         } else {
             walk.files.push(entry.into_path());
         }
     }
     Ok(walk)
+}
+
+/// Whether an error of a walk is about a link that leads to nothing or in a circle, so that there is nothing to read.
+fn is_dead_link(error: &walkdir::Error) -> bool {
+    let Some(path) = error.path() else { return false };
+    let Ok(target) = std::fs::read_link(path) else { return false };
+    match std::fs::symlink_metadata(path.parent().unwrap_or(Path::new("")).join(target)) {
+        Ok(about) => about.is_symlink(),
+        Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+    }
 }
 
 /// Number of files below a folder.
@@ -183,16 +205,69 @@ impl Tree {
     /// Scans `root` and reads every file once. Links are followed; hidden folders are skipped.
     ///
     /// # Errors
-    /// [`Error::Missing`] if `root` is not a folder, [`Error::Io`] if it cannot be listed, and [`Error::Interrupted`].
+    /// [`Error::Missing`] if `root` is not a folder, [`Error::Io`] if a file or folder cannot be read, and
+    /// [`Error::Interrupted`].
     pub fn scan(root: &Path, ctx: &Context) -> Result<Tree> {
         if !root.is_dir() {
             let hint = "Put the images of the data set there, such as neutrophil/*.jpg";
             return Err(Error::missing(Input::Images, root).with_hint(hint));
         }
         let Walk { files, leftovers, problems } = walk(root)?;
-        let mut tree = Tree { root: root.into(), files: Vec::new(), leftovers, problems };
+        let mut tree = Tree { leftovers, problems, ..Tree::empty(root) };
         tree.add(&files, ctx)?;
         Ok(tree)
+    }
+
+    /// A tree without files.
+    pub(super) fn empty(root: &Path) -> Tree {
+        Tree { root: root.into(), files: Vec::new(), leftovers: 0, problems: Vec::new(), failure: Mutex::new(None) }
+    }
+
+    /// Reads a file of text or annotations. If it cannot be read, [`Tree::require_readable`] fails later.
+    pub fn read(&self, file: &ScannedFile) -> std::result::Result<Vec<u8>, String> {
+        let path = self.full_path(&file.path);
+        guard::read(&path, sheet::MAX_BYTES).map_err(|error| {
+            let message = format!("cannot be read: {error}");
+            if !matches!(error.kind(), ErrorKind::FileTooLarge | ErrorKind::InvalidInput) {
+                self.failed(&path, error);
+            }
+            message
+        })
+    }
+
+    /// Reads the image of a file; errors as in [`Tree::read`].
+    pub fn read_image(&self, path: &str) -> std::result::Result<Vec<u8>, String> {
+        let path = self.full_path(path);
+        decode::read(&path).map_err(|error| {
+            let message = error.to_string();
+            if let Error::Io { source, .. } = error {
+                self.failed(&path, source);
+            }
+            message
+        })
+    }
+
+    /// Reads a table; errors as in [`Tree::read`].
+    pub fn sheet(&self, file: &ScannedFile) -> Result<Sheet> {
+        let path = self.full_path(&file.path);
+        sheet::read(&path).inspect_err(|error| {
+            if let Error::Io { source, .. } = error {
+                self.failed(&path, std::io::Error::new(source.kind(), source.to_string()));
+            }
+        })
+    }
+
+    fn failed(&self, path: &Path, source: std::io::Error) {
+        let mut failure = self.failure.lock().unwrap_or_else(|e| e.into_inner());
+        failure.get_or_insert_with(|| Error::io(path, "read")(source));
+    }
+
+    /// Requires that everything could be read that was needed so far: what is in a file that could not is not known.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for the first file that could not be read.
+    pub fn require_readable(&self) -> Result<()> {
+        self.failure.lock().unwrap_or_else(|e| e.into_inner()).take().map_or(Ok(()), Err)
     }
 
     /// The file at `path` (relative to the folder, or absolute).
@@ -222,12 +297,12 @@ impl Tree {
     /// Reads the files at `paths` and adds them.
     ///
     /// # Errors
-    /// [`Error::Interrupted`].
+    /// [`Error::Io`] for a file that cannot be read, and [`Error::Interrupted`].
     pub fn add(&mut self, paths: &[PathBuf], ctx: &Context) -> Result<()> {
         let task = ctx.progress.task("reading files", Some(paths.len() as u64), "files");
         let files = paths.par_iter().map(|path| {
             ctx.check_stop()?;
-            let file = scan_file(path, relative(&self.root, path));
+            let file = scan_file(path, relative(&self.root, path), ctx)?;
             task.advance(1);
             Ok(file)
         });
@@ -245,30 +320,73 @@ pub fn relative(root: &Path, path: &Path) -> String {
     below.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
 }
 
-/// Reads one file.
-fn scan_file(full_path: &Path, path: String) -> ScannedFile {
-    match std::fs::read(full_path) {
-        Ok(bytes) => {
-            let header = decode::header(&bytes, full_path).map_err(|error| {
-                let check = if decode::is_image(&bytes) { checks::BAD_HEADER } else { checks::NOT_AN_IMAGE };
-                let message = match error {
-                    _ if bytes.is_empty() => "expected an image, found an empty file".into(),
-                    Error::Image { message, .. } => message,
-                    other => other.to_string(),
-                };
-                (check, message)
-            });
-            let content_hash = blake3::hash(&bytes).to_hex().to_string();
-            let small = header.as_ref().ok().and_then(|header| decoded_if_small(&bytes, full_path, header));
-            let is_jpeg = header.as_ref().is_ok_and(|header| header.format == "jpeg");
-            let few_colours = small.as_ref().is_some_and(|image| has_few_colours(image, is_jpeg));
-            let few_greys = small.is_some_and(|image| if is_jpeg { is_extreme(&image) } else { has_few_greys(&image) });
-            ScannedFile { path, bytes: bytes.len() as u64, content_hash, header, few_greys, few_colours }
+/// Reads one file: an image as a whole, of others only the start and the hash.
+fn scan_file(full_path: &Path, path: String, ctx: &Context) -> Result<ScannedFile> {
+    let failed = |error| Error::io(full_path, "read")(error);
+    let mut file = File::open(full_path).map_err(failed)?;
+    let mut start = Vec::new();
+    file.by_ref().take(START_BYTES).read_to_end(&mut start).map_err(failed)?;
+    let whole = match decode::is_image(&start) {
+        true => decode::read(full_path).map(Some),
+        false => Ok(None),
+    };
+    let bytes = match whole {
+        Ok(Some(bytes)) => bytes,
+        Err(error @ Error::Io { .. }) => return Err(error),
+        not_read => {
+            let (check, message) = match not_read {
+                Err(Error::Image { message, .. }) => (checks::BAD_HEADER, message),
+                _ if start.is_empty() => (checks::NOT_AN_IMAGE, "expected an image, found an empty file".into()),
+                _ => (checks::NOT_AN_IMAGE, header_problem(&start, full_path)),
+            };
+            let (bytes, content_hash) = hash(start, file, ctx, failed)?;
+            let header = Err((check, message));
+            return Ok(ScannedFile { path, bytes, content_hash, header, few_greys: false, few_colours: false });
         }
-        Err(error) => {
-            let header = Err((checks::UNREADABLE, format!("cannot be read: {error}")));
-            let content_hash = blake3::hash(b"").to_hex().to_string();
-            ScannedFile { path, bytes: 0, content_hash, header, few_greys: false, few_colours: false }
+    };
+    let header = decode::header(&bytes, full_path).map_err(|error| match error {
+        Error::Image { message, .. } => (checks::BAD_HEADER, message),
+        other => (checks::BAD_HEADER, other.to_string()),
+    });
+    let content_hash = blake3::hash(&bytes).to_hex().to_string();
+    let small = header.as_ref().ok().and_then(|header| decoded_if_small(&bytes, full_path, header));
+    let is_jpeg = header.as_ref().is_ok_and(|header| header.format == "jpeg");
+    let few_colours = small.as_ref().is_some_and(|image| has_few_colours(image, is_jpeg));
+    let few_greys = small.is_some_and(|image| if is_jpeg { is_extreme(&image) } else { has_few_greys(&image) });
+    Ok(ScannedFile { path, bytes: bytes.len() as u64, content_hash, header, few_greys, few_colours })
+}
+
+/// Bytes by which a file is recognised.
+const START_BYTES: u64 = 4096;
+
+/// Why a file that does not start as an image is none.
+fn header_problem(start: &[u8], path: &Path) -> String {
+    match decode::header(start, path) {
+        Err(Error::Image { message, .. }) => message,
+        Err(other) => other.to_string(),
+        Ok(_) => "not an image".into(),
+    }
+}
+
+/// Length and hash of a file that was read up to the end of `start`, in little memory.
+fn hash(
+    start: Vec<u8>,
+    mut file: File,
+    ctx: &Context,
+    failed: impl Fn(std::io::Error) -> Error,
+) -> Result<(u64, String)> {
+    let mut hasher = blake3::Hasher::new();
+    let (mut bytes, mut buffer) = (start.len() as u64, start);
+    hasher.update(&buffer);
+    buffer.resize(1 << 16, 0);
+    loop {
+        ctx.check_stop()?;
+        match file.read(&mut buffer).map_err(&failed)? {
+            0 => return Ok((bytes, hasher.finalize().to_hex().to_string())),
+            n => {
+                hasher.update(&buffer[..n]);
+                bytes += n as u64;
+            }
         }
     }
 }

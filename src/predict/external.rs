@@ -11,6 +11,7 @@ use crate::dataset::Dataset;
 use crate::error::{Error, Input, Result};
 use crate::evaluate;
 use crate::ingest::LARGER;
+use crate::integrity;
 use crate::nn::device::Device;
 use crate::preprocess::{self, Cut};
 use crate::rows::{CellRow, CutRule, IntervalRow, ManifestRow, MetricRow, PredictionRow};
@@ -438,15 +439,14 @@ impl Validation {
             let evaluated = Provenance { stage: "evaluate".into(), inputs, ..provenance.clone() };
             table::write_rows(&folder.metrics(), &METRICS, &evaluated, &self.metrics)?;
             table::write_rows(&folder.intervals(), &INTERVALS, &evaluated, &self.intervals)?;
-            let about = serde_json::to_vec_pretty(&self.about).expect("plain data");
-            atomic::write_bytes(&folder.about(), &about)
+            atomic::write_bytes(&folder.about(), integrity::json(&self.about).as_bytes())
         })
     }
 
     fn read(folder: &ExternalDir) -> Result<Self> {
         let path = folder.about();
         let text = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
-        let about: About = serde_json::from_slice(&text)
+        let about: About = integrity::from_json(&text)
             .map_err(|e| Error::format(&path, "validation", "the result of wbc validate", e))?;
         Ok(Self {
             cells: table::read_class_rows(&folder.cells(), &CELLS, &about.classes)?.0,
@@ -492,11 +492,20 @@ impl Validation {
 /// The external validations of a run, sorted by folder.
 ///
 /// # Errors
-/// [`Error::Format`] where a table does not match its schema.
+/// [`Error::Io`] where they cannot be read, [`Error::Format`] where a table does not match its schema.
 pub fn list(ws: &Workspace, run: &str) -> Result<Vec<Validation>> {
-    let entries = std::fs::read_dir(RunDir::new(ws, run).external()).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> = entries.map(|e| e.path()).collect();
+    let external = RunDir::new(ws, run).external();
+    if !external.try_exists().map_err(Error::io(&external, "list"))? {
+        return Ok(Vec::new());
+    }
+    let entries: std::io::Result<Vec<_>> = std::fs::read_dir(&external).and_then(Iterator::collect);
+    let mut paths: Vec<PathBuf> = entries.map_err(Error::io(&external, "list"))?.iter().map(|e| e.path()).collect();
     paths.sort();
-    let folders = paths.into_iter().map(ExternalDir::new).filter(|folder| folder.about().is_file());
-    folders.map(|folder| Validation::read(&folder)).collect()
+    let mut validations = Vec::new();
+    for folder in paths.into_iter().map(ExternalDir::new) {
+        if table::exists(&folder.about())? {
+            validations.push(Validation::read(&folder)?);
+        }
+    }
+    Ok(validations)
 }

@@ -10,6 +10,7 @@ use crate::rect::Rect;
 use crate::rows::{CutRule, ManifestRow, Severity};
 use crate::run::{Record, TrainedImages};
 use crate::segment;
+use crate::table;
 use crate::text;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -73,7 +74,7 @@ impl Images {
         for path in walk.files {
             if masks.contains(&path) {
                 self.masks.push(path);
-            } else if decode::has_image_extension(&path) || starts_like_an_image(&path) {
+            } else if decode::has_image_extension(&path) || starts_like_an_image(&path)? {
                 self.add(path);
             } else {
                 self.others.push(path);
@@ -92,11 +93,11 @@ impl Images {
         // Lists written on Windows.
         let given = |path: &String| {
             let slashes = path.replace('\\', "/");
-            folder.join(if folder.join(path).exists() { path } else { &slashes })
+            folder.join(if may_exist(&folder.join(path)) { path } else { &slashes })
         };
         let root = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let mut named: Vec<PathBuf> = Vec::new();
-        if !paths.iter().all(|path| given(path).exists()) {
+        if !paths.iter().all(|path| may_exist(&given(path))) {
             // Names without their folders, and paths of another computer, as ingest finds them.
             named = ingest::walk(root)?.files;
             named.retain(|path| decode::has_image_extension(path));
@@ -105,7 +106,7 @@ impl Images {
         let finder = ingest::Finder::among(folder, below.iter().map(String::as_str), "");
         let mut by_name = Vec::new();
         for path in &paths {
-            let found = if given(path).exists() { None } else { Some(finder.find("", path)) };
+            let found = if may_exist(&given(path)) { None } else { Some(finder.find("", path)) };
             match found {
                 None => self.add(given(path)),
                 Some(Ok(found)) => {
@@ -125,19 +126,24 @@ impl Images {
     }
 }
 
+/// Whether there is something at `path`; also where that cannot be known, which is an error when it is read.
+fn may_exist(path: &Path) -> bool {
+    path.try_exists().unwrap_or(true)
+}
+
 /// Whether the first bytes of a file are those of an image.
-fn starts_like_an_image(path: &Path) -> bool {
+fn starts_like_an_image(path: &Path) -> Result<bool> {
     let mut head = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(64).read_to_end(&mut head));
-    read.is_ok() && decode::is_image(&head)
+    std::fs::File::open(path).and_then(|file| file.take(64).read_to_end(&mut head)).map_err(Error::io(path, "read"))?;
+    Ok(decode::is_image(&head))
 }
 
 /// The images that `paths` name: files, folders (all images below them), and lists (.txt: one path per line; .csv,
 /// .tsv, .parquet: a column `path`, `file`, `filename` or `image`), whose relative paths start from the list's folder.
 ///
 /// # Errors
-/// [`Error::Missing`] for a path that does not exist or a folder without images, [`Error::Format`] for a list without
-/// paths, [`Error::Interrupted`].
+/// [`Error::Missing`] for a path that does not exist or a folder without images, [`Error::Format`] for a device or pipe
+/// and for a list without paths, [`Error::Io`] for what cannot be read, [`Error::Interrupted`].
 pub fn find(paths: &[PathBuf], ctx: &Context) -> Result<Images> {
     let mut images = Images::default();
     for path in paths {
@@ -149,8 +155,11 @@ pub fn find(paths: &[PathBuf], ctx: &Context) -> Result<Images> {
             if images.files.len() as u64 + images.repeated == before {
                 return Err(missing());
             }
-        } else if !path.is_file() {
-            return Err(missing());
+        } else if !table::exists(path)? {
+            return match path.exists() {
+                true => Err(Error::format(path, "path", "an image, folder or list", "a device, pipe or socket")),
+                false => Err(missing()),
+            };
         } else if LISTS.contains(&extension.as_str()) {
             images.add_list(path)?;
         } else {
@@ -165,7 +174,7 @@ fn read_list(path: &Path) -> Result<(Vec<String>, Vec<String>)> {
     let wrong = |got: String| Error::format(path, "list", "paths of images: one per line, or in a column path", got);
     let is_text = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt"));
     let (paths, bad_rows) = if is_text {
-        let (text, _) = ingest::decode_text(&std::fs::read(path).map_err(Error::io(path, "read"))?);
+        let (text, _) = ingest::decode_text(&ingest::sheet::read_bytes(path)?);
         let lines = text.lines().map(|line| line.trim().trim_matches('"'));
         (lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(String::from).collect(), Vec::new())
     } else {
@@ -227,8 +236,11 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// The cells of `images`, in order. An unreadable file is logged and left out.
-    pub fn read(&mut self, images: &[PathBuf], cutter: &Cutter, ctx: &Context) -> Vec<CellImage> {
+    /// The cells of `images`, in order. A file that is no readable image is logged and left out.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for a file that cannot be read: what it shows is not known.
+    pub fn read(&mut self, images: &[PathBuf], cutter: &Cutter, ctx: &Context) -> Result<Vec<CellImage>> {
         let read: Vec<Result<(ReadImage, Shown, Vec<CellImage>)>> =
             images.par_iter().map(|path| cutter.read(path)).collect();
         let mut all = Vec::new();
@@ -246,13 +258,14 @@ impl Reader {
                     }
                     all.extend(cells);
                 }
+                Err(error @ Error::Io { .. }) => return Err(error),
                 Err(error) => {
                     ctx.progress.log(&error.to_string());
                     self.unreadable.push(error.to_string());
                 }
             }
         }
-        all
+        Ok(all)
     }
 
     /// # Errors
@@ -330,7 +343,7 @@ impl Cutter<'_> {
     }
 
     fn read(&self, path: &Path) -> Result<(ReadImage, Shown, Vec<CellImage>)> {
-        let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
+        let bytes = decode::read(path)?;
         let image = decode::rgb(&bytes, path)?;
         if let Some(kind) = image.blank() {
             return Err(Error::Image { path: path.into(), message: format!("the image is {kind}") });

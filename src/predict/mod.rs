@@ -216,7 +216,7 @@ pub fn run(
     let task = ctx.progress.task("predict", Some(images.files.len() as u64), "images");
     for images in images.files.chunks(BATCH) {
         ctx.check_stop()?;
-        for cells in reader.read(images, &cutter, ctx).chunks(BATCH) {
+        for cells in reader.read(images, &cutter, ctx)?.chunks(BATCH) {
             rows.extend(ensemble.classify(cells)?.into_iter().map(|cell| cell.row));
         }
         task.advance(images.len() as u64);

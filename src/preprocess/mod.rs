@@ -49,8 +49,16 @@ const BATCH: usize = 128;
 /// The square that the settings cut out of the image of a row, and the rule that applied.
 ///
 /// # Errors
-/// [`Error::Data`] where the settings require a box and the row has none.
+/// [`Error::Data`] where the settings require a box and the row has none, or where the row's image has no pixels or its
+/// box is not inside it, which ingest never writes.
 pub fn square(row: &ManifestRow, settings: &Settings) -> Result<(Square, Cut)> {
+    let whole = Rect::whole(row.width_px, row.height_px);
+    let is_empty = |rect: &Rect| rect.width == 0 || rect.height == 0;
+    let wrong = |rect: &Rect| is_empty(rect) || !whole.contains(*rect);
+    if let Some(rect) = [Some(whole), row.cell_box()].into_iter().flatten().find(wrong) {
+        let got = format!("{rect:?} in {whole:?} for {}", row.image_id);
+        return Err(Error::data(&row.dataset, "images with pixels, and boxes inside them", got));
+    }
     let (width, height) = (i64::from(row.width_px), i64::from(row.height_px));
     // Rounded towards the top left, as the paper's 80 and 81 rows of 361 are.
     let central = |side: i64| Square { x: (width - side).div_euclid(2), y: (height - side).div_euclid(2), side };
@@ -115,7 +123,7 @@ pub fn visible_square(raw: &Path, row: &ManifestRow, settings: &Settings) -> Res
 
 /// `square` of the image, in which the cell is segmented; larger ones are reduced.
 fn window(image: &Rgb, square: Square, settings: &Settings) -> Rgb {
-    let (side, cut) = (square.side as u32, cut_out(image, square));
+    let (cut, side) = cut_out(image, square);
     let to = side.min(close::LARGEST_PX);
     Rgb { width_px: to, height_px: to, pixels: resize(&cut, side, to, settings.filter) }
 }
@@ -125,7 +133,8 @@ fn window(image: &Rgb, square: Square, settings: &Settings) -> Rgb {
 /// model sees, while training or later, is computed here.
 pub fn tensor(image: &Rgb, square: Square, settings: &Settings) -> Vec<u8> {
     let cut_and_resize = |image: &Rgb, square: Square| {
-        resize(&cut_out(image, square), square.side as u32, settings.size_px, settings.filter)
+        let (cut, side) = cut_out(image, square);
+        resize(&cut, side, settings.size_px, settings.filter)
     };
     if settings.cut != Cut::Cell {
         return cut_and_resize(image, square);
@@ -134,23 +143,28 @@ pub fn tensor(image: &Rgb, square: Square, settings: &Settings) -> Vec<u8> {
     cut_and_resize(&window, square)
 }
 
-/// `square` of the image, `[side, side, 3]`.
-fn cut_out(image: &Rgb, square: Square) -> Cow<'_, [u8]> {
-    let side = square.side as usize;
+/// Squares with a longer side than this are first reduced by leaving out pixels, px: one around a cell of 60,000 x 1 px
+/// would take 11 GB.
+const MAX_SIDE_PX: i64 = 8192;
+
+/// `square` of the image, `[side, side, 3]`, and its side.
+fn cut_out(image: &Rgb, square: Square) -> (Cow<'_, [u8]>, u32) {
     let (width, height) = (i64::from(image.width_px), i64::from(image.height_px));
     if (square.x, square.y, square.side, square.side) == (0, 0, width, height) {
-        return Cow::Borrowed(&image.pixels);
+        return (Cow::Borrowed(&image.pixels), image.width_px);
     }
-    let columns: Vec<usize> = (0..square.side).map(|i| (square.x + i).clamp(0, width - 1) as usize * 3).collect();
-    let mut cut = Vec::with_capacity(side * side * 3);
-    for i in 0..square.side {
-        let y = (square.y + i).clamp(0, height - 1) as usize;
+    let step = (square.side + MAX_SIDE_PX - 1) / MAX_SIDE_PX;
+    let side = square.side / step;
+    let columns: Vec<usize> = (0..side).map(|i| (square.x + i * step).clamp(0, width - 1) as usize * 3).collect();
+    let mut cut = Vec::with_capacity((side * side * 3) as usize);
+    for i in 0..side {
+        let y = (square.y + i * step).clamp(0, height - 1) as usize;
         let row = &image.pixels[y * width as usize * 3..][..width as usize * 3];
         for x in &columns {
             cut.extend_from_slice(&row[*x..x + 3]);
         }
     }
-    Cow::Owned(cut)
+    (Cow::Owned(cut), side as u32)
 }
 
 /// A square image of `from` px a side as one of `to` px.
@@ -354,7 +368,7 @@ pub fn read_tensor(raw: &Path, row: &ManifestRow, settings: &Settings) -> Result
 /// [`Error::Io`], [`Error::Image`], and [`Error::Stale`] where the file is not the one that was ingested.
 pub fn read_part(raw: &Path, row: &ManifestRow, square: Square) -> Result<(Rgb, Square)> {
     let path = raw.join(&row.path);
-    let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
+    let bytes = decode::read(&path)?;
     if *blake3::hash(&bytes).to_hex() != *row.content_hash {
         return Err(Error::stale(Input::Manifest, path, "the image has changed since it was ingested"));
     }
@@ -412,6 +426,27 @@ mod tests {
             assert!(at(last, 0)[0] > at(0, 0)[0] + 100 && at(0, last)[1] > at(0, 0)[1] + 100);
             assert!(at(last, 0)[1] < 40 && at(0, last)[0] < 60);
         }
+    }
+
+    #[test]
+    fn sizes_and_boxes_are_checked_before_anything_is_allocated() {
+        let rect = |x, width| Some(Rect { x, y: 0, width, height: 3 });
+        for (width, cell_box) in [(0, None), (9, rect(0, 0)), (9, rect(0, 4_000_000_000)), (9, rect(4_000_000_000, 3))]
+        {
+            let error = square(&row(width, 5, cell_box), &Settings::default()).unwrap_err();
+            assert!(error.to_string().contains("boxes inside them"), "{error}");
+        }
+        assert!(square(&row(9, 5, rect(6, 3)), &Settings::default()).is_ok());
+    }
+
+    #[test]
+    fn a_long_cell_takes_no_more_memory_than_its_image() {
+        let row = row(65_500, 1, Some(Rect { x: 100, y: 0, width: 65_300, height: 1 }));
+        let settings = Settings { size_px: 16, ..Settings::default() };
+        let (cut, _) = square(&row, &settings).unwrap();
+        let image = Rgb { width_px: 65_500, height_px: 1, pixels: vec![9; 65_500 * 3] };
+        assert_eq!(cut_out(&image, cut).1, 7_836, "a tenth of 78,360 px");
+        assert_eq!(tensor(&image, cut, &settings), vec![9; 16 * 16 * 3]);
     }
 
     proptest! {

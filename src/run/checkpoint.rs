@@ -6,13 +6,15 @@ use super::model_id::ModelId;
 use crate::atomic;
 use crate::batch::Normalise;
 use crate::class::Classes;
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
+use crate::integrity::{self, State};
 use crate::models::{Model, StateArray};
 use crate::rows::EpochRow;
-use safetensors::tensor::{Dtype, SafeTensors, View};
+use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
-use std::collections::HashMap;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 
 /// The metadata of a checkpoint.
@@ -66,37 +68,43 @@ impl Epoch {
 /// safetensors' key of [`Meta`]. One key only: the order of several would differ from run to run.
 const KEY: &str = "wbc";
 
-struct Bytes<'a>(StateArray<'a>);
-
-impl View for Bytes<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-    fn shape(&self) -> &[usize] {
-        &self.0.shape
-    }
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Owned((self.0.bytes)())
-    }
-    fn data_len(&self) -> usize {
-        self.0.shape.iter().product::<usize>() * 4
-    }
+/// The metadata as text, and the checksum of the file after it.
+#[derive(Serialize, Deserialize)]
+struct Sealed<M> {
+    #[serde(flatten)]
+    meta: M,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checksum: Option<String>,
 }
 
-/// Writes the model's state and `meta` to `path`.
+/// Writes the model's state and `meta` to `path`, in the format of safetensors: the length of a JSON header, the
+/// header, and the arrays in the order of their names. The library itself would write another file and replace ours.
 ///
 /// # Errors
 /// [`Error::Io`] where the file cannot be written, [`Error::Compute`] where the model's device has failed.
 pub fn save(path: &Path, model: &dyn Model, meta: &Meta) -> Result<()> {
     model.check()?;
-    let text = serde_json::to_string(meta).expect("plain data");
-    let arrays = model.state(!meta.finished).into_iter().map(|a| (a.name.clone(), Bytes(a)));
-    atomic::write_path(path, |temp| {
-        safetensors::serialize_to_file(arrays, Some(HashMap::from([(KEY.into(), text)])), temp).map_err(|e| Error::Io {
-            path: path.into(),
-            action: "write",
-            source: std::io::Error::other(e),
-        })
+    let arrays: BTreeMap<String, StateArray> =
+        model.state(!meta.finished).into_iter().map(|array| (array.name.clone(), array)).collect();
+    let sealed = Sealed { meta, checksum: Some(integrity::BLANK.into()) };
+    let text = serde_json::to_string(&sealed).expect("plain data");
+    let mut header = serde_json::Map::from_iter([("__metadata__".to_string(), json!({ KEY: text }))]);
+    let mut end = 0;
+    for (name, array) in &arrays {
+        let start = end;
+        end += array.shape.iter().product::<usize>() * 4;
+        header.insert(name.clone(), json!({ "dtype": "F32", "shape": array.shape, "data_offsets": [start, end] }));
+    }
+    let mut header = serde_json::to_vec(&header).expect("plain data");
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let failed = || Error::io(path, "write");
+    atomic::write(path, |out| {
+        out.write_all(&(header.len() as u64).to_le_bytes()).and_then(|()| out.write_all(&header)).map_err(failed())?;
+        for array in arrays.values() {
+            out.write_all(&(array.bytes)()).map_err(failed())?;
+        }
+        out.flush().map_err(failed())?;
+        integrity::seal(out.get_mut(), 0..8 + header.len() as u64).map_err(failed())
     })
 }
 
@@ -118,7 +126,24 @@ pub fn meta(path: &Path) -> Result<Option<Meta>> {
     file.take(wanted).read_to_end(&mut header).map_err(Error::io(path, "read"))?;
     let json: serde_json::Value = serde_json::from_slice(&header).map_err(|e| broken(path, e))?;
     let text = json["__metadata__"][KEY].as_str().ok_or_else(|| broken(path, "no wbc metadata"))?;
-    serde_json::from_str(text).map(Some).map_err(|e| broken(path, e))
+    serde_json::from_str::<Sealed<Meta>>(text).map(|sealed| Some(sealed.meta)).map_err(|e| broken(path, e))
+}
+
+/// Whether a checkpoint, where there is one, is as it was written.
+///
+/// # Errors
+/// [`Error::Io`] where it cannot be read.
+pub fn is_intact(path: &Path) -> Result<bool> {
+    let mut file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        Err(e) => return Err(Error::io(path, "open")(e)),
+    };
+    match integrity::safetensors_header(&mut file).and_then(|header| integrity::state(&mut file, header)) {
+        Ok(state) => Ok(state != State::Damaged && meta(path).is_ok()),
+        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(e) => Err(Error::io(path, "read")(e)),
+    }
 }
 
 /// The metadata of a model of a run where it is finished; `run` is the record's hash.
@@ -132,9 +157,11 @@ pub fn finished(dir: &RunDir, id: ModelId, run: &str) -> Result<Option<Meta>> {
 /// Reads the weights (and the optimiser's arrays, unless training is finished) into `model`.
 ///
 /// # Errors
-/// [`Error::Format`] where the file is not safetensors, or an array is missing or of another shape.
+/// [`Error::Stale`] where the file was damaged, [`Error::Format`] where it is not safetensors, or an array is missing
+/// or of another shape.
 pub fn load(path: &Path, model: &mut dyn Model, meta: &Meta) -> Result<()> {
     let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
+    require_intact(path, &bytes)?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(path, e))?;
     model.load(!meta.finished, &mut |name, shape| {
         let view = tensors.tensor(name).map_err(|e| broken(path, e))?;
@@ -145,6 +172,19 @@ pub fn load(path: &Path, model: &mut dyn Model, meta: &Meta) -> Result<()> {
         // The bytes in the file may not be aligned for f32.
         Ok(bytemuck::pod_collect_to_vec(view.data()))
     })
+}
+
+/// Compares the bytes of a checkpoint with its checksum.
+///
+/// # Errors
+/// [`Error::Stale`] where they differ, [`Error::Format`] where the file is cut off.
+pub fn require_intact(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = std::io::Cursor::new(bytes);
+    match integrity::safetensors_header(&mut file).and_then(|header| integrity::state(&mut file, header)) {
+        Ok(State::Intact | State::Unknown) => Ok(()),
+        Ok(State::Damaged) => Err(Error::stale(Input::Checkpoint, path, integrity::DAMAGED)),
+        Err(error) => Err(broken(path, error)),
+    }
 }
 
 fn broken(path: &Path, why: impl std::fmt::Display) -> Error {

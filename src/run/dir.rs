@@ -1,7 +1,10 @@
 //! Where the files of a run lie: `runs/<run>/` of the workspace.
 
 use super::model_id::ModelId;
+use crate::error::{Error, Result};
+use crate::guard;
 use crate::workspace::Workspace;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The folder of a run.
@@ -183,13 +186,22 @@ impl ExternalDir {
     }
 }
 
-/// Names of the runs of a workspace, sorted; also of those that another version of wbc wrote.
-pub fn names(ws: &Workspace) -> Vec<String> {
-    let entries = std::fs::read_dir(ws.runs()).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| RunDir::new(ws, name).record().is_file())
-        .collect();
+/// Names of the runs of a workspace, sorted; also of those that another version of wbc wrote, or that cannot be read.
+///
+/// # Errors
+/// [`Error::Io`] if the folder of the runs cannot be listed.
+pub fn names(ws: &Workspace) -> Result<Vec<String>> {
+    let runs = ws.runs();
+    let entries = match std::fs::read_dir(&runs) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(Error::io(&runs, "list"))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(Error::io(&runs, "list"))?.file_name();
+        let name = name.into_string().ok().filter(|name| !name.starts_with('.'));
+        names.extend(name.filter(|name| guard::is_file(&RunDir::new(ws, name).record()).unwrap_or(true)));
+    }
     names.sort();
-    names
+    Ok(names)
 }

@@ -131,6 +131,9 @@ pub fn open(ws: &Workspace, run: &str, id: ModelId, device: Device) -> Result<Tr
         }
         return Err(Error::missing(Input::Checkpoint, path).with_hint("This model is not finished"));
     };
+    if record.size_px().is_some_and(|size_px| size_px as usize != meta.size_px) {
+        return Err(Error::format(&path, "size_px", format!("that of {run}"), meta.size_px));
+    }
     let mut model =
         settings.build(meta.size_px, record.classes.len(), record.seed, id.seed_key(record.folds), device)?;
     checkpoint::load(&path, model.as_mut(), &meta)?;

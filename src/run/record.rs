@@ -5,9 +5,11 @@ use super::model_id::{ModelId, ModelRef};
 use super::recipe::{NetworkSettings, Recipe};
 use crate::class::{Class, Classes};
 use crate::error::{Error, Input, Result};
+use crate::guard;
+use crate::integrity;
 use crate::preprocess::{self, Cut};
 use crate::rows::{CutRule, ManifestRow};
-use crate::split::Splits;
+use crate::split::{self, Splits};
 use crate::text::thousands;
 use crate::workspace::Workspace;
 use serde::{Deserialize, Serialize};
@@ -131,6 +133,8 @@ pub struct Init {
 impl Record {
     /// Version of `run.json` that this program reads and writes.
     pub const VERSION: u32 = 3;
+    /// Larger files are no record.
+    const MAX_BYTES: u64 = 10_000_000;
 
     /// Reads a run's `run.json`.
     ///
@@ -139,20 +143,30 @@ impl Record {
     pub fn read(ws: &Workspace, run: &str) -> Result<Record> {
         Workspace::check_name("run", run)?;
         let path = RunDir::new(ws, run).record();
-        let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
+        let text = guard::read(&path, Self::MAX_BYTES).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => {
-                let runs = names(ws);
+                let runs = names(ws).unwrap_or_default();
                 let hint = if runs.is_empty() { String::new() } else { format!("Runs: {}", runs.join(", ")) };
                 Error::missing(Input::Run, &path).with_hint(hint)
             }
             _ => Error::io(&path, "read")(source),
         })?;
         let expected = || format!("a run of version {}", Self::VERSION);
-        let record: Record = serde_json::from_str(&text).map_err(|e| Error::format(&path, "run", expected(), e))?;
-        match record.version {
-            Self::VERSION => Ok(record),
-            other => Err(Error::format(&path, "version", expected(), other)),
+        let record: Record = integrity::from_json(&text).map_err(|e| Error::format(&path, "run", expected(), e))?;
+        if record.version != Self::VERSION {
+            return Err(Error::format(&path, "version", expected(), record.version));
         }
+        record.validate().map_err(|e| Error::format(&path, "settings", "those that wbc wrote", e))?;
+        Ok(record)
+    }
+
+    /// Checks the numbers, before anything is allocated by them.
+    fn validate(&self) -> Result<()> {
+        if !(1..=split::MAX_FOLDS).contains(&self.folds) {
+            return Err(Error::setting("folds", format!("1 to {}", split::MAX_FOLDS), self.folds));
+        }
+        self.preprocess.as_ref().map_or(Ok(()), preprocess::Settings::validate)?;
+        self.recipe.validate()
     }
 
     /// Whether the data set's own split into training and test images is used.
@@ -221,13 +235,19 @@ impl Init {
 }
 
 /// The names of the runs of a workspace whose record cannot be read, such as those of another version, sorted.
-pub fn unreadable(ws: &Workspace) -> Vec<String> {
-    names(ws).into_iter().filter(|name| Record::read(ws, name).is_err()).collect()
+///
+/// # Errors
+/// As [`names`].
+pub fn unreadable(ws: &Workspace) -> Result<Vec<String>> {
+    Ok(names(ws)?.into_iter().filter(|name| Record::read(ws, name).is_err()).collect())
 }
 
 /// The runs of a workspace by name, sorted; those of [`unreadable`] are left out.
-pub fn list(ws: &Workspace) -> Vec<(String, Record)> {
-    names(ws).into_iter().filter_map(|name| Some((name.clone(), Record::read(ws, &name).ok()?))).collect()
+///
+/// # Errors
+/// As [`names`].
+pub fn list(ws: &Workspace) -> Result<Vec<(String, Record)>> {
+    Ok(names(ws)?.into_iter().filter_map(|name| Some((name.clone(), Record::read(ws, &name).ok()?))).collect())
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl Results {
         let intervals = evaluated(&predictions, dir.intervals(), &INTERVALS)?;
         let folder = dir.held_out();
         let predictions = folder.predictions();
-        let held_out = match predictions.is_file() {
+        let held_out = match table::exists(&predictions)? {
             true => Some(HeldOut {
                 metrics: evaluated(&predictions, folder.metrics(), &METRICS)?,
                 intervals: evaluated(&predictions, folder.intervals(), &INTERVALS)?,

@@ -12,7 +12,7 @@ mod summary;
 
 pub use assign::{assign, balance};
 pub use hold_out::{Column, TestSet};
-pub use settings::Settings;
+pub use settings::{MAX_FOLDS, Settings};
 pub use splits::{Place, Splits, read};
 pub use summary::Summary;
 

@@ -4,6 +4,9 @@ use super::hold_out::TestSet;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+/// Most folds. Each is a model to train, and a row per image in `splits.parquet`.
+pub const MAX_FOLDS: u32 = 1000;
+
 /// Settings of the stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -32,11 +35,12 @@ impl Default for Settings {
 
 impl Settings {
     /// # Errors
-    /// [`Error::Setting`] for fewer than two folds, folds that are not stratified, a test set that cannot be
-    /// understood, or one beside the data set's own split.
+    /// [`Error::Setting`] for a number of folds that is not 2 to [`MAX_FOLDS`], folds that are not stratified, a test
+    /// set that cannot be understood, or one beside the data set's own split.
     pub fn validate(&self) -> Result<()> {
-        if self.folds < 2 && !self.given {
-            return Err(Error::setting("split.folds", "at least 2 (one to test, the others to train)", self.folds));
+        if !(2..=MAX_FOLDS).contains(&self.folds) && !self.given {
+            let expected = format!("2 to {MAX_FOLDS} (one to test, the others to train)");
+            return Err(Error::setting("split.folds", expected, self.folds));
         }
         if !self.stratified {
             return Err(Error::setting("split.stratified", "true: every split is stratified", false));

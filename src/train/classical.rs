@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::dataset::Dataset;
 use crate::error::{Error, Input, Result};
 use crate::features::{self, Features};
+use crate::integrity;
 use crate::nn::device::Device;
 use crate::rows::PredictionRow;
 use crate::run::{ModelId, OwnSplit, Recipe, Record, RunDir};
@@ -112,8 +113,8 @@ impl Data {
     /// Whether a model has its predictions and they are of this run. There is no model of all images.
     pub fn finished(&self, dir: &RunDir, id: ModelId) -> bool {
         let report = std::fs::read(dir.fit(id)).ok();
-        let report = report.and_then(|text| serde_json::from_slice::<Report>(&text).ok());
-        report.is_some_and(|report| report.run == self.hash) && is_predicted(dir, id, &self.splits)
+        let report = report.and_then(|text| integrity::from_json::<Report>(&text).ok());
+        report.is_some_and(|report| report.run == self.hash) && is_predicted(dir, id, &self.record, &self.splits)
     }
 
     /// Logs how much there is to fit.
@@ -195,8 +196,7 @@ impl Data {
                 .map(|(choice, balanced)| Tried { choice: choice.clone(), balanced_accuracy: *balanced })
                 .collect(),
         };
-        let text = serde_json::to_string_pretty(&report).expect("plain data") + "\n";
-        atomic::write_bytes(&dir.fit(id), text.as_bytes())?;
+        atomic::write_bytes(&dir.fit(id), integrity::json(&report).as_bytes())?;
         let elapsed = start.elapsed().as_secs_f64();
         log_time(dir, id, 0, train.len(), elapsed, Device::Cpu)?;
         let chose = match (describe(&choices[best]), tried.get(best)) {

@@ -3,7 +3,9 @@
 
 use super::plan::Plan;
 use crate::atomic;
+use crate::context::Context;
 use crate::error::{Error, Input, Result};
+use crate::integrity;
 use crate::nn::device::Device;
 use crate::rows::PredictionRow;
 use crate::run::{ModelId, Record, RunDir};
@@ -39,11 +41,10 @@ pub fn lock(dir: &RunDir) -> Result<std::fs::File> {
 /// [`Error::Setting`] where it holds another experiment and the plan does not say to restart.
 pub fn claim(dir: &RunDir, record: &Record, plan: &Plan) -> Result<()> {
     let path = dir.record();
-    let text = serde_json::to_string_pretty(record).expect("plain data") + "\n";
-    match std::fs::read_to_string(&path) {
-        Ok(present) if present == text => return Ok(()),
+    match std::fs::read(&path).map(|text| integrity::from_json::<Record>(&text)) {
+        Ok(Ok(present)) if present == *record => return Ok(()),
         Ok(present) if !plan.restart => {
-            let got: String = match serde_json::from_str::<Record>(&present) {
+            let got: String = match present {
                 Ok(old) if old.inputs != record.inputs => {
                     "a run on other data (the images, the split or the preprocessing changed)".into()
                 }
@@ -52,7 +53,7 @@ pub fn claim(dir: &RunDir, record: &Record, plan: &Plan) -> Result<()> {
                     let settings = |record: &Record| serde_json::to_value(record).expect("plain data");
                     format!("a run with other settings: {}", differing(&settings(&old), &settings(record)).join(", "))
                 }
-                Err(_) => "a run.json that this version of wbc did not write".into(),
+                Err(why) => format!("a run.json that cannot be used ({why})"),
             };
             let expected = format!(
                 "{} to hold the same experiment (choose another name with --run NAME, or delete the old run with \
@@ -68,7 +69,7 @@ pub fn claim(dir: &RunDir, record: &Record, plan: &Plan) -> Result<()> {
     if let Some(settings) = &plan.pipeline_file {
         atomic::write_bytes(&dir.pipeline(), settings.as_bytes())?;
     }
-    atomic::write_bytes(&path, text.as_bytes())
+    atomic::write_bytes(&path, integrity::json(record).as_bytes())
 }
 
 /// The keys of two JSON documents whose values differ, with both values: "epochs 14 instead of 12" has the second
@@ -112,10 +113,27 @@ pub fn write_predictions(
     write(&dir.model_predictions(id), test)
 }
 
-/// Whether the predictions of one fold's test images are there, and those of the held-out test set if there is one.
-pub fn is_predicted(dir: &RunDir, id: ModelId, splits: &Splits) -> bool {
-    let held_out = splits.held_out().next().is_none() || dir.model_held_out(id).is_file();
-    held_out && dir.model_predictions(id).is_file()
+/// Whether the predictions of one fold's test images are there, and those of the held-out test set if there is one, as
+/// they were written.
+pub fn is_predicted(dir: &RunDir, id: ModelId, record: &Record, splits: &Splits) -> bool {
+    let schema = PREDICTIONS.with_classes(&record.classes);
+    let is_current = |path: &Path| table::is_current(path, &schema, &provenance(record));
+    let held_out = splits.held_out().next().is_none() || is_current(&dir.model_held_out(id));
+    held_out && is_current(&dir.model_predictions(id))
+}
+
+/// Sets a damaged file aside, so that what it holds is computed again.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn set_aside(path: &Path, ctx: &Context) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".damaged");
+    let aside = path.with_file_name(name);
+    atomic::rename(path, &aside)?;
+    let (path, aside) = (path.display(), aside.display());
+    ctx.progress.log(&format!("{path}: {}. It is now {aside}, and its model is trained again", integrity::DAMAGED));
+    Ok(())
 }
 
 /// Appends a line to `timings.csv`. Times differ from run to run, so they are kept apart from the results.

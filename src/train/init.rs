@@ -89,6 +89,7 @@ impl Start {
             return Err(Error::missing(Input::Checkpoint, path).with_hint(hint));
         }
         let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
+        checkpoint::require_intact(&path, &bytes)?;
         let (from, dataset) = (run.clone(), Some(record.dataset.clone()));
         let init = Init { from, model: Some(id), dataset, hash: hash(&bytes) };
         let other_classes = other_classes(&record.classes, classes);

@@ -134,6 +134,7 @@ pub fn run_with(
     folder::claim(&dir, work.record(), plan)?;
     if let Work::Network(data) = &work {
         data.note.iter().for_each(|note| ctx.progress.log(note));
+        models.iter().try_for_each(|id| data.set_damaged_aside(&dir, *id, ctx))?;
     }
     // Curves of models that are finished already; each epoch adds its own.
     curves::write(&dir, work.record(), &models, &plan.logs)?;
@@ -208,7 +209,7 @@ fn gather(dir: &RunDir, work: &Work) -> Result<()> {
             let path = dir.model_predictions(id);
             predictions.extend(table::read_class_rows::<PredictionRow>(&path, &PREDICTIONS, &record.classes)?.0);
             let path = dir.model_held_out(id);
-            if path.is_file() {
+            if table::exists(&path)? {
                 held_out.push(table::read_class_rows::<PredictionRow>(&path, &PREDICTIONS, &record.classes)?.0);
             }
         }

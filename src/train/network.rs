@@ -1,7 +1,7 @@
 //! Trains one model of a network, epoch by epoch, and predicts the fold's test images.
 
 use super::curves;
-use super::folder::{is_predicted, log_time, write_predictions};
+use super::folder::{is_predicted, log_time, set_aside, write_predictions};
 use super::init::Start;
 use super::plan::{Plan, Target};
 use crate::batch::{Normalisation, Normalise, Tensors, View};
@@ -110,12 +110,18 @@ impl Data {
     /// The epochs of a model where it is finished.
     pub fn finished(&self, dir: &RunDir, id: ModelId) -> Result<Option<Vec<EpochRow>>> {
         let meta = checkpoint::finished(dir, id, &self.hash)?;
-        let predicted = id == ModelId::All || is_predicted(dir, id, &self.splits);
+        let predicted = id == ModelId::All || is_predicted(dir, id, &self.record, &self.splits);
         let rows = |meta: Meta| match id {
             ModelId::Fold(fold) => meta.epochs.iter().map(|epoch| epoch.row(fold)).collect(),
             ModelId::All => Vec::new(),
         };
         Ok(meta.filter(|_| predicted).map(rows))
+    }
+
+    /// Sets a damaged checkpoint aside.
+    pub fn set_damaged_aside(&self, dir: &RunDir, id: ModelId, ctx: &Context) -> Result<()> {
+        let path = dir.checkpoint(id);
+        if checkpoint::is_intact(&path)? { Ok(()) } else { set_aside(&path, ctx) }
     }
 
     /// The class of every image that a model may be trained on.
@@ -193,6 +199,10 @@ impl Data {
         }
         let mut model = self.build(id)?;
         let mut meta = self.begin(dir, id, model.as_mut(), &train, ctx)?;
+        if meta.finished {
+            // Its predictions are missing or damaged.
+            return self.write_predictions(dir, model.as_ref(), &meta);
+        }
         let steps = train.len().div_ceil(settings.batch) as u64;
         let total = steps * u64::from(settings.epochs);
         let what = match id {
@@ -215,12 +225,7 @@ impl Data {
             task.note(&format!("epoch {} loss {:.3}", epoch.epoch, epoch.train_loss));
             meta.epochs.push(epoch);
             if meta.epoch == settings.epochs {
-                if let ModelId::Fold(fold) = id {
-                    let predict = |images: Vec<Image>| self.predict(model.as_ref(), &meta.normalise, fold, &images);
-                    let test = predict(self.images(self.splits.test(fold))?)?;
-                    let held_out = predict(self.images(self.splits.held_out())?)?;
-                    write_predictions(dir, record, fold, &test, &held_out)?;
-                }
+                self.write_predictions(dir, model.as_ref(), &meta)?;
                 meta.finished = true;
             }
             // On a GPU an epoch may take a second; writing the weights after each would take as long.
@@ -245,10 +250,13 @@ impl Data {
     /// Loads the checkpoint of an interrupted training into `model`, or the weights to start from.
     fn begin(&self, dir: &RunDir, id: ModelId, model: &mut dyn Model, train: &[Image], ctx: &Context) -> Result<Meta> {
         let path = dir.checkpoint(id);
-        if let Some(meta) = checkpoint::meta(&path)?.filter(|meta| meta.run == self.hash && !meta.finished) {
+        if let Some(meta) = checkpoint::meta(&path)?.filter(|meta| meta.run == self.hash) {
             checkpoint::load(&path, model, &meta)?;
             let epochs = self.settings.epochs;
-            ctx.progress.log(&format!("{}: resuming after epoch {} of {epochs}", id.title(), meta.epoch));
+            ctx.progress.log(&match meta.finished {
+                true => format!("{}: predicting its test images again", id.title()),
+                false => format!("{}: resuming after epoch {} of {epochs}", id.title(), meta.epoch),
+            });
             return Ok(meta);
         }
         if let Some(start) = &self.start {
@@ -351,6 +359,15 @@ impl Data {
             train_loss: loss / train.len() as f64,
             train_accuracy: correct as f64 / train.len() as f64,
         })
+    }
+
+    /// Predicts the test images of a fold, and the held-out test set.
+    fn write_predictions(&self, dir: &RunDir, model: &dyn Model, meta: &Meta) -> Result<()> {
+        let ModelId::Fold(fold) = meta.id else { return Ok(()) };
+        let predict = |images: Vec<Image>| self.predict(model, &meta.normalise, fold, &images);
+        let test = predict(self.images(self.splits.test(fold))?)?;
+        let held_out = predict(self.images(self.splits.held_out())?)?;
+        write_predictions(dir, &self.record, fold, &test, &held_out)
     }
 
     fn predict(

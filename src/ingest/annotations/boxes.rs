@@ -9,7 +9,7 @@ use crate::ingest::finder::Finder;
 use crate::ingest::lists::{self, UsedList};
 use crate::ingest::pairs::Masks;
 use crate::ingest::settings::Settings;
-use crate::ingest::sheet::{self, Sheet, SheetRow};
+use crate::ingest::sheet::{Sheet, SheetRow};
 use crate::ingest::tree::{ScannedFile, Tree};
 use std::collections::BTreeMap;
 
@@ -147,7 +147,7 @@ struct Table<'a> {
 /// The tables of boxes of a data set.
 fn tables<'a>(tree: &'a Tree, settings: &Settings) -> Vec<Table<'a>> {
     let read = |file: &'a ScannedFile| {
-        let sheet = sheet::read(&tree.full_path(&file.path)).ok()?;
+        let sheet = tree.sheet(file).ok()?;
         let columns = ListColumns::new(&sheet, settings).ok()?;
         let is_list = columns.at(Role::Path).is_some() && columns.at(Role::Class).is_some();
         let boxes = BoxColumns::find(&sheet).filter(|_| is_list)?;

@@ -51,7 +51,7 @@ struct Category {
 pub fn files(tree: &Tree) -> impl Iterator<Item = &ScannedFile> {
     let is_json = |file: &&ScannedFile| file.file_name().to_lowercase().ends_with(".json");
     tree.files.iter().filter(is_json).filter(|file| {
-        let bytes = std::fs::read(tree.full_path(&file.path)).unwrap_or_default();
+        let bytes = tree.read(file).unwrap_or_default();
         let has = |key: &[u8]| memchr::memmem::find(&bytes, key).is_some();
         has(b"\"annotations\"") && has(b"\"images\"")
     })
@@ -62,8 +62,8 @@ pub fn read(tree: &Tree) -> Annotations {
     let mut annotations = Annotations::default();
     for file in files(tree) {
         annotations.files.push(file.path.clone());
-        let bytes = std::fs::read(tree.full_path(&file.path)).map_err(|e| e.to_string());
-        let parsed = bytes.and_then(|bytes| serde_json::from_slice::<File>(&bytes).map_err(|e| e.to_string()));
+        let parsed =
+            tree.read(file).and_then(|bytes| serde_json::from_slice::<File>(&bytes).map_err(|e| e.to_string()));
         match parsed {
             Ok(parsed) => of_file(file, parsed, &mut annotations),
             Err(message) => annotations.problems.push((file.path.clone(), format!("no valid COCO file: {message}"))),

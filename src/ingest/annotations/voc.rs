@@ -10,7 +10,7 @@ use quick_xml::events::Event;
 pub fn files(tree: &Tree) -> impl Iterator<Item = &ScannedFile> {
     let is_xml = |file: &&ScannedFile| file.file_name().to_lowercase().ends_with(".xml");
     tree.files.iter().filter(is_xml).filter(|file| {
-        let bytes = std::fs::read(tree.full_path(&file.path)).unwrap_or_default();
+        let bytes = tree.read(file).unwrap_or_default();
         let start = decode_text(&bytes[..bytes.len().min(4096)]).0;
         ["<annotation>", "<annotation "].iter().any(|tag| start.contains(tag))
     })
@@ -21,8 +21,7 @@ pub fn read(tree: &Tree) -> Annotations {
     let mut annotations = Annotations::default();
     for file in files(tree) {
         annotations.files.push(file.path.clone());
-        let bytes = std::fs::read(tree.full_path(&file.path)).map_err(|e| format!("cannot be read: {e}"));
-        match bytes.and_then(|bytes| parse(&decode_text(&bytes).0)) {
+        match tree.read(file).and_then(|bytes| parse(&decode_text(&bytes).0)) {
             Ok(parsed) => {
                 let problems = parsed.problems.into_iter().map(|message| (file.path.clone(), message));
                 annotations.problems.extend(problems);

@@ -27,8 +27,7 @@ pub fn files(tree: &Tree) -> impl Iterator<Item = &ScannedFile> {
 }
 
 fn text(tree: &Tree, file: &ScannedFile) -> std::result::Result<String, String> {
-    let bytes = std::fs::read(tree.full_path(&file.path)).map_err(|e| format!("cannot be read: {e}"))?;
-    Ok(decode_text(&bytes).0)
+    Ok(decode_text(&tree.read(file)?).0)
 }
 
 /// Class number and edges of a line.
@@ -126,7 +125,7 @@ fn names<'a>(tree: &'a Tree, annotations: &mut Annotations) -> Result<Vec<(&'a S
         }
         annotations.files.push(file.path.clone());
         let path = tree.full_path(&file.path);
-        let text = decode_text(&std::fs::read(&path).map_err(Error::io(&path, "read"))?).0;
+        let Ok(text) = text(tree, file) else { continue };
         let names = if is_list { of_lines(&text) } else { of_yaml(&path, &text)? };
         if !names.is_empty() {
             all.push((file, names));

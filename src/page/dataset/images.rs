@@ -111,10 +111,10 @@ impl Images {
             }
             let own: Vec<&ManifestRow> = rows.iter().filter(|r| r.path == path).collect();
             let full = raw.join(&path);
-            let decoded = match std::fs::read(&full) {
+            let decoded = match decode::read(&full) {
                 Ok(bytes) if bytes.is_empty() => Err("the file is empty".to_string()),
                 Ok(bytes) => decode::rgb(&bytes, &full).map_err(reason),
-                Err(e) => Err(format!("cannot be read: {e}")),
+                Err(error) => Err(reason(error)),
             };
             match decoded {
                 Ok(image) => drop(self.thumbnails.insert(path, thumbnail(&image, &own))),
