@@ -188,6 +188,20 @@ pub enum Error {
     },
 }
 
+/// A result that need not exist: `None` for a file that is missing or does not hold what it should.
+///
+/// # Errors
+/// [`Error::Io`] for one that exists and cannot be read: what it holds is not known.
+pub fn if_readable<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Error::Io { path, action, source }) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::Io { path, action, source })
+        }
+        Err(_) => Ok(None),
+    }
+}
+
 /// A hint as a sentence after another.
 fn after(hint: &str) -> String {
     if hint.is_empty() { String::new() } else { format!(". {hint}") }

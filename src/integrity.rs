@@ -17,6 +17,8 @@ pub const DAMAGED: &str = "its checksum is wrong: it was damaged or changed afte
 
 const PREFIX: &[u8] = b"blake3:";
 const DIGITS: usize = 64;
+/// Largest header or footer; safetensors allows no larger one.
+const MOST_BYTES: u64 = 100_000_000;
 /// Key of the checksum in JSON.
 const KEY: &str = "checksum";
 
@@ -88,17 +90,16 @@ pub fn parquet_footer(file: &mut (impl Read + Seek)) -> Result<Range<u64>> {
     let mut tail = [0; 4];
     file.seek(SeekFrom::Start(end.saturating_sub(8)))?;
     file.read_exact(&mut tail)?;
-    Ok(end.saturating_sub(8 + u64::from(u32::from_le_bytes(tail)))..end)
+    let length = u64::from(u32::from_le_bytes(tail)).min(MOST_BYTES);
+    Ok(end.saturating_sub(8 + length)..end)
 }
 
 /// The part of a safetensors file that holds its checksum: the header.
 pub fn safetensors_header(file: &mut (impl Read + Seek)) -> Result<Range<u64>> {
-    /// The largest header that the format allows.
-    const MOST: u64 = 100_000_000;
     let mut length = [0; 8];
     file.seek(SeekFrom::Start(0))?;
     file.read_exact(&mut length)?;
-    Ok(0..8 + u64::from_le_bytes(length).min(MOST))
+    Ok(0..8 + u64::from_le_bytes(length).min(MOST_BYTES))
 }
 
 /// A JSON object, of which [`BLANK`] became the last key's value, with its checksum; it ends with a new line.

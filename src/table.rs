@@ -15,6 +15,7 @@ use arrow_schema::{Field, Fields};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::basic::Compression;
+use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use serde::de::DeserializeOwned;
@@ -107,11 +108,7 @@ pub fn write_stream(
             KeyValue::new(CHECKSUM_KEY.into(), integrity::BLANK.to_string()),
         ]))
         .build();
-    let failed = |e: parquet::errors::ParquetError| Error::Io {
-        path: path.into(),
-        action: "write",
-        source: std::io::Error::other(e),
-    };
+    let failed = |e: ParquetError| Error::Io { path: path.into(), action: "write", source: std::io::Error::other(e) };
     atomic::write(path, |out| {
         let mut writer = ArrowWriter::try_new(&mut *out, schema.arrow(), Some(properties)).map_err(failed)?;
         fill(&mut |batch| writer.write(batch).map_err(failed))?;
@@ -323,7 +320,22 @@ fn metadata(path: &Path, file: &File) -> Result<ArrowReaderMetadata> {
     let not_a_table = |e: &dyn std::fmt::Display| Error::format(path, "file", "a Parquet table", e);
     guard::catch(|| ArrowReaderMetadata::load(file, ArrowReaderOptions::new()))
         .ok_or_else(|| not_a_table(&"a damaged file"))?
-        .map_err(|e| not_a_table(&e))
+        .map_err(|e| reading(path, e).unwrap_or_else(|e| not_a_table(&e)))
+}
+
+/// The error of a file that cannot be read, as against one that is damaged.
+///
+/// # Errors
+/// Any other error, as it is.
+pub fn reading(path: &Path, error: ParquetError) -> Result<Error, ParquetError> {
+    match error {
+        ParquetError::External(cause) => match cause.downcast::<std::io::Error>() {
+            Ok(source) if source.raw_os_error().is_some() => Ok(Error::io(path, "read")(*source)),
+            Ok(other) => Err(ParquetError::External(other)),
+            Err(other) => Err(ParquetError::External(other)),
+        },
+        other => Err(other),
+    }
 }
 
 /// A value of the footer.

@@ -2,7 +2,7 @@
 //! manifest, and names what was made from what has changed.
 
 use crate::context::Context;
-use crate::error::{Error, Input, Result};
+use crate::error::{Error, Input, Result, if_readable};
 use crate::fetch::bytes_text;
 use crate::guard;
 use crate::integrity::{self, State};
@@ -117,7 +117,7 @@ pub fn run(ws: &Workspace, full: bool, ctx: &Context) -> Result<Summary> {
         for artefact in artefacts.iter().filter(|a| a.path.file_name().is_some_and(|name| name == "manifest.parquet")) {
             let Some((dataset, _)) = &artefact.holds else { continue };
             // A damaged manifest is a finding already.
-            if let Ok((rows, _)) = table::read_rows::<ManifestRow>(&artefact.path, &MANIFEST) {
+            if let Some((rows, _)) = if_readable(table::read_rows::<ManifestRow>(&artefact.path, &MANIFEST))? {
                 let files: BTreeMap<String, String> =
                     rows.into_iter().map(|row| (row.path, row.content_hash)).collect();
                 summary.images += files.len() as u64;
@@ -171,19 +171,22 @@ impl Artefact {
             state => state.map_err(failed)?,
         };
         let mut artefact = Artefact { bytes, state, problem: None, holds: None, inputs: Vec::new(), path };
-        artefact.place(ws);
+        artefact.place(ws)?;
         Ok(artefact)
     }
 
     /// Finds out what the file holds, and from what it was made.
-    fn place(&mut self, ws: &Workspace) {
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn place(&mut self, ws: &Workspace) -> Result<()> {
         let below = |root: PathBuf| {
             let below = self.path.strip_prefix(root).ok()?;
             Some(below.components().next()?.as_os_str().to_string_lossy().into_owned())
         };
         let run = below(ws.runs()).map(|run| format!("runs/{run}"));
         let is_run = run.is_some();
-        let Some(owner) = run.or_else(|| below(ws.root.clone())) else { return };
+        let Some(owner) = run.or_else(|| below(ws.root.clone())) else { return Ok(()) };
         let stem = self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let folder = self.path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
         let holds = match stem.as_str() {
@@ -203,19 +206,23 @@ impl Artefact {
                         self.inputs.push(of_owner(Input::Checkpoint));
                     }
                 }
+                Err(error @ Error::Io { .. }) => return Err(error),
+                Err(Error::Format { item, expected, got, .. }) => {
+                    self.problem = Some(format!("{item}: expected {expected}, found {got}"));
+                }
                 Err(error) => self.problem = Some(error.to_string()),
             },
             Some("json") if stem == "run" => {
                 // Not as a record: that of another version names its inputs, too.
-                let read = guard::read(&self.path, 10_000_000).ok();
-                let record = read.and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
-                let Some(record) = record else { return };
+                let text = guard::read(&self.path, 10_000_000).map_err(Error::io(&self.path, "read"))?;
+                let Ok(record) = serde_json::from_slice::<serde_json::Value>(&text) else { return Ok(()) };
                 let dataset = record["dataset"].as_str().unwrap_or_default().to_string();
                 let inputs = record["inputs"].as_object().into_iter().flatten();
                 self.inputs = inputs.map(|(key, _)| (dataset.clone(), key.clone())).collect();
             }
             _ => self.inputs = vec![of_owner(Input::Run)],
         }
+        Ok(())
     }
 }
 

@@ -146,7 +146,7 @@ fn write_requested_page(globals: &Globals, request: &Request, mut sheets: Vec<Sh
         None => {
             let pipeline = globals.pipeline()?;
             let usual = globals.run_name(&globals.one_dataset(&pipeline)?, &pipeline)?;
-            let names: Vec<String> = run::list(&ws)?.into_iter().map(|(name, _)| name).collect();
+            let names: Vec<String> = run::list(&ws)?.0.into_iter().map(|(name, _)| name).collect();
             match names.as_slice() {
                 [only] => only.clone(),
                 _ => usual,

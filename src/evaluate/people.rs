@@ -3,7 +3,7 @@
 
 use crate::class::{Class, Classes};
 use crate::dataset::Dataset;
-use crate::error::{Input, Result};
+use crate::error::{Input, Result, if_readable};
 use crate::rows::{IntervalRow, PredictionRow};
 use crate::run::Record;
 use crate::scores::{Method, Metric, Scores};
@@ -64,7 +64,8 @@ impl People {
     /// As [`People::read`].
     pub(super) fn of_run(ws: &Workspace, record: &Record) -> Result<Self> {
         let manifest = ws.manifest(&record.dataset);
-        let same = table::file_hash(&manifest).is_ok_and(|hash| record.input(Input::Manifest) == Some(&hash));
+        let now = if_readable(table::file_hash(&manifest))?;
+        let same = now.is_some() && now.as_deref() == record.input(Input::Manifest);
         if same { Self::read(ws, &record.dataset) } else { Ok(Self::default()) }
     }
 

@@ -200,7 +200,7 @@ mod tests {
         let mut claims = whole.clone();
         claims.splice(at + 1..at + 2, [0xfe, 0xff, 0xff, 0xff, 0x0f]);
         std::fs::write(file.path(), &claims).unwrap();
-        let error = sheet::read(file.path()).unwrap_err().to_string();
+        let error = sheet::read(file.path()).err().unwrap().to_string();
         assert!(error.contains("claim") || error.contains("damaged"), "{error}");
     }
 }

@@ -3,6 +3,8 @@
 use super::pages;
 use crate::error::{Error, Result};
 use crate::guard;
+use crate::table;
+use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use std::fs::File;
@@ -194,7 +196,11 @@ fn read_parquet(path: &Path) -> Result<Sheet> {
 }
 
 fn parse_parquet(path: &Path, file: File) -> Result<Sheet> {
-    let wrong = |e: parquet::errors::ParquetError| {
+    let wrong = |e: ParquetError| {
+        let e = match table::reading(path, e) {
+            Ok(error) => return error,
+            Err(e) => e,
+        };
         // Of other compressions only their names are known here.
         let text = e.to_string();
         match text.split_once("Disabled feature at compile time: ") {

@@ -8,7 +8,7 @@ use super::images::CellImage;
 use crate::batch::Tensors;
 use crate::class::{Class, Classes};
 use crate::context::Context;
-use crate::error::{Error, Input, Result};
+use crate::error::{Error, Input, Result, if_readable};
 use crate::nn::device::Device;
 use crate::rows::{CellRow, ManifestRow, PredictionRow};
 use crate::run::{self, ModelId, ModelRef, TrainedModel};
@@ -170,10 +170,10 @@ fn own_predictions(ws: &Workspace, run: &str) -> Result<Vec<PredictionRow>> {
 /// Each model's training cells; none where the tensors or the split of the training have changed or are gone.
 fn references(ws: &Workspace, models: &[TrainedModel], ctx: &Context) -> Result<Option<Vec<Reference>>> {
     let record = &models[0].record;
-    let tensors = record.preprocess.as_ref().and_then(|settings| Tensors::load(ws, &record.dataset, settings).ok());
-    let Some(tensors) = tensors else { return Ok(None) };
-    let splits = match split::read(ws, &record.dataset) {
-        Ok(splits) if record.input(Input::Tensors) == Some(&tensors.hash) => splits,
+    let Some(settings) = &record.preprocess else { return Ok(None) };
+    let Some(tensors) = if_readable(Tensors::load(ws, &record.dataset, settings))? else { return Ok(None) };
+    let splits = match if_readable(split::read(ws, &record.dataset))? {
+        Some(splits) if record.input(Input::Tensors) == Some(&tensors.hash) => splits,
         _ => return Ok(None),
     };
     if record.input(Input::Splits) != Some(&table::file_hash(&ws.splits(&record.dataset))?) {

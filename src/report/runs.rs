@@ -68,7 +68,7 @@ pub(super) fn choose(
         }
         return Results::load(ws, run);
     }
-    let mut runs: Vec<(String, Record)> = run::list(ws)?;
+    let (mut runs, _) = run::list(ws)?;
     runs.retain(|(_, record)| kind.fits(record) && eligible(record));
     let dataset = choose_dataset(ws, request, kind, &runs)?;
     let names = runs.into_iter().filter(|(_, record)| record.dataset == dataset);

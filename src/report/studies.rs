@@ -26,7 +26,8 @@ impl Table for Studies {
         let mut rows: Vec<Vec<String>> = STUDIES.iter().map(paper_row).collect();
         let (mut incomplete, mut left_out, mut leaks) = (Vec::new(), Vec::new(), Vec::new());
         let requested = |name: &Option<String>, is: &str| name.as_ref().is_none_or(|name| name == is);
-        for (name, record) in run::list(ws)? {
+        let (runs, unusable) = run::list(ws)?;
+        for (name, record) in runs {
             if !requested(&request.run, &name) || !requested(&request.dataset, &record.dataset) {
                 continue;
             }
@@ -43,8 +44,8 @@ impl Table for Studies {
                 Err(other) => return Err(other),
             }
         }
-        let unreadable = run::unreadable(ws)?.into_iter().filter(|name| requested(&request.run, name));
-        left_out.extend(unreadable.map(|name| format!("{name} (its run.json cannot be read)")));
+        let unusable = unusable.into_iter().filter(|name| requested(&request.run, name));
+        left_out.extend(unusable.map(|name| format!("{name} (its run.json cannot be read)")));
         let mut summary = Vec::new();
         if rows.len() == STUDIES.len() {
             summary.push("No finished run in this workspace yet".into());

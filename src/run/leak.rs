@@ -6,14 +6,13 @@ use super::record::Record;
 use crate::context::Context;
 use crate::copies::{self, Features, store};
 use crate::dataset::Dataset;
-use crate::error::{Error, Input, Result};
+use crate::error::{Error, Input, Result, if_readable};
 use crate::ingest;
 use crate::rows::ManifestRow;
 use crate::split;
 use crate::table;
 use crate::workspace::Workspace;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::PathBuf;
 
 /// The weights in question.
 #[derive(Clone, Copy)]
@@ -64,12 +63,11 @@ pub fn trained(ws: &Workspace, weights: Weights) -> Result<(Vec<Trained>, Vec<St
         )),
     }
     let Some(init) = &weights.record.init else { return Ok((known, unknown)) };
-    let earlier = Record::read(ws, &init.from).ok().filter(|_| {
-        init.model.is_some_and(|model| {
-            let bytes = std::fs::read(RunDir::new(ws, &init.from).checkpoint(model));
-            bytes.is_ok_and(|bytes| *blake3::hash(&bytes).to_hex() == *init.hash)
-        })
-    });
+    let weights_now = match init.model {
+        Some(model) => if_readable(table::file_hash(&RunDir::new(ws, &init.from).checkpoint(model)))?,
+        None => None,
+    };
+    let earlier = if_readable(Record::read(ws, &init.from))?.filter(|_| weights_now.as_ref() == Some(&init.hash));
     match &earlier {
         Some(record) => {
             let earlier = trained(ws, Weights { from: &init.from, record, model: init.model, ..weights })?;
@@ -87,9 +85,10 @@ pub fn trained(ws: &Workspace, weights: Weights) -> Result<(Vec<Trained>, Vec<St
 fn own(ws: &Workspace, weights: Weights) -> Result<Option<Trained>> {
     let Weights { from, record, model, .. } = weights;
     let dataset = &record.dataset;
-    let same = |input, path: PathBuf| table::file_hash(&path).is_ok_and(|hash| record.input(input) == Some(&hash));
-    if !same(Input::Manifest, ws.manifest(dataset)) || !same(Input::Splits, ws.splits(dataset)) {
-        return Ok(None);
+    for (input, path) in [(Input::Manifest, ws.manifest(dataset)), (Input::Splits, ws.splits(dataset))] {
+        if if_readable(table::file_hash(&path))?.as_deref() != record.input(input) {
+            return Ok(None);
+        }
     }
     let splits = match split::read(ws, dataset) {
         Err(Error::Stale { .. }) => return Ok(None),

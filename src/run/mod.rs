@@ -16,5 +16,5 @@ pub(crate) use model::infer;
 pub use model::{TrainedModel, finished, open};
 pub use model_id::{ModelId, ModelRef};
 pub use recipe::{LossKind, NetworkSettings, Recipe, Sampling, model_title};
-pub use record::{Init, OwnSplit, Record, TrainedImages, list, unreadable};
+pub use record::{Init, OwnSplit, Record, TrainedImages, list};
 pub use results::{HeldOut, Results, epochs, over_images, predictions};

@@ -4,7 +4,7 @@ use super::dir::{RunDir, names};
 use super::model_id::{ModelId, ModelRef};
 use super::recipe::{NetworkSettings, Recipe};
 use crate::class::{Class, Classes};
-use crate::error::{Error, Input, Result};
+use crate::error::{Error, Input, Result, if_readable};
 use crate::guard;
 use crate::integrity;
 use crate::preprocess::{self, Cut};
@@ -234,20 +234,19 @@ impl Init {
     }
 }
 
-/// The names of the runs of a workspace whose record cannot be read, such as those of another version, sorted.
+/// The runs of a workspace by name, sorted, and the names of those whose record is damaged or of another version.
 ///
 /// # Errors
-/// As [`names`].
-pub fn unreadable(ws: &Workspace) -> Result<Vec<String>> {
-    Ok(names(ws)?.into_iter().filter(|name| Record::read(ws, name).is_err()).collect())
-}
-
-/// The runs of a workspace by name, sorted; those of [`unreadable`] are left out.
-///
-/// # Errors
-/// As [`names`].
-pub fn list(ws: &Workspace) -> Result<Vec<(String, Record)>> {
-    Ok(names(ws)?.into_iter().filter_map(|name| Some((name.clone(), Record::read(ws, &name).ok()?))).collect())
+/// [`Error::Io`] where a record or the folder of the runs cannot be read.
+pub fn list(ws: &Workspace) -> Result<(Vec<(String, Record)>, Vec<String>)> {
+    let (mut runs, mut unusable) = (Vec::new(), Vec::new());
+    for name in names(ws)? {
+        match if_readable(Record::read(ws, &name))? {
+            Some(record) => runs.push((name, record)),
+            None => unusable.push(name),
+        }
+    }
+    Ok((runs, unusable))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use crate::atomic;
 use crate::batch::Tensors;
 use crate::class::{Class, Classes};
 use crate::dataset::{self, Dataset};
-use crate::error::{Input, Result};
+use crate::error::{Error, Input, Result, if_readable};
 use crate::evaluate::curves;
 use crate::figure::{gallery, run_plots, svg::Figure};
 use crate::page::{card, parts};
@@ -96,7 +96,10 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
         Some(sheet) => sheet.all_notes().cloned().collect(),
         None => notes::of_run(ws, run, &[]).all().collect(),
     };
-    let tensors = record.preprocess.as_ref().and_then(|s| Tensors::load(ws, &record.dataset, s).ok());
+    let tensors = match &record.preprocess {
+        Some(settings) => if_readable(Tensors::load(ws, &record.dataset, settings))?,
+        None => None,
+    };
     let tensors = tensors.as_ref().filter(|t| record.input(Input::Tensors) == Some(&t.hash));
     let mistakes = gallery::mistakes(run.classes(), &loaded.predictions);
     let maps = Maps::compute(ws, &run.name, record, tensors, &mistakes)?;
@@ -116,6 +119,9 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
     let finished = record.folds as usize - run.missing().len();
     let external = validations(ws, &run.name)?;
     let leak = record.own_split.as_ref().filter(|_| record.has_leaking_split());
+    let path_of_pipeline = RunDir::new(ws, &run.name).pipeline();
+    let pipeline = std::fs::read_to_string(&path_of_pipeline).map_err(Error::io(&path_of_pipeline, "read"));
+    let pipeline = if_readable(pipeline)?.unwrap_or_default();
     let values = context! {
         title => format!("{} on {}", parts::capitalised(model_title(&record.model)), record.dataset),
         subtitle => format!(
@@ -141,7 +147,7 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
         examples => run.classes().iter().filter_map(examples).collect::<Vec<_>>(),
         data => data(ws, record)?,
         settings => settings(ws, run),
-        pipeline => std::fs::read_to_string(RunDir::new(ws, &run.name).pipeline()).unwrap_or_default(),
+        pipeline => pipeline,
     };
     parts::write("run.html", values, path)
 }
@@ -239,16 +245,16 @@ fn cell(classes: &Classes, tensors: &Tensors, row: &PredictionRow, map: Option<&
 fn data(ws: &Workspace, record: &Record) -> Result<Vec<[String; 2]>> {
     let path = ws.manifest(&record.dataset);
     let mut facts = vec![["Data set".to_string(), record.dataset.clone()]];
-    if !path.is_file() {
+    if !table::exists(&path)? {
         facts.push(["Manifest".into(), "no longer in the workspace".into()]);
         return Ok(facts);
     }
     let Dataset { classes, cells, checks, .. } = Dataset::read(ws, &record.dataset)?;
-    let same = table::file_hash(&path).is_ok_and(|hash| record.input(Input::Manifest) == Some(&hash));
+    let same = record.input(Input::Manifest) == Some(table::file_hash(&path)?.as_str());
     if !same {
         facts.push(["Manifest".into(), "has changed since the run; the facts below describe the new one".into()]);
     }
-    let issues = dataset::issues(ws, &record.dataset).ok();
+    let issues = if_readable(dataset::issues(ws, &record.dataset))?;
     facts.extend(card::facts(ws, &record.dataset, &classes, &cells, &checks, issues.as_deref()));
     Ok(facts)
 }
