@@ -382,6 +382,7 @@ fn every_command_prints_one_json_document() {
     json("validate net --dataset e", 0);
     json("explain net data/raw/e/basophil", 0);
     json("man pages", 0);
+    assert!(json("verify --full", 0)["findings"].is_array());
     assert!(json("datasets", 0).is_array());
     // An error leaves stdout empty.
     let failed = w.wbc(&["report", "--table", "3", "--run", "nobody", "--json"]).exits(2);

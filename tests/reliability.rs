@@ -2,6 +2,7 @@
 //! is lost, and no result differs without a word.
 
 use crate::common::{Workdir, image_bytes};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -377,4 +378,67 @@ fn two_preprocesses_at_once_write_the_same() {
     assert!(w.wbc(&["preprocess"]).ok().stdout.contains("(up to date)"));
     let entries: Vec<_> = std::fs::read_dir(w.path("data/d")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(!entries.iter().any(|name| name.to_string_lossy().starts_with('.')), "{entries:?}");
+}
+
+/// Every file of the workspace except the images, with its bytes; times differ from run to run.
+fn workspace(w: &Workdir) -> BTreeMap<PathBuf, Vec<u8>> {
+    let walk = walkdir::WalkDir::new(w.path("data")).into_iter().map(Result::unwrap);
+    let files = walk.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path);
+    let differs = |path: &PathBuf| path.ends_with("timings.csv") || path.extension().is_some_and(|e| e == "lock");
+    let is_raw = |path: &PathBuf| path.starts_with(w.path("data/raw"));
+    files
+        .filter(|path| !differs(path) && !is_raw(path))
+        .map(|path| (path.clone(), std::fs::read(&path).unwrap()))
+        .collect()
+}
+
+/// Kills each command at random moments (`WBC_TEST_KILLS` of them, by default 6), and runs it again: the files are the
+/// same as without, and none is left over.
+#[test]
+fn commands_that_are_killed_at_any_moment_end_with_the_same_files() {
+    let kills: u32 = std::env::var("WBC_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(6);
+    let w = Workdir::new("kills");
+    w.tiny(2, 2, "", "");
+    w.wbc(&["synth", "--images", "60", "--name", "d", "--seed", "1"]).ok();
+    let copy = |from: &Path, to: &Path| {
+        let _ = std::fs::remove_dir_all(to);
+        for entry in walkdir::WalkDir::new(from).into_iter().map(Result::unwrap) {
+            let target = to.join(entry.path().strip_prefix(from).unwrap());
+            match entry.file_type().is_dir() {
+                true => std::fs::create_dir_all(target).unwrap(),
+                false => drop(std::fs::copy(entry.path(), target).unwrap()),
+            }
+        }
+    };
+    let mut state = 1u64;
+    for stage in [
+        &["ingest", "--no-check", "--dataset", "d"][..],
+        &["check", "--dataset", "d"],
+        &["split", "--stratified", "--dataset", "d", "--pipeline", "tiny.toml"],
+        &["preprocess", "--dataset", "d", "--pipeline", "tiny.toml"],
+        &["features", "--dataset", "d"],
+        &["train", "--dataset", "d", "--pipeline", "tiny.toml", "--run", "r"],
+    ] {
+        copy(&w.path("data"), &w.path("before"));
+        let start = Instant::now();
+        assert!(w.wbc(stage).status < 2, "{stage:?}");
+        let (took, expected) = (start.elapsed(), workspace(&w));
+        for _ in 0..kills {
+            copy(&w.path("before"), &w.path("data"));
+            let mut child = w.command(stage);
+            let mut child =
+                child.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            std::thread::sleep(took.mul_f64((state >> 40) as f64 / (1 << 24) as f64));
+            let _ = child.kill();
+            child.wait().unwrap();
+            assert!(w.wbc(stage).status < 2, "{stage:?}");
+            let (now, names) =
+                (workspace(&w), |files: &BTreeMap<PathBuf, Vec<u8>>| Vec::from_iter(files.keys().cloned()));
+            assert_eq!(names(&now), names(&expected), "{stage:?}");
+            let changed: Vec<_> =
+                now.iter().filter(|(path, bytes)| expected[*path] != **bytes).map(|(p, _)| p).collect();
+            assert!(changed.is_empty(), "{stage:?}: {changed:?}");
+        }
+    }
 }
