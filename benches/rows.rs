@@ -103,6 +103,7 @@ fn workspace(count: usize) -> Workspace {
             folds: 10,
             preprocess: Some(Default::default()),
             images: None,
+            features: None,
             recipe: run::Recipe::default(),
             inputs: BTreeMap::from([("splits".into(), "synthetic".into())]),
             init: None,

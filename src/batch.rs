@@ -79,6 +79,16 @@ impl Tensors {
         Self { size_px, pixels, index: HashMap::new(), hash: String::new() }
     }
 
+    /// The same with names, each of `[size, size, 3]`.
+    pub fn named(size_px: usize, images: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+        let mut tensors = Self::from_pixels(size_px, Vec::new());
+        for (name, pixels) in images {
+            tensors.index.insert(name, tensors.index.len());
+            tensors.pixels.extend(pixels);
+        }
+        tensors
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.pixels.len() / (self.size_px * self.size_px * 3)

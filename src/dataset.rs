@@ -9,13 +9,16 @@ use crate::table::{self, Provenance};
 use crate::text;
 use crate::workspace::Workspace;
 use serde::Deserialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 /// The reason in [`CheckRow::left_out`] for a cell without a class.
 pub const NO_CLASS: &str = "no_class";
 /// The reason in [`CheckRow::left_out`] for an image that is to be cut around its cell, where none was found.
 pub const NO_CELL: &str = "no_cell";
+
+/// With fewer patients or slides these are not told apart as sources.
+const MIN_SOURCES: usize = 5;
 
 /// The cells of a data set, whether later stages use them or not.
 #[derive(Clone, Debug)]
@@ -51,6 +54,17 @@ impl Dataset {
         let checks = if checked { table::read_rows(&path, &CHECKS)?.0 } else { unchecked(&cells) };
         same_cells(&path, cells.iter().map(|c| &c.image_id), checks.iter().map(|c| &c.image_id))?;
         Ok(Self { classes, cells, checks, checked, inputs })
+    }
+
+    /// What each cell shares with the others from its source: the name of its patient where there are at least five
+    /// patients, else of its slide likewise, else of its group of copies.
+    pub fn units(&self) -> Vec<&str> {
+        let of =
+            |name: fn(&ManifestRow) -> Option<&str>| -> Vec<Option<&str>> { self.cells.iter().map(name).collect() };
+        let known = [of(|cell| cell.subject_id.as_deref()), of(|cell| cell.slide_id.as_deref())];
+        let many = |names: &Vec<Option<&str>>| names.iter().flatten().collect::<BTreeSet<_>>().len() >= MIN_SOURCES;
+        let names = known.into_iter().find(many).unwrap_or_else(|| vec![None; self.cells.len()]);
+        names.into_iter().zip(&self.checks).map(|(name, check)| name.unwrap_or(&check.group_id)).collect()
     }
 }
 

@@ -256,14 +256,25 @@ pub struct CellRow {
     /// Distance from the training cells. Of unseen cells from the same source, 99 of 100 are closer than 1. Null if the
     /// tensors of the run are not in the workspace.
     pub distance: Option<f32>,
-    /// Why the class should not be trusted: low confidence (below 0.9), unlike training (distance above 1), or both,
-    /// separated by a comma; null for cells without a flag.
+    /// Distance of the image from the training images by colours, size of the nucleus, sharpness and noise. 99 of 100
+    /// training images are closer than 1 to others. Null if the tensors of the run are not in the workspace.
+    pub appearance: Option<f32>,
+    /// Why the class should not be trusted: low confidence (below 0.9), unlike training (`distance` or `appearance`
+    /// above 1), unfamiliar images (so many cells of the folder are unlike training that no cell of it can be
+    /// trusted), separated by commas; null for cells without a flag.
     pub flag: Option<String>,
     /// The training image that shows the same piece of a slide; null if none is known.
     pub training_image: Option<String>,
     /// Calibrated probability of each class, 0 to 1, in the order of the run's classes: the columns `p_<class>`.
     #[serde(skip)]
     pub probabilities: Vec<f32>,
+}
+
+impl CellRow {
+    /// Whether the cell is farther from the training cells than 99 of 100 cells from the same source.
+    pub fn is_unlike_training(&self) -> bool {
+        [self.distance, self.appearance].iter().flatten().any(|distance| *distance > 1.0)
+    }
 }
 
 impl ClassRow for CellRow {
@@ -300,20 +311,20 @@ pub struct IntervalRow {
     pub metric: Metric,
     /// Class of a recall; null for other metrics.
     pub class: Option<Class>,
-    /// bootstrap (percentile bootstrap of images within fold and class), corrected_t (corrected t over folds), wilson
-    /// (Wilson score of a share of images), or, in place of bootstrap and wilson where subjects or slides are known,
-    /// subject_bootstrap or slide_bootstrap, and where many images are copies copy_group_bootstrap (expanded percentile
-    /// bootstrap of subjects, slides or groups of copies, each with all images).
+    /// wilson (Wilson score of a share of images), melded (the exact intervals of all recalls, melded into that of
+    /// their mean), corrected_t (corrected t over folds), or, in place of the first two where subjects or slides are
+    /// known, subject_bootstrap or slide_bootstrap, and where many images are copies copy_group_bootstrap (expanded
+    /// percentile bootstrap of subjects, slides or groups of copies, each with all images, and never narrower than
+    /// over images).
     pub method: Method,
     /// Nominal coverage, such as 0.95.
     pub level: f64,
-    /// The estimate, 0 to 1: the mean over folds (bootstrap, corrected_t) or the value of all images pooled (wilson,
-    /// subject_bootstrap, slide_bootstrap, copy_group_bootstrap).
+    /// The estimate, 0 to 1: the mean over folds (corrected_t) or the value of all images pooled (all others).
     pub value: f64,
     /// Lower end, 0 to 1.
     pub low: f64,
     /// Upper end, 0 to 1.
     pub high: f64,
-    /// Number of test images (bootstrap, wilson), folds (corrected_t), subjects or slides behind the interval.
+    /// Number of test images (wilson, melded), folds (corrected_t), subjects or slides behind the interval.
     pub units: u64,
 }

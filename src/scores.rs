@@ -66,8 +66,8 @@ impl std::fmt::Display for Metric {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
-    /// Percentile bootstrap of test images, within fold and class.
-    Bootstrap,
+    /// The exact intervals of the recalls of all classes, melded into that of their mean.
+    Melded,
     /// Corrected resampled t interval over folds.
     CorrectedT,
     /// Wilson's interval of a share of images.
@@ -89,7 +89,7 @@ impl Method {
             Method::SubjectBootstrap => Some("patient"),
             Method::SlideBootstrap => Some("slide"),
             Method::CopyGroupBootstrap => Some("copy group"),
-            Method::Bootstrap | Method::CorrectedT | Method::Wilson => None,
+            Method::Melded | Method::CorrectedT | Method::Wilson => None,
         }
     }
 }

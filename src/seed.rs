@@ -20,3 +20,13 @@ pub fn rng(seed: u64, stage: &str, fold: u64, epoch: u64, item: u64) -> Pcg64 {
     use rand::SeedableRng;
     Pcg64::seed_from_u64(key(seed, stage, fold, epoch, item))
 }
+
+/// Keeps at most `count` of the items, drawn at random (the first of a shuffle: Fisher and Yates).
+pub fn draw<T>(items: &mut Vec<T>, count: usize, rng: &mut Pcg64) {
+    use rand::Rng;
+    for i in 0..items.len().min(count) {
+        let j = i + ((u128::from(rng.next_u64()) * (items.len() - i) as u128) >> 64) as usize;
+        items.swap(i, j);
+    }
+    items.truncate(count);
+}

@@ -1,6 +1,6 @@
 //! Data sets and runs of other classes than the paper's: tables, pages, comparison, validation, export.
 
-use crate::common::{Workdir, in_chromium, python};
+use crate::common::{Workdir, cells_of, in_chromium, python};
 use serde_json::Value;
 use std::process::Command;
 use wbc::class::{Class, ClassInfo, Classes};
@@ -56,10 +56,6 @@ fn tables(w: &Workdir, args: &[&str]) -> Vec<Value> {
     serde_json::from_str(&w.wbc(&[args, &["--json"]].concat()).ok().stdout).unwrap()
 }
 
-fn cells(table: &Value) -> Vec<Vec<String>> {
-    serde_json::from_value(table["rows"].clone()).unwrap()
-}
-
 #[test]
 fn tables_of_folds_have_the_runs_classes_and_the_papers_figures_only_beside_the_papers() {
     let w = Workdir::new("classes-tables");
@@ -77,7 +73,7 @@ fn tables_of_folds_have_the_runs_classes_and_the_papers_figures_only_beside_the_
         let epochs = RunDir::new(&w.workspace(), run).epochs();
         table::write_rows::<EpochRow>(&epochs, &EPOCHS, &Provenance::default(), &[]).unwrap();
         let table = tables(&w, &["report", "--table", "3", "--run", run]).remove(0);
-        let rows = cells(&table);
+        let rows = cells_of(&table);
         assert_eq!(table["columns"], serde_json::json!(["Class", "Fold-0", "Fold-1", "Fold-2", "Fold-3", "Aver."]));
         assert_eq!(rows.len(), classes.len() + 1);
         assert_eq!(rows[1], [&classes.title(classes.at(1)), "83.3", "83.3", "83.3", "83.3", "83.3"]);
@@ -102,9 +98,9 @@ fn tables_of_folds_have_the_runs_classes_and_the_papers_figures_only_beside_the_
     }
     w.untrained_run("five", |_| (), |_, _, _| Some(true));
     let five = tables(&w, &["report", "--table", "3", "--run", "five"]).remove(0);
-    assert_eq!((cells(&five).len(), five["columns"][1].as_str()), (12, Some("Source")));
+    assert_eq!((cells_of(&five).len(), five["columns"][1].as_str()), (12, Some("Source")));
     // Table 1 counts the classes.
-    let studies = cells(&tables(&w, &["report", "--table", "1"]).remove(0));
+    let studies = cells_of(&tables(&w, &["report", "--table", "1"]).remove(0));
     let count = |run: &str| studies.iter().find(|row| row[0] == format!("wbc: {run}")).unwrap()[3].clone();
     assert_eq!([count("two"), count("eight"), count("five")], ["2", "8", "5"]);
     let other = w.wbc(&["compare", "five", "eight"]).exits(2).stderr;
@@ -122,7 +118,7 @@ fn many_classes_become_the_rows_of_tables_of_images() {
     w.wbc(&["split", "--stratified", "--folds", "3"]).ok();
     let counts = tables(&w, &["report", "--table", "2"]).remove(0);
     assert_eq!(counts["columns"], serde_json::json!(["Class", "many", "%"]));
-    assert_eq!(cells(&counts)[19..], [["Kind 20", "3", "5"], ["All", "60", "100"]]);
+    assert_eq!(cells_of(&counts)[19..], [["Kind 20", "3", "5"], ["All", "60", "100"]]);
     assert!(counts["summary"][0].as_str().unwrap().contains("not for these 20 classes"), "{counts}");
     let text = w.wbc(&["report", "--table", "2"]).ok().stdout;
     assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
@@ -139,7 +135,7 @@ fn many_classes_become_the_rows_of_tables_of_images() {
     w.split("five", "60", 1);
     let both = tables(&w, &["report", "--table", "2"]).remove(0);
     assert_eq!(both["columns"], serde_json::json!(["Class", "five", "%", "many", "%", "CUK (paper)", "%"]));
-    assert_eq!(cells(&both)[0][3..], ["-", "-", "2,006", "30"]);
+    assert_eq!(cells_of(&both)[0][3..], ["-", "-", "2,006", "30"]);
 }
 
 #[test]
@@ -149,7 +145,7 @@ fn two_classes_from_images_to_predictions_validation_and_export() {
     labelled(&w, "d", &["blast", "normal"], 20, 0);
     w.wbc(&["split", "--stratified", "--dataset", "d", "--pipeline", "tiny.toml"]).ok();
     w.train("d", "r");
-    let table = cells(&tables(&w, &["report", "--table", "3", "--run", "r"]).remove(0));
+    let table = cells_of(&tables(&w, &["report", "--table", "3", "--run", "r"]).remove(0));
     assert_eq!(table.iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), ["Blast", "Normal", "Aver. Accuracy"]);
 
     let said = w.wbc(&["predict", "r", "data/raw/d/blast", "--output", "cells.csv"]).ok().stdout;

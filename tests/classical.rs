@@ -1,16 +1,17 @@
 //! Classical classifiers through `wbc train`, `wbc report` and `wbc run`.
 
-use crate::common::{Workdir, predictions};
+use crate::common::{Workdir, predictions, python};
 use crate::train::{results, same};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float64Type;
 use arrow_array::{Array, ArrayRef, Float64Array, RecordBatch};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::sync::Arc;
-use wbc::rows::EpochRow;
-use wbc::schema::{EPOCHS, FEATURES};
+use wbc::class::Classes;
+use wbc::rows::{CellRow, EpochRow};
+use wbc::schema::{CELLS, EPOCHS, FEATURES};
 use wbc::table;
 
 const MODELS: [&str; 5] = ["knn", "svm", "lda", "bayes", "forest"];
@@ -89,6 +90,93 @@ fn every_classifier_learns_and_writes_a_complete_run() {
     }
     let compared = w.wbc(&["compare", "d-svm-three", "d-bayes-three", "--notes"]).ok().stdout;
     assert!(compared.contains("measured features"), "{compared}");
+}
+
+/// A fitted classifier is a model as a network is: it classifies new images and other data sets, and is exported.
+#[test]
+fn fitted_classifiers_classify_new_cells() {
+    let w = dataset("classical-new", "24,20,16,20,20");
+    w.wbc(&["synth", "--images", "50", "--name", "new", "--seed", "5"]).ok();
+    assert!(w.wbc(&["ingest", "--dataset", "new"]).status < 2);
+    w.wbc(&["features", "--dataset", "d"]).ok();
+    let python = python("onnx", &["onnxruntime", "numpy", "pyarrow"], &["onnxruntime", "numpy", "pyarrow"]);
+    for model in MODELS {
+        let weights = if matches!(model, "lda" | "knn") { "class_weight = \"balanced\"" } else { "" };
+        let pipeline = recipe(&w, model, weights);
+        let run = format!("d-{model}-three");
+        w.wbc(&["train", "--dataset", "d", "--pipeline", &pipeline]).ok();
+        // The model of a fold gives its own test images the classes that it gave them in training.
+        w.wbc(&["predict", &format!("{run}:1"), "data/raw/d", "--output", "own.parquet"]);
+        let own: Vec<CellRow> = table::read_class_rows(&w.path("own.parquet"), &CELLS, &Classes::wbc5()).unwrap().0;
+        let tested = predictions(&w.path(format!("data/runs/{run}/fold-01/predictions.parquet")));
+        assert!(tested.len() > 30);
+        let manifest = w.manifest("d");
+        for row in &tested {
+            let path = &manifest.iter().find(|cell| cell.image_id == row.image_id).unwrap().path;
+            let found = own.iter().find(|cell| cell.path.ends_with(path.as_str())).unwrap();
+            assert_eq!(found.class, Classes::wbc5().likeliest(&row.probabilities), "{model}: {path}");
+            assert!(found.distance.is_some() && found.appearance.is_none(), "{found:?}");
+        }
+        // All folds together on new images, and on another data set.
+        let report = w.wbc(&["predict", &run, "data/raw/new"]);
+        assert!(report.status < 2 && report.stdout.contains("3 models"), "{model}: {}", report.stderr);
+        let new: Vec<CellRow> = table::read_class_rows(&w.path("cells.parquet"), &CELLS, &Classes::wbc5()).unwrap().0;
+        let correct = new.iter().filter(|r| r.path.contains(&format!("/{}/", r.class))).count();
+        assert!(new.len() == 50 && correct >= 40, "{model}: {correct} of {}", new.len());
+        let unlike = new.iter().filter(|r| r.flag.as_ref().is_some_and(|flag| flag.contains("unfamiliar"))).count();
+        assert_eq!(unlike, 0, "{model}: {}", report.stdout);
+        let validated = w.wbc(&["validate", &run, "--dataset", "new"]).ok().stdout;
+        assert!(validated.contains("3 models averaged, 50 images"), "{validated}");
+        // Each cell's features, by what they add.
+        let explained = w.wbc(&["explain", &run, "--gallery=examples", "--output", "why"]).ok().stdout;
+        assert!(explained.contains("40 cells explained by 3 models"), "{explained}");
+        let mut reader = csv::Reader::from_path(w.path("why/contributions.csv")).unwrap();
+        let rows: Vec<BTreeMap<String, String>> = reader.deserialize().map(Result::unwrap).collect();
+        let of_first: Vec<f64> =
+            rows.iter().filter(|r| r["path"] == rows[0]["path"]).map(|r| r["contribution"].parse().unwrap()).collect();
+        assert_eq!(of_first.len(), 10);
+        assert!(
+            of_first.is_sorted_by(|a, b| a.abs() >= b.abs()) && (model == "knn" || of_first[0] != 0.0),
+            "{model}: {of_first:?}"
+        );
+        let new = w.wbc(&["explain", &run, "data/raw/new", "--class", "basophil", "--output", "why"]);
+        assert!(new.status < 2 && new.stdout.contains("50 cells"), "{}", new.stdout);
+        // The tables and the page of a network.
+        let table = w.wbc(&["report", "--table", "3", "--run", &run]).ok().stdout;
+        assert!(table.contains("Fold-2") && table.contains("for W-Net, not for"), "{table}");
+        w.wbc(&["report", "--html", "--run", &run]).ok();
+        let page = std::fs::read_to_string(w.path(format!("reports/{run}.html"))).unwrap();
+        assert!(page.matches("data:image/jpeg").count() >= 25, "the page shows its cells");
+        // As ONNX: the same probabilities for the measured features.
+        let refused = w.wbc(&["export", &run, "--to", "safetensors"]).exits(2).stderr;
+        assert!(refused.contains("expected onnx for a classical classifier"), "{refused}");
+        w.wbc(&["export", &run, "--to", "onnx", "--output", "onnx"]).ok();
+        let Some(python) = &python else { continue };
+        let code = "import sys; sys.path.insert(0, 'onnx')\nimport onnx_example as e\n\
+                    session, config = e.load('onnx/fold-01.onnx')\n\
+                    names, x = e.read('data/d/features.parquet', config)\n\
+                    for name, row in zip(names, e.probabilities(session, x)):\n    print(name, *map(float, row))";
+        let output = std::process::Command::new(python).args(["-c", code]).current_dir(w.path(".")).output().unwrap();
+        assert!(output.status.success(), "{model}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8_lossy(&output.stdout);
+        for row in &tested {
+            let line = text.lines().find(|line| line.starts_with(&format!("{} ", row.image_id))).unwrap();
+            let p: Vec<f32> = line.split(' ').skip(1).map(|p| p.parse().unwrap()).collect();
+            let apart = p.iter().zip(&row.probabilities).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+            assert!(p.len() == 5 && apart < 1e-3, "{model}: {line}, {:?}", row.probabilities);
+        }
+    }
+    // The model of all images, and a damaged file.
+    let pipeline = recipe(&w, "lda", "");
+    w.wbc(&["train", "--dataset", "d", "--pipeline", &pipeline, "--all", "--run", "all"]).ok();
+    let report = w.wbc(&["predict", "all", "data/raw/new"]);
+    assert!(report.status < 2 && report.stdout.contains("1 model:"), "{}", report.stderr);
+    let file = w.path("data/runs/all/all/classifier.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes.truncate(bytes.len() - 9);
+    std::fs::write(&file, bytes).unwrap();
+    let refused = w.wbc(&["predict", "all", "data/raw/new"]).exits(2).stderr;
+    assert!(refused.contains("classifier.safetensors"), "{refused}");
 }
 
 #[test]
@@ -188,7 +276,7 @@ fn wbc_run_runs_the_full_pipeline_of_a_classifier() {
 fn settings_that_do_not_apply_and_changed_inputs_are_errors() {
     let w = dataset("classical-errors", "10,10,10,10,10");
     let pipeline = recipe(&w, "svm", "c = [1]\ngamma = [1]");
-    for (key, flags) in [("epochs", &["--epochs", "3"][..]), ("all", &["--all"]), ("init", &["--init", "some-run"])] {
+    for (key, flags) in [("epochs", &["--epochs", "3"][..]), ("init", &["--init", "some-run"])] {
         let run = w.wbc(&[&["train", "--pipeline", &pipeline], flags].concat()).exits(2);
         assert!(run.stderr.contains(&format!("setting `{key}`")) && run.stderr.contains("found svm"), "{}", run.stderr);
         assert!(!w.path("data/d/features.parquet").exists(), "reported before features are measured");

@@ -53,7 +53,8 @@ fn new_images_are_classified_counted_and_flagged() {
             "{row:?}"
         );
         assert!([0.0, 0.5, 1.0].contains(&row.agreement) && row.distance.is_some() && row.x_px.is_none(), "{row:?}");
-        let flags = [("low confidence", row.confidence < 0.9), ("unlike training", row.distance.unwrap() > 1.0)];
+        assert!(row.appearance.is_some(), "{row:?}");
+        let flags = [("low confidence", row.confidence < 0.9), ("unlike training", row.is_unlike_training())];
         let flag = row.flag.clone().unwrap_or_default();
         assert!(flags.iter().all(|(name, holds)| flag.contains(name) == *holds), "{row:?}");
     }
@@ -76,7 +77,7 @@ fn new_images_are_classified_counted_and_flagged() {
     // One fold's model alone; without the tensors there is no distance, and the output says so.
     std::fs::remove_dir_all(w.path("data/d/tensors-32")).unwrap();
     let report = w.wbc(&["predict", "r:1", "data/raw/new"]).ok().stdout;
-    assert!(report.contains("1 model:") && report.contains("distances"), "{report}");
+    assert!(report.contains("1 model:") && report.contains("like the training images is not known"), "{report}");
     assert!(cells(&w, "cells.parquet").iter().all(|r| r.agreement == 1.0 && r.distance.is_none()));
 }
 

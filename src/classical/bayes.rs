@@ -3,6 +3,7 @@
 //!
 //! Written here because smartcore's has no posteriors, and linfa's needs another matrix library.
 
+use super::arrays::{Arrays, same_length};
 use super::entry::{Choice, Classifier, Entry, Parameter, Probabilities, Samples, Weighting, softmax};
 use crate::error::Result;
 
@@ -17,6 +18,7 @@ pub const ENTRY: Entry = Entry {
     }],
     class_weights: Weighting::Priors,
     fit,
+    restore,
 };
 
 /// The distributions of the classes.
@@ -45,6 +47,18 @@ fn fit(choice: &Choice, samples: &Samples) -> Result<Box<dyn Classifier>> {
     Ok(Box::new(Posterior { of_class, count: samples.count }))
 }
 
+fn restore(arrays: &Arrays, count: usize) -> std::result::Result<Box<dyn Classifier>, String> {
+    let classes = arrays.get_numbers("classes", count)?;
+    let (priors, means, variances) =
+        (arrays.get("log_priors")?, arrays.get_rows("means")?, arrays.get_rows("variances")?);
+    for (what, length) in [("log_priors", priors.len()), ("means", means.len()), ("variances", variances.len())] {
+        same_length(what, length, classes.len())?;
+    }
+    let normals = |i: usize| means[i].iter().copied().zip(variances[i].iter().copied()).collect();
+    let of_class = classes.iter().enumerate().map(|(i, class)| (*class, priors[i], normals(i))).collect();
+    Ok(Box::new(Posterior { of_class, count }))
+}
+
 impl Classifier for Posterior {
     fn probabilities(&self, x: &[f64]) -> Result<Probabilities> {
         let mut logarithms = vec![f64::NEG_INFINITY; self.count];
@@ -55,6 +69,18 @@ impl Classifier for Posterior {
             logarithms[*class] = prior + x.iter().zip(normals).map(density).sum::<f64>();
         }
         Ok(softmax(&logarithms))
+    }
+
+    fn arrays(&self) -> Arrays {
+        let rows = |value: fn(&(f64, f64)) -> f64| -> Vec<Vec<f64>> {
+            self.of_class.iter().map(|(_, _, normals)| normals.iter().map(value).collect()).collect()
+        };
+        let (means, variances) = (rows(|normal| normal.0), rows(|normal| normal.1));
+        Arrays::default()
+            .numbers("classes", self.of_class.iter().map(|(class, _, _)| *class))
+            .list("log_priors", self.of_class.iter().map(|(_, prior, _)| *prior).collect())
+            .rows("means", means.iter().map(Vec::as_slice))
+            .rows("variances", variances.iter().map(Vec::as_slice))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a classifier consists of: its name, its hyper-parameters and its fitting function.
 
+use super::arrays::Arrays;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 
@@ -31,16 +32,25 @@ pub struct Samples<'a> {
 }
 
 /// A fitted classifier.
-pub trait Classifier: Sync {
+pub trait Classifier: Send + Sync {
     /// The probabilities of a cell with the features `x`, standardised as in [`Samples::x`].
     ///
     /// # Errors
     /// [`Error::Compute`] if the library fails.
     fn probabilities(&self, x: &[f64]) -> Result<Probabilities>;
+
+    /// What was fitted, as numbers: [`Entry::restore`] makes the same classifier of them.
+    fn arrays(&self) -> Arrays;
 }
 
 /// Fits a classifier with the given hyper-parameters. The samples are of at least two classes.
 pub type Fit = fn(&Choice, &Samples) -> Result<Box<dyn Classifier>>;
+
+/// Makes a fitted classifier of [`Classifier::arrays`], for the given number of classes.
+///
+/// # Errors
+/// What is wrong with the arrays.
+pub type Restore = fn(&Arrays, usize) -> std::result::Result<Box<dyn Classifier>, String>;
 
 /// A hyper-parameter.
 pub struct Parameter {
@@ -66,6 +76,8 @@ pub struct Entry {
     pub class_weights: Weighting,
     /// The fitting function.
     pub fit: Fit,
+    /// The inverse of [`Classifier::arrays`].
+    pub restore: Restore,
 }
 
 /// How a classifier takes class weights.
@@ -140,6 +152,15 @@ pub(super) mod tests {
         let samples = Samples { x: &rows, classes, count, held_out_by, inner_folds, key, calibrate, class_weights };
         let mut full: Choice = entry.parameters.iter().map(|p| (p.name.to_string(), p.default[0])).collect();
         full.extend(choice.iter().map(|(name, value)| (name.to_string(), *value)));
-        (entry.fit)(&full, &samples).unwrap()
+        let fitted = (entry.fit)(&full, &samples).unwrap();
+        let restored = (entry.restore)(&fitted.arrays(), count).unwrap();
+        x.iter().for_each(|x| assert_eq!(restored.probabilities(x).unwrap(), fitted.probabilities(x).unwrap()));
+        for name in fitted.arrays().0.keys() {
+            let mut without = fitted.arrays();
+            without.0.remove(name);
+            let error = (entry.restore)(&without, count).err();
+            assert!(error.is_some_and(|error| error.contains(name)), "{}: {name}", entry.name);
+        }
+        restored
     }
 }

@@ -1,6 +1,7 @@
 //! k-nearest neighbours by Euclidean distance of standardised features. The probabilities are the shares of the
 //! neighbours' votes.
 
+use super::arrays::{Arrays, same_length};
 use super::entry::{Choice, Classifier, Entry, Parameter, Probabilities, Samples, Weighting};
 use crate::error::Result;
 
@@ -15,6 +16,7 @@ pub const ENTRY: Entry = Entry {
     }],
     class_weights: Weighting::Priors,
     fit,
+    restore,
 };
 
 /// The training cells. The search is exhaustive, because trees do not help in a hundred dimensions. smartcore's linear
@@ -31,6 +33,16 @@ fn fit(choice: &Choice, samples: &Samples) -> Result<Box<dyn Classifier>> {
     Ok(Box::new(Neighbours { k: (choice["k"] as usize).min(cells.len()), cells, count: samples.count }))
 }
 
+fn restore(arrays: &Arrays, count: usize) -> std::result::Result<Box<dyn Classifier>, String> {
+    let (rows, classes) = (arrays.get_rows("cells")?, arrays.get_numbers("classes", count)?);
+    same_length("classes", classes.len(), rows.len())?;
+    let cells: Vec<_> = rows.into_iter().map(<[f64]>::to_vec).zip(classes).collect();
+    match arrays.get_numbers("k", cells.len() + 1)?[..] {
+        [k] if k > 0 => Ok(Box::new(Neighbours { k, cells, count })),
+        _ => Err("no number of neighbours above 0 in the array k".into()),
+    }
+}
+
 impl Classifier for Neighbours {
     fn probabilities(&self, x: &[f64]) -> Result<Probabilities> {
         let mut by_distance: Vec<(f64, usize)> =
@@ -43,6 +55,13 @@ impl Classifier for Neighbours {
             shares[self.cells[*i].1] += 1.0 / self.k as f64;
         }
         Ok(shares)
+    }
+
+    fn arrays(&self) -> Arrays {
+        Arrays::default()
+            .numbers("k", [self.k])
+            .rows("cells", self.cells.iter().map(|(x, _)| x.as_slice()))
+            .numbers("classes", self.cells.iter().map(|(_, class)| *class))
     }
 }
 

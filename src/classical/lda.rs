@@ -4,6 +4,7 @@
 //! The covariance is shrunk towards a multiple of the identity by Ledoit and Wolf's formula (J. Multivariate Analysis
 //! 88:365-411, 2004). With a hundred features and a few hundred cells it could not be inverted otherwise.
 
+use super::arrays::{Arrays, same_length};
 use super::entry::{Choice, Classifier, Entry, Probabilities, Samples, Weighting, failed, softmax};
 use crate::error::Result;
 use smartcore::linalg::basic::arrays::Array;
@@ -16,6 +17,7 @@ pub const ENTRY: Entry = Entry {
     parameters: &[],
     class_weights: Weighting::Priors,
     fit,
+    restore,
 };
 
 /// The linear discriminants.
@@ -85,6 +87,15 @@ fn shrunk(centred: &[Vec<f64>], width: usize) -> Vec<Vec<f64>> {
     covariance
 }
 
+fn restore(arrays: &Arrays, count: usize) -> std::result::Result<Box<dyn Classifier>, String> {
+    let classes = arrays.get_numbers("classes", count)?;
+    let (constants, weights) = (arrays.get("constants")?, arrays.get_rows("weights")?);
+    same_length("constants", constants.len(), classes.len())?;
+    same_length("weights", weights.len(), classes.len())?;
+    let discriminant = |(i, class): (usize, usize)| (class, constants[i], weights[i].to_vec());
+    Ok(Box::new(Discriminants { of_class: classes.into_iter().enumerate().map(discriminant).collect(), count }))
+}
+
 impl Classifier for Discriminants {
     fn probabilities(&self, x: &[f64]) -> Result<Probabilities> {
         let mut logarithms = vec![f64::NEG_INFINITY; self.count];
@@ -92,6 +103,13 @@ impl Classifier for Discriminants {
             logarithms[*class] = constant + x.iter().zip(weights).map(|(v, w)| v * w).sum::<f64>();
         }
         Ok(softmax(&logarithms))
+    }
+
+    fn arrays(&self) -> Arrays {
+        Arrays::default()
+            .numbers("classes", self.of_class.iter().map(|(class, _, _)| *class))
+            .list("constants", self.of_class.iter().map(|(_, constant, _)| *constant).collect())
+            .rows("weights", self.of_class.iter().map(|(_, _, weights)| weights.as_slice()))
     }
 }
 

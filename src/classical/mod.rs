@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+mod arrays;
 mod bayes;
 mod entry;
 mod forest;
@@ -15,6 +16,7 @@ mod lda;
 mod scale;
 mod svm;
 
+pub use arrays::Arrays;
 pub use entry::{Choice, Classifier, Entry, Fit, Parameter, Probabilities, Samples, Weighting};
 pub use scale::Scale;
 
@@ -153,6 +155,31 @@ impl Settings {
     }
 }
 
+/// Makes a fitted classifier of its [`Classifier::arrays`]. `count` is the number of classes.
+///
+/// # Errors
+/// What is wrong with the arrays.
+pub fn restore(entry: &Entry, arrays: &Arrays, count: usize) -> std::result::Result<Box<dyn Classifier>, String> {
+    if arrays.has(ALWAYS) {
+        return match arrays.get_numbers(ALWAYS, count)?[..] {
+            [class] => Ok(Box::new(Constant { class, count })),
+            ref other => Err(format!("{} classes in the array {ALWAYS}, where one is expected", other.len())),
+        };
+    }
+    let fitted = (entry.restore)(arrays, count)?;
+    if !arrays.has(CLASS_WEIGHTS) {
+        return Ok(fitted);
+    }
+    let weights = arrays.get(CLASS_WEIGHTS)?.to_vec();
+    arrays::same_length("class weights", weights.len(), count)?;
+    Ok(Box::new(Reweighted { fitted, weights }))
+}
+
+/// The array of a classifier that was fitted on one class.
+const ALWAYS: &str = "always";
+/// The array of weights by which priors are multiplied.
+pub(crate) const CLASS_WEIGHTS: &str = "class_weights";
+
 /// A classifier whose priors are multiplied by class weights.
 struct Reweighted {
     fitted: Box<dyn Classifier>,
@@ -166,6 +193,10 @@ impl Classifier for Reweighted {
         let sum: f64 = weighted.iter().sum();
         Ok(weighted.into_iter().map(|p| p / sum).collect())
     }
+
+    fn arrays(&self) -> Arrays {
+        self.fitted.arrays().list(CLASS_WEIGHTS, self.weights.clone())
+    }
 }
 
 /// Always predicts the same class.
@@ -178,6 +209,10 @@ struct Constant {
 impl Classifier for Constant {
     fn probabilities(&self, _: &[f64]) -> Result<Probabilities> {
         Ok((0..self.count).map(|class| f64::from(u8::from(class == self.class))).collect())
+    }
+
+    fn arrays(&self) -> Arrays {
+        Arrays::default().numbers(ALWAYS, [self.class])
     }
 }
 
@@ -211,6 +246,8 @@ mod tests {
             let samples = Samples { x: &rows, classes, count, held_out_by, inner_folds, key, calibrate, class_weights };
             let constant = settings.fit(&settings.choices()[0], &samples).unwrap();
             assert_eq!(constant.probabilities(&[3.0, 3.0]).unwrap()[3], 1.0);
+            let restored = restore(entry, &constant.arrays(), 5).unwrap();
+            assert_eq!(restored.probabilities(&[3.0, 3.0]).unwrap()[3], 1.0);
         }
     }
 
@@ -240,7 +277,10 @@ mod tests {
                 let (count, inner_folds, key, calibrate) = (5, 3, 5, true);
                 let (x, classes, held_out_by) = (&rows[..], &classes[..], &held_out_by[..]);
                 let samples = Samples { x, classes, count, held_out_by, inner_folds, key, calibrate, class_weights };
-                let p = settings.fit(&choice, &samples).unwrap().probabilities(&[3.0, 0.0]).unwrap();
+                let fitted = settings.fit(&choice, &samples).unwrap();
+                let p = fitted.probabilities(&[3.0, 0.0]).unwrap();
+                let restored = restore(entry, &fitted.arrays(), 5).unwrap();
+                assert_eq!(restored.probabilities(&[3.0, 0.0]).unwrap(), p, "{}", entry.name);
                 assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-9);
                 p[2]
             };

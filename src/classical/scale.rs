@@ -1,5 +1,7 @@
 //! Fills missing values and standardises features, with medians, means and deviations of the training cells.
 
+use super::arrays::{Arrays, same_length};
+
 /// A standardisation fitted on the training cells of a fold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scale {
@@ -36,6 +38,43 @@ impl Scale {
         self.columns.iter().map(standard).collect()
     }
 
+    /// What was fitted, as numbers.
+    pub fn arrays(&self) -> Arrays {
+        let [medians, means, deviations] = self.statistics();
+        Arrays::default()
+            .numbers("scale.columns", self.columns())
+            .list("scale.medians", medians)
+            .list("scale.means", means)
+            .list("scale.deviations", deviations)
+    }
+
+    /// The inverse of [`Scale::arrays`], for rows of `width` features.
+    ///
+    /// # Errors
+    /// What is wrong with the arrays.
+    pub fn restore(arrays: &Arrays, width: usize) -> Result<Self, String> {
+        let columns = arrays.get_numbers("scale.columns", width)?;
+        let [medians, means, deviations] =
+            ["scale.medians", "scale.means", "scale.deviations"].map(|name| arrays.get(name));
+        let (medians, means, deviations) = (medians?, means?, deviations?);
+        for list in [medians, means, deviations] {
+            same_length("values of columns", list.len(), columns.len())?;
+        }
+        let column = |(i, column)| (column, medians[i], means[i], deviations[i]);
+        Ok(Self { columns: columns.into_iter().enumerate().map(column).collect() })
+    }
+
+    /// The median, mean and deviation of each column that is used.
+    pub fn statistics(&self) -> [Vec<f64>; 3] {
+        let list = |value: fn(&(usize, f64, f64, f64)) -> f64| self.columns.iter().map(value).collect();
+        [list(|column| column.1), list(|column| column.2), list(|column| column.3)]
+    }
+
+    /// The columns that are used, in order.
+    pub fn columns(&self) -> impl Iterator<Item = usize> + '_ {
+        self.columns.iter().map(|column| column.0)
+    }
+
     /// Number of columns that are used.
     pub fn width(&self) -> usize {
         self.columns.len()
@@ -59,5 +98,8 @@ mod tests {
         // Column 0: 1, 3, 3, 11 with mean 4.5 and variance (12.25 + 2.25 + 2.25 + 42.25) / 4.
         let deviation = 14.75f64.sqrt();
         assert_eq!(scale.apply(&[None, None, Some(5.0), Some(4.0)]), [(3.0 - 4.5) / deviation, 0.0]);
+        assert_eq!(Scale::restore(&scale.arrays(), 4), Ok(scale.clone()));
+        let error = Scale::restore(&scale.arrays(), 3).unwrap_err();
+        assert!(error.contains("3 in the array scale.columns, where whole numbers below 3"), "{error}");
     }
 }

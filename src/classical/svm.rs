@@ -5,6 +5,7 @@
 //! cells (Platt 1999; Lin, Lin and Weng 2007), and coupling of the pairs (Wu, Lin and Weng 2004). Cells are held out by
 //! our inner folds. LIBSVM's own folds would separate cells of one group and use a random generator that threads share.
 
+use super::arrays::{Arrays, same_length};
 use super::entry::{Choice, Classifier, Entry, Parameter, Probabilities, Samples, Weighting};
 use crate::error::{Error, Result};
 use libsvm_rs::predict::{predict, predict_probability, predict_values};
@@ -27,6 +28,7 @@ pub const ENTRY: Entry = Entry {
     ],
     class_weights: Weighting::Fit,
     fit,
+    restore,
 };
 
 /// A trained machine. `calibrated` tells whether the sigmoids are fitted.
@@ -104,6 +106,38 @@ fn nodes(x: &[f64]) -> Vec<SvmNode> {
     x.iter().enumerate().map(|(k, value)| SvmNode { index: k as i32 + 1, value: *value }).collect()
 }
 
+fn restore(arrays: &Arrays, count: usize) -> std::result::Result<Box<dyn Classifier>, String> {
+    let (label, vectors) = (arrays.get_numbers("classes", count)?, arrays.get_rows("vectors")?);
+    let (n_sv, coefficients) = (arrays.get_numbers("vectors_of_class", usize::MAX)?, arrays.get_rows("coefficients")?);
+    same_length("numbers of vectors", n_sv.len(), label.len())?;
+    same_length("vectors", vectors.len(), n_sv.iter().sum())?;
+    same_length("rows of coefficients", coefficients.len(), label.len().saturating_sub(1))?;
+    same_length("coefficients", coefficients.first().map_or(0, |row| row.len()), vectors.len())?;
+    let pairs = label.len() * label.len().saturating_sub(1) / 2;
+    let of_pairs = |name: &str| {
+        let values = arrays.get(name)?.to_vec();
+        same_length(name, values.len(), pairs).map(|()| values)
+    };
+    let gamma = match arrays.get("gamma")? {
+        [gamma] => *gamma,
+        other => return Err(format!("{} values in the array gamma, where one is expected", other.len())),
+    };
+    let model = SvmModel {
+        param: SvmParameter { gamma, ..SvmParameter::default() },
+        nr_class: label.len(),
+        sv: vectors.into_iter().map(nodes).collect(),
+        sv_coef: coefficients.into_iter().map(<[f64]>::to_vec).collect(),
+        rho: of_pairs("rho")?,
+        prob_a: of_pairs("sigmoid_a")?,
+        prob_b: of_pairs("sigmoid_b")?,
+        prob_density_marks: Vec::new(),
+        sv_indices: Vec::new(),
+        label: label.iter().map(|class| *class as i32).collect(),
+        n_sv,
+    };
+    Ok(Box::new(Machine { model, calibrated: true, count }))
+}
+
 impl Classifier for Machine {
     fn probabilities(&self, x: &[f64]) -> Result<Probabilities> {
         let mut probabilities = vec![0.0; self.count];
@@ -118,6 +152,21 @@ impl Classifier for Machine {
             probabilities[*label as usize] = p / sum;
         }
         Ok(probabilities)
+    }
+
+    /// As LIBSVM keeps a model. A vector has all features, also those that are 0.
+    fn arrays(&self) -> Arrays {
+        let SvmModel { param, sv, sv_coef, rho, prob_a, prob_b, label, n_sv, .. } = &self.model;
+        let vectors: Vec<Vec<f64>> = sv.iter().map(|nodes| nodes.iter().map(|node| node.value).collect()).collect();
+        Arrays::default()
+            .list("gamma", vec![param.gamma])
+            .numbers("classes", label.iter().map(|class| *class as usize))
+            .numbers("vectors_of_class", n_sv.iter().copied())
+            .rows("vectors", vectors.iter().map(Vec::as_slice))
+            .rows("coefficients", sv_coef.iter().map(Vec::as_slice))
+            .list("rho", rho.clone())
+            .list("sigmoid_a", prob_a.clone())
+            .list("sigmoid_b", prob_b.clone())
     }
 }
 

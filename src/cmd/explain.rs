@@ -1,17 +1,21 @@
-//! `wbc explain`: shows which parts of a cell the networks of a run use.
+//! `wbc explain`: shows which parts of a cell the networks of a run use, or which features its classical classifiers.
 
 use super::predict::Shows;
 use super::{Globals, Outcome};
-use crate::explain::{self, Cells, Settings};
+use crate::error::Error;
+use crate::explain::{self, Cells, Settings, contributions};
 use crate::predict;
-use crate::run::ModelRef;
+use crate::run::{ModelRef, Recipe, Record};
 use std::path::PathBuf;
 
-/// Shows which parts of a cell the networks of a run use to classify it.
+/// Shows which parts or features of a cell the models of a run use to classify it.
 ///
-/// Writes one PNG per cell: the cell as the model sees it, its Grad-CAM map and its occlusion map, and the share of
-/// each map that lies within the segmented cell. New images are explained by the mean over the models of all folds; the
-/// cells of the gallery are those of the run's page, each explained by the model that was not trained on it.
+/// Of networks, writes one PNG per cell: the cell as the model sees it, its Grad-CAM map and its occlusion map, and the
+/// share of each map that lies within the segmented cell. New images are explained by the mean over the models of all
+/// folds; the cells of the gallery are those of the run's page, each explained by the model that was not trained on it.
+///
+/// Of classical classifiers, writes contributions.csv: the ten features of each cell that add most to its class, as the
+/// change of the logarithm of the class's probability beside the usual value of the feature.
 #[derive(clap::Args)]
 pub struct Args {
     /// The run, or one of its models: RUN:0 is that of fold 0, RUN:all that of all images
@@ -70,8 +74,18 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         Some(which) => Cells::Gallery(which.into()),
         None => Cells::New(predict::find(&args.paths, &ctx)?, args.shows.into()),
     };
-    let settings = Settings { class: args.class, patch_px: args.patch, stride_px: args.stride };
     let output = args.output.unwrap_or_else(|| PathBuf::from("explanations").join(&args.run.run));
+    if let Recipe::Classical(_) = Record::read(&ws, &args.run.run)?.recipe {
+        for (key, given) in [("patch", args.patch), ("stride", args.stride)] {
+            if let Some(given) = given {
+                return Err(Error::setting(key, "a run of a network, which has occlusion maps", given).into());
+            }
+        }
+        let summary = contributions::run(&ws, &args.run, &cells, args.class.as_deref(), &output, &ctx)?;
+        globals.print(&summary, &summary)?;
+        return Ok(if summary.unreadable.is_empty() { Outcome::Done } else { Outcome::Findings });
+    }
+    let settings = Settings { class: args.class, patch_px: args.patch, stride_px: args.stride };
     let summary = explain::run(&ws, &args.run, &cells, &settings, &output, globals.device, &ctx)?;
     globals.print(&summary, &summary)?;
     Ok(if summary.unreadable.is_empty() { Outcome::Done } else { Outcome::Findings })

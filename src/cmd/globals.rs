@@ -57,6 +57,10 @@ pub struct Globals {
     #[arg(long, global = true)]
     #[arg(hide_short_help = true, hide_long_help = true)]
     pub json: bool,
+    /// Exit with 0 instead of 1 where a command succeeded and has findings, for scripts
+    #[arg(long, global = true, env = "WBC_OK_FINDINGS")]
+    #[arg(hide_short_help = true, hide_long_help = true)]
+    pub ok_findings: bool,
 }
 
 impl Globals {

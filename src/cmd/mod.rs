@@ -57,7 +57,8 @@ Options of every command (or set WBC_WORKSPACE, WBC_DATASET, ...):
       --seed <N>              Seed of all random numbers [default: from the pipeline]
       --threads <N>           Number of threads; does not change the results [default: all]
       --device <DEVICE>       Where networks run: cpu or cuda:N [default: cpu]
-      --json                  Print the result as JSON";
+      --json                  Print the result as JSON
+      --ok-findings           Exit with 0 instead of 1 for findings, in scripts";
 
 #[derive(Subcommand)]
 enum Command {
@@ -190,7 +191,7 @@ fn cli() -> clap::Command {
          Start with `wbc demo`. With your images in data/raw/: wbc ingest,\n\
          wbc split --stratified, wbc train, wbc report --table 3.\n\
          Every command: --workspace, --dataset, --pipeline, --seed, --threads, --device,\n\
-         --json. `wbc COMMAND --help` explains them."
+         --json, --ok-findings. `wbc COMMAND --help` explains them."
     ))
 }
 
@@ -199,6 +200,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&cli().get_matches()).unwrap_or_else(|error| error.exit());
     match start(&cli.globals).and_then(|()| cli.command.run(&cli.globals)) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Findings) if cli.globals.ok_findings => ExitCode::SUCCESS,
         Ok(Outcome::Findings) => ExitCode::from(1),
         Err(error) => {
             // The library's errors name their causes themselves.

@@ -2,7 +2,7 @@
 
 use crate::progress::Progress;
 use crate::text;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
@@ -46,7 +46,7 @@ impl Progress for Terminal {
         }
         let (done, of, rate) = match unit {
             "bytes" => ("{bytes}", "{total_bytes}".to_string(), "{bytes_per_sec:>12}"),
-            _ => ("{pos}", format!("{{len}} {unit}"), "{per_sec:>12}"),
+            _ => ("{pos}", format!("{{len}} {unit}"), "{rate:>8}"),
         };
         let (bar, template) = match total {
             Some(n) => {
@@ -57,7 +57,10 @@ impl Progress for Terminal {
             }
             None => (ProgressBar::new_spinner(), format!("{{prefix:24}} {{spinner}} {done} {unit} {{wide_msg}}")),
         };
-        let bar = bar.with_style(ProgressStyle::with_template(&template).expect("a valid template"));
+        let style = ProgressStyle::with_template(&template).expect("a valid template");
+        let bar = bar.with_style(style.with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            let _ = write!(out, "{}", rounded(state.per_sec()));
+        }));
         bar.set_prefix(what.to_string());
         bar.enable_steady_tick(Duration::from_millis(200));
         *self.bar.lock().unwrap_or_else(|e| e.into_inner()) = Some(bar);
@@ -86,5 +89,18 @@ impl Progress for Terminal {
         if !shown {
             say(line);
         }
+    }
+}
+
+/// Items a second, with as many digits as can be read: "148/s", "2.3/s".
+fn rounded(per_second: f64) -> String {
+    if per_second < 10.0 { format!("{per_second:.1}/s") } else { format!("{per_second:.0}/s") }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn rates_are_rounded() {
+        assert_eq!([0.04, 2.34, 9.99, 148.0213].map(super::rounded), ["0.0/s", "2.3/s", "10.0/s", "148/s"]);
     }
 }

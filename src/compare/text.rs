@@ -4,7 +4,7 @@ use super::comparison::{Comparison, Side};
 use crate::report::{notes, thousands};
 use crate::run::Record;
 use crate::scores::Metric;
-use crate::statistics::RESAMPLES;
+use crate::statistics::{Interval, RESAMPLES};
 use crate::workspace::Workspace;
 
 /// Significance level, by convention.
@@ -23,6 +23,14 @@ pub(super) fn p_value(p: f64) -> String {
 fn p_equals(p: f64) -> String {
     let p = p_value(p);
     if p.starts_with('<') { format!("p {p}") } else { format!("p = {p}") }
+}
+
+fn excludes_0(interval: Interval) -> bool {
+    interval.low > 0.0 || interval.high < 0.0
+}
+
+fn points(interval: Interval) -> String {
+    format!("95 % interval {:+.2} to {:+.2} points", 100.0 * interval.low, 100.0 * interval.high)
 }
 
 /// A few sentences. `only_seed` says that the runs differ only in the seed.
@@ -46,6 +54,7 @@ pub(super) fn conclusion(c: &Comparison, only_seed: bool) -> String {
         ),
     };
     let score = |metric: Metric| c.scores.iter().find(|s| s.metric == metric);
+    let interval = |metric: Metric| score(metric).and_then(|score| score.interval);
     // Accuracy over folds, as McNemar's test is of accuracy over images.
     let t = c.over_folds.iter().find(|o| o.metric == Metric::Accuracy).and_then(|o| o.corrected_t);
     let over_images = format!("McNemar's mid-{}", p_equals(c.mcnemar.mid_p));
@@ -68,13 +77,10 @@ pub(super) fn conclusion(c: &Comparison, only_seed: bool) -> String {
              inconclusive."
         ),
         (false, _) => {
-            let interval = score(Metric::Accuracy).and_then(|s| s.interval);
-            let range = interval.map_or(String::new(), |i| {
-                format!(" (95 % interval {:+.2} to {:+.2} points)", 100.0 * i.low, 100.0 * i.high)
-            });
+            let range = interval(Metric::Accuracy).map_or(String::new(), |i| format!(" ({})", points(i)));
             let tests = if t.is_some() { format!("{over_images}; {over_folds}") } else { over_images };
-            match interval {
-                Some(i) if i.low > 0.0 || i.high < 0.0 => format!(
+            match interval(Metric::Accuracy) {
+                Some(i) if excludes_0(i) => format!(
                     "The methods disagree on the difference in accuracy: the interval{range} excludes 0, and the tests \
                      find no significant difference ({tests}): inconclusive."
                 ),
@@ -83,6 +89,16 @@ pub(super) fn conclusion(c: &Comparison, only_seed: bool) -> String {
         }
     };
     let mut sentences = vec![counts, verdict];
+    if let Some(i) = interval(Metric::Accuracy).filter(|i| c.mcnemar.mid_p < ALPHA && !excludes_0(*i)) {
+        sentences.push(format!("The methods disagree: the interval of the difference ({}) includes 0.", points(i)));
+    }
+    if let Some(i) = interval(Metric::BalancedAccuracy).filter(|i| c.mcnemar.mid_p >= ALPHA && excludes_0(*i)) {
+        sentences.push(format!(
+            "The interval of the difference in balanced accuracy ({}) excludes 0: the runs may differ in classes with \
+             few images.",
+            points(i)
+        ));
+    }
     if let (Some(balanced), Some(accuracy)) = (score(Metric::BalancedAccuracy), score(Metric::Accuracy))
         && balanced.difference * accuracy.difference < 0.0
     {

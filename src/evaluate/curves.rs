@@ -2,6 +2,7 @@
 
 use crate::class::{Class, Classes};
 use crate::rows::PredictionRow;
+use serde::Serialize;
 
 /// Bins of a reliability diagram, of equal width.
 const BINS: usize = 15;
@@ -50,6 +51,37 @@ pub fn reliability(classes: &Classes, rows: &[PredictionRow]) -> Reliability {
     let gaps = bins.iter().map(|b| b.images as f64 * (b.confidence - b.accuracy).abs());
     let error = gaps.sum::<f64>() / (rows.len().max(1)) as f64;
     Reliability { bins, error }
+}
+
+/// Accuracy of the most confident predictions, 0 to 1, where all others are left to a person.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Covered {
+    /// Share of the images that are not left to a person, 0 to 1.
+    pub coverage: f64,
+    /// Share of these that is predicted correctly, 0 to 1.
+    pub accuracy: f64,
+}
+
+/// Risk against coverage (El-Yaniv & Wiener 2010): the accuracy of the most confident predictions, for every number of
+/// them. Equally confident ones are taken together. `classes` are those of the run.
+pub fn coverage(classes: &Classes, rows: &[PredictionRow]) -> Vec<Covered> {
+    let mut rows: Vec<(f64, bool)> = rows.iter().map(|row| confidence(classes, row)).collect();
+    rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let (mut points, mut correct, mut taken) = (Vec::new(), 0, 0);
+    for equal in rows.chunk_by(|a, b| a.0 == b.0) {
+        correct += equal.iter().filter(|(_, correct)| *correct).count();
+        taken += equal.len();
+        let accuracy = correct as f64 / taken as f64;
+        points.push(Covered { coverage: taken as f64 / rows.len() as f64, accuracy });
+    }
+    points
+}
+
+/// The accuracy of the most confident quarter, half, three quarters and all of the predictions: the first points of
+/// [`coverage`] that cover as much.
+pub fn quarters(coverage: &[Covered]) -> Vec<Covered> {
+    let at = |share: f64| coverage.iter().find(|point| point.coverage >= share - 1e-9).copied();
+    [0.25, 0.5, 0.75, 1.0].into_iter().filter_map(at).collect()
 }
 
 /// Precision-recall curve of one class against all others.
@@ -101,6 +133,17 @@ mod tests {
         assert_eq!(bins, [(2, 0.5), (2, 1.0)]);
         assert!((diagram.error - (0.5 * (0.635 - 0.5) + 0.5 * (1.0 - 0.98))).abs() < 1e-6, "{diagram:?}");
         assert_eq!(reliability(&classes, &[]).error, 0.0);
+    }
+
+    #[test]
+    fn the_most_confident_predictions_come_first() {
+        let rows = [row(0.6, 1), row(0.99, 0), row(0.7, 0), row(0.7, 1)];
+        let points = coverage(&Classes::wbc5(), &rows);
+        let points: Vec<_> = points.iter().map(|point| (point.coverage, point.accuracy)).collect();
+        assert_eq!(points, [(0.25, 1.0), (0.75, 2.0 / 3.0), (1.0, 0.5)]);
+        let quarters = quarters(&coverage(&Classes::wbc5(), &rows));
+        assert_eq!(quarters.iter().map(|point| point.coverage).collect::<Vec<_>>(), [0.25, 0.75, 0.75, 1.0]);
+        assert!(coverage(&Classes::wbc5(), &[]).is_empty());
     }
 
     #[test]

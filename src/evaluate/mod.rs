@@ -9,10 +9,10 @@
 use crate::class::Classes;
 use crate::error::{Input, Result};
 use crate::rows::{IntervalRow, MetricRow, PredictionRow};
-use crate::run::{ModelId, OwnSplit, Record, RunDir};
+use crate::run::{ModelId, OwnSplit, Record, RunDir, over_images};
 use crate::schema::{INTERVALS, METRICS, PREDICTIONS};
 use crate::scores::Metric;
-use crate::statistics::{LEVEL, RESAMPLES};
+use crate::statistics::{Interval, LEVEL, RESAMPLES};
 use crate::table::{self, Provenance};
 use crate::text;
 use crate::workspace::Workspace;
@@ -41,10 +41,23 @@ pub struct Summary {
     pub balanced_accuracy: Option<f64>,
     /// Mean over folds, 0 to 1.
     pub accuracy: Option<f64>,
+    /// With the images of all finished folds pooled, and its 95 % interval for other images or patients, 0 to 1.
+    pub pooled: Option<Pooled>,
     /// The result on the held-out test set, where the split has one.
     pub held_out: Option<HeldOutSummary>,
     /// Set where the data set's own split is used, or folds that ignore copies.
     pub own_split: Option<OwnSplit>,
+}
+
+/// The result with the images of all finished folds pooled, 0 to 1.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Pooled {
+    /// Balanced accuracy: the mean over classes of the share of all images of the class that are predicted correctly.
+    pub balanced_accuracy: f64,
+    /// Its 95 % interval.
+    pub interval: Interval,
+    /// Share of all images that are predicted correctly.
+    pub accuracy: f64,
 }
 
 /// The result of the models of the finished folds together (their mean probabilities) on the held-out test set, on
@@ -72,6 +85,16 @@ impl std::fmt::Display for Summary {
             text::of(self.folds.into(), "fold"),
             text::of(self.images, "image")
         )?;
+        if let Some(pooled) = &self.pooled {
+            write!(
+                f,
+                "\nall folds pooled: balanced accuracy {} (95 % interval {:.1} to {:.1}), accuracy {}",
+                percent(Some(pooled.balanced_accuracy)),
+                100.0 * pooled.interval.low,
+                100.0 * pooled.interval.high,
+                percent(Some(pooled.accuracy))
+            )?;
+        }
         self.held_out.as_ref().map_or(Ok(()), |held_out| {
             write!(
                 f,
@@ -106,7 +129,7 @@ pub fn run(ws: &Workspace, run: &str) -> Result<Summary> {
     table::write_rows(&dir.metrics(), &METRICS, &provenance, &metrics)?;
     provenance.settings = serde_json::json!({ "level": LEVEL, "resamples": RESAMPLES });
     provenance.seed = Some(record.seed);
-    let intervals = intervals::intervals(&metrics, &record.classes, record.folds, record.seed);
+    let intervals = intervals::intervals(&metrics, &record.classes, record.folds);
     let people = People::of_run(ws, &record)?;
     let intervals = people.applied(intervals, &predictions, &record.classes, record.seed);
     table::write_rows(&dir.intervals(), &INTERVALS, &provenance, &intervals)?;
@@ -117,9 +140,17 @@ pub fn run(ws: &Workspace, run: &str) -> Result<Summary> {
         images: predictions.len() as u64,
         balanced_accuracy: mean(Metric::BalancedAccuracy),
         accuracy: mean(Metric::Accuracy),
+        pooled: pooled(&intervals),
         held_out: held_out(&dir, &record, &people)?,
         own_split: record.own_split,
     })
+}
+
+fn pooled(intervals: &[IntervalRow]) -> Option<Pooled> {
+    let balanced = over_images(intervals, Metric::BalancedAccuracy, None)?;
+    let interval = Interval { low: balanced.low, high: balanced.high };
+    let accuracy = over_images(intervals, Metric::Accuracy, None)?.value;
+    Some(Pooled { balanced_accuracy: balanced.value, interval, accuracy })
 }
 
 /// Evaluates the predictions of the held-out test set, where there are any.
@@ -169,7 +200,7 @@ pub fn ensemble(
     seed: u64,
 ) -> Result<(Vec<MetricRow>, Vec<IntervalRow>)> {
     let ensemble = metrics::metrics(together, classes)?;
-    let intervals = people.applied(intervals::intervals(&ensemble, classes, 1, seed), together, classes, seed);
+    let intervals = people.applied(intervals::intervals(&ensemble, classes, 1), together, classes, seed);
     let mut rows = if alone.is_empty() { Vec::new() } else { metrics::metrics(alone, classes)? };
     rows.retain(|r| r.fold.is_some());
     rows.extend(ensemble.into_iter().filter(|r| r.fold.is_none()));
@@ -313,7 +344,7 @@ mod tests {
                 let cells: Vec<_> = (0..images).map(|_| cell(&mut rng)).collect();
                 let rows = metrics(&predictions(&classes, &cells), &classes).unwrap();
                 assert_eq!(rows, expected(&classes, &cells), "{classes}: {images} images, {folds} folds");
-                let recalls = intervals(&rows, &classes, folds, 0);
+                let recalls = intervals(&rows, &classes, folds);
                 let recalls = recalls.iter().filter(|row| row.metric == Metric::Recall);
                 let tested: BTreeSet<Class> = cells.iter().map(|cell| cell.1).collect();
                 assert_eq!(recalls.map(|row| row.class.unwrap()).collect::<BTreeSet<_>>(), tested);
@@ -339,29 +370,27 @@ mod tests {
             }
         }
         let metrics = wbc5(&cells);
-        let rows = intervals(&metrics, &classes, 4, 0);
+        let rows = intervals(&metrics, &classes, 4);
         let find = |metric: Metric, class: Option<Class>, method: Method| {
             rows.iter().find(|r| r.metric == metric && r.class == class && r.method == method).unwrap()
         };
         for metric in [Metric::BalancedAccuracy, Metric::Accuracy] {
-            for (method, units) in [(Method::Bootstrap, cells.len() as u64), (Method::CorrectedT, 4)] {
-                let row = find(metric, None, method);
-                assert_eq!((Some(row.value), row.units), (value(&metrics, None, metric, None), units), "{method:?}");
-            }
+            let row = find(metric, None, Method::CorrectedT);
+            assert_eq!((Some(row.value), row.units), (value(&metrics, None, metric, None), 4));
         }
-        assert_eq!(rows.len(), 4 + 1 + classes.len());
+        assert_eq!(rows.len(), 4 + classes.len());
+        // Pooled: 126 of 142, 48 of 54, 20 of 24, 80 of 80 and 36 of 44 images of the classes.
+        let balanced = find(Metric::BalancedAccuracy, None, Method::Melded);
+        let expected = (126.0 / 142.0 + 48.0 / 54.0 + 20.0 / 24.0 + 1.0 + 36.0 / 44.0) / 5.0;
+        assert!((balanced.value - expected).abs() < 1e-12 && balanced.units == cells.len() as u64, "{balanced:?}");
         assert!(rows.iter().all(|r| 0.0 <= r.low && r.low < r.value && r.value <= r.high && r.high <= 1.0), "{rows:?}");
         let all_correct = find(Metric::Recall, Some(Class::LYMPHOCYTE), Method::Wilson);
         assert_eq!((all_correct.value, all_correct.high, all_correct.units), (1.0, 1.0, 80));
         assert!(0.95 < all_correct.low && all_correct.low < 0.96, "80 of 80 still has an interval: {all_correct:?}");
-        // Wilson's interval pools all images, the bootstrap keeps folds and classes: close, but not equal.
-        let (bootstrap, wilson) =
-            (find(Metric::Accuracy, None, Method::Bootstrap), find(Metric::Accuracy, None, Method::Wilson));
-        assert!((bootstrap.low - wilson.low).abs() < 0.02 && (bootstrap.high - wilson.high).abs() < 0.02);
         // One fold has no spread between folds; two classes are enough.
         let cells = [(0, Class::NEUTROPHIL, Class::NEUTROPHIL), (0, Class::EOSINOPHIL, Class::NEUTROPHIL)];
-        let rows = intervals(&wbc5(&cells), &classes, 2, 0);
-        assert!(rows.iter().all(|r| r.method != Method::CorrectedT) && rows.len() == 5, "{rows:?}");
+        let rows = intervals(&wbc5(&cells), &classes, 2);
+        assert!(rows.iter().all(|r| r.method != Method::CorrectedT) && rows.len() == 4, "{rows:?}");
     }
 
     #[test]

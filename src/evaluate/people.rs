@@ -1,6 +1,7 @@
 //! The subject or slide of each test image, or the group of copies that it belongs to, and intervals that resample
 //! these instead of images.
 
+use super::intervals;
 use crate::class::{Class, Classes};
 use crate::dataset::Dataset;
 use crate::error::{Input, Result, if_readable};
@@ -86,7 +87,7 @@ impl People {
     /// Interval rows of all images pooled, over subjects or (where no subject is known) over slides, or where neither
     /// is known and many images are copies, over groups of copies; otherwise `None`. An image without a subject or
     /// slide is a unit of its own. Where no interval can be computed, it is 0 to 1; where all images are predicted
-    /// correctly, or none, it is Wilson's for as many images as units.
+    /// correctly, or none, it is Wilson's for as many images as units. None is narrower than over images.
     fn intervals(&self, predictions: &[PredictionRow], classes: &Classes, seed: u64) -> Option<Vec<IntervalRow>> {
         let any = |known: &HashMap<String, String>| predictions.iter().any(|p| known.contains_key(&p.image_id));
         let (method, known) = match (any(&self.subjects), any(&self.slides)) {
@@ -127,9 +128,14 @@ impl People {
             Some(class) => clusters.iter().filter(|c| c[2 * class] + c[2 * class + 1] > 0).count() as u64,
             None => units,
         };
-        let rows = Scores::keys(classes).into_iter().zip(scores(&all).values()).zip(intervals);
-        let row = |(((metric, class), value), interval): (((Metric, Option<Class>), Option<f64>), Option<Interval>)| {
+        let correct_of_all: Vec<(u64, u64)> = all.chunks_exact(2).map(|c| (c[0], c[0] + c[1])).collect();
+        let over_images = intervals::over_images(&correct_of_all);
+        let rows =
+            Scores::keys(classes).into_iter().zip(scores(&all).values()).zip(intervals.into_iter().zip(over_images));
+        type Key = (Metric, Option<Class>);
+        let row = |(((metric, class), value), (interval, over_images)): ((Key, Option<f64>), (Option<Interval>, _))| {
             let value = value?;
+            let over_images: Interval = over_images?;
             // Nothing is known of the other values that it might have had.
             let everything = Interval { low: 0.0, high: 1.0 };
             let interval = match interval {
@@ -147,8 +153,8 @@ impl People {
                 method,
                 level: LEVEL,
                 value,
-                low: interval.low,
-                high: interval.high,
+                low: interval.low.min(over_images.low),
+                high: interval.high.max(over_images.high),
                 units,
             })
         };

@@ -122,7 +122,7 @@ pub fn of_images(
                     truth: None,
                     class: row.class,
                     probabilities: row.probabilities,
-                    pixels: image.pixels.clone(),
+                    pixels: image.input.pixels().to_vec(),
                     segmented: Segmented::new(Path::new(""), &image.row, &image.cut),
                 });
             }

@@ -1,4 +1,5 @@
-//! Explain: which parts of a cell's image the networks of a run use. Two independent maps per cell: Grad-CAM, from the
+//! Explain: which features of a cell a classical classifier uses ([`contributions`]), and which parts of its image the
+//! networks of a run use. Two independent maps per cell: Grad-CAM, from the
 //! gradients of the last convolutional layer, and occlusion, from the effect of covering a part of the image.
 //!
 //! The maps show where, not why. The share of a map within the segmented cell tells whether a model uses the cell or
@@ -11,7 +12,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::figure::explanation;
 use crate::nn::device::Device;
-use crate::predict::{Cutter, Ensemble, Reader};
+use crate::predict::{Cutter, Ensemble, Models, Prepare, Reader};
 use crate::rows::PredictionRow;
 use crate::run::{self, ModelId, ModelRef, Record};
 use crate::workspace::Workspace;
@@ -20,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 mod cells;
+pub mod contributions;
 mod explainer;
 mod grad_cam;
 mod occlusion;
@@ -57,13 +59,17 @@ pub fn run(
     let (models, rows) = match cells {
         Cells::New(images, kind) => {
             let ensemble = Ensemble::open_without_distances(ws, source, device)?;
-            let cutter = Cutter::new(*kind, cut, &record);
+            let Models::Networks(models) = &ensemble.models else {
+                return Err(Error::setting("run", "a run of a network", &source.run));
+            };
+            let prepare = Prepare::of(&record, &source.run)?;
+            let cutter = Cutter::new(*kind, &prepare, &record);
             reader.unreadable.clone_from(&images.problems);
             reader.unreadable.extend(images.masks.iter().map(|mask| format!("{}: a mask", mask.display())));
             let cells = cells::of_images(&ensemble, &images.files, &cutter, &mut reader, ctx)?;
             let task = ctx.progress.task("explain", Some(cells.len() as u64), "cells");
-            let rows = explainer.explain(&ensemble.models, &cells.iter().collect::<Vec<_>>(), &task)?;
-            (ensemble.models.len(), rows)
+            let rows = explainer.explain(models, &cells.iter().collect::<Vec<_>>(), &task)?;
+            (models.len(), rows)
         }
         Cells::Gallery(which) => {
             let cells = cells::of_gallery(ws, source, *which)?;

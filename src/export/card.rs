@@ -7,6 +7,53 @@ use crate::run::{ModelId, Recipe, Record, Results, model_title};
 use crate::scores::Metric;
 use crate::text;
 
+/// The card of exported classical classifiers as Markdown.
+pub fn of_classifiers(record: &Record, run: &str, ids: &[ModelId], results: Option<&Results>, example: &str) -> String {
+    let balanced = |fold| {
+        let value = results.and_then(|results| results.value(fold, Metric::BalancedAccuracy, None));
+        value.map_or("not evaluated".into(), |v| format!("{:.2} %", 100.0 * v))
+    };
+    let row = |id: &ModelId| match id.fold() {
+        Some(fold) => format!("| `{}.onnx` | all folds but {fold} | {} |\n", id.folder_name(), balanced(Some(fold))),
+        None => format!("| `{}.onnx` | all images | none: no image was left to test it |\n", id.folder_name()),
+    };
+    let rows: String = ids.iter().map(row).collect();
+    let Record { model, dataset, pipeline, seed, .. } = record;
+    let (title, version) = (model_title(model), env!("CARGO_PKG_VERSION"));
+    let classes = record.classes.iter().map(|class| class.name()).collect::<Vec<_>>().join(", ");
+    format!(
+        "---
+library_name: onnx
+tags: [haematology, microscopy, {model}]
+---
+
+# {title}, fitted on {dataset}
+
+{} classes, in the order of the output: {classes}.
+
+| file | fitted on | balanced accuracy on the fold left out |
+| --- | --- | --- |
+{rows}
+- Run `{run}`, recipe `{pipeline}`, seed {seed}; fitted with wbc {version}. If you have the models of several folds,
+  average their probabilities.
+- Input `features`: float32 `[n, features]`, as `wbc features` measures them, in the order under `config` in the file's
+  metadata; NaN where a feature is not defined. The graph fills gaps and standardises. Output `probabilities`: float32.
+- The probabilities are those of the classifier; `wbc predict` also calibrates them by a temperature.
+- `{example}` shows how to load the files.
+
+## Limits
+
+- For research use, not for diagnosis.
+- The model knows {} classes. It assigns one of them to any other cell too, and to anything that is not a cell.
+- Colours and sizes are measured as the images have them: the figures hold for images of the same laboratory, stain,
+  magnification and camera.
+- Whether these files may be distributed depends on the licence of the images.
+",
+        record.classes.len(),
+        record.classes.len(),
+    )
+}
+
 /// The card of the exported `models` as Markdown.
 pub fn text(
     record: &Record,

@@ -1,8 +1,11 @@
-//! The formats of exported networks, and the metadata of their files.
+//! The formats of exported models, and the metadata of their files.
 
 use crate::batch::Normalise;
 use crate::class::Class;
+use crate::features;
 use crate::preprocess;
+use crate::run::FittedModel;
+use crate::schema::FEATURES;
 use serde::Serialize;
 
 /// A format of exported networks.
@@ -53,4 +56,42 @@ pub struct Config {
     pub normalise: Normalise,
     /// Version of wbc.
     pub version: &'static str,
+}
+
+/// The metadata of an exported classical classifier: JSON under the key `config`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClassifierConfig {
+    /// Name of the classifier: `svm`, `lda`.
+    pub model: String,
+    /// Name of the run.
+    pub run: String,
+    /// The data set that it was fitted on.
+    pub dataset: String,
+    /// The fold that was kept for testing; none for the model of all images.
+    pub fold: Option<u32>,
+    /// Classes, in the order of the output.
+    pub classes: Vec<Class>,
+    /// Names of the features, in the order of the input: those of `schemas/features.toml`.
+    pub features: Vec<String>,
+    /// How the cells were cut out before they were measured.
+    pub measured: Option<features::Settings>,
+    /// Version of wbc.
+    pub version: &'static str,
+}
+
+impl ClassifierConfig {
+    /// That of a fitted classifier of a run.
+    pub(super) fn new(fitted: &FittedModel, run: &str) -> Self {
+        let record = &fitted.record;
+        Self {
+            model: record.model.clone(),
+            run: run.into(),
+            dataset: record.dataset.clone(),
+            fold: fitted.id.fold(),
+            classes: record.classes.iter().collect(),
+            features: FEATURES.columns[1..].iter().map(|column| column.name.clone()).collect(),
+            measured: record.features.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! Writes trained networks for other programs: arrays for PyTorch as safetensors, or an ONNX graph that takes images
-//! and returns probabilities; with a model card and a Python example.
+//! Writes trained models for other programs: networks as arrays for PyTorch (safetensors) or as an ONNX graph that
+//! takes images, classical classifiers as an ONNX graph that takes features; with a model card and a Python example.
 
 use crate::atomic;
 use crate::context::Context;
@@ -8,7 +8,7 @@ use crate::models::{self, onnx, pytorch};
 use crate::nn::device::Device;
 use crate::preprocess::Cut;
 use crate::rows::CutRule;
-use crate::run::{self, ModelRef, Record, Results, TrainedModel};
+use crate::run::{self, FittedModel, ModelId, ModelRef, Recipe, Record, Results, TrainedModel, model_title};
 use crate::workspace::Workspace;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
@@ -16,9 +16,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 mod card;
+mod classifier;
 mod config;
 
-pub use config::{Config, Format};
+pub use config::{ClassifierConfig, Config, Format};
 
 /// What was written.
 #[derive(Clone, Debug, Serialize)]
@@ -42,10 +43,78 @@ impl std::fmt::Display for Summary {
 /// Writes the finished models of a run, or one of them, into `folder`, with a model card and an example.
 ///
 /// # Errors
-/// [`Error::Missing`] where the run has no such finished model, [`Error::Setting`] where it is not a network.
+/// [`Error::Missing`] where the run has no such finished model, [`Error::Setting`] for a classical classifier as
+/// safetensors.
 pub fn run(ws: &Workspace, source: &ModelRef, format: Format, folder: &Path, ctx: &Context) -> Result<Summary> {
     let run = &source.run;
     let record = Record::read(ws, run)?;
+    let ids = match source.model {
+        Some(id) => vec![id],
+        None => run::finished(ws, run)?,
+    };
+    let results = match Results::load(ws, run) {
+        Err(Error::Missing { .. }) => None,
+        results => Some(results?),
+    };
+    let results = results.as_ref();
+    let (mut files, example, card) = match (&record.recipe, format) {
+        (Recipe::Network(_), _) => networks(ws, run, &record, &ids, results, (format, folder), ctx)?,
+        (Recipe::Classical(_), Format::Onnx) => classifiers(ws, run, &record, &ids, results, folder, ctx)?,
+        (Recipe::Classical(_), Format::Safetensors) => {
+            let got = format!("safetensors, arrays for PyTorch, for {}", model_title(&record.model));
+            return Err(Error::setting("to", "onnx for a classical classifier", got));
+        }
+    };
+    for (name, text) in [example, ("README.md", card)] {
+        let path = folder.join(name);
+        atomic::write_bytes(&path, text.as_bytes())?;
+        files.push(path);
+    }
+    Ok(Summary { run: run.into(), folder: folder.into(), files })
+}
+
+/// The files written, the name and text of the example, and the card.
+type Written = (Vec<PathBuf>, (&'static str, String), String);
+
+/// Writes fitted classifiers.
+fn classifiers(
+    ws: &Workspace,
+    run: &str,
+    record: &Record,
+    ids: &[ModelId],
+    results: Option<&Results>,
+    folder: &Path,
+    ctx: &Context,
+) -> Result<Written> {
+    let mut files = Vec::new();
+    let task = ctx.progress.task("export", Some(ids.len() as u64), "models");
+    for id in ids {
+        ctx.check_stop()?;
+        let fitted = FittedModel::open(ws, run, *id)?;
+        let config = ClassifierConfig::new(&fitted, run);
+        let text = serde_json::to_string(&config).expect("plain data");
+        let path = folder.join(format!("{}.onnx", id.folder_name()));
+        let bytes = classifier::encode(&fitted, config.features.len(), model_title(&record.model), text)
+            .map_err(|found| Error::compute(format!("the ONNX graph of {run}"), found))?;
+        atomic::write_bytes(&path, &bytes)?;
+        files.push(path);
+        task.advance(1);
+    }
+    let example = ("onnx_example.py", include_str!("onnx_classifier_example.py").to_string());
+    let card = card::of_classifiers(record, run, ids, results, example.0);
+    Ok((files, example, card))
+}
+
+/// Writes networks.
+fn networks(
+    ws: &Workspace,
+    run: &str,
+    record: &Record,
+    ids: &[ModelId],
+    results: Option<&Results>,
+    (format, folder): (Format, &Path),
+    ctx: &Context,
+) -> Result<Written> {
     let mut preprocess = record.network_preprocess(run)?.clone();
     // Other programs cannot ask ingest what was cut.
     if let (Cut::Auto, Some(images)) = (preprocess.cut, &record.images) {
@@ -55,15 +124,11 @@ pub fn run(ws: &Workspace, source: &ModelRef, format: Format, folder: &Path, ctx
             CutRule::Box => Cut::Box,
         };
     }
-    let ids = match source.model {
-        Some(id) => vec![id],
-        None => run::finished(ws, run)?,
-    };
     let (mut files, mut configs) = (Vec::new(), Vec::new());
     let task = ctx.progress.task("export", Some(ids.len() as u64), "models");
     for id in ids {
         ctx.check_stop()?;
-        let model = run::open(ws, run, id, Device::Cpu)?;
+        let model = run::open(ws, run, *id, Device::Cpu)?;
         let config = Config {
             model: record.model.clone(),
             run: run.into(),
@@ -77,22 +142,13 @@ pub fn run(ws: &Workspace, source: &ModelRef, format: Format, folder: &Path, ctx
         let path = folder.join(format!("{}.{}", id.folder_name(), format.extension()));
         write(&path, format, &model, &config)?;
         files.push(path);
-        configs.push((id, config));
+        configs.push((*id, config));
         task.advance(1);
     }
     drop(task);
-    let results = match Results::load(ws, run) {
-        Err(Error::Missing { .. }) => None,
-        results => Some(results?),
-    };
     let (example, text) = format.example();
-    let card = card::text(&record, &configs, results.as_ref(), format, example);
-    for (name, text) in [(example, text.to_string()), ("README.md", card)] {
-        let path = folder.join(name);
-        atomic::write_bytes(&path, text.as_bytes())?;
-        files.push(path);
-    }
-    Ok(Summary { run: run.into(), folder: folder.into(), files })
+    let card = card::text(record, &configs, results, format, example);
+    Ok((files, (example, text.to_string()), card))
 }
 
 fn write(path: &Path, format: Format, trained: &TrainedModel, config: &Config) -> Result<()> {

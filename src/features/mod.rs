@@ -30,6 +30,7 @@ mod texture;
 mod values;
 mod window;
 
+pub(crate) use settings::MAX_WINDOW_PX;
 pub use settings::Settings;
 pub use window::Window;
 
@@ -179,6 +180,8 @@ fn batch(
 /// A data set's features.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
+    /// How the cells were measured.
+    pub settings: Settings,
     /// Names of the features, in the order of the schema.
     pub names: Vec<String>,
     /// The `image_id` of each cell, in manifest order.
@@ -194,7 +197,7 @@ pub struct Features {
 pub fn read(ws: &Workspace, dataset: &str) -> Result<Features> {
     let path = ws.features(dataset);
     let names = FEATURES.columns[1..].iter().map(|c| c.name.clone()).collect();
-    let mut features = Features { names, image_ids: Vec::new(), values: Vec::new() };
+    let mut features = Features { settings: Settings::default(), names, image_ids: Vec::new(), values: Vec::new() };
     let provenance = table::read_batches(&path, &FEATURES, |batch| {
         let columns: Vec<_> = batch.columns()[1..].iter().map(|c| c.as_primitive::<Float64Type>()).collect();
         features.image_ids.extend(batch.column(0).as_string::<i32>().iter().flatten().map(String::from));
@@ -204,5 +207,7 @@ pub fn read(ws: &Workspace, dataset: &str) -> Result<Features> {
         Ok(())
     })?;
     dataset::require_current(ws, dataset, &provenance, Input::Features, &path)?;
+    features.settings = serde_json::from_value(provenance.settings)
+        .map_err(|e| Error::format(&path, "settings", "those of wbc features", e))?;
     Ok(features)
 }

@@ -5,7 +5,7 @@ use crate::preprocess::{self, Cut};
 use serde::{Deserialize, Serialize};
 
 /// Larger windows are reduced to this side before measuring, px.
-pub(super) const MAX_WINDOW_PX: u32 = 512;
+pub(crate) const MAX_WINDOW_PX: u32 = 512;
 
 /// How a cell's window is cut out of its image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,9 +41,9 @@ impl Settings {
     }
 
     /// The same settings for preprocessing, which cuts the window.
-    pub(super) fn window(&self) -> preprocess::Settings {
+    pub(crate) fn window(&self, size_px: u32) -> preprocess::Settings {
         preprocess::Settings {
-            size_px: MAX_WINDOW_PX,
+            size_px,
             cut: self.cut,
             centre_px: self.centre_px,
             margin: self.margin,

@@ -26,18 +26,27 @@ impl Window {
     /// # Errors
     /// As [`preprocess::read_part`] and [`preprocess::square`].
     pub fn read(raw: &Path, row: &ManifestRow, settings: &Settings) -> Result<Self> {
-        let cut = settings.window();
-        let (requested, _) = preprocess::square(row, &cut)?;
+        let (requested, _) = preprocess::square(row, &settings.window(MAX_WINDOW_PX))?;
         let (image, in_image) = preprocess::read_part(raw, row, requested)?;
+        Ok(Self::of_part(image, requested, in_image, settings))
+    }
+
+    /// The window of the cell in `square` of an image.
+    pub fn of(image: &Rgb, square: Square, settings: &Settings) -> Self {
+        let (part, in_part) = preprocess::part(image, square);
+        Self::of_part(part, square, in_part, settings)
+    }
+
+    fn of_part(image: Rgb, requested: Square, in_image: Square, settings: &Settings) -> Self {
         let origin = [(requested.x - in_image.x) as f64, (requested.y - in_image.y) as f64];
         let longer = image.width_px.max(image.height_px);
         if longer <= MAX_WINDOW_PX {
-            return Ok(Self { image, origin, scale: 1.0 });
+            return Self { image, origin, scale: 1.0 };
         }
         let square = Square { x: 0, y: 0, side: longer.into() };
-        let pixels = preprocess::tensor(&image, square, &cut);
+        let pixels = preprocess::tensor(&image, square, &settings.window(MAX_WINDOW_PX));
         let image = Rgb { width_px: MAX_WINDOW_PX, height_px: MAX_WINDOW_PX, pixels };
-        Ok(Self { image, origin, scale: f64::from(longer) / f64::from(MAX_WINDOW_PX) })
+        Self { image, origin, scale: f64::from(longer) / f64::from(MAX_WINDOW_PX) }
     }
 
     /// The number (row by row) of the window's pixel at a position in the full image (px); `None` outside the window.

@@ -6,7 +6,7 @@ use super::svg::{
     draw, draw_with, hex, label, labels_width, rotated, text, text_width, x_axis,
 };
 use crate::class::{Class, Classes};
-use crate::evaluate::curves::{PrecisionRecall, Reliability};
+use crate::evaluate::curves::{self, Covered, PrecisionRecall, Reliability};
 use crate::png::escaped;
 use crate::rows::{EpochRow, IntervalRow, MetricRow};
 use crate::run::over_images;
@@ -290,6 +290,31 @@ pub(crate) fn reliability(reliability: &Reliability) -> Figure {
             "Accuracy against confidence (the largest probability); vertical lines are 95 % intervals (Wilson), \
              the diagonal is perfect calibration. Expected calibration error (15 bins): {:.2} %.",
             100.0 * reliability.error
+        ),
+        size: USUAL,
+        svg,
+    }
+}
+
+/// Accuracy against coverage: see [`curves::coverage`].
+pub(crate) fn coverage(points: &[Covered]) -> Figure {
+    let svg = draw(USUAL, |area| {
+        let mut chart =
+            axes!(area, 0.0..1.0, 0.0..1.0, "share of the images, most confident first", "accuracy", 1, 144);
+        let ends = points.iter().map(|point| (point.coverage, point.accuracy));
+        chart.draw_series([PathElement::new(ends.collect::<Vec<_>>(), ACCENT.stroke_width(2))])?;
+        let dots = curves::quarters(points);
+        chart.draw_series(dots.iter().map(|p| Circle::new((p.coverage, p.accuracy), 5, ACCENT.filled())))?;
+        Ok(())
+    });
+    let quarters = curves::quarters(points);
+    let quarter = |point: &Covered| format!("{:.0} %: {:.1} %", 100.0 * point.coverage, 100.0 * point.accuracy);
+    Figure {
+        name: "coverage",
+        title: "Accuracy against coverage",
+        caption: format!(
+            "Accuracy of the most confident predictions, where all others are left to a person. Most confident {}.",
+            quarters.iter().map(quarter).collect::<Vec<_>>().join(", ")
         ),
         size: USUAL,
         svg,

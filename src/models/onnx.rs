@@ -1,4 +1,4 @@
-//! Networks as ONNX graphs (operator set 17), for other programs.
+//! Networks and classical classifiers as ONNX graphs (operator sets 17, and 3 of `ai.onnx.ml`), for other programs.
 //!
 //! The messages are those parts of onnx.proto (version 8 of the format) that the graphs need.
 
@@ -7,8 +7,13 @@ use crate::batch::{Normalisation, Normalise};
 use prost::Message;
 use std::collections::BTreeMap;
 
-const FLOAT: i32 = 1;
+/// Types of numbers.
+pub(crate) const FLOAT: i32 = 1;
 const UINT8: i32 = 2;
+const INT64: i32 = 7;
+pub(crate) const DOUBLE: i32 = 11;
+/// The domain of operators for classical classifiers.
+const ML: &str = "ai.onnx.ml";
 
 #[derive(Clone, PartialEq, Message)]
 struct ModelProto {
@@ -70,18 +75,26 @@ struct NodeProto {
     op_type: String,
     #[prost(message, repeated, tag = "5")]
     attribute: Vec<AttributeProto>,
+    #[prost(string, tag = "7")]
+    domain: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct AttributeProto {
+pub(crate) struct AttributeProto {
     #[prost(string, tag = "1")]
     name: String,
     #[prost(float, tag = "2")]
     f: f32,
     #[prost(int64, tag = "3")]
     i: i64,
+    #[prost(bytes = "vec", tag = "4")]
+    s: Vec<u8>,
+    #[prost(float, repeated, tag = "7")]
+    floats: Vec<f32>,
     #[prost(int64, repeated, tag = "8")]
     ints: Vec<i64>,
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    strings: Vec<Vec<u8>>,
     #[prost(int32, tag = "20")]
     kind: i32,
 }
@@ -140,17 +153,31 @@ enum Size {
     Name(String),
 }
 
-fn ints(name: &str, ints: &[usize]) -> AttributeProto {
+pub(crate) fn ints(name: &str, ints: &[usize]) -> AttributeProto {
     let ints = ints.iter().map(|i| *i as i64).collect();
     AttributeProto { name: name.into(), ints, kind: 7, ..Default::default() }
 }
 
-fn int(name: &str, i: i64) -> AttributeProto {
+pub(crate) fn int(name: &str, i: i64) -> AttributeProto {
     AttributeProto { name: name.into(), i, kind: 2, ..Default::default() }
 }
 
 fn float(name: &str, f: f32) -> AttributeProto {
     AttributeProto { name: name.into(), f, kind: 1, ..Default::default() }
+}
+
+pub(crate) fn floats(name: &str, values: impl IntoIterator<Item = f64>) -> AttributeProto {
+    let floats = values.into_iter().map(|v| v as f32).collect();
+    AttributeProto { name: name.into(), floats, kind: 6, ..Default::default() }
+}
+
+pub(crate) fn string(name: &str, s: &str) -> AttributeProto {
+    AttributeProto { name: name.into(), s: s.into(), kind: 3, ..Default::default() }
+}
+
+pub(crate) fn strings(name: &str, strings: impl IntoIterator<Item = &'static str>) -> AttributeProto {
+    let strings = strings.into_iter().map(|s| s.as_bytes().to_vec()).collect();
+    AttributeProto { name: name.into(), strings, kind: 8, ..Default::default() }
 }
 
 fn value(name: &str, elem_type: i32, rest: &[usize]) -> ValueInfo {
@@ -170,23 +197,68 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
-    fn node(&mut self, op: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> String {
+    /// A graph of operators without arrays of PyTorch's.
+    pub fn empty() -> Self {
+        Self { arrays: BTreeMap::new(), nodes: Vec::new(), initializers: Vec::new() }
+    }
+
+    /// Adds an operator with one result.
+    pub fn node(&mut self, op: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> String {
+        self.add_node("", op, inputs, 1, attribute)
+    }
+
+    /// Adds an operator, and returns its last result. `outputs` is how many it has.
+    pub fn last_of(&mut self, op: &str, inputs: &[&str], outputs: usize, attribute: Vec<AttributeProto>) -> String {
+        self.add_node("", op, inputs, outputs, attribute)
+    }
+
+    /// Adds a classifier of `ai.onnx.ml`, and returns its scores.
+    pub fn classifier(&mut self, op: &str, x: &str, attribute: Vec<AttributeProto>) -> String {
+        self.add_node(ML, op, &[x], 2, attribute)
+    }
+
+    fn add_node(
+        &mut self,
+        domain: &str,
+        op: &str,
+        inputs: &[&str],
+        outputs: usize,
+        attribute: Vec<AttributeProto>,
+    ) -> String {
         let name = format!("{}_{}", op.to_lowercase(), self.nodes.len());
+        let others = (1..outputs).map(|i| format!("{name}_{i}"));
         self.nodes.push(NodeProto {
             input: inputs.iter().map(ToString::to_string).collect(),
-            output: vec![name.clone()],
+            output: others.chain([name.clone()]).collect(),
             name: name.clone(),
             op_type: op.into(),
             attribute,
+            domain: domain.into(),
         });
         name
     }
 
-    fn constant(&mut self, name: &str, dims: &[usize], values: &[f32]) -> String {
-        let dims = dims.iter().map(|d| *d as i64).collect();
+    /// Adds numbers of double precision.
+    pub fn doubles(&mut self, name: &str, dims: &[usize], values: &[f64]) -> String {
         let raw_data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.initializers.push(TensorProto { dims, data_type: FLOAT, name: name.into(), raw_data });
+        self.initializer(name, dims, DOUBLE, raw_data)
+    }
+
+    /// Adds whole numbers.
+    pub fn whole(&mut self, name: &str, values: &[usize]) -> String {
+        let raw_data = values.iter().flat_map(|v| (*v as i64).to_le_bytes()).collect();
+        self.initializer(name, &[values.len()], INT64, raw_data)
+    }
+
+    fn initializer(&mut self, name: &str, dims: &[usize], data_type: i32, raw_data: Vec<u8>) -> String {
+        let dims = dims.iter().map(|d| *d as i64).collect();
+        self.initializers.push(TensorProto { dims, data_type, name: name.into(), raw_data });
         name.into()
+    }
+
+    fn constant(&mut self, name: &str, dims: &[usize], values: &[f32]) -> String {
+        let raw_data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.initializer(name, dims, FLOAT, raw_data)
     }
 
     fn array(&mut self, name: &str) -> String {
@@ -286,24 +358,57 @@ pub(crate) fn encode(
     let unused: Vec<&String> = graph.arrays.keys().collect();
     assert!(unused.is_empty(), "no layer uses the arrays {unused:?}");
     let probabilities = graph.node("Softmax", &[&logits], vec![int("axis", 1)]);
-    for (node, name) in [(logits, "logits"), (probabilities, "probabilities")] {
-        let names = graph.nodes.iter_mut().flat_map(|n| n.input.iter_mut().chain(&mut n.output));
-        names.filter(|n| **n == node).for_each(|n| *n = name.into());
+    let input = value("images", UINT8, &[size_px, size_px, 3]);
+    graph.finish(input, &[(logits, "logits"), (probabilities, "probabilities")], classes, name, properties)
+}
+
+/// The bytes of an ONNX file of a classical classifier. Its input `features` is f32, `[n, features]`, where NaN is a
+/// feature that is not defined; its output `probabilities` is `[n, classes]`. `graph` computes the result named
+/// `probabilities` from `features`.
+pub(crate) fn encode_classifier(
+    graph: Graph,
+    probabilities: String,
+    (features, classes): (usize, usize),
+    name: &str,
+    properties: &[(&str, String)],
+) -> Vec<u8> {
+    let input = value("features", FLOAT, &[features]);
+    graph.finish(input, &[(probabilities, "probabilities")], classes, name, properties)
+}
+
+impl Graph {
+    /// The bytes of the file. `outputs` are results with their names in the file, each `[n, classes]`.
+    fn finish(
+        mut self,
+        input: ValueInfo,
+        outputs: &[(String, &str)],
+        classes: usize,
+        name: &str,
+        properties: &[(&str, String)],
+    ) -> Vec<u8> {
+        for (node, name) in outputs {
+            let names = self.nodes.iter_mut().flat_map(|n| n.input.iter_mut().chain(&mut n.output));
+            names.filter(|n| *n == node).for_each(|n| *n = name.to_string());
+        }
+        let operators = [("", 17), (ML, 3)];
+        let is_used = |domain: &str| domain.is_empty() || self.nodes.iter().any(|node| node.domain == domain);
+        let used = operators.into_iter().filter(|(domain, _)| is_used(domain));
+        let opset_import = used.map(|(domain, version)| OperatorSet { domain: domain.into(), version }).collect();
+        let proto = ModelProto {
+            ir_version: 8,
+            producer_name: "wbc".into(),
+            producer_version: env!("CARGO_PKG_VERSION").into(),
+            doc_string: "For research use, not for diagnosis.".into(),
+            graph: Some(GraphProto {
+                node: self.nodes,
+                name: name.into(),
+                initializer: self.initializers,
+                input: vec![input],
+                output: outputs.iter().map(|(_, name)| value(name, FLOAT, &[classes])).collect(),
+            }),
+            opset_import,
+            metadata_props: properties.iter().map(|(k, v)| KeyValue { key: k.to_string(), value: v.clone() }).collect(),
+        };
+        proto.encode_to_vec()
     }
-    let proto = ModelProto {
-        ir_version: 8,
-        producer_name: "wbc".into(),
-        producer_version: env!("CARGO_PKG_VERSION").into(),
-        doc_string: "For research use, not for diagnosis.".into(),
-        graph: Some(GraphProto {
-            node: graph.nodes,
-            name: name.into(),
-            initializer: graph.initializers,
-            input: vec![value("images", UINT8, &[size_px, size_px, 3])],
-            output: ["logits", "probabilities"].map(|name| value(name, FLOAT, &[classes])).into(),
-        }),
-        opset_import: vec![OperatorSet { domain: String::new(), version: 17 }],
-        metadata_props: properties.iter().map(|(k, v)| KeyValue { key: k.to_string(), value: v.clone() }).collect(),
-    };
-    proto.encode_to_vec()
 }

@@ -2,6 +2,8 @@
 //! usual range in adults where it is known. Every cell counts, also one that is in doubt: leaving those out would
 //! favour the classes that are easy to tell.
 
+use super::appearance;
+use super::flags::UNFAMILIAR;
 use crate::class::{Class, ClassInfo, Classes};
 use crate::rows::{CellRow, PredictionRow};
 use crate::seed;
@@ -9,7 +11,6 @@ use crate::statistics::{Interval, MIN_KNOWN, prevalence, wilson};
 use crate::text;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// One class of a count.
 #[derive(Clone, Debug, Serialize)]
@@ -135,8 +136,7 @@ pub fn notes(classes: &Classes, confusion: &Confusion) -> Vec<String> {
 pub fn by_folder(classes: &Classes, rows: &[CellRow], confusion: &Confusion) -> Vec<Differential> {
     let mut folders: BTreeMap<String, Vec<&CellRow>> = BTreeMap::new();
     for row in rows {
-        let folder = Path::new(&row.path).parent().map_or(String::new(), |p| p.display().to_string());
-        folders.entry(if folder.is_empty() { ".".into() } else { folder }).or_default().push(row);
+        folders.entry(appearance::folder(row)).or_default().push(row);
     }
     folders.into_iter().map(|(folder, rows)| count(classes, folder, &rows, confusion)).collect()
 }
@@ -156,7 +156,9 @@ fn count(classes: &Classes, folder: String, rows: &[&CellRow], confusion: &Confu
     let n: u64 = all.iter().zip(&with_share).filter(|(_, with)| **with).map(|(n, _)| n).sum();
     let doubtful = cells.iter().map(|[_, doubtful]| doubtful).sum::<u64>();
     let rng = &mut seed::rng(confusion.seed, "differential", 0, 0, 0);
-    let estimates = prevalence(&confusion.counts, &all, &with_share, rng);
+    // What the run confuses on its own test images says nothing of images that do not look like them.
+    let unlike = rows.iter().any(|row| row.flag.as_ref().is_some_and(|flag| flag.contains(UNFAMILIAR)));
+    let estimates = if unlike { None } else { prevalence(&confusion.counts, &all, &with_share, rng) };
     let share = |i: usize| {
         let (info, [of_class, in_doubt]) = (&infos[i], cells[i]);
         let estimate = estimates.as_ref().map(|estimates| estimates[i]);
@@ -273,6 +275,7 @@ mod tests {
             confidence: 1.0,
             agreement: 1.0,
             distance: None,
+            appearance: None,
             flag: flag.map(Into::into),
             training_image: None,
             probabilities: vec![0.0; 5],

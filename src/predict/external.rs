@@ -2,18 +2,19 @@
 //! trained. Accuracy on the run's own data says little about another laboratory's stain, light and camera.
 
 use super::BATCH;
+use super::appearance::Unlike;
 use super::ensemble::Ensemble;
-use super::images::CellImage;
+use super::images::{CellImage, Prepare};
 use crate::atomic;
 use crate::class::{Class, Classes};
 use crate::context::Context;
 use crate::dataset::Dataset;
 use crate::error::{Error, Input, Result};
-use crate::evaluate;
+use crate::evaluate::{self, curves, curves::Covered};
 use crate::ingest::LARGER;
 use crate::integrity;
 use crate::nn::device::Device;
-use crate::preprocess::{self, Cut};
+use crate::preprocess::Cut;
 use crate::rows::{CellRow, CutRule, IntervalRow, ManifestRow, MetricRow, PredictionRow};
 use crate::run::{self, ExternalDir, ModelId, ModelRef, Record, Results, RunDir, TrainedImages, leak, leak::Leak};
 use crate::schema::{CELLS, INTERVALS, METRICS, PREDICTIONS};
@@ -62,6 +63,14 @@ pub struct Summary {
     pub flagged: u64,
     /// Accuracy on the cells without a flag.
     pub accuracy_without_flagged: Option<f64>,
+    /// Accuracy of the most confident quarter, half, three quarters and all of the images.
+    pub coverage_of_confident: Vec<Covered>,
+    /// What is to be said of classes with very few images, which count in the balanced accuracy.
+    pub rare_classes: Option<String>,
+    /// Whether distances from the training cells could be measured.
+    pub distances: bool,
+    /// Set where the images do not look like the training images: all are flagged.
+    pub unlike: Option<Unlike>,
     /// What is not known about the models' training images.
     pub note: Option<String>,
     /// The folder with the tables.
@@ -109,6 +118,19 @@ impl std::fmt::Display for Summary {
             self.images,
             percent(self.accuracy_without_flagged)
         )?;
+        let quarters = self.coverage_of_confident.iter();
+        let quarters =
+            quarters.map(|point| format!("{:.0} %: {}", 100.0 * point.coverage, percent(Some(point.accuracy))));
+        writeln!(f, "accuracy of the most confident {}", quarters.collect::<Vec<_>>().join(", "))?;
+        if let Some(rare) = &self.rare_classes {
+            writeln!(f, "{rare}")?;
+        }
+        if let Some(unlike) = &self.unlike {
+            writeln!(f, "{unlike}")?;
+        }
+        if !self.distances {
+            writeln!(f, "{}", super::NO_DISTANCES)?;
+        }
         if let Some(note) = &self.note {
             writeln!(f, "{note}")?;
         }
@@ -133,7 +155,8 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
         let expected = "a data set other than the run's own, on whose test images wbc train reports";
         return Err(Error::setting("dataset", expected, dataset));
     }
-    let settings = record.network_preprocess(run)?.clone();
+    let prepare = Prepare::of(&record, run)?;
+    let settings = prepare.cut();
     let classes = &record.classes;
     let data = Dataset::read(ws, dataset)?;
     let manifest = data.inputs[Input::Manifest.name()].clone();
@@ -155,36 +178,39 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
     }
     let ensemble = Ensemble::open(ws, source, device, ctx)?;
     let raw = ws.raw_dataset(dataset);
-    let (mut cells, mut averaged, mut single) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut cells, mut averaged, mut single, mut shifts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let task = ctx.progress.task("validate", Some(rows.len() as u64), "images");
     for rows in rows.chunks(BATCH) {
         let read = |row: &ManifestRow| {
             ctx.check_stop()?;
-            let pixels = preprocess::read_tensor(&raw, row, &settings)?;
+            let input = prepare.read(&raw, row)?;
             let (row, cut) = (row.clone(), settings.clone());
-            Ok(CellImage { path: row.path.clone().into(), cell: 0, rect: None, pixels, row, cut })
+            Ok(CellImage { path: row.path.clone().into(), cell: 0, rect: None, input, row, cut })
         };
         let images: Vec<CellImage> = rows.par_iter().map(read).collect::<Result<_>>()?;
         for (row, cell) in rows.iter().zip(ensemble.classify(&images)?) {
             let truth = row.class.expect("usable rows have a class");
             let prediction = |fold, p| PredictionRow::new(row.image_id.clone(), fold, truth, p);
             averaged.push(prediction(0, cell.row.probabilities.clone()));
-            let by_model = ensemble.ids().zip(cell.by_model);
+            let by_model = ensemble.ids().into_iter().zip(cell.by_model);
             single.extend(by_model.filter_map(|(id, p)| Some(prediction(id.fold()?, p))));
             cells.push(cell.row);
+            shifts.push(cell.shifts);
         }
         task.advance(rows.len() as u64);
     }
     drop(task);
+    let unlike = ensemble.doubt(&mut cells, &shifts, |_| dataset.into()).pop();
     let people = evaluate::People::read(ws, dataset)?;
     let (metrics, intervals) = evaluate::ensemble(&averaged, &single, &people, classes, record.seed)?;
     coverage.predicted_lacking = cells.iter().filter(|cell| coverage.lacking.contains(&cell.class)).count() as u64;
     let about = About {
         dataset: dataset.into(),
         classes: classes.clone(),
-        models: ensemble.ids().collect(),
+        models: ensemble.ids(),
         coverage: coverage.clone(),
         note: note.clone(),
+        unlike: unlike.clone(),
         manifest,
     };
     let validation = Validation { about, cells, predictions: averaged, metrics, intervals };
@@ -208,6 +234,10 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
         recalls: classes.iter().map(|class| validation.value(Metric::Recall, Some(class))).collect(),
         flagged: validation.flagged(),
         accuracy_without_flagged: validation.accuracy_without_flagged(),
+        coverage_of_confident: curves::quarters(&curves::coverage(classes, &validation.predictions)),
+        rare_classes: validation.rare_classes(),
+        distances: ensemble.has_distances(),
+        unlike,
         note,
         folder: folder.path().into(),
     })
@@ -408,6 +438,9 @@ pub struct About {
     pub coverage: Coverage,
     /// What is not known about the models' training images.
     pub note: Option<String>,
+    /// Set where the images do not look like the training images.
+    #[serde(default)]
+    pub unlike: Option<Unlike>,
     /// Hash of the data set's manifest.
     pub manifest: String,
 }
@@ -474,6 +507,13 @@ impl Validation {
     /// The interval of a metric of all classes, of the averaged models: by patient or slide where they are known.
     pub fn over_images(&self, metric: Metric) -> Option<&IntervalRow> {
         run::over_images(&self.intervals, metric, None)
+    }
+
+    /// What is to be said of classes with very few images: see [`run::rare_classes`].
+    pub fn rare_classes(&self) -> Option<String> {
+        let images = |class| self.predictions.iter().filter(|p| p.truth == class).count() as u64;
+        let recall = |class| (class, images(class), self.value(Metric::Recall, Some(class)));
+        run::rare_classes(&self.about.classes.iter().map(recall).collect::<Vec<_>>())
     }
 
     /// Number of flagged cells.

@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::copies::Features;
 use crate::decode::{self, Grey, Rgb};
 use crate::error::{Error, Input, Result};
+use crate::features::{self, Window};
 use crate::ingest;
 use crate::preprocess::{self, Cut, Square};
 use crate::rect::Rect;
@@ -203,11 +204,104 @@ pub(crate) struct CellImage {
     pub cell: u32,
     /// Where the cell is in a frame.
     pub rect: Option<Rect>,
-    /// `[size, size, 3]`, as the models see it.
-    pub pixels: Vec<u8>,
+    /// The cell as the models see it.
+    pub input: CellInput,
     /// The image as a row of a manifest, and the settings that the cell was cut out with.
     pub row: ManifestRow,
     pub cut: preprocess::Settings,
+}
+
+/// A cell as the models of a run see it.
+pub(crate) enum CellInput {
+    /// For networks: `[size, size, 3]`.
+    Pixels(Vec<u8>),
+    /// For classical classifiers: its features, in the order of the schema.
+    Features(Vec<Option<f64>>),
+}
+
+impl CellInput {
+    /// The pixels of a network's input; none of a classifier's.
+    pub fn pixels(&self) -> &[u8] {
+        match self {
+            Self::Pixels(pixels) => pixels,
+            Self::Features(_) => &[],
+        }
+    }
+
+    /// The features of a classifier's input; none of a network's.
+    pub fn features(&self) -> &[Option<f64>] {
+        match self {
+            Self::Pixels(_) => &[],
+            Self::Features(features) => features,
+        }
+    }
+
+    /// Whether no nucleus was found to measure.
+    pub fn is_without_nucleus(&self) -> bool {
+        matches!(self, Self::Features(features) if features.iter().all(Option::is_none))
+    }
+}
+
+/// How the models of a run see a cell.
+#[derive(Clone, Debug)]
+pub(crate) enum Prepare {
+    /// Networks: its pixels.
+    Pixels(preprocess::Settings),
+    /// Classical classifiers: its features.
+    Features(features::Settings),
+}
+
+impl Prepare {
+    /// As the cells of a run were prepared; `run` is its name for messages.
+    ///
+    /// # Errors
+    /// [`Error::Stale`] for a classical classifier of an earlier version, which does not say how.
+    pub fn of(record: &Record, run: &str) -> Result<Self> {
+        match (&record.preprocess, &record.features) {
+            (Some(settings), _) => Ok(Self::Pixels(settings.clone())),
+            (None, Some(settings)) => Ok(Self::Features(settings.clone())),
+            (None, None) => {
+                let reason = "an earlier version of wbc wrote it, which did not keep the fitted classifier";
+                Err(Error::stale(Input::Run, run, reason))
+            }
+        }
+    }
+
+    /// How a cell is cut out.
+    pub fn cut(&self) -> preprocess::Settings {
+        match self {
+            Self::Pixels(settings) => settings.clone(),
+            Self::Features(settings) => settings.window(features::MAX_WINDOW_PX),
+        }
+    }
+
+    /// The same, with another rule of cutting.
+    fn with_cut(&self, cut: Cut) -> Self {
+        match self {
+            Self::Pixels(settings) => Self::Pixels(preprocess::Settings { cut, ..settings.clone() }),
+            Self::Features(settings) => Self::Features(features::Settings { cut, ..settings.clone() }),
+        }
+    }
+
+    /// The cell of a row in an image that was read.
+    fn cell(&self, image: &Rgb, row: &ManifestRow) -> Result<CellInput> {
+        let (square, _) = preprocess::square(row, &self.cut())?;
+        Ok(match self {
+            Self::Pixels(settings) => CellInput::Pixels(preprocess::tensor(image, square, settings)),
+            Self::Features(settings) => CellInput::Features(Window::of(image, square, settings).features()),
+        })
+    }
+
+    /// The cell of a row of a manifest, whose images lie in `raw`.
+    ///
+    /// # Errors
+    /// As [`preprocess::read_part`].
+    pub fn read(&self, raw: &Path, row: &ManifestRow) -> Result<CellInput> {
+        Ok(match self {
+            Self::Pixels(settings) => CellInput::Pixels(preprocess::read_tensor(raw, row, settings)?),
+            Self::Features(settings) => CellInput::Features(Window::read(raw, row, settings)?.features()),
+        })
+    }
 }
 
 /// An image that was read.
@@ -293,8 +387,10 @@ enum Shown {
 pub(crate) struct Cutter<'a> {
     /// What the user says that the images show.
     kind: ImageKind,
-    /// The run's settings.
-    settings: &'a preprocess::Settings,
+    /// How the run's cells were prepared.
+    prepare: &'a Prepare,
+    /// How they were cut out.
+    settings: preprocess::Settings,
     /// What the training images showed; none in runs of earlier versions.
     trained: Option<&'a TrainedImages>,
     /// Whether all classes are white cells, so that every image must show a nucleus.
@@ -302,11 +398,11 @@ pub(crate) struct Cutter<'a> {
 }
 
 impl<'a> Cutter<'a> {
-    /// Cuts as the images of a run were cut, by its settings.
-    pub fn new(kind: ImageKind, settings: &'a preprocess::Settings, record: &'a Record) -> Self {
+    /// Prepares cells as those of a run were.
+    pub fn new(kind: ImageKind, prepare: &'a Prepare, record: &'a Record) -> Self {
         let info = |class| record.classes.info(class);
         let white = record.classes.iter().all(|class| info(class).is_none_or(|info| info.white_cell != Some(false)));
-        Self { kind, settings, trained: record.images.as_ref(), white }
+        Self { kind, prepare, settings: prepare.cut(), trained: record.images.as_ref(), white }
     }
 }
 
@@ -366,9 +462,9 @@ impl Cutter<'_> {
                 (Cut::Box, None) => Cut::Auto,
                 (cut, None) => cut,
             };
-            let cut = preprocess::Settings { cut, ..self.settings.clone() };
-            let pixels = preprocess::tensor(&image, preprocess::square(&row, &cut)?.0, &cut);
-            Ok(CellImage { path: path.into(), cell: cell as u32, rect, pixels, row, cut })
+            let prepare = self.prepare.with_cut(cut);
+            let input = prepare.cell(&image, &row)?;
+            Ok(CellImage { path: path.into(), cell: cell as u32, rect, input, row, cut: prepare.cut() })
         };
         let of_boxes = |boxes: Vec<Rect>| {
             boxes.into_iter().enumerate().map(|(i, rect)| cell(i, Some(rect), CutRule::Box)).collect::<Result<Vec<_>>>()

@@ -1,4 +1,4 @@
-//! Predict: the cells of new images, classified by the networks of a run. Probabilities are the mean over the models,
+//! Predict: the cells of new images, classified by the models of a run. Probabilities are the mean over the models,
 //! calibrated on the run's own test images; cells on which the models should not be trusted are flagged.
 
 use crate::atomic;
@@ -17,21 +17,28 @@ use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub mod appearance;
 pub(crate) mod calibration;
 pub mod differential;
 mod distance;
 mod ensemble;
 pub mod external;
+mod flags;
 mod images;
 mod seen;
 
+use appearance::Unlike;
 use differential::Differential;
-pub(crate) use ensemble::Ensemble;
-pub use ensemble::{CONFIDENT, LOW_CONFIDENCE, UNLIKE_TRAINING};
-pub(crate) use images::{Cutter, Reader};
+pub(crate) use ensemble::{Ensemble, Models};
+pub use flags::{CONFIDENT, LOW_CONFIDENCE, NO_NUCLEUS, UNFAMILIAR, UNLIKE_TRAINING};
+pub(crate) use images::{Cutter, Prepare, Reader};
 pub use images::{ImageKind, Images, find};
 pub use seen::Seen;
 
+/// What is to be said where distances from the training cells cannot be measured.
+const NO_DISTANCES: &str = "Whether these images are like the training images is not known: the run's preprocessed \
+                            images or features are not in the workspace, or have changed. The figures of the run hold \
+                            for images of its own laboratory alone";
 /// Images that are read, or cells that are classified, at a time.
 pub(crate) const BATCH: usize = 64;
 
@@ -81,6 +88,8 @@ pub struct Summary {
     pub temperature: f64,
     /// Whether distances from the training cells could be measured.
     pub distances: bool,
+    /// Folders whose images do not look like the training images: all their cells are flagged.
+    pub unlike: Vec<Unlike>,
     /// Images in which no cell was found; they are not counted.
     pub empty: Vec<PathBuf>,
     /// Images whose nucleus is outside the part that is cut as in training, or across its edge.
@@ -152,6 +161,9 @@ impl std::fmt::Display for Summary {
         if !self.others.is_empty() {
             writeln!(f, "no images: {} ({})", text::of(self.others.len() as u64, "file"), some(&self.others))?;
         }
+        for unlike in &self.unlike {
+            writeln!(f, "{unlike}. What the models do on such images is measured by wbc validate, on labelled cells")?;
+        }
         for note in self.seen.notes(self.images) {
             writeln!(f, "{note}")?;
         }
@@ -177,12 +189,13 @@ impl std::fmt::Display for Summary {
             writeln!(
                 f,
                 "  {LOW_CONFIDENCE}: calibrated confidence below {:.0} %; {UNLIKE_TRAINING}: farther from the training \
-                 cells\n  than 99 % of the test cells of the training's own data set",
+                 cells\n  than 99 % of unseen cells of the training's own data set; {UNFAMILIAR}: in a folder with \
+                 too many\n  such cells",
                 100.0 * CONFIDENT
             )?;
         }
         if !self.distances {
-            writeln!(f, "distances from the training cells are unknown: the run's tensors are not in the workspace")?;
+            writeln!(f, "{NO_DISTANCES}")?;
         }
         writeln!(f, "{}", self.file.display())?;
         write!(
@@ -208,16 +221,19 @@ pub fn run(
     ctx: &Context,
 ) -> Result<Summary> {
     let record = Record::read(ws, &source.run)?;
-    let settings = record.network_preprocess(&source.run)?;
-    let cutter = Cutter::new(kind, settings, &record);
+    let prepare = Prepare::of(&record, &source.run)?;
+    let cutter = Cutter::new(kind, &prepare, &record);
     let ensemble = Ensemble::open(ws, source, device, ctx)?;
-    let mut rows: Vec<CellRow> = Vec::new();
+    let (mut rows, mut shifts): (Vec<CellRow>, Vec<Vec<f64>>) = Default::default();
     let mut reader = Reader::default();
     let task = ctx.progress.task("predict", Some(images.files.len() as u64), "images");
     for images in images.files.chunks(BATCH) {
         ctx.check_stop()?;
         for cells in reader.read(images, &cutter, ctx)?.chunks(BATCH) {
-            rows.extend(ensemble.classify(cells)?.into_iter().map(|cell| cell.row));
+            for cell in ensemble.classify(cells)? {
+                rows.push(cell.row);
+                shifts.push(cell.shifts);
+            }
         }
         task.advance(images.len() as u64);
     }
@@ -227,6 +243,7 @@ pub fn run(
     let read = reader.images.len() as u64;
     let seen = Seen::find(ws, weights, &reader.images, ctx)?;
     seen.mark(&mut rows);
+    let unlike = ensemble.doubt(&mut rows, &shifts, appearance::folder);
     write(output, format, &source.run, &ensemble, &rows)?;
     let mut flagged: BTreeMap<String, u64> = BTreeMap::new();
     rows.iter().filter_map(|row| row.flag.clone()).for_each(|flag| *flagged.entry(flag).or_default() += 1);
@@ -239,6 +256,7 @@ pub fn run(
         flagged,
         temperature: ensemble.temperature,
         distances: ensemble.has_distances(),
+        unlike,
         empty: reader.empty,
         outside: reader.outside,
         frames: reader.frames,

@@ -372,21 +372,40 @@ pub fn read_part(raw: &Path, row: &ManifestRow, square: Square) -> Result<(Rgb, 
     if *blake3::hash(&bytes).to_hex() != *row.content_hash {
         return Err(Error::stale(Input::Manifest, path, "the image has changed since it was ingested"));
     }
-    let (width, height) = (i64::from(row.width_px), i64::from(row.height_px));
-    let (x, y) = (square.x.clamp(0, width - 1), square.y.clamp(0, height - 1));
-    let rect = Rect {
-        x: x as u32,
-        y: y as u32,
-        width: ((square.x + square.side).min(width) - x) as u32,
-        height: ((square.y + square.side).min(height) - y) as u32,
-    };
+    let rect = inside(square, row.width_px, row.height_px);
     let image = decode::crop(&bytes, &path, rect).map_err(|error| match error {
         Error::Image { path, message } => {
             Error::Image { path, message: message + ". wbc check finds all such files and leaves them out" }
         }
         other => other,
     })?;
-    Ok((image, Square { x: square.x - x, y: square.y - y, ..square }))
+    Ok((image, seen_from(rect, square)))
+}
+
+/// The part of `square` that lies in an image, and the square as seen from that part.
+pub fn part(image: &Rgb, square: Square) -> (Rgb, Square) {
+    let rect = inside(square, image.width_px, image.height_px);
+    let rows = (rect.y..rect.y + rect.height).flat_map(|y| {
+        let start = 3 * (y as usize * image.width_px as usize + rect.x as usize);
+        image.pixels[start..start + 3 * rect.width as usize].iter().copied()
+    });
+    (Rgb { width_px: rect.width, height_px: rect.height, pixels: rows.collect() }, seen_from(rect, square))
+}
+
+/// The part of a square that lies in an image of that size; never empty.
+fn inside(square: Square, width_px: u32, height_px: u32) -> Rect {
+    let (width, height) = (i64::from(width_px), i64::from(height_px));
+    let (x, y) = (square.x.clamp(0, width - 1), square.y.clamp(0, height - 1));
+    Rect {
+        x: x as u32,
+        y: y as u32,
+        width: ((square.x + square.side).min(width) - x) as u32,
+        height: ((square.y + square.side).min(height) - y) as u32,
+    }
+}
+
+fn seen_from(rect: Rect, square: Square) -> Square {
+    Square { x: square.x - i64::from(rect.x), y: square.y - i64::from(rect.y), ..square }
 }
 
 #[cfg(test)]

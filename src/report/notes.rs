@@ -4,7 +4,7 @@ use super::thousands;
 use crate::class::{Class, ClassInfo, Classes};
 use crate::evaluate::People;
 use crate::rows::IntervalRow;
-use crate::run::{HeldOut, ModelId, Recipe, Record, Results};
+use crate::run::{HeldOut, ModelId, Recipe, Record, Results, model_title};
 use crate::scores::{Method, Metric};
 use crate::statistics::{MIN_CLUSTERS, RESAMPLES};
 use crate::synth;
@@ -70,10 +70,10 @@ pub(crate) fn is_synthetic(ws: &Workspace, dataset: &str) -> bool {
     ws.raw_dataset(dataset).join(synth::MARKER).exists()
 }
 
-/// What an interval is over: "over images", or "by patient (8 patients), all folds pooled".
+/// What an interval is over: "over images", or "by patient (8 patients)".
 pub(crate) fn over(interval: &IntervalRow) -> String {
     match interval.method.cluster() {
-        Some(cluster) => format!("by {cluster} ({} {cluster}s), all folds pooled", interval.units),
+        Some(cluster) => format!("by {cluster} ({} {cluster}s)", interval.units),
         None => "over images".into(),
     }
 }
@@ -108,6 +108,11 @@ pub(super) fn other_classes(classes: &Classes) -> String {
     )
 }
 
+/// Why the paper's figures are not shown beside those of a classical classifier.
+pub(super) fn other_model(record: &Record) -> String {
+    format!("The paper's figures are not shown: they are for W-Net, not for {}", model_title(&record.model))
+}
+
 /// Notes of a table that shows one run. `caveats` are on the paper's figures.
 pub(crate) fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Notes {
     let record = &run.record;
@@ -126,6 +131,7 @@ pub(crate) fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Notes {
             constant.join(", ")
         ));
     }
+    summary.extend(run.rare_classes());
     summary.extend(is_synthetic(ws, &record.dataset).then(|| SYNTHETIC.to_string()));
     if let Some(fewest) = run.fewest().filter(|n| *n < FEW_IMAGES) {
         summary.push(format!(
@@ -143,13 +149,6 @@ pub(crate) fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Notes {
     let classes = short_names(run.classes()).into_iter().zip(run.images());
     let classes: Vec<String> = classes.map(|(class, n)| format!("{class} {}", thousands(n))).collect();
     details.push(format!("Test images by class: {}", classes.join(", ")));
-    let untested: Vec<&str> = run.untested().into_iter().map(Class::name).collect();
-    if !untested.is_empty() {
-        details.push(format!(
-            "Some folds have no test image of {}: their last row is the mean over the other classes",
-            untested.join(", ")
-        ));
-    }
     details.extend(intervals(run));
     details.extend(init(record).filter(|_| leak(record).is_none()));
     if let (Recipe::Network(settings), Some(size_px)) = (&record.recipe, record.size_px()) {
@@ -239,46 +238,46 @@ fn data(run: &Results) -> String {
     format!("{dataset}: {images} test images in {finished} of {folds} folds; run {}, seed {seed}", run.name)
 }
 
-/// Mean scores with their intervals.
+/// Scores with their intervals.
 fn scores(run: &Results) -> String {
     let score = |metric: Metric| {
-        let value = run.value(None, metric, None).map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
-        let interval = run.over_images(metric, None);
-        (value, interval.map_or("-".into(), range), interval.map_or("over images".into(), over))
+        let percent = |value: Option<f64>| value.map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
+        let (interval, pooled) = (run.over_images(metric, None), percent(run.pooled(metric)));
+        let range = interval.map_or("-".into(), range);
+        (percent(run.value(None, metric, None)), pooled, range, interval.map_or("over images".into(), over))
     };
-    let (balanced, balanced_range, over) = score(Metric::BalancedAccuracy);
-    let (accuracy, accuracy_range, _) = score(Metric::Accuracy);
+    let (balanced, pooled, balanced_range, over) = score(Metric::BalancedAccuracy);
+    let (accuracy, accuracy_pooled, accuracy_range, _) = score(Metric::Accuracy);
+    let lacking: Vec<&str> = run.untested().into_iter().map(Class::name).collect();
+    let lacking = match lacking.is_empty() {
+        true => String::new(),
+        false => format!("; folds without a test image of {} have the mean over the others", lacking.join(", ")),
+    };
     format!(
-        "Balanced accuracy {balanced} (95 % interval {over} {balanced_range}), accuracy {accuracy} ({accuracy_range})"
+        "Balanced accuracy {pooled} with all folds pooled (95 % interval {over} {balanced_range}), {balanced} as mean \
+         over folds{lacking}; accuracy {accuracy_pooled} ({accuracy_range}), {accuracy} as mean over folds"
     )
 }
 
 /// The 95 % intervals, their methods and limits.
 fn intervals(run: &Results) -> Vec<String> {
-    let both = |method: Method| {
-        let interval = |metric: Metric| Some((metric, run.interval(metric, None, method)?));
-        let intervals: Vec<_> = [Metric::BalancedAccuracy, Metric::Accuracy].into_iter().filter_map(interval).collect();
+    let both = |methods: [Method; 2]| {
+        let [balanced, accuracy] = methods;
+        let interval = |(metric, method)| Some((metric, run.interval(metric, None, method)?));
+        let metrics = [(Metric::BalancedAccuracy, balanced), (Metric::Accuracy, accuracy)];
+        let intervals: Vec<_> = metrics.into_iter().filter_map(interval).collect();
         let text: Vec<String> = intervals.iter().map(|(metric, i)| format!("{metric} {} %", range(i))).collect();
         let last = intervals.last().map(|(_, interval)| *interval);
         last.map(|interval| (text.join(", "), interval))
     };
     let mut notes = Vec::new();
-    if let Some((text, accuracy)) = both(Method::Bootstrap) {
+    if let Some((text, _)) = both([Method::Melded, Method::Wilson]) {
         notes.push(format!(
-            "95 % intervals over images: {text} (percentile bootstrap, {} resamples of the test images within fold and \
-             class; Efron & Tibshirani 1993)",
-            thousands(RESAMPLES as u64)
+            "95 % intervals over images, all folds pooled: {text} (Wilson 1927; of balanced accuracy, the exact \
+             ones of the classes, melded: Fay et al. 2015)"
         ));
-        let wilson = run.interval(Metric::Accuracy, None, Method::Wilson);
-        if let Some(wilson) = wilson.filter(|_| accuracy.low == accuracy.high) {
-            notes.push(format!(
-                "All test images are predicted correctly, so resampling shows no width; Wilson's interval of accuracy \
-                 is {} %",
-                range(wilson)
-            ));
-        }
     }
-    if let Some((text, interval)) = both(Method::CorrectedT) {
+    if let Some((text, interval)) = both([Method::CorrectedT; 2]) {
         notes.push(format!(
             "95 % intervals over folds: {text} (corrected resampled t, {} degrees of freedom, as folds share training \
              images; Nadeau & Bengio 2003)",
@@ -315,7 +314,7 @@ fn by_cluster(run: &Results, cluster: &str, n: u64) -> Vec<String> {
         format!(
             "95 % intervals by {cluster}, all folds pooled: {} (expanded percentile bootstrap, {} resamples of {n} \
              {cluster}s, each with all images; Field & Welsh 2007, Hesterberg 2015; where all images are correct, or \
-             none, Wilson's for as many images as {cluster}s)",
+             none, Wilson's for as many images as {cluster}s; none is narrower than over images)",
             scores.join(", "),
             thousands(RESAMPLES as u64)
         ),

@@ -5,7 +5,7 @@ use super::runs::{self, RunKind, is_lisc};
 use super::{Request, Sheet, Table, notes};
 use crate::class::Class;
 use crate::error::Result;
-use crate::run::{Record, Results, model_title};
+use crate::run::{Recipe, Record, Results, model_title};
 use crate::scores::Metric;
 use crate::workspace::Workspace;
 
@@ -87,7 +87,8 @@ impl Table for Recall {
             recalls.chain([row(&run, "Aver. Accuracy", Metric::BalancedAccuracy, None)]).collect();
         let columns = (0..folds).map(|f| format!("Fold-{f}")).chain(["Aver.".into()]);
         let mut columns: Vec<String> = std::iter::once("Class".into()).chain(columns).collect();
-        let like_paper = classes.is_wbc5();
+        let is_network = matches!(record.recipe, Recipe::Network(_));
+        let like_paper = classes.is_wbc5() && is_network;
         if like_paper {
             columns.insert(1, "Source".into());
             rows.iter_mut().for_each(|row| row.insert(1, "wbc".into()));
@@ -106,7 +107,9 @@ impl Table for Recall {
             record.dataset
         );
         let mut notes = notes::of_run(ws, &run, if like_paper { self.caveats } else { &[] });
-        if !like_paper {
+        if !is_network {
+            notes.summary.insert(0, notes::other_model(record));
+        } else if !like_paper {
             notes.summary.insert(0, notes::other_classes(classes));
         }
         Ok(Sheet {

@@ -2,7 +2,7 @@
 
 use super::Request;
 use crate::error::{Error, Input, Result};
-use crate::run::{self, NetworkSettings, Record, Results, model_title};
+use crate::run::{self, NetworkSettings, Recipe, Record, Results, model_title};
 use crate::workspace::Workspace;
 use std::collections::BTreeSet;
 
@@ -20,6 +20,12 @@ impl RunKind {
     /// Whether a run is of this kind. Any data set fits.
     pub fn fits(&self, record: &Record) -> bool {
         record.model == self.model && record.init.is_some() == self.init
+    }
+
+    /// Whether the table may show a run that is named: also one of a classical classifier, in the layout of Table 3.
+    fn may_show(&self, record: &Record) -> bool {
+        let is_table_3 = self.model == NetworkSettings::default().model && !self.init && !self.lisc;
+        self.fits(record) || is_table_3 && matches!(record.recipe, Recipe::Classical(_))
     }
 
     /// "W-Net from scratch".
@@ -61,7 +67,7 @@ pub(super) fn choose(
 ) -> Result<Results> {
     if let Some(run) = &request.run {
         let record = Record::read(ws, run)?;
-        if !kind.fits(&record) || !eligible(&record) {
+        if !kind.may_show(&record) || !eligible(&record) {
             let got = name(&record.model, record.init.is_some());
             let got = format!("{run}, a run of {got} on {}", record.dataset);
             return Err(Error::setting("run", format!("a run of {}", kind.name()), got));

@@ -1,6 +1,7 @@
 //! A table as rows of text, and its output for the terminal, Markdown, CSV and LaTeX.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 use std::fmt::Write;
 
 /// Characters per line of the notes on the terminal: about the width of a table of ten folds.
@@ -23,12 +24,29 @@ pub struct Sheet {
     /// The columns with text, aligned left; the others have numbers.
     #[serde(skip)]
     pub left: &'static [usize],
-    /// The cells, row by row.
+    /// The cells, row by row. In JSON a cell that is a number is one, "98.3%" is 98.3, and "-" is null.
+    #[serde(serialize_with = "cells")]
     pub rows: Vec<Vec<String>>,
     /// What a reader must know before quoting the figures: a few notes.
     pub summary: Vec<String>,
     /// Further notes: definitions, methods, limitations.
     pub notes: Vec<String>,
+}
+
+fn cells<S: Serializer>(rows: &[Vec<String>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(rows.iter().map(|row| row.iter().map(|cell| number(cell)).collect::<Vec<_>>()))
+}
+
+/// A cell as a JSON value.
+fn number(cell: &str) -> Value {
+    let digits = cell.strip_suffix('%').unwrap_or(cell).trim().replace(',', "");
+    let is_number = digits.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+');
+    match (cell, digits.parse::<i64>(), digits.parse::<f64>()) {
+        ("-", ..) => Value::Null,
+        (_, Ok(whole), _) if is_number => whole.into(),
+        (_, _, Ok(value)) if is_number => value.into(),
+        _ => cell.into(),
+    }
 }
 
 impl Sheet {
@@ -162,7 +180,29 @@ fn latex(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Sheet, wrapped};
+    use super::{Sheet, number, wrapped};
+
+    #[test]
+    fn cells_are_numbers_in_json() {
+        let cells =
+            ["83.3", "100.0", "5,986", "98.34%", "62", "-", "", "97.6 to 98.9", "neutrophil", "+1.5", "-2", "3 of 4"];
+        let json = serde_json::json!(cells.map(number));
+        let expected = serde_json::json!([
+            83.3,
+            100.0,
+            5986,
+            98.34,
+            62,
+            null,
+            "",
+            "97.6 to 98.9",
+            "neutrophil",
+            1.5,
+            -2,
+            "3 of 4"
+        ]);
+        assert_eq!(json, expected);
+    }
 
     #[test]
     fn notes_are_wrapped_between_words() {

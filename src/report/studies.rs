@@ -24,7 +24,7 @@ impl Table for Studies {
 
     fn build(&self, ws: &Workspace, request: &Request) -> Result<Sheet> {
         let mut rows: Vec<Vec<String>> = STUDIES.iter().map(paper_row).collect();
-        let (mut incomplete, mut left_out, mut leaks) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut incomplete, mut left_out, mut leaks, mut rare) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let requested = |name: &Option<String>, is: &str| name.as_ref().is_none_or(|name| name == is);
         let (runs, unusable) = run::list(ws)?;
         for (name, record) in runs {
@@ -33,6 +33,7 @@ impl Table for Studies {
             }
             match Results::load(ws, &name) {
                 Ok(run) => {
+                    rare.extend(run.rare_classes().map(|note| format!("{name}: {note}")));
                     incomplete.extend(notes::incomplete(&run).map(|folds| format!("{name} (fold {folds})")));
                     if run.record.has_leaking_split() {
                         leaks.push(name);
@@ -59,6 +60,7 @@ impl Table for Studies {
         if !incomplete.is_empty() {
             summary.push(format!("INCOMPLETE, means are over the other folds: {}", incomplete.join(", ")));
         }
+        summary.extend(rare);
         if !left_out.is_empty() {
             summary.push(format!("Left out: {}", left_out.join(", ")));
         }
@@ -68,14 +70,15 @@ impl Table for Studies {
         summary.push("Each study has its own images, classes (C) and test procedure: this is not a ranking".into());
         let notes = [
             "Rows of wbc: test images of the finished folds; accuracy and balanced accuracy (mean over classes) are \
-             means over folds; the 95 % interval is of balanced accuracy over images (percentile bootstrap within fold \
-             and class), or by patient or slide where they are known (bootstrap of patients)",
+             means over folds; a fold that has no test image of a class has the mean over the others. Pooled is \
+             balanced accuracy with the images of all folds pooled; the 95 % interval is its, over images (the exact \
+             ones of the classes, melded), or by patient or slide where they are known (bootstrap of patients)",
             "The paper's two W-Net figures are balanced accuracies, rounded (from its Tables 3 and 6)",
             "Empty cells and \"-\" are the paper's",
             "Where an interval is not by patient, patients are unknown: cells of one patient may be in both training \
              and test folds",
         ];
-        let columns = ["Study", "Data set", "Size", "C", "Methods", "Accuracy", "Balanced", "95 % interval"];
+        let columns = ["Study", "Data set", "Size", "C", "Methods", "Accuracy", "Balanced", "Pooled", "95 % interval"];
         Ok(Sheet {
             table: Some(self.number()),
             label: self.number().to_string(),
@@ -93,7 +96,7 @@ impl Table for Studies {
 /// A study as printed. The paper's own figures are balanced accuracies too.
 fn paper_row(study: &[&str; 6]) -> Vec<String> {
     let balanced = if study[0].starts_with("W-Net") { study[5] } else { "" };
-    study.iter().chain(&[balanced, ""]).map(|cell| cell.to_string()).collect()
+    study.iter().chain(&[balanced, "", ""]).map(|cell| cell.to_string()).collect()
 }
 
 /// A run. Its cells repeat what CSV, which has no notes, must not lose: missing folds, earlier weights, synthetic
@@ -119,6 +122,7 @@ fn run_row(ws: &Workspace, run: &Results) -> Vec<String> {
         methods,
         percent(Metric::Accuracy),
         percent(Metric::BalancedAccuracy),
+        run.pooled(Metric::BalancedAccuracy).map_or("-".into(), |v| format!("{:.2}%", 100.0 * v)),
         interval(run),
     ]
 }

@@ -8,9 +8,10 @@ use crate::batch::Normalise;
 use crate::class::Classes;
 use crate::error::{Error, Input, Result};
 use crate::integrity::{self, State};
-use crate::models::{Model, StateArray};
+use crate::models::Model;
 use crate::rows::EpochRow;
 use safetensors::tensor::{Dtype, SafeTensors};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -77,31 +78,42 @@ struct Sealed<M> {
     checksum: Option<String>,
 }
 
-/// Writes the model's state and `meta` to `path`, in the format of safetensors: the length of a JSON header, the
-/// header, and the arrays in the order of their names. The library itself would write another file and replace ours.
+/// Writes the model's state and `meta` to `path`.
 ///
 /// # Errors
 /// [`Error::Io`] where the file cannot be written, [`Error::Compute`] where the model's device has failed.
 pub fn save(path: &Path, model: &dyn Model, meta: &Meta) -> Result<()> {
     model.check()?;
-    let arrays: BTreeMap<String, StateArray> =
-        model.state(!meta.finished).into_iter().map(|array| (array.name.clone(), array)).collect();
+    let arrays = model.state(!meta.finished).into_iter();
+    write(path, meta, ("F32", 4), arrays.map(|array| (array.name, (array.shape, array.bytes))).collect())
+}
+
+/// Arrays by name: the shape of each, and its bytes when they are asked for.
+pub(super) type Arrays<'a> = BTreeMap<String, (Vec<usize>, Box<dyn Fn() -> Vec<u8> + 'a>)>;
+
+/// Writes arrays and `meta` to `path`, with a checksum, in the format of safetensors: the length of a JSON header, the
+/// header, and the arrays in the order of their names. The library itself would write another file and replace ours.
+/// `kind` is the type of the numbers, and how many bytes each has.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(super) fn write(path: &Path, meta: &impl Serialize, kind: (&str, usize), arrays: Arrays) -> Result<()> {
     let sealed = Sealed { meta, checksum: Some(integrity::BLANK.into()) };
     let text = serde_json::to_string(&sealed).expect("plain data");
     let mut header = serde_json::Map::from_iter([("__metadata__".to_string(), json!({ KEY: text }))]);
     let mut end = 0;
-    for (name, array) in &arrays {
+    for (name, (shape, _)) in &arrays {
         let start = end;
-        end += array.shape.iter().product::<usize>() * 4;
-        header.insert(name.clone(), json!({ "dtype": "F32", "shape": array.shape, "data_offsets": [start, end] }));
+        end += shape.iter().product::<usize>() * kind.1;
+        header.insert(name.clone(), json!({ "dtype": kind.0, "shape": shape, "data_offsets": [start, end] }));
     }
     let mut header = serde_json::to_vec(&header).expect("plain data");
     header.resize(header.len().next_multiple_of(8), b' ');
     let failed = || Error::io(path, "write");
     atomic::write(path, |out| {
         out.write_all(&(header.len() as u64).to_le_bytes()).and_then(|()| out.write_all(&header)).map_err(failed())?;
-        for array in arrays.values() {
-            out.write_all(&(array.bytes)()).map_err(failed())?;
+        for (_, bytes) in arrays.values() {
+            out.write_all(&bytes()).map_err(failed())?;
         }
         out.flush().map_err(failed())?;
         integrity::seal(out.get_mut(), 0..8 + header.len() as u64).map_err(failed())
@@ -113,6 +125,14 @@ pub fn save(path: &Path, model: &dyn Model, meta: &Meta) -> Result<()> {
 /// # Errors
 /// [`Error::Format`] where the file is not a checkpoint of wbc.
 pub fn meta(path: &Path) -> Result<Option<Meta>> {
+    metadata(path)
+}
+
+/// The metadata of a safetensors file that [`write`] wrote: `None` where there is no file.
+///
+/// # Errors
+/// [`Error::Format`] where the file is another.
+pub(super) fn metadata<M: DeserializeOwned>(path: &Path) -> Result<Option<M>> {
     use std::io::Read;
     let mut file = match std::fs::File::open(path) {
         Ok(file) => file,
@@ -126,7 +146,7 @@ pub fn meta(path: &Path) -> Result<Option<Meta>> {
     file.take(wanted).read_to_end(&mut header).map_err(Error::io(path, "read"))?;
     let json: serde_json::Value = serde_json::from_slice(&header).map_err(|e| broken(path, e))?;
     let text = json["__metadata__"][KEY].as_str().ok_or_else(|| broken(path, "no wbc metadata"))?;
-    serde_json::from_str::<Sealed<Meta>>(text).map(|sealed| Some(sealed.meta)).map_err(|e| broken(path, e))
+    serde_json::from_str::<Sealed<M>>(text).map(|sealed| Some(sealed.meta)).map_err(|e| broken(path, e))
 }
 
 /// Whether a checkpoint, where there is one, is as it was written.
@@ -187,6 +207,6 @@ pub fn require_intact(path: &Path, bytes: &[u8]) -> Result<()> {
     }
 }
 
-fn broken(path: &Path, why: impl std::fmt::Display) -> Error {
+pub(super) fn broken(path: &Path, why: impl std::fmt::Display) -> Error {
     Error::format(path, "checkpoint", "a safetensors file that wbc wrote", why)
 }

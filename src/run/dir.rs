@@ -21,7 +21,8 @@ use std::path::{Path, PathBuf};
 /// tensorboard/          with --log tensorboard
 /// fold-00/ ... all/     one folder per model
 ///   checkpoint.safetensors   a network's weights
-///   fit.json                 what a classical classifier chose
+///   classifier.safetensors   a fitted classical classifier
+///   fit.json                 what it chose
 ///   predictions.parquet      the fold's test images
 ///   held_out.parquet         the held-out test set, predicted by the fold's model
 /// held_out/             results on the held-out test set, where the split has one
@@ -101,6 +102,11 @@ impl RunDir {
     /// A network's weights and the state of its training.
     pub fn checkpoint(&self, id: ModelId) -> PathBuf {
         self.model(id).join("checkpoint.safetensors")
+    }
+
+    /// A fitted classical classifier.
+    pub fn classifier(&self, id: ModelId) -> PathBuf {
+        self.model(id).join("classifier.safetensors")
     }
 
     /// What a classical classifier chose.

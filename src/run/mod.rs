@@ -4,6 +4,7 @@
 
 pub mod checkpoint;
 mod dir;
+mod fitted;
 pub mod leak;
 mod model;
 mod model_id;
@@ -12,9 +13,10 @@ mod record;
 mod results;
 
 pub use dir::{ExternalDir, RunDir, names};
+pub use fitted::FittedModel;
 pub(crate) use model::infer;
 pub use model::{TrainedModel, finished, open};
 pub use model_id::{ModelId, ModelRef};
 pub use recipe::{LossKind, NetworkSettings, Recipe, Sampling, model_title};
 pub use record::{Init, OwnSplit, Record, TrainedImages, list};
-pub use results::{HeldOut, Results, epochs, over_images, predictions};
+pub use results::{HeldOut, Results, epochs, over_images, predictions, rare_classes};

@@ -2,8 +2,9 @@
 
 use super::checkpoint::{self, Meta};
 use super::dir::RunDir;
+use super::fitted::FittedModel;
 use super::model_id::ModelId;
-use super::recipe::NetworkSettings;
+use super::recipe::{NetworkSettings, Recipe};
 use super::record::Record;
 use crate::batch::{Normalise, Tensors, View};
 use crate::class::{Class, Classes};
@@ -94,18 +95,20 @@ pub(crate) fn infer(
     Ok(mean)
 }
 
-/// The finished networks of a run: those of the folds, in order, then that of all images.
+/// The finished models of a run: those of the folds, in order, then that of all images.
 ///
 /// # Errors
-/// [`Error::Missing`] where there is no such run or none of its models is finished, [`Error::Setting`] where it is a
-/// run of a classical classifier.
+/// [`Error::Missing`] where there is no such run or none of its models is finished.
 pub fn finished(ws: &Workspace, run: &str) -> Result<Vec<ModelId>> {
     let record = Record::read(ws, run)?;
-    record.network(run)?;
     let (hash, dir) = (record.hash(), RunDir::new(ws, run));
     let mut finished = Vec::new();
     for id in (0..record.folds).map(ModelId::Fold).chain([ModelId::All]) {
-        if checkpoint::finished(&dir, id, &hash)?.is_some() {
+        let is_finished = match &record.recipe {
+            Recipe::Network(_) => checkpoint::finished(&dir, id, &hash)?.is_some(),
+            Recipe::Classical(_) => FittedModel::is_finished(&dir, id, &hash)?,
+        };
+        if is_finished {
             finished.push(id);
         }
     }

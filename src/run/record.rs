@@ -5,6 +5,7 @@ use super::model_id::{ModelId, ModelRef};
 use super::recipe::{NetworkSettings, Recipe};
 use crate::class::{Class, Classes};
 use crate::error::{Error, Input, Result, if_readable};
+use crate::features;
 use crate::guard;
 use crate::integrity;
 use crate::preprocess::{self, Cut};
@@ -36,10 +37,12 @@ pub struct Record {
     /// How a network's images were preprocessed; a classical classifier has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<preprocess::Settings>,
-    /// What a network's training images showed, so that new images are cut in the same way; none in runs that have no
-    /// images, and in those of earlier versions.
+    /// What the training images showed, so that new images are cut in the same way; none in runs of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<TrainedImages>,
+    /// How a classical classifier's cells were measured; a network has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<features::Settings>,
     /// The settings of training.
     pub recipe: Recipe,
     /// Hashes of the manifest, the splits, and the tensors or the features.
@@ -204,6 +207,15 @@ impl Record {
     /// [`Error::Setting`] where the model is a classical classifier.
     pub fn network_preprocess(&self, run: &str) -> Result<&preprocess::Settings> {
         self.preprocess.as_ref().ok_or_else(|| self.no_network(run))
+    }
+
+    /// How a classical classifier's cells were measured; `run` is its name for the message.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where the model is a network.
+    pub fn measured(&self, run: &str) -> Result<&features::Settings> {
+        let none = || Error::setting("run", "a run of a classical classifier", format!("{run}, of {}", self.model));
+        self.features.as_ref().ok_or_else(none)
     }
 
     /// Hash of an input, where the run has it.

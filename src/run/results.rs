@@ -8,6 +8,7 @@ use crate::rows::{EpochRow, IntervalRow, MetricRow, PredictionRow};
 use crate::schema::{EPOCHS, INTERVALS, METRICS, PREDICTIONS, Schema};
 use crate::scores::{Method, Metric};
 use crate::table;
+use crate::text;
 use crate::workspace::Workspace;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
@@ -126,6 +127,18 @@ impl Results {
         over_images(&self.intervals, metric, class)
     }
 
+    /// A metric of all classes, 0 to 1, with the images of all finished folds pooled.
+    pub fn pooled(&self, metric: Metric) -> Option<f64> {
+        Some(self.over_images(metric, None)?.value)
+    }
+
+    /// What is to be said of classes with very few test images: see [`rare_classes`]. All folds are pooled.
+    pub fn rare_classes(&self) -> Option<String> {
+        let recall = |class| self.over_images(Metric::Recall, Some(class)).map(|row| row.value);
+        let recalls = self.classes().iter().zip(self.images()).map(|(class, images)| (class, images, recall(class)));
+        rare_classes(&recalls.collect::<Vec<_>>())
+    }
+
     /// What the intervals resample with all its images, and how many there are: ("patient", 8); `None` for images.
     pub fn clusters(&self) -> Option<(&'static str, u64)> {
         self.intervals.iter().find_map(|row| Some((row.method.cluster()?, row.units)))
@@ -178,10 +191,39 @@ impl Results {
     }
 }
 
+/// With fewer images of a class in all folds, its recall is hardly known, and nor is a mean over classes.
+pub const FEW_OF_CLASS: u64 = 5;
+
+/// What is to be said of a mean over classes that counts classes of very few images as much as all others; none where
+/// there is no such class. `recalls` has the class, its images and its recall.
+pub fn rare_classes(recalls: &[(Class, u64, Option<f64>)]) -> Option<String> {
+    let is_rare = |images: u64| (1..FEW_OF_CLASS).contains(&images);
+    let rare: Vec<String> = recalls
+        .iter()
+        .filter(|(_, images, _)| is_rare(*images))
+        .map(|(class, images, _)| format!("{class} ({})", text::of(*images, "image")))
+        .collect();
+    if rare.is_empty() {
+        return None;
+    }
+    let others: Vec<f64> =
+        recalls.iter().filter(|(_, images, _)| *images >= FEW_OF_CLASS).filter_map(|(_, _, recall)| *recall).collect();
+    let without = match others.len() {
+        0 => "there is no other class".to_string(),
+        n => format!("without, it is {:.1} %", 100.0 * others.iter().sum::<f64>() / n as f64),
+    };
+    let count = if rare.len() == 1 { "counts" } else { "count" };
+    Some(format!(
+        "{} {count} in the balanced accuracy as much as every other class, with fewer than {FEW_OF_CLASS} images: \
+         {without}",
+        rare.join(", ")
+    ))
+}
+
 /// The row for other test images: see [`Results::over_images`].
 pub fn over_images(rows: &[IntervalRow], metric: Metric, class: Option<Class>) -> Option<&IntervalRow> {
     let clusters = [Method::SubjectBootstrap, Method::SlideBootstrap, Method::CopyGroupBootstrap];
-    let methods = clusters.into_iter().chain([Method::Bootstrap, Method::Wilson]);
+    let methods = clusters.into_iter().chain([Method::Melded, Method::Wilson]);
     let find = |method| rows.iter().find(|r| r.metric == metric && r.class == class && r.method == method);
     methods.into_iter().find_map(find)
 }

@@ -1,6 +1,6 @@
 //! Confidence intervals and significance tests for results over images and over folds.
 //!
-//! They answer two questions. *Would other test images give the same result?* The bootstrap, Wilson's interval and
+//! They answer two questions. *Would other test images give the same result?* Wilson's interval, the bootstrap and
 //! McNemar's test treat the trained models as fixed and the images as an independent sample; the bootstrap over
 //! clusters treats patients as one. *Would other training images give the same result?* The corrected t-test and
 //! Wilcoxon's test use the variation between folds. Neither accounts for other laboratories, stains or seeds.
@@ -10,6 +10,7 @@ mod clusters;
 mod folds;
 mod interval;
 mod mcnemar;
+mod melded;
 mod prevalence;
 
 pub use bootstrap::{RESAMPLES, bootstrap};
@@ -17,4 +18,5 @@ pub use clusters::{MIN_CLUSTERS, cluster_bootstrap};
 pub use folds::{CorrectedT, Wilcoxon, corrected_interval, corrected_t, wilcoxon};
 pub use interval::{Interval, LEVEL, mean, wilson};
 pub use mcnemar::{McNemar, mcnemar};
+pub use melded::mean_of_shares;
 pub use prevalence::{MIN_KNOWN, Prevalence, prevalence};

@@ -1,6 +1,6 @@
-//! Fits a classical classifier for one fold: gaps are filled and features standardised from the training cells,
-//! hyper-parameters are chosen by cross-validation within them, and the test cells are predicted. `fit.json` in the
-//! fold's folder records the choice; it is written last, so a fold that has it is finished.
+//! Fits a classical classifier for one model of a run: gaps are filled and features standardised from the training
+//! cells, hyper-parameters are chosen by cross-validation within them, and the test cells are predicted. `fit.json` in
+//! the fold's folder records the choice; it is written last, so a fold that has it is finished.
 
 use super::folder::{is_predicted, log_time, write_predictions};
 use super::plan::Plan;
@@ -14,7 +14,7 @@ use crate::features::{self, Features};
 use crate::integrity;
 use crate::nn::device::Device;
 use crate::rows::PredictionRow;
-use crate::run::{ModelId, OwnSplit, Recipe, Record, RunDir};
+use crate::run::{FittedModel, ModelId, OwnSplit, Recipe, Record, RunDir, TrainedImages};
 use crate::scores::Scores;
 use crate::seed;
 use crate::split;
@@ -49,7 +49,7 @@ struct Cell<'a> {
 struct Report {
     /// Hash of the run's record.
     run: String,
-    fold: u32,
+    fold: ModelId,
     /// Training cells.
     images: u64,
     /// Features used: those that are not constant.
@@ -74,11 +74,11 @@ impl Data {
         let features = features::read(ws, dataset)?;
         let row_of: HashMap<&str, usize> =
             features.image_ids.iter().enumerate().map(|(row, id)| (id.as_str(), row)).collect();
-        let cells = cells
-            .into_iter()
+        let known = cells
+            .iter()
             .filter_map(|m| {
                 let (row, group) = (*row_of.get(m.image_id.as_str())?, splits.group(&m.image_id)?.to_string());
-                Some((m.image_id, (row, m.class?, group)))
+                Some((m.image_id.clone(), (row, m.class?, group)))
             })
             .collect();
         let inputs = BTreeMap::from([
@@ -95,14 +95,15 @@ impl Data {
             seed,
             folds: splits.folds,
             preprocess: None,
-            images: None,
+            images: TrainedImages::of(&cells, &features.settings.window(features::MAX_WINDOW_PX)),
+            features: Some(features.settings.clone()),
             recipe: Recipe::Classical(settings.clone()),
             inputs,
             init: None,
             own_split: OwnSplit::of(&splits),
         };
         let hash = record.hash();
-        Ok(Self { settings: settings.clone(), features, cells, splits, record, hash })
+        Ok(Self { settings: settings.clone(), features, cells: known, splits, record, hash })
     }
 
     /// The class of every image that a model may be trained on.
@@ -110,11 +111,16 @@ impl Data {
         ModelId::All.training_images(&self.splits).filter_map(|id| self.cells.get(id).map(|cell| cell.1))
     }
 
-    /// Whether a model has its predictions and they are of this run. There is no model of all images.
-    pub fn finished(&self, dir: &RunDir, id: ModelId) -> bool {
+    /// Whether a model is there with its predictions, and they are of this run. The model of all images has none.
+    ///
+    /// # Errors
+    /// As [`FittedModel::is_finished`].
+    pub fn finished(&self, dir: &RunDir, id: ModelId) -> Result<bool> {
         let report = std::fs::read(dir.fit(id)).ok();
         let report = report.and_then(|text| integrity::from_json::<Report>(&text).ok());
-        report.is_some_and(|report| report.run == self.hash) && is_predicted(dir, id, &self.record, &self.splits)
+        let is_fitted =
+            report.is_some_and(|report| report.run == self.hash) && FittedModel::is_finished(dir, id, &self.hash)?;
+        Ok(is_fitted && (id == ModelId::All || is_predicted(dir, id, &self.record, &self.splits)))
     }
 
     /// Logs how much there is to fit.
@@ -124,23 +130,18 @@ impl Data {
             1 => String::new(),
             n => format!(", {n} choices in {} inner folds", self.settings.inner_folds),
         };
-        ctx.progress.log(&format!(
-            "{}: {} of {} folds of about {images} images, {} features{choose}",
-            self.record.model,
-            folds.len(),
-            self.record.folds,
-            self.features.names.len(),
-        ));
+        let what = match folds {
+            [ModelId::All] => format!("the model of all {images} images"),
+            _ => format!("{} of {} folds of about {images} images", folds.len(), self.record.folds),
+        };
+        ctx.progress.log(&format!("{}: {what}, {} features{choose}", self.record.model, self.features.names.len()));
     }
 
-    /// Fits one fold and predicts its test cells.
+    /// Fits one model, and predicts the test cells of its fold.
     ///
     /// # Errors
-    /// [`Error::Setting`] for the model of all images, which a classical classifier does not have.
+    /// [`Error::Data`] where the split has images that were not measured, or none to train on.
     pub fn train(&self, dir: &RunDir, id: ModelId, ctx: &Context) -> Result<()> {
-        let ModelId::Fold(fold) = id else {
-            return Err(Error::setting("all", "a network", &self.record.model));
-        };
         let start = Instant::now();
         let train = self.cells(id.training_images(&self.splits))?;
         let test = self.cells(id.test_images(&self.splits))?;
@@ -153,7 +154,7 @@ impl Data {
         let x: Vec<&[f64]> = x.iter().map(Vec::as_slice).collect();
         let classes: Vec<usize> = train.iter().map(|cell| self.record.position(cell.class)).collect();
         let groups: Vec<String> = train.iter().map(|cell| cell.group.into()).collect();
-        let key = seed::key(self.record.seed, "classical", u64::from(fold), 0, 0);
+        let key = seed::key(self.record.seed, "classical", id.seed_key(self.record.folds), 0, 0);
         let inner = split::assign(&classes, &groups, self.settings.inner_folds, key);
         let inner_folds = self.settings.inner_folds;
         let (classes, count, held_out_by, calibrate) = (&classes[..], self.record.classes.len(), &inner[..], true);
@@ -167,7 +168,10 @@ impl Data {
         let class_weights = &class_weights[..];
         let samples = Samples { x: &x, classes, count, held_out_by, inner_folds, key, calibrate, class_weights };
 
-        let what = format!("fold {fold} of {}", self.record.folds);
+        let what = match id {
+            ModelId::Fold(fold) => format!("fold {fold} of {}", self.record.folds),
+            ModelId::All => "the model of all images".into(),
+        };
         let choices = self.settings.choices();
         let tries = if choices.len() > 1 { choices.len() as u64 * u64::from(inner_folds) } else { 0 };
         let _task = ctx.progress.task(&what, Some(tries + 1), "fits");
@@ -176,19 +180,22 @@ impl Data {
         let best = (0..tried.len()).rev().max_by(|a, b| tried[*a].total_cmp(&tried[*b])).unwrap_or(0);
         ctx.check_stop()?;
         let fitted = self.settings.fit(&choices[best], &samples)?;
-        let predict = |cell: &Cell| {
-            let p = fitted.probabilities(&scale.apply(cell.features))?;
-            Ok(PredictionRow::new(cell.id.into(), fold, cell.class, p.iter().map(|p| *p as f32).collect::<Vec<_>>()))
-        };
-        let rows: Vec<PredictionRow> = test.par_iter().map(predict).collect::<Result<_>>()?;
-        let held_out = self.cells(self.splits.held_out())?;
-        let held_out: Vec<PredictionRow> = held_out.par_iter().map(predict).collect::<Result<_>>()?;
-        write_predictions(dir, &self.record, fold, &rows, &held_out)?;
+        let fitted = FittedModel { record: self.record.clone(), id, scale, classifier: fitted };
+        fitted.save(dir)?;
+        if let ModelId::Fold(fold) = id {
+            let predict = |cell: &Cell| {
+                Ok(PredictionRow::new(cell.id.into(), fold, cell.class, fitted.probabilities(cell.features)?))
+            };
+            let rows: Vec<PredictionRow> = test.par_iter().map(predict).collect::<Result<_>>()?;
+            let held_out = self.cells(self.splits.held_out())?;
+            let held_out: Vec<PredictionRow> = held_out.par_iter().map(predict).collect::<Result<_>>()?;
+            write_predictions(dir, &self.record, fold, &rows, &held_out)?;
+        }
         let report = Report {
             run: self.hash.clone(),
-            fold,
+            fold: id,
             images: train.len() as u64,
-            features: scale.width() as u64,
+            features: fitted.scale.width() as u64,
             chosen: choices[best].clone(),
             tried: choices
                 .iter()

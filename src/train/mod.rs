@@ -84,7 +84,7 @@ impl Work {
     fn finished(&self, dir: &RunDir, id: ModelId) -> Result<Option<Vec<EpochRow>>> {
         match self {
             Self::Network(data) => data.finished(dir, id),
-            Self::Classical(data) => Ok(data.finished(dir, id).then(Vec::new)),
+            Self::Classical(data) => Ok(data.finished(dir, id)?.then(Vec::new)),
         }
     }
 }

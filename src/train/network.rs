@@ -86,6 +86,7 @@ impl Data {
             pipeline: plan.pipeline.clone(),
             seed,
             folds: splits.folds,
+            features: None,
             preprocess: Some(plan.preprocess.clone()),
             images,
             recipe: Recipe::Network(settings.clone()),

@@ -71,7 +71,6 @@ impl Plan {
     pub fn suits(&self, recipe: &Recipe) -> Result<()> {
         Workspace::check_name("run", &self.run)?;
         recipe.network_only(&[
-            ("all", self.target == Target::AllImages),
             ("init", self.init.is_some()),
             ("device", self.device != Device::Cpu),
             ("log", !self.logs.is_empty()),

@@ -178,6 +178,17 @@ impl Workdir {
 pub const FIVE: [Class; 5] =
     [Class::NEUTROPHIL, Class::EOSINOPHIL, Class::BASOPHIL, Class::LYMPHOCYTE, Class::MONOCYTE];
 
+/// The cells of a table in JSON, in which numbers are numbers, as text.
+pub fn cells_of(table: &serde_json::Value) -> Vec<Vec<String>> {
+    let text = |cell: &serde_json::Value| match cell {
+        serde_json::Value::Null => "-".to_string(),
+        serde_json::Value::String(text) => text.clone(),
+        number => number.to_string(),
+    };
+    let rows = table["rows"].as_array().unwrap().iter();
+    rows.map(|row| row.as_array().unwrap().iter().map(text).collect()).collect()
+}
+
 /// The class that a row of the paper's five classes predicts.
 pub fn predicted(row: &PredictionRow) -> Class {
     Classes::wbc5().likeliest(&row.probabilities)

@@ -46,7 +46,10 @@ pub(super) fn section(ws: &Workspace, run: &Results, validation: &Validation) ->
     let same = table::file_hash(&ws.manifest(&about.dataset)).is_ok_and(|hash| hash == about.manifest);
     let left_out = about.coverage.notes(&about.dataset).into_iter().map(|note| parts::capitalised(&note));
     let changed = (!same).then(|| format!("{} has changed since this validation", about.dataset));
-    let notes: Vec<String> = left_out.chain(about.note.clone()).chain(changed).collect();
+    let unlike = about.unlike.as_ref().map(|unlike| parts::capitalised(&unlike.to_string()));
+    let notes: Vec<String> =
+        left_out.chain(validation.rare_classes()).chain(unlike).chain(about.note.clone()).chain(changed).collect();
+    let coverage = curves::coverage(classes, &validation.predictions);
     let reliability = curves::reliability(classes, &validation.predictions);
     context! {
         name => about.dataset.clone(),
@@ -72,6 +75,6 @@ pub(super) fn section(ws: &Workspace, run: &Results, validation: &Validation) ->
             columns,
             classes.iter().map(recall),
         )),
-        plots => parts::figures([confusion, run_plots::reliability(&reliability)]),
+        plots => parts::figures([confusion, run_plots::reliability(&reliability), run_plots::coverage(&coverage)]),
     }
 }

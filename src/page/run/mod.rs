@@ -6,18 +6,23 @@ use crate::class::{Class, Classes};
 use crate::dataset::{self, Dataset};
 use crate::error::{Error, Input, Result, if_readable};
 use crate::evaluate::curves;
+use crate::features;
 use crate::figure::{gallery, run_plots, svg::Figure};
 use crate::page::{card, parts};
 use crate::png;
 use crate::predict::external::list as validations;
+use crate::preprocess;
 use crate::report::{Sheet, notes, thousands};
-use crate::rows::{EpochRow, PredictionRow};
+use crate::rows::{EpochRow, ManifestRow, PredictionRow};
 use crate::run::{self, HeldOut, Recipe, Record, Results, RunDir, model_title};
+use crate::schema::MANIFEST;
 use crate::scores::Metric;
 use crate::table;
 use crate::workspace::Workspace;
 use maps::Maps;
 use minijinja::{Value, context};
+use rayon::prelude::*;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 mod external;
@@ -46,6 +51,7 @@ impl Loaded {
             run_plots::recall(classes, &self.run.intervals),
             run_plots::precision_recall(classes, &precision_recall),
             Some(run_plots::reliability(&curves::reliability(classes, &self.predictions))),
+            Some(run_plots::coverage(&curves::coverage(classes, &self.predictions))),
             run_plots::learning(&self.epochs),
         ]
         .into_iter()
@@ -102,17 +108,21 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
     };
     let tensors = tensors.as_ref().filter(|t| record.input(Input::Tensors) == Some(&t.hash));
     let mistakes = gallery::mistakes(run.classes(), &loaded.predictions);
+    let of_class = |class| gallery::examples(&loaded.predictions, class, run.classes().len());
+    let shown = run.classes().iter().flat_map(of_class).chain(mistakes.iter().copied());
+    let measured = record.features.as_ref().map(|settings| pictures(ws, record, settings, shown)).transpose()?;
+    let tensors = tensors.or(measured.as_ref());
     let maps = Maps::compute(ws, &run.name, record, tensors, &mistakes)?;
     let no_mistakes = match mistakes.is_empty() {
         true => "All test images are predicted correctly.",
         false if record.preprocess.is_none() => {
-            "This classifier uses measured features instead of images. predictions.parquet lists its mistakes."
+            "The cells cannot be shown: the images that were measured are no longer in the workspace, or have changed."
         }
         false => "The cells cannot be shown: the tensors that the run was trained on are no longer in the workspace.",
     };
     let show = |row: &PredictionRow| cell(run.classes(), tensors?, row, maps.overlays.get(&row.image_id));
     let examples = |class: Class| {
-        let rows = gallery::examples(&loaded.predictions, class, run.classes().len());
+        let rows = of_class(class);
         let cells: Vec<Value> = rows.into_iter().filter_map(show).collect();
         (!cells.is_empty()).then_some(context! { name => run.classes().title(class), cells => cells })
     };
@@ -152,14 +162,45 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
     parts::write("run.html", values, path)
 }
 
+/// The cells of rows as a classical classifier's features were measured in them. Those whose image is gone or has
+/// changed are left out.
+///
+/// # Errors
+/// [`crate::error::Error::Format`] where the manifest is damaged, [`crate::error::Error::Io`] where an image is there
+/// and cannot be read.
+fn pictures<'a>(
+    ws: &Workspace,
+    record: &Record,
+    settings: &features::Settings,
+    rows: impl Iterator<Item = &'a PredictionRow>,
+) -> Result<Tensors> {
+    /// Side of a picture, px.
+    const SIDE: u32 = 128;
+    let manifest = ws.manifest(&record.dataset);
+    if !manifest.is_file() {
+        return Ok(Tensors::named(SIDE as usize, []));
+    }
+    let shown: BTreeSet<&str> = rows.map(|row| row.image_id.as_str()).collect();
+    let (manifest, _) = table::read_rows::<ManifestRow>(&manifest, &MANIFEST)?;
+    let (raw, cut) = (ws.raw_dataset(&record.dataset), settings.window(SIDE));
+    let picture = |row: &ManifestRow| {
+        let pixels = if_readable(preprocess::read_tensor(&raw, row, &cut))?;
+        Ok(pixels.map(|pixels| (row.image_id.clone(), pixels)))
+    };
+    let rows: Vec<&ManifestRow> = manifest.iter().filter(|row| shown.contains(row.image_id.as_str())).collect();
+    let pictures: Vec<Option<(String, Vec<u8>)>> = rows.par_iter().map(|row| picture(row)).collect::<Result<_>>()?;
+    Ok(Tensors::named(SIDE as usize, pictures.into_iter().flatten()))
+}
+
 /// The key figures at the top.
 fn items(run: &Results) -> Vec<Value> {
     let score = |metric: Metric| {
-        let value = run.value(None, metric, None).map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
+        let percent = |value: Option<f64>| value.map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
         let interval = run.over_images(metric, None);
         let interval =
             interval.map_or(String::new(), |i| format!("95 % interval {}: {} %", notes::over(i), notes::range(i)));
-        parts::item(metric.title(), value, interval)
+        let mean = percent(run.value(None, metric, None));
+        parts::item(metric.title(), percent(run.pooled(metric)), format!("{interval}; mean over folds {mean}"))
     };
     let images: u64 = run.images().iter().sum();
     let finished = run.record.folds as usize - run.missing().len();
