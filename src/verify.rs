@@ -144,7 +144,10 @@ fn paths(ws: &Workspace) -> Result<Vec<PathBuf>> {
     let walk = walkdir::WalkDir::new(&ws.root).follow_links(true).sort_by_file_name().into_iter();
     let mut paths = Vec::new();
     for entry in walk.filter_entry(|entry| !is_hidden(entry) && !is_foreign(entry.path())) {
-        let entry = entry.map_err(|e| Error::io(e.path().unwrap_or(&ws.root), "open")(e.into()))?;
+        let entry = entry.map_err(|e| {
+            let path = e.path().unwrap_or(&ws.root).to_path_buf();
+            Error::io(&path, "open")(e.into())
+        })?;
         let name = entry.file_name().to_string_lossy();
         let is_ours = ["parquet", "safetensors"].iter().any(|e| entry.path().extension().is_some_and(|x| x == *e))
             || ["run.json", "fit.json", "about.json"].contains(&name.as_ref());

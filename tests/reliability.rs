@@ -152,7 +152,7 @@ fn a_long_image_with_a_mask_is_preprocessed_in_little_memory() {
         image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
         bytes.into_inner()
     };
-    w.write("data/raw/d/neutrophil/a.png", line(|x| [(x * 7) as u8, (x * 31 >> 3) as u8, x as u8]));
+    w.write("data/raw/d/neutrophil/a.png", line(|x| [(x * 7) as u8, ((x * 31) >> 3) as u8, x as u8]));
     let mask = line(|x| if (30..65_470).contains(&x) { [255; 3] } else { [0; 3] });
     w.write("data/raw/d/neutrophil/a_mask.png", mask);
     w.wbc(&["ingest", "--no-check"]);
