@@ -99,7 +99,7 @@ fn fitted_classifiers_classify_new_cells() {
     w.wbc(&["synth", "--images", "50", "--name", "new", "--seed", "5"]).ok();
     assert!(w.wbc(&["ingest", "--dataset", "new"]).status < 2);
     w.wbc(&["features", "--dataset", "d"]).ok();
-    let python = python("onnx", &["onnxruntime", "numpy", "pyarrow"], &["onnxruntime", "numpy", "pyarrow"]);
+    let python = python("onnx-tables", &["onnxruntime", "numpy", "pyarrow"], &["onnxruntime", "numpy", "pyarrow"]);
     for model in MODELS {
         let weights = if matches!(model, "lda" | "knn") { "class_weight = \"balanced\"" } else { "" };
         let pipeline = recipe(&w, model, weights);

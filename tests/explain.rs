@@ -103,10 +103,11 @@ fn what_cannot_be_explained_is_refused_with_a_reason() {
     }
     assert!(!w.path("explanations").exists(), "a refused command writes nothing");
     w.wbc(&["train", "--dataset", "d", "--pipeline", "knn", "--run", "near", "--fold", "0"]).ok();
-    for what in [image, "--gallery"] {
-        let refused = w.wbc(&["explain", "near", what]).exits(2).stderr;
-        assert!(refused.contains("a run of a network, found near, a run of knn"), "{refused}");
-    }
+    // A classical classifier has features instead of maps.
+    let refused = w.wbc(&["explain", "near", image, "--patch", "4"]).exits(2).stderr;
+    assert!(refused.contains("setting `patch`") && refused.contains("occlusion maps"), "{refused}");
+    w.wbc(&["explain", "near", image, "--output", "near"]).ok();
+    assert!(w.path("near/contributions.csv").is_file());
     // A torn file is reported, and the other is explained.
     w.write("mixed/torn.jpg", &std::fs::read(&some).unwrap()[..900]);
     w.write("mixed/whole.jpg", std::fs::read(&some).unwrap());

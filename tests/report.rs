@@ -132,7 +132,7 @@ fn table_1_has_the_studies_the_paper_and_every_run() {
     assert_eq!(ours[1..7], ["d", "120", "5", "W-Net, quick, seed 0", "95.83", "95.83"]);
     let (low, high) = ours[8].split_once(" to ").unwrap();
     let (low, high): (f64, f64) = (low.parse().unwrap(), high.parse().unwrap());
-    assert!(90.0 < low && low < 95.83 && 95.83 < high && high <= 100.0, "{ours:?}");
+    assert!(85.0 < low && low < 95.83 && 95.83 < high && high <= 100.0, "{ours:?}");
     let partly = cells.iter().find(|row| row[0] == "wbc: d-some-model").unwrap();
     assert_eq!((partly[2].as_str(), partly[4].as_str()), ("90", "some-model, quick, seed 0, 3 of 4 folds"));
     let synthetic = cells.iter().find(|row| row[0] == "wbc: e-further").unwrap();
@@ -206,7 +206,7 @@ fn the_notes_give_intervals_and_limitations() {
         text(made)
     );
     assert!(
-        text(made).contains("All test images are predicted correctly") && text(made).contains("96.9 to 100.0 %"),
+        text(made).contains("accuracy 100.00 % (96.9 to 100.0)") && text(made).contains("accuracy 96.9 to 100.0 %"),
         "{}",
         text(made)
     );

@@ -78,10 +78,12 @@ pub fn coverage(classes: &Classes, rows: &[PredictionRow]) -> Vec<Covered> {
 }
 
 /// The accuracy of the most confident quarter, half, three quarters and all of the predictions: the first points of
-/// [`coverage`] that cover as much.
+/// [`coverage`] that cover as much, each once.
 pub fn quarters(coverage: &[Covered]) -> Vec<Covered> {
     let at = |share: f64| coverage.iter().find(|point| point.coverage >= share - 1e-9).copied();
-    [0.25, 0.5, 0.75, 1.0].into_iter().filter_map(at).collect()
+    let mut points: Vec<Covered> = [0.25, 0.5, 0.75, 1.0].into_iter().filter_map(at).collect();
+    points.dedup();
+    points
 }
 
 /// Precision-recall curve of one class against all others.
@@ -142,7 +144,7 @@ mod tests {
         let points: Vec<_> = points.iter().map(|point| (point.coverage, point.accuracy)).collect();
         assert_eq!(points, [(0.25, 1.0), (0.75, 2.0 / 3.0), (1.0, 0.5)]);
         let quarters = quarters(&coverage(&Classes::wbc5(), &rows));
-        assert_eq!(quarters.iter().map(|point| point.coverage).collect::<Vec<_>>(), [0.25, 0.75, 0.75, 1.0]);
+        assert_eq!(quarters.iter().map(|point| point.coverage).collect::<Vec<_>>(), [0.25, 0.75, 1.0]);
         assert!(coverage(&Classes::wbc5(), &[]).is_empty());
     }
 

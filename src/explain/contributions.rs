@@ -90,7 +90,12 @@ impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let models = text::of(self.models as u64, "model");
         writeln!(f, "run {}: {} explained by {models}", self.run, text::of(self.cells, "cell"))?;
-        writeln!(f, "features that add most to the class, as mean change of the logarithm of its probability:")?;
+        match self.features.len() {
+            0 => writeln!(f, "no feature alone changes the probability of the class")?,
+            _ => {
+                writeln!(f, "features that add most to the class, as mean change of the logarithm of its probability:")?
+            }
+        }
         for total in &self.features {
             writeln!(f, "  {:<40} {:.3}", total.feature, total.mean)?;
         }
@@ -172,6 +177,7 @@ pub fn run(
     by_cell.iter().flatten().for_each(|row| *sums.entry(row.feature).or_default() += row.contribution.abs());
     let n = by_cell.len().max(1) as f64;
     let mut features: Vec<Total> = sums.into_iter().map(|(feature, sum)| Total { feature, mean: sum / n }).collect();
+    features.retain(|total| total.mean > 0.0);
     features.sort_by(|a, b| b.mean.total_cmp(&a.mean));
     features.truncate(LISTED);
     let file = folder.join("contributions.csv");
