@@ -132,13 +132,12 @@ fn fitted_classifiers_classify_new_cells() {
         assert!(explained.contains("40 cells explained by 3 models"), "{explained}");
         let mut reader = csv::Reader::from_path(w.path("why/contributions.csv")).unwrap();
         let rows: Vec<BTreeMap<String, String>> = reader.deserialize().map(Result::unwrap).collect();
-        let of_first: Vec<f64> =
-            rows.iter().filter(|r| r["path"] == rows[0]["path"]).map(|r| r["contribution"].parse().unwrap()).collect();
-        assert_eq!(of_first.len(), 10);
-        assert!(
-            of_first.is_sorted_by(|a, b| a.abs() >= b.abs()) && (model == "knn" || of_first[0] != 0.0),
-            "{model}: {of_first:?}"
-        );
+        // The neighbours of synthetic cells agree, whatever one feature is.
+        let contributions = rows.iter().map(|r| r["contribution"].parse::<f64>().unwrap());
+        assert!(model == "knn" || contributions.clone().filter(|c| *c != 0.0).count() > 100, "{model}");
+        let of_first: Vec<f64> = contributions.take(10).collect();
+        assert!(rows[..10].iter().all(|r| r["path"] == rows[0]["path"]) && rows[10]["path"] != rows[0]["path"]);
+        assert!(of_first.is_sorted_by(|a, b| a.abs() >= b.abs()), "{model}: {of_first:?}");
         let new = w.wbc(&["explain", &run, "data/raw/new", "--class", "basophil", "--output", "why"]);
         assert!(new.status < 2 && new.stdout.contains("50 cells"), "{}", new.stdout);
         // The tables and the page of a network.

@@ -153,7 +153,9 @@ fn bad_input_is_an_error() {
     let run = w.wbc(&["split"]).exits(2);
     assert!(run.stderr.contains("7 images") && run.stderr.contains("--folds 7"), "{}", run.stderr);
     assert!(!ws.splits("d").exists());
-    assert!(w.wbc(&["split", "--folds", "1"]).exits(2).stderr.contains("at least 2"));
+    for folds in ["1", "1001", "4294967295"] {
+        assert!(w.wbc(&["split", "--folds", folds]).exits(2).stderr.contains("expected 2 to 1000"), "{folds}");
+    }
     let few = w.wbc(&["split", "--folds", "3"]).exits(1);
     assert!(few.stdout.contains("class basophil has 1 image in one group"), "{}", few.stdout);
 

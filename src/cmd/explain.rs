@@ -15,7 +15,7 @@ use std::path::PathBuf;
 /// folds; the cells of the gallery are those of the run's page, each explained by the model that was not trained on it.
 ///
 /// Of classical classifiers, writes contributions.csv: the ten features of each cell that add most to its class, as the
-/// change of the logarithm of the class's probability beside the usual value of the feature.
+/// change of the logarithm of the class's odds beside the usual value of the feature.
 #[derive(clap::Args)]
 pub struct Args {
     /// The run, or one of its models: RUN:0 is that of fold 0, RUN:all that of all images

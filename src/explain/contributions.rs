@@ -1,6 +1,6 @@
 //! Which features a classical classifier uses for a cell: how much more it believes in a class because of the cell's
 //! value of one feature, beside the usual value (the median of the training cells), with all other features as they
-//! are. That is the difference of the logarithms of the two probabilities: 0.7 means twice as probable.
+//! are. That is the difference of the logarithms of the two odds of the class: 0.7 means twice the odds.
 //!
 //! It shows what the classifier does. Features that say the same hide each other: taking one away changes little.
 
@@ -26,8 +26,8 @@ use std::path::{Path, PathBuf};
 
 /// Features listed of each cell, and of all cells together.
 const LISTED: usize = 10;
-/// Smaller probabilities count as this one.
-const LEAST: f32 = 1e-6;
+/// The least probability of a classifier whose probabilities are shares of votes, which may be 0.
+const LEAST_SHARE: f64 = 1e-3;
 
 /// A feature of a cell, and what it adds: a row of `contributions.csv`.
 #[derive(Clone, Debug, Serialize)]
@@ -52,7 +52,7 @@ pub struct Row {
     pub value: Option<f64>,
     /// The usual value.
     pub usual: f64,
-    /// Logarithm of the class's probability, minus that with the usual value.
+    /// Logarithm of the class's odds, minus that with the usual value.
     pub contribution: f64,
 }
 
@@ -92,9 +92,7 @@ impl std::fmt::Display for Summary {
         writeln!(f, "run {}: {} explained by {models}", self.run, text::of(self.cells, "cell"))?;
         match self.features.len() {
             0 => writeln!(f, "no feature alone changes the probability of the class")?,
-            _ => {
-                writeln!(f, "features that add most to the class, as mean change of the logarithm of its probability:")?
-            }
+            _ => writeln!(f, "features that add most to the class, as mean change of the logarithm of its odds:")?,
         }
         for total in &self.features {
             writeln!(f, "  {:<40} {:.3}", total.feature, total.mean)?;
@@ -205,24 +203,27 @@ pub fn run(
 
 /// What every feature of a cell adds, the most first.
 fn rows(cell: &Cell, models: &[&FittedModel], classes: &Classes, class: Option<Class>) -> Result<Vec<Row>> {
-    let mean = |features: &[Option<f64>]| -> Result<Vec<f32>> {
-        let mut mean = vec![0f32; classes.len()];
+    let mean = |features: &[Option<f64>]| -> Result<Vec<f64>> {
+        let mut mean = vec![0.0; classes.len()];
         for model in models {
-            let p = model.probabilities(features)?;
-            mean.iter_mut().zip(p).for_each(|(mean, p)| *mean += p / models.len() as f32);
+            let p = model.classifier.probabilities(&model.scale.apply(features))?;
+            mean.iter_mut().zip(p).for_each(|(mean, p)| *mean += p / models.len() as f64);
         }
         Ok(mean)
     };
     let p = mean(&cell.features)?;
-    let predicted = classes.likeliest(&p);
+    let predicted = classes.likeliest(&p.iter().map(|p| *p as f32).collect::<Vec<_>>());
     let explained = class.unwrap_or(predicted);
     let at = classes.index(explained).expect("a class of the run");
     let [medians, ..] = models[0].scale.statistics();
+    let least = match models[0].record.model.as_str() {
+        "knn" | "forest" => LEAST_SHARE,
+        _ => f64::MIN_POSITIVE,
+    };
     let row = |(column, usual): (usize, f64)| {
         let mut without = cell.features.clone();
         // A feature that is not defined has the usual value.
         without[column] = None;
-        let log = |p: f32| f64::from(p.max(LEAST)).ln();
         Ok(Row {
             path: cell.path.clone(),
             cell: cell.number,
@@ -230,16 +231,23 @@ fn rows(cell: &Cell, models: &[&FittedModel], classes: &Classes, class: Option<C
             truth: cell.truth,
             class: predicted,
             explained,
-            probability: p[at],
+            probability: p[at] as f32,
             feature: &FEATURES.columns[1 + column].name,
             value: cell.features[column],
             usual,
-            contribution: log(p[at]) - log(mean(&without)?[at]),
+            contribution: log_odds(&p, at, least) - log_odds(&mean(&without)?, at, least),
         })
     };
     let mut rows: Vec<Row> = models[0].scale.columns().zip(medians).map(row).collect::<Result<_>>()?;
     rows.sort_by(|a, b| b.contribution.abs().total_cmp(&a.contribution.abs()).then(a.feature.cmp(b.feature)));
     Ok(rows)
+}
+
+/// The logarithm of a class's odds; smaller probabilities count as `least`.
+fn log_odds(p: &[f64], class: usize, least: f64) -> f64 {
+    // The others are added up, because 1 - p has few digits where p is nearly 1.
+    let others: f64 = p.iter().enumerate().filter(|(i, _)| *i != class).map(|(_, p)| p).sum();
+    p[class].max(least).ln() - others.max(least).ln()
 }
 
 /// Test cells of a run, with the models of their folds.
