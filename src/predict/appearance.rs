@@ -83,7 +83,7 @@ pub struct Appearance {
 }
 
 impl Appearance {
-    /// Measures training images: at most [`IMAGES`] of the tensors at `rows`. `unit_of` names what an image shares with
+    /// Measures training images: at most 1,500 of the tensors at `rows`. `unit_of` names what an image shares with
     /// others from the same source: its patient, slide or group of copies. `None` for fewer than 20 images.
     ///
     /// # Errors
