@@ -5,7 +5,6 @@ use crate::class::Class;
 use crate::features;
 use crate::preprocess;
 use crate::run::FittedModel;
-use crate::schema::FEATURES;
 use serde::Serialize;
 
 /// A format of exported networks.
@@ -89,7 +88,7 @@ impl ClassifierConfig {
             dataset: record.dataset.clone(),
             fold: fitted.id.fold(),
             classes: record.classes.iter().collect(),
-            features: FEATURES.columns[1..].iter().map(|column| column.name.clone()).collect(),
+            features: features::names(),
             measured: record.features.clone(),
             version: env!("CARGO_PKG_VERSION"),
         }

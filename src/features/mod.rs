@@ -190,14 +190,19 @@ pub struct Features {
     pub values: Vec<Vec<Option<f64>>>,
 }
 
+/// The names of the features of a cell, in the order of the schema.
+pub fn names() -> Vec<String> {
+    FEATURES.columns[1..].iter().map(|column| column.name.clone()).collect()
+}
+
 /// Reads the features of a data set.
 ///
 /// # Errors
 /// [`Error::Missing`] if there are none, [`Error::Format`], [`Error::Stale`] if the manifest has changed since.
 pub fn read(ws: &Workspace, dataset: &str) -> Result<Features> {
     let path = ws.features(dataset);
-    let names = FEATURES.columns[1..].iter().map(|c| c.name.clone()).collect();
-    let mut features = Features { settings: Settings::default(), names, image_ids: Vec::new(), values: Vec::new() };
+    let mut features =
+        Features { settings: Settings::default(), names: names(), image_ids: Vec::new(), values: Vec::new() };
     let provenance = table::read_batches(&path, &FEATURES, |batch| {
         let columns: Vec<_> = batch.columns()[1..].iter().map(|c| c.as_primitive::<Float64Type>()).collect();
         features.image_ids.extend(batch.column(0).as_string::<i32>().iter().flatten().map(String::from));

@@ -6,7 +6,7 @@ use crate::decode::{self, Grey, Rgb};
 use crate::error::{Error, Input, Result};
 use crate::features::{self, Window};
 use crate::ingest;
-use crate::preprocess::{self, Cut, Square};
+use crate::preprocess::{self, Cut};
 use crate::rect::Rect;
 use crate::rows::{CutRule, ManifestRow, Severity};
 use crate::run::{Record, TrainedImages};
@@ -475,7 +475,8 @@ impl Cutter<'_> {
             Parts::One(rule) if self.white && self.kind == ImageKind::Auto => {
                 let cell = cell(0, None, rule)?;
                 let (square, _) = preprocess::square(&cell.row, &cell.cut)?;
-                let share = ingest::share_of_nucleus(&image, inside(&image, square));
+                let share =
+                    ingest::share_of_nucleus(&image, preprocess::inside(square, image.width_px, image.height_px));
                 if share.is_some_and(|share| share < ingest::INSIDE) {
                     shown = Shown::Outside;
                 }
@@ -493,16 +494,6 @@ impl Cutter<'_> {
         let features = Features::new(&Grey::from(image));
         Ok((ReadImage { path: whole.path, content_hash: whole.content_hash, features }, shown, cells))
     }
-}
-
-/// The part of a square that is inside an image.
-fn inside(image: &Rgb, square: Square) -> Rect {
-    let span = |start: i64, end: u32| {
-        let [from, to] = [start, start + square.side].map(|at| at.clamp(0, end.into()) as u32);
-        (from, to - from)
-    };
-    let ((x, width), (y, height)) = (span(square.x, image.width_px), span(square.y, image.height_px));
-    Rect { x, y, width, height }
 }
 
 /// The cell nearest to the centre of an image.

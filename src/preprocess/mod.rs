@@ -393,7 +393,7 @@ pub fn part(image: &Rgb, square: Square) -> (Rgb, Square) {
 }
 
 /// The part of a square that lies in an image of that size; never empty.
-fn inside(square: Square, width_px: u32, height_px: u32) -> Rect {
+pub(crate) fn inside(square: Square, width_px: u32, height_px: u32) -> Rect {
     let (width, height) = (i64::from(width_px), i64::from(height_px));
     let (x, y) = (square.x.clamp(0, width - 1), square.y.clamp(0, height - 1));
     Rect {

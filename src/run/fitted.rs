@@ -39,10 +39,6 @@ struct Meta {
     features: Vec<String>,
 }
 
-fn feature_names() -> Vec<String> {
-    FEATURES.columns[1..].iter().map(|column| column.name.clone()).collect()
-}
-
 impl FittedModel {
     /// Probabilities of the classes of the run for a cell with these features, in the order of the schema.
     ///
@@ -51,14 +47,6 @@ impl FittedModel {
     pub fn probabilities(&self, features: &[Option<f64>]) -> Result<Vec<f32>> {
         let p = self.classifier.probabilities(&self.scale.apply(features))?;
         Ok(p.into_iter().map(|p| p as f32).collect())
-    }
-
-    /// How the cells of the run were measured.
-    ///
-    /// # Errors
-    /// As [`Record::measured`].
-    pub fn measured(&self, run: &str) -> Result<&features::Settings> {
-        self.record.measured(run)
     }
 
     /// The names of the features that it uses, in the order of [`Scale::apply`].
@@ -71,8 +59,12 @@ impl FittedModel {
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self, dir: &RunDir) -> Result<()> {
-        let meta =
-            Meta { run: self.record.hash(), model: self.record.model.clone(), id: self.id, features: feature_names() };
+        let meta = Meta {
+            run: self.record.hash(),
+            model: self.record.model.clone(),
+            id: self.id,
+            features: features::names(),
+        };
         let path = dir.classifier(self.id);
         let mut arrays = self.scale.arrays();
         arrays.0.extend(self.classifier.arrays().0);
@@ -110,7 +102,7 @@ impl FittedModel {
             }
             return Err(Error::missing(Input::Checkpoint, path).with_hint("This model is not finished"));
         };
-        if meta.features != feature_names() {
+        if meta.features != features::names() {
             return Err(Error::stale(Input::Checkpoint, path, "this version of wbc measures other features"));
         }
         let arrays = read(&path)?;

@@ -209,15 +209,6 @@ impl Record {
         self.preprocess.as_ref().ok_or_else(|| self.no_network(run))
     }
 
-    /// How a classical classifier's cells were measured; `run` is its name for the message.
-    ///
-    /// # Errors
-    /// [`Error::Setting`] where the model is a network.
-    pub fn measured(&self, run: &str) -> Result<&features::Settings> {
-        let none = || Error::setting("run", "a run of a classical classifier", format!("{run}, of {}", self.model));
-        self.features.as_ref().ok_or_else(none)
-    }
-
     /// Hash of an input, where the run has it.
     pub fn input(&self, input: Input) -> Option<&str> {
         self.inputs.get(input.name()).map(String::as_str)
