@@ -3,6 +3,7 @@
 
 use crate::dataset;
 use crate::error::{Error, Input, Result};
+use crate::join;
 use crate::preprocess;
 use crate::schema::TENSORS;
 use crate::seed::Pcg64;
@@ -35,17 +36,27 @@ impl Tensors {
     /// [`Error::Format`] where a shard is not what the schema says.
     pub fn load(ws: &Workspace, name: &str, settings: &preprocess::Settings) -> Result<Self> {
         let size_px = settings.size_px;
-        let dir = ws.tensors(name, &settings.folder());
-        let shards = shards(&dir)?;
+        // A joint data set has the tensors of its members.
+        let members = join::members(ws, name);
+        if !members.is_empty() {
+            join::require_current(ws, name)?;
+        }
+        let names = if members.is_empty() { vec![name.to_string()] } else { members };
+        let mut shards: Vec<(PathBuf, &str)> = Vec::new();
+        for name in &names {
+            let of_one = shard_files(&ws.tensors(name, &settings.folder()))?;
+            shards.extend(of_one.into_iter().map(|path| (path, name.as_str())));
+        }
         let size = size_px as usize;
         let mut tensors = Self { size_px: size, pixels: Vec::new(), index: HashMap::new(), hash: String::new() };
         // All at once: a vector that grows is there twice while it is moved.
-        let rows = shards.iter().map(|path| table::count(path, &TENSORS)).sum::<Result<usize>>()?;
+        let rows = shards.iter().map(|(path, _)| table::count(path, &TENSORS)).sum::<Result<usize>>()?;
         // Tensors are not compressed, so that a file cannot claim more of them than it holds.
-        let stored: u64 = shards.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|about| about.len()).sum();
+        let stored: u64 =
+            shards.iter().filter_map(|(path, _)| std::fs::metadata(path).ok()).map(|about| about.len()).sum();
         tensors.pixels.reserve_exact(rows.saturating_mul(size * size * 3).min(stored as usize));
         let mut hasher = blake3::Hasher::new();
-        for path in &shards {
+        for (path, name) in &shards {
             hasher.update(table::file_hash(path)?.as_bytes());
             let mut add = |batch: RecordBatch| {
                 let ids = batch.column(0).as_string::<i32>();
@@ -120,7 +131,7 @@ impl Tensors {
 }
 
 /// The shard files of a `tensors-<size>` folder, in order.
-fn shards(dir: &std::path::Path) -> Result<Vec<PathBuf>> {
+fn shard_files(dir: &std::path::Path) -> Result<Vec<PathBuf>> {
     let missing = || Error::missing(Input::Tensors, dir);
     let entries = std::fs::read_dir(dir).map_err(|_| missing())?;
     let mut paths = Vec::new();

@@ -68,6 +68,11 @@ impl Dataset {
     }
 }
 
+/// The data set that a cell is from, by its `image_id`.
+pub fn of_image(image_id: &str) -> &str {
+    image_id.split_once('/').map_or(image_id, |(dataset, _)| dataset)
+}
+
 /// The classes of a data set, in order, from the provenance of its manifest.
 ///
 /// # Errors

@@ -5,6 +5,9 @@ use crate::error::{Error, Input, Result};
 use crate::text;
 use std::path::{Path, PathBuf};
 
+/// Between the names of the members in the name of a joint data set: see [`crate::join`].
+pub const JOINT: char = '+';
+
 /// A workspace folder (`--workspace`, by default `data`).
 #[derive(Clone, Debug)]
 pub struct Workspace {
@@ -23,9 +26,11 @@ impl Workspace {
         self.root.join("raw")
     }
 
-    /// `raw/<dataset>/`: the files of a data set. They are never changed.
+    /// `raw/<dataset>/`: the files of a data set. They are never changed. The paths of a joint data set, such as
+    /// `jtsc+pbc`, start with the name of the member: its folder is `raw/`.
     pub fn raw_dataset(&self, dataset: &str) -> PathBuf {
-        self.raw().join(dataset)
+        let own = self.raw().join(dataset);
+        if dataset.contains(JOINT) && !own.exists() { self.raw() } else { own }
     }
 
     /// `downloads/`: unfinished downloads, and where the downloaded data sets came from.

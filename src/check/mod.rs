@@ -16,6 +16,7 @@ mod odd_size;
 mod settings;
 mod undecodable;
 
+pub use copies::rows as copy_rows;
 pub use findings::{Check, Findings, Images};
 pub use measurements::Measurements;
 pub use settings::Settings;

@@ -3,6 +3,7 @@
 use super::{Globals, Outcome, each_dataset};
 use crate::check::{self, against};
 use crate::error::Error;
+use crate::join;
 use std::collections::BTreeSet;
 
 /// Decodes every image once and reports unreadable files, copies (also turned, mirrored or cropped ones), images with
@@ -31,7 +32,13 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let pipeline = globals.pipeline()?;
     pipeline.check.validate()?;
     let ws = globals.workspace();
-    let present = ws.ingested_datasets()?;
+    let is_joint = |name: &String| !join::members(&ws, name).is_empty();
+    if let Some(joint) = globals.dataset.as_ref().filter(|name| is_joint(name)) {
+        let expected = format!("a data set that was ingested; to check: {}", join::members(&ws, joint).join(", "));
+        return Err(Error::setting("dataset", expected, format!("{joint}, which is made of these")).into());
+    }
+    // Joint data sets have the checks of their members.
+    let present: Vec<String> = ws.ingested_datasets()?.into_iter().filter(|name| !is_joint(name)).collect();
     let progress = globals.progress();
     let ctx = globals.context(pipeline.seed, &progress);
     let others: BTreeSet<&String> = args.against.iter().collect();

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand with its help, its arguments and `run`. Results go to stdout, progress and
 //! log lines to stderr. Exit status: 0 success, 1 findings, 2 error.
 
+mod adapt;
 mod advice;
 mod bench;
 mod check;
@@ -16,6 +17,7 @@ mod fetch;
 mod globals;
 mod ingest;
 mod inspect;
+mod laboratories;
 mod man;
 mod plot;
 mod predict;
@@ -62,6 +64,7 @@ Options of every command (or set WBC_WORKSPACE, WBC_DATASET, ...):
 
 #[derive(Subcommand)]
 enum Command {
+    Adapt(adapt::Args),
     Bench(bench::Args),
     Check(check::Args),
     Compare(compare::Args),
@@ -75,6 +78,7 @@ enum Command {
     Fetch(fetch::Args),
     Ingest(ingest::Args),
     Inspect(inspect::Args),
+    Laboratories(laboratories::Args),
     Man(man::Args),
     Plot(plot::Args),
     Predict(predict::Args),
@@ -91,6 +95,7 @@ enum Command {
 impl Command {
     fn run(self, globals: &Globals) -> anyhow::Result<Outcome> {
         match self {
+            Command::Adapt(args) => adapt::run(args, globals),
             Command::Bench(args) => bench::run(args, globals),
             Command::Check(args) => check::run(args, globals),
             Command::Compare(args) => compare::run(args, globals),
@@ -104,6 +109,7 @@ impl Command {
             Command::Fetch(args) => fetch::run(args, globals),
             Command::Ingest(args) => ingest::run(args, globals),
             Command::Inspect(args) => inspect::run(args, globals),
+            Command::Laboratories(args) => laboratories::run(args, globals),
             Command::Man(args) => man::run(args, globals, cli()),
             Command::Plot(args) => plot::run(args, globals),
             Command::Predict(args) => predict::run(args, globals),
@@ -151,6 +157,8 @@ const GROUPS: [(&str, &[(&str, &str)]); 4] = [
             ("compare", "Compare two runs on the same test images"),
             ("predict", "Classify and count the cells of new images"),
             ("validate", "Evaluate a run on another, labelled data set"),
+            ("laboratories", "Train on some data sets and test on others, each with each"),
+            ("adapt", "Fit a run to another laboratory with a few labelled cells"),
             ("explain", "Show which parts of a cell a network relies on"),
             ("export", "Export trained networks for PyTorch or ONNX"),
         ],
@@ -176,7 +184,7 @@ fn cli() -> clap::Command {
         let blank = if list.is_empty() { "" } else { "\n" };
         writeln!(list, "{blank}{group}:").expect("writing to a string succeeds");
         for (name, summary) in commands {
-            writeln!(list, "  {name:11}  {summary}").expect("writing to a string succeeds");
+            writeln!(list, "  {name:12}  {summary}").expect("writing to a string succeeds");
             cli = cli.mut_subcommand(name, |command| {
                 let description = command.get_long_about().or(command.get_about()).cloned().unwrap_or_default();
                 command.about(*summary).long_about(description).help_template(format!(

@@ -5,10 +5,11 @@ use super::terminal::say;
 use super::{Globals, Outcome};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::run::Recipe;
+use crate::pipeline::Pipeline;
+use crate::run::{Recipe, Sampling};
 use crate::train::{InitSource, Log, Target};
 use crate::workspace::Workspace;
-use crate::{evaluate, features, ingest, preprocess, split, train};
+use crate::{check, evaluate, features, ingest, join, preprocess, split, train};
 use serde::Serialize;
 
 const EXAMPLES: &str = "\
@@ -17,6 +18,7 @@ Examples:
   wbc train --dataset pbc --pipeline svm      # a classifier on measured features
   wbc train --fold 0 --epochs 2 --run try     # a short trial under a name of its own
   wbc train --log tensorboard                 # to view: tensorboard --logdir data/runs
+  wbc train --datasets jtsc,pbc               # two data sets together, as the data set jtsc+pbc
   wbc train --dataset pbc --all               # one model of all images; to start from it:
   wbc train --dataset lisc-cells --pipeline lisc --init pbc-wnet-quick";
 
@@ -32,6 +34,9 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
+    /// Train on several data sets together: every fold has images of each, and training draws equally many from each
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',', conflicts_with = "dataset")]
+    datasets: Vec<String>,
     /// Train only this fold, from 0 (can be repeated)
     #[arg(long, value_name = "N")]
     fold: Vec<u32>,
@@ -104,33 +109,68 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     ])?;
     pipeline.validate()?;
     let ws = globals.workspace();
-    let dataset = globals.one_dataset(&pipeline)?;
     let progress = globals.progress();
     let ctx = globals.context(pipeline.seed, &progress);
-    // Read the split first: if it is missing or stale, the user must make it before anything is computed. The run
-    // records the folds that the split has, whatever the pipeline says.
-    let splits = split::read(&ws, &dataset)?;
-    let split_of_pipeline = std::mem::replace(&mut pipeline.split, splits.settings);
-    // So does the pipeline file beside the run with how the images were read.
-    if let Some(settings) = ingest::settings_of(&ws, &dataset) {
-        pipeline.set_ingest(settings);
-    }
-    let plan = train::Plan {
-        run: match args.run {
-            Some(name) => name,
-            None => globals.run_name(&dataset, &pipeline)? + &init_suffix(args.init.as_ref()),
-        },
-        pipeline: pipeline.name.clone(),
-        preprocess: pipeline.preprocess.clone(),
+    let dataset = match args.datasets.as_slice() {
+        [] => globals.one_dataset(&pipeline)?,
+        members => joint(&ws, members, &mut pipeline, &ctx)?,
+    };
+    let chosen = Chosen {
+        run: args.run,
         target: match args.all {
             true => Target::AllImages,
             false if args.fold.is_empty() => Target::EveryFold,
             false => Target::Folds(args.fold),
         },
         init: args.init,
-        device: globals.device,
         logs: args.log.into_iter().map(Log::from).collect(),
         restart: args.restart,
+    };
+    let report = train_dataset(globals, &dataset, pipeline, chosen, &ctx)?;
+    globals.print(&report, &report)?;
+    Ok(Outcome::Done)
+}
+
+/// What to train of a run, as the user chose it.
+#[derive(Clone, Default)]
+pub(super) struct Chosen {
+    /// Name of the run; none for the usual one.
+    pub run: Option<String>,
+    pub target: Target,
+    pub init: Option<InitSource>,
+    pub logs: Vec<Log>,
+    pub restart: bool,
+}
+
+/// Trains on a data set that is split: preprocesses it first where needed, and evaluates.
+pub(super) fn train_dataset(
+    globals: &Globals,
+    dataset: &str,
+    mut pipeline: Pipeline,
+    chosen: Chosen,
+    ctx: &Context,
+) -> Result<Report> {
+    let ws = globals.workspace();
+    // Read the split first: if it is missing or stale, the user must make it before anything is computed. The run
+    // records the folds that the split has, whatever the pipeline says.
+    let splits = split::read(&ws, dataset)?;
+    let split_of_pipeline = std::mem::replace(&mut pipeline.split, splits.settings);
+    // So does the pipeline file beside the run with how the images were read.
+    if let Some(settings) = ingest::settings_of(&ws, dataset) {
+        pipeline.set_ingest(settings);
+    }
+    let plan = train::Plan {
+        run: match chosen.run {
+            Some(name) => name,
+            None => globals.run_name(dataset, &pipeline)? + &init_suffix(chosen.init.as_ref()),
+        },
+        pipeline: pipeline.name.clone(),
+        preprocess: pipeline.preprocess.clone(),
+        target: chosen.target,
+        init: chosen.init,
+        device: globals.device,
+        logs: chosen.logs,
+        restart: chosen.restart,
         pipeline_file: Some(pipeline.to_toml()?),
     };
     plan.suits(&pipeline.train)?;
@@ -142,21 +182,62 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     }
     match &pipeline.train {
         Recipe::Network(_) => {
-            let tensors = preprocess::run(&ws, &dataset, &pipeline.preprocess, &ctx)?;
+            let tensors = preprocess::run(&ws, dataset, &pipeline.preprocess, ctx)?;
             if !tensors.up_to_date {
                 say(format_args!("{tensors}"));
             }
         }
         Recipe::Classical(_) => {
-            let features = features::run(&ws, &dataset, &pipeline.features, &ctx)?;
+            let features = features::run(&ws, dataset, &pipeline.features, ctx)?;
             if !features.up_to_date {
                 say(format_args!("{features}"));
             }
         }
     }
-    let report = train_and_evaluate(&ws, &dataset, &pipeline.train, &plan, &ctx)?;
-    globals.print(&report, &report)?;
-    Ok(Outcome::Done)
+    train_and_evaluate(&ws, dataset, &pipeline.train, &plan, ctx)
+}
+
+/// Joins data sets and splits the joint one, where that has not been done; returns its name. Training then draws
+/// equally many images of each, unless the pipeline says otherwise.
+pub(super) fn joint(ws: &Workspace, members: &[String], pipeline: &mut Pipeline, ctx: &Context) -> Result<String> {
+    joint_part(ws, members, None, pipeline, ctx)
+}
+
+/// [`joint`] with some cells of one of the data sets.
+pub(super) fn joint_part(
+    ws: &Workspace,
+    members: &[String],
+    part: Option<&join::Part>,
+    pipeline: &mut Pipeline,
+    ctx: &Context,
+) -> Result<String> {
+    let present = ws.ingested_datasets()?;
+    members.iter().try_for_each(|member| ws.choose(Some(member), &present).map(|_| ()))?;
+    let name = join::name_of_part(members, part)?;
+    for member in members {
+        let check = check::run(ws, member, &pipeline.check, ctx)?;
+        if !check.up_to_date {
+            say(format_args!("{check}"));
+        }
+    }
+    let joined = join::run_part(ws, members, part, pipeline.check.copy_correlation, ctx)?;
+    if !joined.up_to_date || joined.has_findings() {
+        say(format_args!("{joined}"));
+    }
+    let usable = match split::read(ws, &name) {
+        Err(Error::Missing { .. } | Error::Stale { .. }) => false,
+        read => read.map(|_| true)?,
+    };
+    if !usable {
+        say(format_args!("{}", split::run(ws, &name, &pipeline.split, ctx)?));
+    }
+    if let Recipe::Network(settings) = &mut pipeline.train
+        && settings.sampling == Sampling::Shuffled
+    {
+        settings.sampling = Sampling::Laboratory;
+        say(format_args!("training draws equally many images from each data set (train.sampling = \"laboratory\")"));
+    }
+    Ok(name)
 }
 
 /// The end of a run's name with `--init`.

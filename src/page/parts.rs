@@ -7,11 +7,13 @@ use crate::report::Sheet;
 use minijinja::{Environment, Value, context};
 use std::path::Path;
 
-const TEMPLATES: [(&str, &str); 4] = [
+const TEMPLATES: [(&str, &str); 6] = [
     ("base.html", include_str!("base.html")),
     ("parts.html", include_str!("parts.html")),
     ("run.html", include_str!("run.html")),
     ("dataset.html", include_str!("dataset.html")),
+    ("laboratories.html", include_str!("laboratories.html")),
+    ("to_label.html", include_str!("to_label.html")),
 ];
 
 /// Renders the template of that name and writes the page to `path`.

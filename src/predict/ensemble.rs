@@ -40,7 +40,7 @@ pub(crate) enum Models {
 }
 
 impl Models {
-    fn open(ws: &Workspace, source: &ModelRef, device: Device) -> Result<Self> {
+    pub fn open(ws: &Workspace, source: &ModelRef, device: Device) -> Result<Self> {
         let run = &source.run;
         let mut ids = match source.model {
             Some(id) => vec![id],

@@ -243,6 +243,22 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
     })
 }
 
+/// Whether the models that `source` names were validated on `dataset` as it is now.
+///
+/// # Errors
+/// [`Error::Missing`] where there is no such run or data set, [`Error::Io`] where the validation cannot be read.
+pub fn is_current(ws: &Workspace, source: &ModelRef, dataset: &str) -> Result<bool> {
+    let folder = RunDir::new(ws, &source.run).external_dataset(dataset, source.model);
+    if !table::exists(&folder.about())? {
+        return Ok(false);
+    }
+    let record = Record::read(ws, &source.run)?;
+    let made = table::provenance(&folder.predictions(), &PREDICTIONS).ok();
+    let of_run = made.is_some_and(|made| made.input(Input::Run) == Some(record.hash().as_str()));
+    let about = Validation::read(&folder).map(|validation| validation.about);
+    Ok(of_run && about.is_ok_and(|about| table::file_hash(&ws.manifest(dataset)).is_ok_and(|h| h == about.manifest)))
+}
+
 /// What an external validation leaves out: the classes of the run and of the data set are matched by their names.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Coverage {

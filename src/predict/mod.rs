@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 pub mod appearance;
 pub(crate) mod calibration;
+pub mod choose;
 pub mod differential;
 mod distance;
 mod ensemble;

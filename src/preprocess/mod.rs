@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::dataset::Usable;
 use crate::decode::{self, Rgb};
 use crate::error::{Error, Input, Result};
+use crate::join;
 use crate::rect::Rect;
 use crate::rows::{CutRule, ManifestRow};
 use crate::schema::TENSORS;
@@ -202,7 +203,7 @@ pub struct Summary {
     /// Rows without a class, or with an issue of severity error.
     pub left_out: u64,
     /// Folder of the shards.
-    pub folder: PathBuf,
+    pub folders: Vec<PathBuf>,
 }
 
 impl std::fmt::Display for Summary {
@@ -221,7 +222,8 @@ impl std::fmt::Display for Summary {
             write!(f, "; {} left out", self.left_out)?;
         }
         let up_to_date = if self.up_to_date { " (up to date)" } else { "" };
-        write!(f, "\n{}{up_to_date}", self.folder.display())
+        self.folders.iter().try_for_each(|folder| write!(f, "\n{}", folder.display()))?;
+        f.write_str(up_to_date)
     }
 }
 
@@ -280,6 +282,10 @@ impl Work {
 pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) -> Result<Summary> {
     settings.validate()?;
     let work = Work::plan(ws, dataset, settings)?;
+    let members = join::members(ws, dataset);
+    if !members.is_empty() {
+        return of_members(ws, dataset, &members, &work, settings, ctx);
+    }
     let dir = ws.tensors(dataset, &settings.folder());
     let cuts = work.cuts(settings)?;
     let up_to_date = work.is_current(&dir);
@@ -300,7 +306,29 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
         size_px: settings.size_px,
         cuts,
         left_out: work.left_out,
-        folder: dir,
+        folders: vec![dir],
+    })
+}
+
+/// Preprocesses the members of a joint data set, which has no tensors of its own.
+fn of_members(
+    ws: &Workspace,
+    dataset: &str,
+    members: &[String],
+    work: &Work,
+    settings: &Settings,
+    ctx: &Context,
+) -> Result<Summary> {
+    join::require_current(ws, dataset)?;
+    let members: Vec<Summary> = members.iter().map(|name| run(ws, name, settings, ctx)).collect::<Result<_>>()?;
+    Ok(Summary {
+        dataset: dataset.into(),
+        up_to_date: members.iter().all(|member| member.up_to_date),
+        images: work.rows.len() as u64,
+        size_px: settings.size_px,
+        cuts: work.cuts(settings)?,
+        left_out: work.left_out,
+        folders: members.into_iter().flat_map(|member| member.folders).collect(),
     })
 }
 

@@ -32,6 +32,9 @@ pub enum Sampling {
     Shuffled,
     /// As many images, equally many of each class: those of rare classes several times, some of frequent ones not.
     Balanced,
+    /// As many images, equally many of each data set of a joint one: those of small data sets several times, some of
+    /// large ones not.
+    Laboratory,
 }
 
 impl Sampling {
@@ -155,7 +158,7 @@ impl NetworkSettings {
             gamma.to_string(),
         )?;
         check(
-            self.sampling == Sampling::Shuffled || self.class_weight != Some(ClassWeight::Balanced),
+            self.sampling != Sampling::Balanced || self.class_weight != Some(ClassWeight::Balanced),
             "class_weight",
             "none beside sampling = \"balanced\", which has the same effect",
             "balanced".into(),

@@ -210,9 +210,15 @@ fn folds(
             _ => {}
         }
     }
-    let mut fold_of = assign(&class_of, &group_of, settings.folds, seed);
+    // In a joint data set, the classes of each of its data sets are spread over the folds.
+    let from: Vec<&str> = kept.iter().map(|i| dataset::of_image(&images.ids[*i])).collect();
+    let datasets: Vec<&str> = from.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    let position = |name: &str| datasets.iter().position(|other| *other == name).expect("every name is listed");
+    let stratum_of: Vec<usize> =
+        class_of.iter().zip(from).map(|(class, from)| position(from) * classes.len() + class).collect();
+    let mut fold_of = assign(&stratum_of, &group_of, settings.folds, seed);
     if images.has_people() {
-        balance(&class_of, &group_of, settings.folds, &mut fold_of);
+        balance(&stratum_of, &group_of, settings.folds, &mut fold_of);
     }
     kept.iter().zip(fold_of).for_each(|(i, fold)| places[*i] = Place::Fold(fold));
     Ok(places)

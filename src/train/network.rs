@@ -7,7 +7,7 @@ use super::plan::{Plan, Target};
 use crate::batch::{Normalisation, Normalise, Tensors, View};
 use crate::class::Class;
 use crate::context::Context;
-use crate::dataset::Dataset;
+use crate::dataset::{self, Dataset};
 use crate::error::{Error, Input, Result};
 use crate::models::{Batch, Model, Objective, Pixels};
 use crate::nn::device::Device;
@@ -20,7 +20,7 @@ use crate::table;
 use crate::text;
 use crate::workspace::Workspace;
 use rand::Rng;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 /// Images predicted at a time.
@@ -301,6 +301,7 @@ impl Data {
         let mut order: Vec<usize> = match settings.sampling {
             Sampling::Shuffled => (0..train.len()).collect(),
             Sampling::Balanced => balanced(&labels, &mut seed::rng(seed, "sampling", fold, epoch, 0)),
+            Sampling::Laboratory => balanced(&laboratories(train), &mut seed::rng(seed, "sampling", fold, epoch, 0)),
         };
         shuffle(&mut order, &mut seed::rng(seed, "shuffle", fold, epoch, 0));
         let image = |drawn: usize| drawn % train.len();
@@ -389,9 +390,16 @@ impl Data {
     }
 }
 
-/// As many draws as there are images, equally many of each class that occurs. A draw is the image's number, plus the
-/// number of images for each time that it was drawn before, so that every draw has its own augmentation and dropout.
-/// Images of a class are drawn in a random order, again and again.
+/// The number of each image's data set.
+fn laboratories(images: &[Image]) -> Vec<usize> {
+    let names: BTreeSet<&str> = images.iter().map(|image| dataset::of_image(image.id)).collect();
+    let number: BTreeMap<&str, usize> = names.into_iter().enumerate().map(|(i, name)| (name, i)).collect();
+    images.iter().map(|image| number[dataset::of_image(image.id)]).collect()
+}
+
+/// As many draws as there are images, equally many of each label (a class, a data set) that occurs. A draw is the
+/// image's number, plus the number of images for each time that it was drawn before, so that every draw has its own
+/// augmentation and dropout. Images of a label are drawn in a random order, again and again.
 fn balanced(labels: &[usize], rng: &mut seed::Pcg64) -> Vec<usize> {
     let classes = labels.iter().max().map_or(0, |largest| largest + 1);
     let mut images: Vec<Vec<usize>> = vec![Vec::new(); classes];
