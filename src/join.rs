@@ -117,6 +117,13 @@ pub fn members(ws: &Workspace, dataset: &str) -> Vec<String> {
     made.and_then(|made| serde_json::from_value(made.settings["datasets"].clone()).ok()).unwrap_or_default()
 }
 
+/// The members that a joint data set has all cells of.
+pub fn whole_members(ws: &Workspace, dataset: &str) -> Vec<String> {
+    let made = table::provenance(&ws.manifest(dataset), &MANIFEST).ok();
+    let part = made.and_then(|made| made.settings["part"]["dataset"].as_str().map(String::from));
+    members(ws, dataset).into_iter().filter(|member| Some(member) != part.as_ref()).collect()
+}
+
 /// Requires that a joint data set was made from the tables that its members have now; any other one is current.
 ///
 /// # Errors

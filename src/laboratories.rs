@@ -51,13 +51,24 @@ pub struct Score {
     pub accuracy: f64,
     /// Number of images.
     pub images: u64,
-    /// Recall of each class that has an image, with their number.
-    pub recalls: Vec<(Class, f64, u64)>,
+    /// The classes that have an image.
+    pub recalls: Vec<Recall>,
+}
+
+/// The recall of a class.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Recall {
+    /// The class.
+    pub class: Class,
+    /// Share of its images that are predicted correctly, 0 to 1.
+    pub value: f64,
+    /// Number of its images.
+    pub images: u64,
 }
 
 impl Score {
-    /// The result of the model that `source` names on those of the images of `tested` that it was validated on for which
-    /// `is_counted` says so; none where none of their classes counts.
+    /// The result of the model that `source` names on those images of `tested` for which `is_counted` says so, of those
+    /// that it was validated on; none where none of their classes counts.
     ///
     /// # Errors
     /// [`Error::Missing`] where it was not validated, and as [`external::list`].
@@ -96,7 +107,7 @@ impl Score {
         let interval = run::over_images(&intervals, Metric::BalancedAccuracy, None);
         let recalls = classes.iter().filter_map(|class| {
             let recall = value(&metrics, Metric::Recall, Some(class))?;
-            Some((class, recall, counts.get(&class).copied().unwrap_or(0)))
+            Some(Recall { class, value: recall, images: counts.get(&class).copied().unwrap_or(0) })
         });
         let recalls = recalls.collect();
         Ok(value(&balanced, Metric::BalancedAccuracy, None)
@@ -218,7 +229,7 @@ impl Matrix {
     fn rare(&self) -> BTreeMap<&str, BTreeSet<String>> {
         let mut rare: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
         for field in &self.fields {
-            for (class, _, images) in field.score.iter().flat_map(|score| &score.recalls) {
+            for Recall { class, images, .. } in field.score.iter().flat_map(|score| &score.recalls) {
                 if *images < LEAST && field.missing == 0 {
                     rare.entry(&field.tested).or_default().insert(format!("{class} ({images})"));
                 }
@@ -235,8 +246,7 @@ impl Matrix {
                 [] => "one model of all training images".into(),
                 folds => text::of(folds.len() as u64, "fold"),
             };
-            let recalls =
-                score.recalls.iter().map(|(class, recall, n)| format!("{class} {:.1} % of {n}", 100.0 * recall));
+            let recalls = score.recalls.iter().map(|r| format!("{} {:.1} % of {}", r.class, 100.0 * r.value, r.images));
             notes.push(format!(
                 "{} by {} (run {}, {by}): accuracy {:.1} % of {}; {}",
                 field.tested,

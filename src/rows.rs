@@ -22,7 +22,8 @@ pub struct ManifestRow {
     pub image_id: String,
     /// Name of the folder under raw/.
     pub dataset: String,
-    /// Image file, relative to `raw/<dataset>/`, with forward slashes; absolute if a list gives an absolute path.
+    /// Image file, relative to `raw/<dataset>/` (in a joint data set to `raw/`), with forward slashes; absolute if a
+    /// list gives an absolute path.
     pub path: String,
     /// The data set's own label, as it is spelled there (a folder, a value of a list); null if there is none.
     pub label: Option<String>,

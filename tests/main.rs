@@ -20,6 +20,7 @@ mod ingest;
 mod init;
 mod inspect;
 mod interop;
+mod laboratories;
 mod lists;
 mod odd_data;
 mod page;

@@ -17,9 +17,11 @@ use crate::predict::{self, external};
 use crate::report::{self, Sheet, notes};
 use crate::rows::ManifestRow;
 use crate::run::{self, ModelId, ModelRef, Recipe, Record, RunDir};
+use crate::seed;
 use crate::text;
 use crate::train::{InitSource, Target};
 use crate::workspace::Workspace;
+use rand::seq::SliceRandom;
 use serde::Serialize;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -242,16 +244,19 @@ fn adapt(
         let expected = format!("usable cells with a label that {} knows: {}", source.run, record.classes);
         return Err(Error::data(dataset, expected, rows.len()));
     }
-    let candidates = choose::of_rows(ws, source, dataset, &rows, globals.device, ctx)?;
+    let (pool, kept) = of_other_people(rows, ctx.seed);
+    let candidates = choose::of_rows(ws, source, dataset, &pool, globals.device, ctx)?;
     let order = choose::choose(&candidates, args.label, ctx.seed);
     if order.len() < args.label {
-        say(format_args!("{dataset} has {} with a label: all of them are used", text::of(order.len() as u64, "cell")));
+        let of = if kept.is_empty() { "" } else { ", without those of the patients that are kept to measure on" };
+        say(format_args!("{dataset} has {} with a label{of}: all are used", text::of(order.len() as u64, "cell")));
     }
     drop(candidates);
-    let chosen: Vec<&str> = order.iter().map(|i| rows[*i].image_id.as_str()).collect();
+    let chosen: Vec<&str> = order.iter().map(|i| pool[*i].image_id.as_str()).collect();
     let is_chosen: BTreeSet<&str> = chosen.iter().copied().collect();
+    let left = if kept.is_empty() { &pool } else { &kept };
     let rest: BTreeSet<&str> =
-        rows.iter().map(|row| row.image_id.as_str()).filter(|id| !is_chosen.contains(id)).collect();
+        left.iter().map(|row| row.image_id.as_str()).filter(|id| !is_chosen.contains(id)).collect();
     let measured = rest.len() >= FEW;
 
     let mut pipeline = Pipeline::load(&RunDir::new(ws, &source.run).pipeline().to_string_lossy())?;
@@ -283,9 +288,25 @@ fn adapt(
         let score = if measured { score(ws, globals, &source, dataset, &rest, ctx)? } else { None };
         curve.push(Point { labelled: n, run, score });
     }
-    let sheet = sheet(dataset, source, &record, &curve, rest.len(), measured);
+    let sheet = sheet(dataset, source, &record, &curve, rest.len(), measured, !kept.is_empty());
     let files = report::write(&args.reports, &format!("{dataset}-adapted"), std::slice::from_ref(&sheet))?;
     Ok((Adapted { dataset: dataset.into(), run: source.to_string(), rest: rest.len(), curve, files }, sheet))
+}
+
+/// The cells to choose from, and those to measure on, of other patients (slides, where no patient is known): half of
+/// them. Without patients, all are to choose from.
+fn of_other_people(rows: Vec<ManifestRow>, seed: u64) -> (Vec<ManifestRow>, Vec<ManifestRow>) {
+    let any_subject = rows.iter().any(|row| row.subject_id.is_some());
+    let person = |row: &ManifestRow| if any_subject { row.subject_id.clone() } else { row.slide_id.clone() };
+    let names: BTreeSet<String> = rows.iter().filter_map(person).collect();
+    if names.len() < 2 {
+        return (rows, Vec::new());
+    }
+    let mut names: Vec<String> = names.into_iter().collect();
+    names.shuffle(&mut seed::rng(seed, "people", 0, 0, 0));
+    let kept: BTreeSet<String> = names.into_iter().step_by(2).collect();
+    // A cell of nobody in particular may be of anybody: it is not measured on.
+    rows.into_iter().partition(|row| person(row).is_none_or(|name| !kept.contains(&name)))
 }
 
 /// The numbers of cells of the learning curve; the last one alone where nothing can be measured.
@@ -309,7 +330,15 @@ fn score(
     Score::of_validation(ws, source, dataset, |id| rest.contains(id))
 }
 
-fn sheet(dataset: &str, source: &ModelRef, record: &Record, curve: &[Point], rest: usize, measured: bool) -> Sheet {
+fn sheet(
+    dataset: &str,
+    source: &ModelRef,
+    record: &Record,
+    curve: &[Point],
+    rest: usize,
+    measured: bool,
+    by_people: bool,
+) -> Sheet {
     let percent = |v: f64| format!("{:.1}", 100.0 * v);
     let columns = ["Labelled cells", "Balanced accuracy, %", "95 % interval", "Accuracy, %"].map(String::from);
     let classes: Vec<_> = record.classes.iter().collect();
@@ -317,7 +346,7 @@ fn sheet(dataset: &str, source: &ModelRef, record: &Record, curve: &[Point], res
     let rows = curve.iter().map(|point| {
         let mut row = vec![point.labelled.to_string()];
         let recalls: HashMap<_, _> =
-            point.score.iter().flat_map(|s| &s.recalls).map(|(class, recall, _)| (*class, *recall)).collect();
+            point.score.iter().flat_map(|score| &score.recalls).map(|r| (r.class, r.value)).collect();
         match &point.score {
             Some(score) => {
                 row.extend([percent(score.balanced_accuracy), notes::range(&score.interval), percent(score.accuracy)]);
@@ -331,17 +360,21 @@ fn sheet(dataset: &str, source: &ModelRef, record: &Record, curve: &[Point], res
     let title = format!("{source} adapted to {dataset}");
     let mut sheet = Sheet::plain("adapted", &title, columns.into_iter().chain(titles), rows);
     sheet.summary.push(match measured {
+        true if by_people => {
+            format!("Measured on {rest} labelled cells of patients or slides of {dataset} of whom no cell was chosen")
+        }
         true => format!(
             "Measured on the {rest} labelled cells of {dataset} that are not among those chosen. These were chosen \
-             because the run was in doubt about them, so that the others are easier than {dataset} as a whole"
+             because the run was in doubt about them, so that the others are easier than {dataset} as a whole. \
+             Patients are not known: cells of one patient may be on both sides"
         ),
         false => format!(
             "Too few labelled cells ({rest}) are left to measure on. Cross-validated figures: wbc train --datasets"
         ),
     });
     let counts = curve.iter().find_map(|point| point.score.as_ref());
-    let rare = counts.iter().flat_map(|score| &score.recalls).filter(|(_, _, images)| *images < LEAST);
-    let rare: Vec<String> = rare.map(|(class, _, images)| format!("{class} ({images})")).collect();
+    let rare = counts.iter().flat_map(|score| &score.recalls).filter(|recall| recall.images < LEAST);
+    let rare: Vec<String> = rare.map(|recall| format!("{} ({})", recall.class, recall.images)).collect();
     if !rare.is_empty() {
         sheet.summary.push(format!(
             "With fewer than {LEAST} images, not in the balanced accuracy: {}",

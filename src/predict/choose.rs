@@ -143,8 +143,8 @@ pub fn in_files(
 /// The cells of these rows of a data set's manifest.
 ///
 /// # Errors
-/// As [`in_files`], and [`Error::Image`] or [`Error::Stale`] for an image that cannot be read or has changed since it was
-/// ingested.
+/// As [`in_files`], and [`Error::Image`] or [`Error::Stale`] for an image that cannot be read or has changed since it
+/// was ingested.
 pub fn of_rows(
     ws: &Workspace,
     source: &ModelRef,

@@ -13,6 +13,7 @@ use crate::error::{Error, Input, Result};
 use crate::evaluate::{self, curves, curves::Covered};
 use crate::ingest::LARGER;
 use crate::integrity;
+use crate::join;
 use crate::nn::device::Device;
 use crate::preprocess::Cut;
 use crate::rows::{CellRow, CutRule, IntervalRow, ManifestRow, MetricRow, PredictionRow};
@@ -151,6 +152,9 @@ impl std::fmt::Display for Summary {
 pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx: &Context) -> Result<Summary> {
     let ModelRef { run, model } = source;
     let record = Record::read(ws, run)?;
+    if join::whole_members(ws, &record.dataset).iter().any(|member| member == dataset) {
+        return Err(Error::setting("dataset", format!("a data set that {run} was not trained on"), dataset));
+    }
     if record.dataset == dataset {
         let expected = "a data set other than the run's own, on whose test images wbc train reports";
         return Err(Error::setting("dataset", expected, dataset));
@@ -369,8 +373,8 @@ impl Coverage {
         if let Some((image, seen)) = &self.trained_on_example {
             let images = images(self.trained_on);
             notes.push(format!(
-                "left out: {images} that the models were trained on, or that show the same as a training image: \
-                 {image} ({seen})"
+                "left out: {images} that the models were trained on, that show the same as a training image, or that \
+                 are of a patient whose cells they were trained on: {image} ({seen})"
             ));
         }
         notes.extend(self.cut.iter().map(|note| note.text(dataset)));

@@ -12,7 +12,7 @@ use crate::run::{ModelRef, Record};
 use crate::schema::CELLS;
 use crate::table;
 use crate::text;
-use crate::workspace::Workspace;
+use crate::workspace::{JOINT, Workspace};
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -77,6 +77,8 @@ pub struct Summary {
     pub run: String,
     /// Number of classes that the run knows.
     pub classes: usize,
+    /// How many data sets the run was trained on.
+    pub laboratories: usize,
     /// How many models were averaged.
     pub models: usize,
     /// Images read.
@@ -201,8 +203,12 @@ impl std::fmt::Display for Summary {
         writeln!(f, "{}", self.file.display())?;
         write!(
             f,
-            "For research use, not for diagnosis: the models know {} classes and one laboratory's images.",
-            self.classes
+            "For research use, not for diagnosis: the models know {} classes and {}.",
+            self.classes,
+            match self.laboratories {
+                1 => "one laboratory's images".into(),
+                n => format!("the images of {n} data sets"),
+            }
         )
     }
 }
@@ -251,6 +257,7 @@ pub fn run(
     Ok(Summary {
         run: source.run.clone(),
         classes: ensemble.classes().len(),
+        laboratories: record.dataset.split(JOINT).count(),
         models: ensemble.models.len(),
         images: read,
         cells: rows.len() as u64,
