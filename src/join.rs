@@ -104,7 +104,7 @@ pub fn name_of_part(members: &[String], part: Option<&Part>) -> Result<String> {
         return Err(Error::setting("datasets", format!("names without {JOINT:?}: each data set by itself"), joint));
     }
     let shown = |name: &str| match part.filter(|part| part.dataset == name) {
-        Some(part) => format!("{name}-{}", part.cells.len()),
+        Some(part) => part.name.clone(),
         None => name.to_string(),
     };
     Ok(names.into_iter().map(shown).collect::<Vec<_>>().join(&JOINT.to_string()))
@@ -189,6 +189,8 @@ impl Member {
 pub struct Part {
     /// The data set.
     pub dataset: String,
+    /// What stands for it in the name of the joint data set, such as `mine-100`.
+    pub name: String,
     /// Its cells, by `image_id`.
     pub cells: BTreeSet<String>,
 }
@@ -203,8 +205,7 @@ pub fn run(ws: &Workspace, members: &[String], correlation: f32, ctx: &Context) 
     run_part(ws, members, None, correlation, ctx)
 }
 
-/// [`run()`] with some cells of one of the members; their number is part of the name, such as `mine-100+pbc`. The other
-/// cells of this member are in the joint data set without being used.
+/// [`run()`] with some cells of one of the members. Its other cells are in the joint data set without being used.
 ///
 /// # Errors
 /// As [`run()`].

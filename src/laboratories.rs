@@ -309,6 +309,14 @@ pub fn of_validation(ws: &Workspace, trained: Trained, run: &str, tested: &str) 
     })
 }
 
+/// The cells of `tested` that the model which `source` names was validated on.
+///
+/// # Errors
+/// [`Error::Missing`] where it was not validated, and as [`external::list`].
+pub fn tested(ws: &Workspace, source: &ModelRef, tested: &str) -> Result<BTreeSet<String>> {
+    Ok(validation(ws, source, tested)?.predictions.into_iter().map(|row| row.image_id).collect())
+}
+
 /// The validation of the one model that `source` names on `tested`.
 fn validation(ws: &Workspace, source: &ModelRef, tested: &str) -> Result<external::Validation> {
     let is_it = |v: &external::Validation| {

@@ -220,6 +220,22 @@ fn a_run_is_adapted_with_a_few_labels() {
     w.wbc(&["predict", "r-mine-30", "data/raw/mine"]);
     assert!(w.path("cells.parquet").is_file());
 
+    // Where patients are known, cells of other patients are chosen than those that are measured on.
+    let person = |name: &str| format!("P{}", name.bytes().map(u32::from).sum::<u32>() % 4);
+    let of_people: String = labels.iter().map(|(name, class)| format!("{name},{class},{}\n", person(name))).collect();
+    w.write("data/raw/mine/labels.csv", format!("path,label,subject_id\n{of_people}"));
+    w.wbc(&["ingest", "--dataset", "mine"]);
+    let refused = w.wbc(&["adapt", "r", "--dataset", "mine", "--label", "10"]).exits(2);
+    assert!(refused.stderr.contains("--restart"), "{}", refused.stderr);
+    let run = w.wbc(&["adapt", "r", "--dataset", "mine", "--label", "10", "--restart"]).ok();
+    assert!(run.stdout.contains("of patients or slides of mine of whom no cell was chosen"), "{}", run.stdout);
+    let people = |ids: BTreeSet<String>| -> BTreeSet<String> {
+        ids.iter().map(|id| person(id.strip_prefix("mine/").unwrap())).collect()
+    };
+    let path = "data/runs/r-mine-10/external/mine-all/predictions.parquet";
+    let tested: BTreeSet<String> = predictions(&w.path(path)).into_iter().map(|row| row.image_id).collect();
+    assert!(people(tested).is_disjoint(&people(trained(10))), "no patient is on both sides");
+
     for (arguments, found) in [
         (vec!["adapt", "r", "--dataset", "a", "--label", "10"], "was not trained on"),
         (vec!["adapt", "r", "--label", "10"], "dataset"),

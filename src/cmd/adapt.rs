@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::dataset::Dataset;
 use crate::error::{Error, Input, Result};
 use crate::join::{self, Part};
-use crate::laboratories::{LEAST, Score};
+use crate::laboratories::{self, LEAST, Score};
 use crate::nn::device::Device;
 use crate::page;
 use crate::pipeline::Pipeline;
@@ -57,6 +57,9 @@ pub struct Args {
     /// Learning rate, as a share of the pipeline's
     #[arg(long, value_name = "SHARE", default_value_t = 0.25)]
     rate: f64,
+    /// Delete earlier runs of the same names that have other settings or data, such as corrected labels
+    #[arg(long)]
+    restart: bool,
     /// Folder for the list, the page and the table
     #[arg(long, value_name = "DIR", default_value = "reports", env = "WBC_REPORTS")]
     reports: PathBuf,
@@ -244,7 +247,8 @@ fn adapt(
         let expected = format!("usable cells with a label that {} knows: {}", source.run, record.classes);
         return Err(Error::data(dataset, expected, rows.len()));
     }
-    let (pool, kept) = of_other_people(rows, ctx.seed);
+    // Where no more cells are labelled than are asked for, all are for training.
+    let (pool, kept) = if rows.len() > args.label { of_other_people(rows, ctx.seed) } else { (rows, Vec::new()) };
     let candidates = choose::of_rows(ws, source, dataset, &pool, globals.device, ctx)?;
     let order = choose::choose(&candidates, args.label, ctx.seed);
     if order.len() < args.label {
@@ -255,7 +259,7 @@ fn adapt(
     let chosen: Vec<&str> = order.iter().map(|i| pool[*i].image_id.as_str()).collect();
     let is_chosen: BTreeSet<&str> = chosen.iter().copied().collect();
     let left = if kept.is_empty() { &pool } else { &kept };
-    let rest: BTreeSet<&str> =
+    let mut rest: BTreeSet<&str> =
         left.iter().map(|row| row.image_id.as_str()).filter(|id| !is_chosen.contains(id)).collect();
     let measured = rest.len() >= FEW;
 
@@ -266,28 +270,44 @@ fn adapt(
         settings.learning_rate *= args.rate;
     }
     pipeline.validate()?;
-    let mut curve = Vec::new();
-    if measured {
-        let score = score(ws, globals, source, dataset, &rest, ctx)?;
-        curve.push(Point { labelled: 0, run: source.to_string(), score });
-    }
+    let mut points = if measured { vec![(0, source.clone())] } else { Vec::new() };
+    // Another seed chooses other cells, and is another run.
+    let seed = globals.seed.map_or(String::new(), |seed| format!("-s{seed}"));
     let members: Vec<String> = home.iter().cloned().chain([dataset.to_string()]).collect();
     for n in sizes(chosen.len(), measured) {
-        let part = Part { dataset: dataset.into(), cells: chosen[..n].iter().map(|id| id.to_string()).collect() };
+        let cells = chosen[..n].iter().map(|id| id.to_string()).collect();
+        let part = Part { dataset: dataset.into(), name: format!("{dataset}-{n}{seed}"), cells };
         let mut pipeline = pipeline.clone();
         let joint = joint_part(ws, &members, Some(&part), &mut pipeline, ctx)?;
-        let run = format!("{}-{dataset}-{n}", source.run);
+        let run = format!("{}-{}", source.run, part.name);
         let what = Chosen {
             run: Some(run.clone()),
             target: Target::AllImages,
             init: Some(InitSource::Run(source.clone())),
+            restart: args.restart,
             ..Chosen::default()
         };
         train_dataset(globals, &joint, pipeline, what, ctx)?;
-        let source = ModelRef { run: run.clone(), model: Some(ModelId::All) };
-        let score = if measured { score(ws, globals, &source, dataset, &rest, ctx)? } else { None };
-        curve.push(Point { labelled: n, run, score });
+        points.push((n, ModelRef { run, model: Some(ModelId::All) }));
     }
+    if measured {
+        for (_, source) in &points {
+            if !external::is_current(ws, source, dataset)? {
+                external::run(ws, source, dataset, globals.device, ctx)?;
+            }
+            // Copies of a cell that one of them was trained on are tested by none.
+            let tested = laboratories::tested(ws, source, dataset)?;
+            rest.retain(|id| tested.contains(*id));
+        }
+    }
+    let point = |(labelled, source): (usize, ModelRef)| {
+        let score = match measured {
+            true => Score::of_validation(ws, &source, dataset, |id| rest.contains(id))?,
+            false => None,
+        };
+        Ok(Point { labelled, run: if labelled == 0 { source.to_string() } else { source.run }, score })
+    };
+    let curve: Vec<Point> = points.into_iter().map(point).collect::<Result<_>>()?;
     let sheet = sheet(dataset, source, &record, &curve, rest.len(), measured, !kept.is_empty());
     let files = report::write(&args.reports, &format!("{dataset}-adapted"), std::slice::from_ref(&sheet))?;
     Ok((Adapted { dataset: dataset.into(), run: source.to_string(), rest: rest.len(), curve, files }, sheet))
@@ -313,21 +333,6 @@ fn of_other_people(rows: Vec<ManifestRow>, seed: u64) -> (Vec<ManifestRow>, Vec<
 fn sizes(most: usize, measured: bool) -> Vec<usize> {
     let usual = [10, 25, 50, 100, 200, 400, 800];
     usual.into_iter().filter(|n| measured && *n < most).chain([most]).collect()
-}
-
-/// The result of a model on the cells named `rest`.
-fn score(
-    ws: &Workspace,
-    globals: &Globals,
-    source: &ModelRef,
-    dataset: &str,
-    rest: &BTreeSet<&str>,
-    ctx: &Context,
-) -> Result<Option<Score>> {
-    if !external::is_current(ws, source, dataset)? {
-        external::run(ws, source, dataset, globals.device, ctx)?;
-    }
-    Score::of_validation(ws, source, dataset, |id| rest.contains(id))
 }
 
 fn sheet(

@@ -4,6 +4,7 @@ use super::{Globals, Outcome};
 use crate::atomic;
 use crate::fetch::bytes_text;
 use crate::nn::Vector;
+use crate::run::RunDir;
 use crate::text;
 use crate::workspace::Workspace;
 use serde::Serialize;
@@ -236,7 +237,7 @@ fn inspect(ws: &Workspace) -> (WorkspaceReport, Option<String>) {
         ];
         Dataset { name: name.clone(), has: has.into_iter().filter(|(_, has)| *has).map(|(what, _)| what).collect() }
     });
-    let runs = subfolders(&ws.runs()).into_iter().filter(|run| ws.run(run).join("run.json").is_file());
+    let runs = subfolders(&ws.runs()).into_iter().filter(|run| RunDir::new(ws, run).record().is_file());
     let report = WorkspaceReport {
         path: root.clone(),
         exists: root.is_dir(),

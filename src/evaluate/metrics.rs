@@ -1,4 +1,4 @@
-//! Metrics of predictions, as Polars expressions: confusion matrix, recall, precision, F1, balanced accuracy, accuracy.
+//! Metrics of predictions, in Polars data frames: confusion matrix, recall, precision, F1, balanced accuracy, accuracy.
 
 use crate::class::Classes;
 use crate::error::{Error, Result};
@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 /// The columns of the metric table. Metrics and classes are numbers here: their positions in [`Metric::ALL`] and
 /// in the run's classes.
 const COLUMNS: [&str; 6] = ["fold", "metric", "class", "predicted", "value", "images"];
+/// What rows are sorted by; null comes last.
+const KEYS: [&str; 4] = ["fold", "metric", "class", "predicted"];
 
 /// Metric rows of every fold, then over folds (`fold` null), each sorted by metric, class and predicted class. Over
 /// folds a metric is the mean of the folds where it is defined; a confusion count is the sum. `classes` are those of
@@ -23,105 +25,151 @@ pub(super) fn metrics(predictions: &[PredictionRow], classes: &Classes) -> Resul
         return Err(Error::data("predictions", format!("true classes among {classes}"), got));
     }
     let folds: BTreeSet<u32> = predictions.iter().map(|r| r.fold).collect();
-    let rows = || rows(&table(confusion(predictions, classes, &folds)?, classes, &folds)?, classes);
+    let rows = || rows(&table(&confusion(predictions, classes, &folds)?, classes, &folds)?, classes);
     rows().map_err(|e| Error::compute("metrics", e))
 }
 
 /// Images of each fold, true class and predicted class, zero included: one row per combination.
-fn confusion(predictions: &[PredictionRow], classes: &Classes, folds: &BTreeSet<u32>) -> PolarsResult<LazyFrame> {
+fn confusion(predictions: &[PredictionRow], classes: &Classes, folds: &BTreeSet<u32>) -> PolarsResult<DataFrame> {
     let number = |class| classes.index(class).expect("checked before") as u32;
     let predicted = |row: &PredictionRow| number(classes.likeliest(&row.probabilities));
-    let predictions = df!(
-        "fold" => predictions.iter().map(|r| r.fold).collect::<Vec<u32>>(),
-        "class" => predictions.iter().map(|r| number(r.truth)).collect::<Vec<u32>>(),
-        "predicted" => predictions.iter().map(predicted).collect::<Vec<u32>>(),
-    )?;
     let numbers = 0..classes.len() as u32;
     let pairs = || numbers.clone().flat_map(|class| numbers.clone().map(move |other| (class, other)));
-    let combinations: Vec<(u32, u32, u32)> =
-        folds.iter().flat_map(|fold| pairs().map(|(class, predicted)| (*fold, class, predicted))).collect();
-    let combinations = df!(
-        "fold" => combinations.iter().map(|c| c.0).collect::<Vec<u32>>(),
-        "class" => combinations.iter().map(|c| c.1).collect::<Vec<u32>>(),
-        "predicted" => combinations.iter().map(|c| c.2).collect::<Vec<u32>>(),
+    let none = folds.iter().flat_map(|fold| pairs().map(|(class, predicted)| (*fold, class, predicted, 0)));
+    let images = predictions.iter().map(|row| (row.fold, number(row.truth), predicted(row), 1));
+    let rows: Vec<(u32, u32, u32, u64)> = none.chain(images).collect();
+    let frame = df!(
+        "fold" => rows.iter().map(|row| row.0).collect::<Vec<u32>>(),
+        "class" => rows.iter().map(|row| row.1).collect::<Vec<u32>>(),
+        "predicted" => rows.iter().map(|row| row.2).collect::<Vec<u32>>(),
+        "images" => rows.iter().map(|row| row.3).collect::<Vec<u64>>(),
     )?;
-    let keys = ["fold", "class", "predicted"].map(col);
-    let counts = predictions.lazy().group_by(&keys).agg([len().cast(DataType::UInt64).alias("images")]);
-    let counts = combinations.lazy().join(counts, &keys, &keys, JoinArgs::new(JoinType::Left));
-    Ok(counts.with_column(col("images").fill_null(lit(0u64))))
+    sums(&frame, &["fold", "class", "predicted"], &["images"])
 }
 
 /// The metric table of a confusion matrix.
-fn table(confusion: LazyFrame, classes: &Classes, folds: &BTreeSet<u32>) -> PolarsResult<DataFrame> {
-    let numbers = 0..classes.len() as u32;
-    let correct = when(col("class").eq(col("predicted"))).then(col("images")).otherwise(lit(0u64)).sum();
-    let keys = ["fold", "class"].map(col);
-    let by_truth = confusion.clone().group_by(&keys).agg([correct.alias("correct"), col("images").sum()]);
-    let by_prediction = confusion
-        .clone()
-        .group_by([col("fold"), col("predicted").alias("class")])
-        .agg([col("images").sum().alias("predicted_as")]);
-    let by_class = by_truth
-        .join(by_prediction, &keys, &keys, JoinArgs::new(JoinType::Left))
-        .sort(["fold", "class"], SortMultipleOptions::default())
-        .with_columns([
-            share(col("correct"), col("images")).alias("recall"),
-            share(col("correct"), col("predicted_as")).alias("precision"),
-            share(lit(2u64) * col("correct"), col("images") + col("predicted_as")).alias("f1"),
-        ]);
-    let scores = by_class.clone().group_by([col("fold")]).agg([
-        mean("recall", "class", numbers).alias("balanced_accuracy"),
-        share(col("correct").sum(), col("images").sum()).alias("accuracy"),
-        col("images").sum(),
-    ]);
+fn table(confusion: &DataFrame, classes: &Classes, folds: &BTreeSet<u32>) -> PolarsResult<DataFrame> {
+    let mut diagonal = confusion.clone();
+    let on_it = confusion.column("class")?.u32()?.equal(confusion.column("predicted")?.u32()?);
+    let images = confusion.column("images")?.u64()?;
+    let correct =
+        images.iter().zip(on_it.iter()).map(|(images, on_it)| images.filter(|_| on_it == Some(true)).or(Some(0)));
+    diagonal.with_column(UInt64Chunked::from_iter_options("correct".into(), correct).into_column())?;
+    // Both have one row per fold and class, in the same order.
+    let mut by_class = sums(&diagonal, &["fold", "class"], &["correct", "images"])?;
+    let by_prediction = sums(confusion, &["fold", "predicted"], &["images"])?;
+    let (correct, images) = (by_class.column("correct")?.u64()?.clone(), by_class.column("images")?.u64()?.clone());
+    let predicted_as = by_prediction.column("images")?.u64()?.clone().with_name("predicted_as".into());
+    by_class.with_column(share("recall", &correct, &images))?;
+    by_class.with_column(share("precision", &correct, &predicted_as))?;
+    by_class.with_column(share("f1", &(&correct + &correct), &(&images + &predicted_as)))?;
+    by_class.with_column(predicted_as.into_column())?;
+    let mut by_fold = sums(&by_class, &["fold"], &["correct", "images"])?;
+    let accuracy = share("accuracy", by_fold.column("correct")?.u64()?, by_fold.column("images")?.u64()?);
+    by_fold.with_column(accuracy)?;
+    by_fold.with_column(mean("balanced_accuracy", &by_class, "recall", "class", 0..classes.len() as u32)?)?;
 
-    let none = || lit(NULL).cast(DataType::UInt32);
-    let long = |frame: &LazyFrame, metric: Metric, class: Expr, predicted: Expr, value: Expr, images: &str| {
-        let values = [col("fold"), lit(metric as u32).cast(DataType::UInt32), class, predicted, value, col(images)];
-        frame.clone().select(COLUMNS.iter().zip(values).map(|(name, value)| value.alias(*name)).collect::<Vec<_>>())
+    let of_class = |metric: Metric, images: &str| long(&by_class, metric, metric.name(), images, &["class"]);
+    let of_fold = |metric: Metric| long(&by_fold, metric, metric.name(), "images", &[]);
+    let scores = stacked([
+        of_class(Metric::Recall, "images")?,
+        of_class(Metric::Precision, "predicted_as")?,
+        of_class(Metric::F1, "images")?,
+        of_fold(Metric::BalancedAccuracy)?,
+        of_fold(Metric::Accuracy)?,
+    ])?;
+    let mut counted = confusion.clone();
+    counted.with_column(confusion.column("images")?.cast(&DataType::Float64)?.with_name("value".into()))?;
+    let confusion = long(&counted, Metric::Confusion, "value", "images", &["class", "predicted"])?;
+
+    let keys = ["metric", "class", "predicted"];
+    let over_folds = |sums: DataFrame, value: Column| {
+        let mut sums = sums;
+        sums.with_column(value)?;
+        sums.with_column(Column::full_null("fold".into(), sums.height(), &DataType::UInt32))?;
+        sums.select(COLUMNS)
     };
-    let of_class =
-        |metric: Metric, images: &str| long(&by_class, metric, col("class"), none(), col(metric.name()), images);
-    let of_fold = |metric: Metric| long(&scores, metric, none(), none(), col(metric.name()), "images");
-    let metrics = concat(
-        [
-            of_class(Metric::Recall, "images"),
-            of_class(Metric::Precision, "predicted_as"),
-            of_class(Metric::F1, "images"),
-            of_fold(Metric::BalancedAccuracy),
-            of_fold(Metric::Accuracy),
+    // The rows of a fold are in the order of the keys, as sums are.
+    let means = mean("value", &scores, "value", "fold", folds.iter().copied())?;
+    let of_scores = over_folds(sums(&scores, &keys, &["images"])?, means)?;
+    let counts = sums(&confusion, &keys, &["images", "value"])?;
+    let value = counts.column("value")?.clone();
+    let of_confusion = over_folds(counts, value)?;
+    stacked([scores, confusion, of_scores, of_confusion])
+}
+
+/// The sums of columns by keys, sorted by the keys.
+#[expect(deprecated, reason = "Polars prefers its lazy frames here, which take a minute and a half more to compile")]
+fn sums(frame: &DataFrame, keys: &[&str], values: &[&str]) -> PolarsResult<DataFrame> {
+    let mut sums = frame.group_by(keys.iter().copied())?.select(values.iter().copied()).sum()?;
+    for value in values {
+        sums.rename(&format!("{value}_sum"), (*value).into())?;
+    }
+    sorted(&sums, keys)
+}
+
+fn sorted(frame: &DataFrame, keys: &[&str]) -> PolarsResult<DataFrame> {
+    frame.sort(keys, SortMultipleOptions::default().with_nulls_last(true))
+}
+
+/// The rows of several frames, sorted by [`KEYS`].
+fn stacked<const N: usize>(frames: [DataFrame; N]) -> PolarsResult<DataFrame> {
+    let mut frames = frames.into_iter();
+    let mut all = frames.next().unwrap_or_default();
+    frames.try_for_each(|frame| all.vstack_mut(&frame).map(|_| ()))?;
+    sorted(&all, &KEYS)
+}
+
+/// A metric as rows with [`COLUMNS`]: its values and numbers of images are in the columns of these names, and those of
+/// `class` and `predicted` that are not `named` are null.
+fn long(frame: &DataFrame, metric: Metric, value: &str, images: &str, named: &[&str]) -> PolarsResult<DataFrame> {
+    let (height, type_of_key) = (frame.height(), DataType::UInt32);
+    let key = |name: &str| match named.contains(&name) {
+        true => frame.column(name).cloned(),
+        false => Ok(Column::full_null(name.into(), height, &type_of_key)),
+    };
+    DataFrame::new(
+        height,
+        vec![
+            frame.column("fold")?.clone(),
+            UInt32Chunked::full("metric".into(), metric as u32, height).into_column(),
+            key("class")?,
+            key("predicted")?,
+            frame.column(value)?.clone().with_name("value".into()),
+            frame.column(images)?.clone().with_name("images".into()),
         ],
-        UnionArgs::default(),
-    )?
-    .sort(["fold"], SortMultipleOptions::default());
-    let count = col("images").cast(DataType::Float64);
-    let confusion = long(&confusion, Metric::Confusion, col("class"), col("predicted"), count, "images");
-
-    let over_folds = |frame: &LazyFrame, value: Expr| {
-        let groups = frame.clone().group_by(["metric", "class", "predicted"].map(col));
-        groups.agg([value, col("images").sum()]).with_column(none().alias("fold")).select(COLUMNS.map(col))
-    };
-    let over_folds = [
-        over_folds(&metrics, mean("value", "fold", folds.iter().copied()).alias("value")),
-        over_folds(&confusion, col("value").sum()),
-    ];
-    let order = SortMultipleOptions::default().with_nulls_last(true);
-    let all = [metrics, confusion].into_iter().chain(over_folds).collect::<Vec<_>>();
-    concat(all, UnionArgs::default())?.sort(["fold", "metric", "class", "predicted"], order).collect()
+    )
 }
 
 /// `part / whole`; null where `whole` is zero.
-fn share(part: Expr, whole: Expr) -> Expr {
-    let quotient = part.cast(DataType::Float64) / whole.clone().cast(DataType::Float64);
-    when(whole.gt(lit(0u64))).then(quotient).otherwise(lit(NULL))
+fn share(name: &str, part: &UInt64Chunked, whole: &UInt64Chunked) -> Column {
+    let quotient = |(part, whole): (Option<u64>, Option<u64>)| match (part?, whole?) {
+        (_, 0) => None,
+        (part, whole) => Some(part as f64 / whole as f64),
+    };
+    Float64Chunked::from_iter_options(name.into(), part.iter().zip(whole.iter()).map(quotient)).into_column()
 }
 
-/// The mean of the defined values of a column; null where there is none. The values are added in the order of `keys`,
-/// the values of column `key`: Polars' own sum and mean round differently from the plain sums of [`crate::scores`].
-fn mean(values: &str, key: &str, keys: impl IntoIterator<Item = u32>) -> Expr {
-    let value = |number: u32| col(values).filter(col(key).eq(lit(number))).sum();
-    let sum = keys.into_iter().map(value).reduce(|sum, value| sum + value).unwrap_or(lit(0.0));
-    share(sum, col(values).count())
+/// The mean of the defined values of a column over the rows that differ in the column `key` alone, which has the values
+/// `keys`; null where none is defined. For each key, the other rows are in the same order. Values are added in the order
+/// of the keys: Polars' own sum and mean round differently from the plain sums of [`crate::scores`].
+fn mean(
+    name: &str,
+    frame: &DataFrame,
+    values: &str,
+    key: &str,
+    keys: impl IntoIterator<Item = u32>,
+) -> PolarsResult<Column> {
+    let mut sums: Vec<(f64, u64)> = Vec::new();
+    for number in keys {
+        let part = frame.filter(&frame.column(key)?.u32()?.equal(number))?;
+        sums.resize(part.height(), (0.0, 0));
+        for (sum, value) in sums.iter_mut().zip(part.column(values)?.f64()?.iter()) {
+            *sum = value.map_or(*sum, |value| (sum.0 + value, sum.1 + 1));
+        }
+    }
+    let means = sums.into_iter().map(|(sum, n)| (n > 0).then(|| sum / n as f64));
+    Ok(Float64Chunked::from_iter_options(name.into(), means).into_column())
 }
 
 /// The rows of the metric table.

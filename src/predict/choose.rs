@@ -209,11 +209,14 @@ mod tests {
         let other = Gradient::new(&[0.1, 0.5, 0.4], &[0.0, 0.0, 2.0]);
         let cells: Vec<&Gradient> = [vec![&sure; 50], vec![&one; 5], vec![&other; 5]].concat();
         for seed in 0..5 {
-            let chosen = positions(&cells, 2, seed);
-            assert!(chosen.iter().any(|i| (50..55).contains(i)) && chosen.iter().any(|i| *i >= 55), "{chosen:?}");
+            let chosen = positions(&cells, 3, seed);
+            for kind in [0..50, 50..55, 55..60] {
+                assert_eq!(chosen.iter().filter(|i| kind.contains(i)).count(), 1, "{chosen:?}");
+            }
+            assert!(chosen[0] >= 50, "one in doubt comes first");
             // The first of more are a choice of fewer; none comes twice; all of few.
             let more = positions(&cells, 20, seed);
-            assert_eq!(more[..2], chosen);
+            assert_eq!(more[..3], chosen);
             assert_eq!(more.iter().collect::<std::collections::BTreeSet<_>>().len(), 20);
             assert_eq!(positions(&cells, 100, seed).len(), 60);
         }

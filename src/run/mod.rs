@@ -11,6 +11,7 @@ mod model_id;
 mod recipe;
 mod record;
 mod results;
+pub mod timings;
 
 pub use dir::{ExternalDir, RunDir, names};
 pub use fitted::FittedModel;

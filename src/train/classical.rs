@@ -2,7 +2,7 @@
 //! cells, hyper-parameters are chosen by cross-validation within them, and the test cells are predicted. `fit.json` in
 //! the fold's folder records the choice; it is written last, so a fold that has it is finished.
 
-use super::folder::{is_predicted, log_time, write_predictions};
+use super::folder::{is_predicted, write_predictions};
 use super::plan::Plan;
 use crate::atomic;
 use crate::class::Class;
@@ -14,7 +14,7 @@ use crate::features::{self, Features};
 use crate::integrity;
 use crate::nn::device::Device;
 use crate::rows::PredictionRow;
-use crate::run::{FittedModel, ModelId, OwnSplit, Recipe, Record, RunDir, TrainedImages};
+use crate::run::{FittedModel, ModelId, OwnSplit, Recipe, Record, RunDir, TrainedImages, timings};
 use crate::scores::Scores;
 use crate::seed;
 use crate::split;
@@ -205,7 +205,7 @@ impl Data {
         };
         atomic::write_bytes(&dir.fit(id), integrity::json(&report).as_bytes())?;
         let elapsed = start.elapsed().as_secs_f64();
-        log_time(dir, id, 0, train.len(), elapsed, Device::Cpu)?;
+        timings::append(dir, id, 0, train.len(), elapsed, Device::Cpu)?;
         let chose = match (describe(&choices[best]), tried.get(best)) {
             (chosen, Some(balanced)) => {
                 format!(", chose {chosen} (balanced accuracy {:.2} % within the training images)", 100.0 * balanced)

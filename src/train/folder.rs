@@ -6,7 +6,6 @@ use crate::atomic;
 use crate::context::Context;
 use crate::error::{Error, Input, Result};
 use crate::integrity;
-use crate::nn::device::Device;
 use crate::rows::PredictionRow;
 use crate::run::{ModelId, Record, RunDir};
 use crate::schema::PREDICTIONS;
@@ -134,16 +133,4 @@ pub fn set_aside(path: &Path, ctx: &Context) -> Result<()> {
     let (path, aside) = (path.display(), aside.display());
     ctx.progress.log(&format!("{path}: {}. It is now {aside}, and its model is trained again", integrity::DAMAGED));
     Ok(())
-}
-
-/// Appends a line to `timings.csv`. Times differ from run to run, so they are kept apart from the results.
-pub fn log_time(dir: &RunDir, id: ModelId, epoch: u32, images: usize, elapsed_s: f64, device: Device) -> Result<()> {
-    use std::io::Write;
-    let path = dir.timings();
-    let new = !path.exists();
-    let mut file =
-        std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path, "open"))?;
-    let head = if new { "fold,epoch,images,elapsed_s,images_per_s,device\n" } else { "" };
-    let rate = images as f64 / elapsed_s;
-    writeln!(file, "{head}{id},{epoch},{images},{elapsed_s:.3},{rate:.1},{device}").map_err(Error::io(&path, "write"))
 }

@@ -1,7 +1,7 @@
 //! Trains one model of a network, epoch by epoch, and predicts the fold's test images.
 
 use super::curves;
-use super::folder::{is_predicted, log_time, set_aside, write_predictions};
+use super::folder::{is_predicted, set_aside, write_predictions};
 use super::init::Start;
 use super::plan::{Plan, Target};
 use crate::batch::{Normalisation, Normalise, Tensors, View};
@@ -13,7 +13,9 @@ use crate::models::{Batch, Model, Objective, Pixels};
 use crate::nn::device::Device;
 use crate::rows::{EpochRow, PredictionRow};
 use crate::run::checkpoint::{self, Epoch, Meta};
-use crate::run::{self, LossKind, ModelId, NetworkSettings, OwnSplit, Recipe, Record, RunDir, Sampling, TrainedImages};
+use crate::run::{
+    self, LossKind, ModelId, NetworkSettings, OwnSplit, Recipe, Record, RunDir, Sampling, TrainedImages, timings,
+};
 use crate::seed;
 use crate::split::{self, Splits};
 use crate::table;
@@ -239,7 +241,7 @@ impl Data {
             times.push((meta.epoch, elapsed));
             if due {
                 for (epoch, elapsed) in times.drain(..) {
-                    log_time(dir, id, epoch, train.len(), elapsed, self.device)?;
+                    timings::append(dir, id, epoch, train.len(), elapsed, self.device)?;
                 }
                 curves::write(dir, record, &[id], logs)?;
             }

@@ -156,7 +156,7 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
         maps_note => maps.note,
         examples => run.classes().iter().filter_map(examples).collect::<Vec<_>>(),
         data => data(ws, record)?,
-        settings => settings(ws, run),
+        settings => settings(ws, run)?,
         pipeline => pipeline,
     };
     parts::write("run.html", values, path)
@@ -301,7 +301,7 @@ fn data(ws: &Workspace, record: &Record) -> Result<Vec<[String; 2]>> {
 }
 
 /// The run's settings, how long it took, and hashes of its inputs.
-fn settings(ws: &Workspace, run: &Results) -> Vec<[String; 2]> {
+fn settings(ws: &Workspace, run: &Results) -> Result<Vec<[String; 2]>> {
     let record = &run.record;
     let mut facts = vec![
         ["Recipe".to_string(), record.pipeline.clone()],
@@ -321,13 +321,12 @@ fn settings(ws: &Workspace, run: &Results) -> Vec<[String; 2]> {
     if let Some(init) = notes::init(record) {
         facts.push(["Initial weights".into(), init]);
     }
-    let times = std::fs::read_to_string(RunDir::new(ws, &run.name).timings()).unwrap_or_default();
-    let seconds: f64 = times.lines().skip(1).filter_map(|l| l.split(',').nth(3)?.parse::<f64>().ok()).sum();
+    let seconds = run::timings::seconds(&RunDir::new(ws, &run.name))?;
     if seconds > 0.0 {
         facts.push(["Training time".into(), crate::progress::human(seconds)]);
     }
     let short = |hash: &String| hash.chars().take(12).collect::<String>();
     let inputs: Vec<String> = record.inputs.iter().map(|(name, hash)| format!("{name} {}", short(hash))).collect();
     facts.push(["Inputs (BLAKE3)".into(), inputs.join(", ")]);
-    facts
+    Ok(facts)
 }
