@@ -1,7 +1,7 @@
 //! A pipeline: the settings of every stage in one file (`pipelines/*.toml`). Some are built in.
 
 use crate::error::{Error, Input, Result};
-use crate::run::Recipe;
+use crate::run::{Recipe, Record};
 use crate::{check, features, ingest, preprocess, split};
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,23 @@ pub const BUILT_IN: [(&str, &str); 13] = [
 ];
 
 impl Pipeline {
+    /// The model, recipe and preprocessing of a run, as its record has them; the usual settings for other stages.
+    pub fn of_run(record: &Record) -> Self {
+        Self {
+            name: record.pipeline.clone(),
+            doc: String::new(),
+            dataset: None,
+            seed: record.seed,
+            classes: Default::default(),
+            ingest: Default::default(),
+            check: Default::default(),
+            split: Default::default(),
+            preprocess: record.preprocess.clone().unwrap_or_default(),
+            features: record.features.clone().unwrap_or_default(),
+            train: record.recipe.clone(),
+        }
+    }
+
     /// A built-in pipeline by name, or the file at the path `name`.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use crate::predict::choose::{self, Candidate};
 use crate::predict::{self, external};
 use crate::report::{self, Sheet, notes};
 use crate::rows::ManifestRow;
-use crate::run::{self, ModelId, ModelRef, Recipe, Record, RunDir};
+use crate::run::{self, ModelId, ModelRef, Recipe, Record};
 use crate::seed;
 use crate::text;
 use crate::train::{InitSource, Target};
@@ -263,7 +263,7 @@ fn adapt(
         left.iter().map(|row| row.image_id.as_str()).filter(|id| !is_chosen.contains(id)).collect();
     let measured = rest.len() >= FEW;
 
-    let mut pipeline = Pipeline::load(&RunDir::new(ws, &source.run).pipeline().to_string_lossy())?;
+    let mut pipeline = Pipeline::of_run(&record);
     pipeline.seed = ctx.seed;
     if let Recipe::Network(settings) = &mut pipeline.train {
         settings.epochs = args.epochs;

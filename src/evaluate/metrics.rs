@@ -151,8 +151,8 @@ fn share(name: &str, part: &UInt64Chunked, whole: &UInt64Chunked) -> Column {
 }
 
 /// The mean of the defined values of a column over the rows that differ in the column `key` alone, which has the values
-/// `keys`; null where none is defined. For each key, the other rows are in the same order. Values are added in the order
-/// of the keys: Polars' own sum and mean round differently from the plain sums of [`crate::scores`].
+/// `keys`; null where none is defined. For each key, the other rows are in the same order. Values are added in the
+/// order of the keys: Polars' own sum and mean round differently from the plain sums of [`crate::scores`].
 fn mean(
     name: &str,
     frame: &DataFrame,

@@ -211,7 +211,7 @@ mod tests {
         for seed in 0..5 {
             let chosen = positions(&cells, 3, seed);
             for kind in [0..50, 50..55, 55..60] {
-                assert_eq!(chosen.iter().filter(|i| kind.contains(i)).count(), 1, "{chosen:?}");
+                assert_eq!(chosen.iter().filter(|i| kind.contains(*i)).count(), 1, "{chosen:?}");
             }
             assert!(chosen[0] >= 50, "one in doubt comes first");
             // The first of more are a choice of fewer; none comes twice; all of few.
