@@ -28,10 +28,8 @@ use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
 Examples:
-  wbc adapt pbc-wnet-robust --dataset mine --label 100   # mine is not labelled: which cells to label
-  wbc ingest --dataset mine                              # with the labels, in data/raw/mine/labels.csv
-  wbc adapt pbc-wnet-robust --dataset mine --label 100   # trains on them
-  wbc predict pbc-wnet-robust-mine-100 new-images/";
+  wbc adapt pbc-wnet-robust --dataset mine --label 100    # not labelled: which cells
+  wbc adapt pbc-wnet-robust:0 --dataset mine --label 50 --epochs 6";
 
 /// Adapts a run to the images of another laboratory (--dataset), with a few labelled cells.
 ///

@@ -266,7 +266,7 @@ mod tests {
         listed.sort();
         assert_eq!(listed, Vec::from_iter::<std::collections::BTreeSet<String>>(names));
         let help = cli().render_long_help().to_string();
-        assert!(help.lines().count() <= 40 && help.lines().all(|line| line.len() <= 80), "{help}");
+        assert!(help.lines().count() <= 42 && help.lines().all(|line| line.len() <= 80), "{help}");
         for argument in Globals::augment_args(clap::Command::new("")).get_arguments() {
             let long = format!("--{}", argument.get_long().unwrap());
             assert!(help.contains(&long) && OPTIONS_OF_EVERY_COMMAND.contains(&long), "{long}");
@@ -286,8 +286,20 @@ mod tests {
                 assert!(line.starts_with(name) && parsed.is_ok(), "wbc {line}: {}", parsed.err().unwrap());
                 assert!(line.len() <= 84, "{line}");
             }
-            let main =
-                ["fetch", "ingest", "split", "train", "report", "compare", "predict", "export", "run"].contains(&name);
+            let main = [
+                "fetch",
+                "ingest",
+                "split",
+                "train",
+                "report",
+                "compare",
+                "predict",
+                "export",
+                "run",
+                "laboratories",
+                "adapt",
+            ]
+            .contains(&name);
             assert_eq!(examples > 1, main, "{name}:\n{help}");
         }
     }
