@@ -65,6 +65,11 @@ fn data_sets_are_trained_on_together_with_copies_in_one_fold() {
     let refused = w.wbc(&["check", "--dataset", name]).exits(2);
     assert!(refused.stderr.contains("which is made of these"), "{}", refused.stderr);
     w.wbc(&["verify"]).ok();
+    // Its images are those of its members: not counted twice, and not said to have changed.
+    let counts = w.wbc(&["report", "--table", "2"]).ok();
+    assert!(!counts.stdout.contains(name), "{}", counts.stdout);
+    let shown = w.wbc(&["inspect", "--dataset", name]);
+    assert!(shown.status < 2 && !shown.stdout.contains("changed"), "{}", shown.stdout);
     // No model is validated on a data set that it was trained on.
     let refused = w.wbc(&["validate", "a+b-wnet-tiny", "--dataset", "a"]).exits(2);
     assert!(refused.stderr.contains("that a+b-wnet-tiny was not trained on"), "{}", refused.stderr);
@@ -74,6 +79,7 @@ fn data_sets_are_trained_on_together_with_copies_in_one_fold() {
     w.wbc(&["ingest", "--dataset", "a"]);
     let stale = w.wbc(&["train", "--pipeline", "tiny.toml", "--dataset", name, "--run", "other"]).exits(2);
     assert!(stale.stderr.contains("a has changed since it was joined"), "{}", stale.stderr);
+    assert!(stale.stderr.contains("Run: wbc train --datasets a,b"), "{}", stale.stderr);
     let other_data = w.wbc(&[&train[..], &["a,b"]].concat()).exits(2);
     assert!(other_data.stderr.contains("--restart"), "{}", other_data.stderr);
     let run = w.wbc(&[&train[..], &["a,b", "--restart"]].concat()).ok();

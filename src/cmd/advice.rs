@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Input};
 use crate::ingest;
+use crate::join;
 use crate::run::{ModelId, Record, RunDir};
 use crate::workspace::Workspace;
 use std::path::{Component, Path};
@@ -31,6 +32,10 @@ fn command(error: &Error, ws: &Workspace) -> Option<String> {
         let option = dataset.as_ref().map_or(String::new(), |name| format!(" --dataset {}", quoted(name)));
         Some(format!("wbc {command}{option}"))
     };
+    let tables = [Input::Manifest, Input::IngestIssues, Input::Checks, Input::Issues, Input::CopyFeatures];
+    if let Some(command) = dataset.as_deref().filter(|_| tables.contains(&input)).and_then(|name| joining(ws, name)) {
+        return Some(command);
+    }
     match input {
         Input::Images | Input::ImageList | Input::Pipeline => None,
         Input::Manifest | Input::IngestIssues => {
@@ -56,6 +61,16 @@ fn command(error: &Error, ws: &Workspace) -> Option<String> {
             }
             Some(resume(ws, name, &record) + &model_option(path))
         }
+    }
+}
+
+/// The command that makes a joint data set again; none for any other.
+fn joining(ws: &Workspace, dataset: &str) -> Option<String> {
+    let (members, whole) = (join::members(ws, dataset), join::whole_members(ws, dataset));
+    match members.iter().find(|member| !whole.contains(member)) {
+        _ if members.is_empty() => None,
+        None => Some(format!("wbc train --datasets {}", quoted(&members.join(",")))),
+        Some(part) => Some(format!("wbc adapt RUN --dataset {} --label N", quoted(part))),
     }
 }
 

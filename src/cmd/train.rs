@@ -18,7 +18,7 @@ Examples:
   wbc train --dataset pbc --pipeline svm      # a classifier on measured features
   wbc train --fold 0 --epochs 2 --run try     # a short trial under a name of its own
   wbc train --log tensorboard                 # to view: tensorboard --logdir data/runs
-  wbc train --datasets jtsc,pbc               # two data sets together, as the data set jtsc+pbc
+  wbc train --datasets jtsc,pbc               # two data sets together: jtsc+pbc
   wbc train --dataset pbc --all               # one model of all images; to start from it:
   wbc train --dataset lisc-cells --pipeline lisc --init pbc-wnet-quick";
 

@@ -5,6 +5,7 @@ use super::{Request, Sheet, Table, notes, thousands};
 use crate::class::{Class, Classes};
 use crate::dataset;
 use crate::error::Result;
+use crate::join;
 use crate::rows::ManifestRow;
 use crate::schema::MANIFEST;
 use crate::table;
@@ -27,7 +28,8 @@ impl Table for Counts {
         let present = ws.ingested_datasets()?;
         let names = match &request.dataset {
             Some(name) => vec![ws.choose(Some(name), &present)?],
-            None => present,
+            // The images of a joint data set are those of its members.
+            None => present.into_iter().filter(|name| join::members(ws, name).is_empty()).collect(),
         };
         let datasets = names.iter().map(|name| Counted::read(ws, name)).collect::<Result<Vec<Counted>>>()?;
         // The classes of all data sets: those of the paper first where a data set has them.
