@@ -3,12 +3,12 @@
 
 use crate::class::{Class, Classes};
 use crate::dataset;
-use crate::error::{Error, Input, Result};
+use crate::error::Result;
 use crate::evaluate::{self, People};
-use crate::predict::external;
+use crate::predict::external::Validation;
 use crate::report::{Sheet, notes};
 use crate::rows::{IntervalRow, MetricRow, PredictionRow};
-use crate::run::{self, ModelId, ModelRef, Record, RunDir};
+use crate::run::{self, Record};
 use crate::scores::Metric;
 use crate::text::{self, listed};
 use crate::workspace::Workspace;
@@ -67,27 +67,27 @@ pub struct Recall {
 }
 
 impl Score {
-    /// The result of the model that `source` names on those images of `tested` for which `is_counted` says so, of those
-    /// that it was validated on; none where none of their classes counts.
+    /// The result of a run's models on those images that they were validated on for which `is_counted` says so; none
+    /// where none of their classes counts.
     ///
     /// # Errors
-    /// [`Error::Missing`] where it was not validated, and as [`external::list`].
+    /// As [`Record::read`] and [`People::read`].
     pub fn of_validation(
         ws: &Workspace,
-        source: &ModelRef,
-        tested: &str,
+        run: &str,
+        validation: &Validation,
         is_counted: impl Fn(&str) -> bool,
     ) -> Result<Option<Self>> {
-        let record = Record::read(ws, &source.run)?;
-        let mut predictions = validation(ws, source, tested)?.predictions;
-        predictions.retain(|row| is_counted(&row.image_id));
-        Self::of(&predictions, &People::read(ws, tested)?, &record.classes, record.seed)
+        let about = &validation.about;
+        let counted = validation.predictions.iter().filter(|row| is_counted(&row.image_id));
+        let people = People::read(ws, &about.dataset)?;
+        Self::of(&counted.cloned().collect::<Vec<_>>(), &people, &about.classes, Record::read(ws, run)?.seed)
     }
 
     /// The result of predictions of images of one laboratory; none without an image of a class that counts.
     ///
     /// # Errors
-    /// [`Error::Format`] for predictions of other classes.
+    /// [`crate::error::Error::Format`] for predictions of other classes.
     fn of(predictions: &[PredictionRow], people: &People, classes: &Classes, seed: u64) -> Result<Option<Self>> {
         let mut counts: BTreeMap<Class, u64> = BTreeMap::new();
         predictions.iter().for_each(|row| *counts.entry(row.truth).or_default() += 1);
@@ -292,38 +292,18 @@ pub fn of_folds(ws: &Workspace, trained: Trained, run: &str, tested: &str) -> Re
     })
 }
 
-/// The field of a run whose model of all images was validated on `tested`.
+/// The field of a run whose model of all images was validated.
 ///
 /// # Errors
-/// [`Error::Missing`] where it was not, and as [`external::list`].
-pub fn of_validation(ws: &Workspace, trained: Trained, run: &str, tested: &str) -> Result<Field> {
-    let source = ModelRef { run: run.into(), model: Some(ModelId::All) };
+/// As [`Score::of_validation`].
+pub fn of_validation(ws: &Workspace, trained: Trained, run: &str, validation: &Validation) -> Result<Field> {
     Ok(Field {
         trained,
-        tested: tested.into(),
+        tested: validation.about.dataset.clone(),
         run: run.into(),
         folds: Vec::new(),
         missing: 0,
-        score: Score::of_validation(ws, &source, tested, |_| true)?,
-        unfamiliar: validation(ws, &source, tested)?.about.unlike.is_some(),
-    })
-}
-
-/// The cells of `tested` that the model which `source` names was validated on.
-///
-/// # Errors
-/// [`Error::Missing`] where it was not validated, and as [`external::list`].
-pub fn tested(ws: &Workspace, source: &ModelRef, tested: &str) -> Result<BTreeSet<String>> {
-    Ok(validation(ws, source, tested)?.predictions.into_iter().map(|row| row.image_id).collect())
-}
-
-/// The validation of the one model that `source` names on `tested`.
-fn validation(ws: &Workspace, source: &ModelRef, tested: &str) -> Result<external::Validation> {
-    let is_it = |v: &external::Validation| {
-        v.about.dataset == tested && Some(v.about.models.as_slice()) == source.model.as_ref().map(std::slice::from_ref)
-    };
-    external::list(ws, &source.run)?.into_iter().find(is_it).ok_or_else(|| {
-        let folder = RunDir::new(ws, &source.run).external_dataset(tested, source.model);
-        Error::missing(Input::Predictions, folder.predictions())
+        score: Score::of_validation(ws, run, validation, |_| true)?,
+        unfamiliar: validation.about.unlike.is_some(),
     })
 }

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::dataset::Dataset;
 use crate::error::{Error, Input, Result};
 use crate::join::{self, Part};
-use crate::laboratories::{self, LEAST, Score};
+use crate::laboratories::{LEAST, Score};
 use crate::nn::device::Device;
 use crate::page;
 use crate::pipeline::Pipeline;
@@ -288,24 +288,27 @@ fn adapt(
         train_dataset(globals, &joint, pipeline, what, ctx)?;
         points.push((n, ModelRef { run, model: Some(ModelId::All) }));
     }
-    if measured {
-        for (_, source) in &points {
-            if !external::is_current(ws, source, dataset)? {
+    let mut validations = Vec::new();
+    for (_, source) in points.iter().filter(|_| measured) {
+        let validation = match external::read_current(ws, source, dataset)? {
+            Some(validation) => validation,
+            None => {
                 external::run(ws, source, dataset, globals.device, ctx)?;
+                external::read(ws, source, dataset)?
             }
-            // Copies of a cell that one of them was trained on are tested by none.
-            let tested = laboratories::tested(ws, source, dataset)?;
-            rest.retain(|id| tested.contains(*id));
-        }
-    }
-    let point = |(labelled, source): (usize, ModelRef)| {
-        let score = match measured {
-            true => Score::of_validation(ws, &source, dataset, |id| rest.contains(id))?,
-            false => None,
         };
-        Ok(Point { labelled, run: if labelled == 0 { source.to_string() } else { source.run }, score })
+        // Copies of a cell that one of them was trained on are tested by none.
+        let tested: BTreeSet<&str> = validation.predictions.iter().map(|row| row.image_id.as_str()).collect();
+        rest.retain(|id| tested.contains(id));
+        validations.push(validation);
+    }
+    let point = |(i, (labelled, source)): (usize, (usize, ModelRef))| {
+        let validation = validations.get(i);
+        let score = validation.map(|v| Score::of_validation(ws, &source.run, v, |id| rest.contains(id)));
+        let run = if labelled == 0 { source.to_string() } else { source.run };
+        Ok(Point { labelled, run, score: score.transpose()?.flatten() })
     };
-    let curve: Vec<Point> = points.into_iter().map(point).collect::<Result<_>>()?;
+    let curve: Vec<Point> = points.into_iter().enumerate().map(point).collect::<Result<_>>()?;
     let sheet = sheet(dataset, source, &record, &curve, rest.len(), measured, !kept.is_empty());
     let files = report::write(&args.reports, &format!("{dataset}-adapted"), std::slice::from_ref(&sheet))?;
     Ok((Adapted { dataset: dataset.into(), run: source.to_string(), rest: rest.len(), curve, files }, sheet))

@@ -133,10 +133,14 @@ impl Work<'_> {
     /// The field of a run's model of all images, validated where that has not been done.
     fn validated(&self, trained: Trained, run: &str, tested: &str) -> Result<Field> {
         let source = ModelRef { run: run.into(), model: Some(ModelId::All) };
-        if !external::is_current(&self.ws, &source, tested)? {
-            let summary = external::run(&self.ws, &source, tested, self.globals.device, &self.ctx)?;
-            summary.coverage.notes(tested).iter().for_each(|note| say(format_args!("{run} on {tested}: {note}")));
-        }
-        laboratories::of_validation(&self.ws, trained, run, tested)
+        let validation = match external::read_current(&self.ws, &source, tested)? {
+            Some(validation) => validation,
+            None => {
+                let summary = external::run(&self.ws, &source, tested, self.globals.device, &self.ctx)?;
+                summary.coverage.notes(tested).iter().for_each(|note| say(format_args!("{run} on {tested}: {note}")));
+                external::read(&self.ws, &source, tested)?
+            }
+        };
+        laboratories::of_validation(&self.ws, trained, run, &validation)
     }
 }

@@ -22,8 +22,6 @@ use std::path::PathBuf;
 
 /// A cell that may be labelled.
 pub struct Candidate {
-    /// `image_id`, or the path of the file.
-    pub name: String,
     /// The file.
     pub path: PathBuf,
     /// The box around the cell; none if the whole image is one cell.
@@ -156,15 +154,13 @@ pub fn of_rows(
     let record = Record::read(ws, &source.run)?;
     let prepare = Prepare::of(&record, &source.run)?;
     let models = Models::open(ws, source, device)?;
-    let (raw, settings) = (ws.raw_dataset(dataset), prepare.cut());
+    let raw = ws.raw_dataset(dataset);
     let mut candidates = Vec::with_capacity(rows.len());
     let task = ctx.progress.task("looking", Some(rows.len() as u64), "images");
     for rows in rows.chunks(BATCH) {
         let read = |row: &ManifestRow| {
             ctx.check_stop()?;
-            let input = prepare.read(&raw, row)?;
-            let (row, cut) = (row.clone(), settings.clone());
-            Ok(CellImage { path: row.image_id.clone().into(), cell: 0, rect: row.cell_box(), input, row, cut })
+            prepare.cell_image(&raw, row)
         };
         let cells: Vec<CellImage> = rows.par_iter().map(read).collect::<Result<_>>()?;
         candidates.extend(of_cells(&models, source, &cells)?);
@@ -185,7 +181,6 @@ fn of_cells(models: &Models, source: &ModelRef, cells: &[CellImage]) -> Result<V
     let candidate = |(i, cell): (usize, &CellImage)| {
         let p = &inferred.probabilities[i];
         Candidate {
-            name: cell.path.display().to_string(),
             path: cell.path.clone(),
             rect: cell.rect,
             class: model.classes().at(position(p)),

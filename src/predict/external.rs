@@ -187,9 +187,7 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
     for rows in rows.chunks(BATCH) {
         let read = |row: &ManifestRow| {
             ctx.check_stop()?;
-            let input = prepare.read(&raw, row)?;
-            let (row, cut) = (row.clone(), settings.clone());
-            Ok(CellImage { path: row.path.clone().into(), cell: 0, rect: None, input, row, cut })
+            prepare.cell_image(&raw, row)
         };
         let images: Vec<CellImage> = rows.par_iter().map(read).collect::<Result<_>>()?;
         for (row, cell) in rows.iter().zip(ensemble.classify(&images)?) {
@@ -247,20 +245,30 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
     })
 }
 
-/// Whether the models that `source` names were validated on `dataset` as it is now.
+/// The validation on `dataset` of the models that `source` names.
 ///
 /// # Errors
-/// [`Error::Missing`] where there is no such run or data set, [`Error::Io`] where the validation cannot be read.
-pub fn is_current(ws: &Workspace, source: &ModelRef, dataset: &str) -> Result<bool> {
+/// [`Error::Missing`] where there is none, [`Error::Io`] or [`Error::Format`] where it cannot be read.
+pub fn read(ws: &Workspace, source: &ModelRef, dataset: &str) -> Result<Validation> {
     let folder = RunDir::new(ws, &source.run).external_dataset(dataset, source.model);
-    if !table::exists(&folder.about())? {
-        return Ok(false);
+    match table::exists(&folder.about())? {
+        true => Validation::read(&folder),
+        false => Err(Error::missing(Input::Validation, folder.path())),
     }
-    let record = Record::read(ws, &source.run)?;
+}
+
+/// The same, where it is of the data set as it is now and of the run as it is now; none otherwise.
+///
+/// # Errors
+/// [`Error::Missing`] where there is no such run or data set.
+pub fn read_current(ws: &Workspace, source: &ModelRef, dataset: &str) -> Result<Option<Validation>> {
+    let folder = RunDir::new(ws, &source.run).external_dataset(dataset, source.model);
+    let (run, manifest) = (Record::read(ws, &source.run)?.hash(), table::file_hash(&ws.manifest(dataset))?);
     let made = table::provenance(&folder.predictions(), &PREDICTIONS).ok();
-    let of_run = made.is_some_and(|made| made.input(Input::Run) == Some(record.hash().as_str()));
-    let about = Validation::read(&folder).map(|validation| validation.about);
-    Ok(of_run && about.is_ok_and(|about| table::file_hash(&ws.manifest(dataset)).is_ok_and(|h| h == about.manifest)))
+    if made.is_none_or(|made| made.input(Input::Run) != Some(run.as_str())) {
+        return Ok(None);
+    }
+    Ok(read(ws, source, dataset).ok().filter(|validation| validation.about.manifest == manifest))
 }
 
 /// What an external validation leaves out: the classes of the run and of the data set are matched by their names.

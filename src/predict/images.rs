@@ -292,6 +292,15 @@ impl Prepare {
         })
     }
 
+    /// The cell of a row of a data set's manifest, as the run's models see it.
+    ///
+    /// # Errors
+    /// As [`Prepare::read`].
+    pub fn cell_image(&self, raw: &Path, row: &ManifestRow) -> Result<CellImage> {
+        let input = self.read(raw, row)?;
+        Ok(CellImage { path: row.path.clone().into(), cell: 0, rect: None, input, row: row.clone(), cut: self.cut() })
+    }
+
     /// The cell of a row of a manifest, whose images lie in `raw`.
     ///
     /// # Errors
