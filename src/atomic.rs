@@ -187,7 +187,7 @@ const PREFIX: &str = ".wbc-";
 
 /// Builder of temporary files and folders. They get the permissions `mode` without those that the umask removes, as
 /// files of other programs do, so that other users of a shared workspace can read results.
-fn temporary(mode: u32) -> tempfile::Builder<'static, 'static> {
+pub(crate) fn temporary(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(PREFIX).suffix(".part");
     #[cfg(unix)]

@@ -10,10 +10,12 @@ use crate::models::{self, Batch, Model, Objective, Spec};
 use crate::nn::Vector;
 use crate::nn::device::Device;
 use crate::preprocess;
+use crate::run::NetworkSettings;
 use crate::seed;
 use crate::synth::{self, Images, Layout};
 use crate::verify;
 use crate::workspace::Workspace;
+use rand::RngExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -193,6 +195,23 @@ impl TimedModel {
         self.model.predict(&examples.x, examples.labels.len())?;
         Ok(start.elapsed())
     }
+}
+
+/// Seconds of a training step of a recipe's network on images of `size_px`, on this machine: the best of three.
+///
+/// # Errors
+/// [`Error::Setting`] where there is no such device.
+pub fn step_seconds(settings: &NetworkSettings, size_px: usize, classes: usize, device: Device) -> Result<f64> {
+    let mut timed = TimedModel { model: settings.build(size_px, classes, 0, 0, device)?, device, steps: 0 };
+    let n = settings.batch;
+    let mut rng = seed::rng(0, "bench", 0, 0, 0);
+    let examples = Examples {
+        x: (0..n * size_px * size_px * 3).map(|_| rng.random_range(-1.0..1.0)).collect(),
+        labels: (0..n).map(|i| i % classes).collect(),
+        keys: (0..n as u64).collect(),
+    };
+    let steps: Vec<Duration> = (0..4).map(|_| timed.step(&examples)).collect::<Result<_>>()?;
+    Ok(steps[1..].iter().min().expect("three").as_secs_f64())
 }
 
 /// The median of the durations that `pass` returns, over at least `least` passes and at least `budget` of time. A first

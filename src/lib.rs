@@ -118,4 +118,5 @@ pub mod verify;
 // 5: the program
 pub mod bench;
 pub mod cmd;
+pub mod jobs;
 pub mod pipeline;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Input, Result};
 use crate::run::{Recipe, Record};
-use crate::{check, features, ingest, preprocess, split};
+use crate::{check, features, ingest, jobs, preprocess, split};
 use serde::{Deserialize, Serialize};
 
 /// The settings of one experiment. Every key but the name is optional; an unknown key is an error.
@@ -41,6 +41,9 @@ pub struct Pipeline {
     /// The model and how it is trained.
     #[serde(default)]
     pub train: Recipe,
+    /// What jobs of a Slurm cluster ask for; it does not change results.
+    #[serde(default, skip_serializing_if = "jobs::Settings::is_default")]
+    pub slurm: jobs::Settings,
 }
 
 /// Names and texts of the built-in pipelines.
@@ -75,6 +78,7 @@ impl Pipeline {
             preprocess: record.preprocess.clone().unwrap_or_default(),
             features: record.features.clone().unwrap_or_default(),
             train: record.recipe.clone(),
+            slurm: Default::default(),
         }
     }
 
@@ -128,6 +132,7 @@ impl Pipeline {
         self.preprocess.validate()?;
         self.features.validate()?;
         self.train.validate()?;
+        self.slurm.validate()?;
         match &self.train {
             Recipe::Network(settings) => settings.suits(self.preprocess.size_px),
             Recipe::Classical(_) => Ok(()),

@@ -301,7 +301,7 @@ fn learning_curves_are_written_for_tensorboard_and_as_csv() {
 
     // A truncated file is completed in place, so that a program that has it open sees it grow; a file with other
     // content is replaced. Nothing is trained again.
-    let (all, times) = (std::fs::read(&csv).unwrap(), std::fs::read(dir.join("timings.csv")).unwrap());
+    let (all, times) = (std::fs::read(&csv).unwrap(), std::fs::read(dir.join("fold-01/timings.csv")).unwrap());
     let event_bytes = std::fs::read(events(1)).unwrap();
     let again = ["train", "--pipeline", "tiny.toml", "--run", "net", "--log", "csv,tensorboard", "--json"];
     std::fs::write(&csv, &all[..all.len() / 2]).unwrap();
@@ -314,7 +314,7 @@ fn learning_curves_are_written_for_tensorboard_and_as_csv() {
     assert!(std::fs::read(&csv).unwrap() == all && std::fs::read(events(1)).unwrap() == event_bytes);
     assert_eq!(open.metadata().unwrap().len(), event_bytes.len() as u64, "the file that was open has grown");
     assert_eq!(scalars(&events(2)), expected(&epochs, &metrics, 2));
-    assert!(std::fs::read(dir.join("timings.csv")).unwrap() == times);
+    assert!(std::fs::read(dir.join("fold-01/timings.csv")).unwrap() == times);
 
     // A model of all images has its own curves. A classifier has none, which is an error before any work.
     w.wbc(&["train", "--pipeline", "tiny.toml", "--run", "net", "--all", "--log", "csv", "--log", "tensorboard"]).ok();
@@ -365,6 +365,10 @@ fn every_command_prints_one_json_document() {
     json("split --stratified --pipeline tiny.toml", 0);
     json("preprocess --pipeline tiny.toml --contact-sheet sheet.png", 0);
     json("features --contact-sheet cells.png", 0);
+    let sent = json("submit --engine local --pipeline tiny.toml --fold 1", 0);
+    assert_eq!(sent["sent"], serde_json::json!([{"run": "d-wnet-tiny", "model": 1}]));
+    assert_eq!(json("status d-wnet-tiny", 0)[0]["finished"], serde_json::json!([1]));
+    assert_eq!(json("cancel d-wnet-tiny", 0)["cancelled"], serde_json::json!([]));
     json("train --pipeline tiny.toml --run net --log csv", 0);
     json("train --pipeline knn --run knn", 0);
     assert!(json("report", 0).is_array());

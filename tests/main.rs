@@ -30,6 +30,7 @@ mod reliability;
 mod report;
 mod sources;
 mod split;
+mod submit;
 mod synth;
 mod train;
 mod train_classes;

@@ -22,7 +22,7 @@ const DATASET: &str = "synthetic";
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let mut globals = globals.clone();
     globals.workspace = args.into.join("data");
-    globals.pipeline = "demo".into();
+    globals.pipeline = vec!["demo".into()];
     let pipeline = globals.pipeline()?;
     let progress = globals.progress();
     let ctx = globals.context(pipeline.seed, &progress);

@@ -37,10 +37,10 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "NAME", env = "WBC_DATASET")]
     #[arg(hide_short_help = true, hide_long_help = true)]
     pub dataset: Option<String>,
-    /// Settings: a built-in pipeline (quick, paper, knn, svm, ...) or a pipeline file
+    /// Settings: a built-in pipeline (quick, paper, knn, svm, ...) or a pipeline file; `wbc submit` takes several
     #[arg(long, global = true, value_name = "NAME|FILE", default_value = "quick", env = "WBC_PIPELINE")]
     #[arg(hide_short_help = true, hide_long_help = true)]
-    pub pipeline: String,
+    pub pipeline: Vec<String>,
     /// Seed of all random numbers [default: from the pipeline]
     #[arg(long, global = true, value_name = "N", env = "WBC_SEED")]
     #[arg(hide_short_help = true, hide_long_help = true)]
@@ -71,11 +71,19 @@ impl Globals {
 
     /// The pipeline that `--pipeline` names, with `--seed` applied.
     pub fn pipeline(&self) -> Result<Pipeline> {
-        let mut pipeline = Pipeline::load(&self.pipeline)?;
+        let mut pipeline = Pipeline::load(self.one_pipeline()?)?;
         if let Some(seed) = self.seed {
             pipeline.seed = seed;
         }
         Ok(pipeline)
+    }
+
+    /// The name or file of the pipeline.
+    fn one_pipeline(&self) -> Result<&str> {
+        match self.pipeline.as_slice() {
+            [pipeline] => Ok(pipeline),
+            several => Err(Error::setting("pipeline", "one (wbc submit takes several)", several.join(", "))),
+        }
     }
 
     /// The ingested data set that the user or the pipeline names; by default the only one, or `cuk`.
@@ -86,11 +94,7 @@ impl Globals {
 
     /// The default name of a run: data set, model and pipeline, and the seed where `--seed` differs from the pipeline.
     pub fn run_name(&self, dataset: &str, pipeline: &Pipeline) -> Result<String> {
-        let name = format!("{dataset}-{}-{}", pipeline.train.model(), pipeline.name);
-        Ok(match self.seed {
-            Some(seed) if seed != Pipeline::load(&self.pipeline)?.seed => format!("{name}-s{seed}"),
-            _ => name,
-        })
+        Ok(run_name(dataset, pipeline, Pipeline::load(self.one_pipeline()?)?.seed))
     }
 
     /// The context of a stage; `progress` comes from [`Globals::progress`].
@@ -123,6 +127,12 @@ impl Globals {
             other => Ok(other?),
         }
     }
+}
+
+/// The default name of a run: data set, model and pipeline, and the seed where it is not that of the pipeline file.
+pub(super) fn run_name(dataset: &str, pipeline: &Pipeline, seed_of_file: u64) -> String {
+    let name = format!("{dataset}-{}-{}", pipeline.train.model(), pipeline.name);
+    if pipeline.seed == seed_of_file { name } else { format!("{name}-s{}", pipeline.seed) }
 }
 
 /// The data sets that a command failed on, after it reported each error.

@@ -4,6 +4,7 @@
 mod adapt;
 mod advice;
 mod bench;
+mod cancel;
 mod check;
 mod compare;
 mod completions;
@@ -25,6 +26,8 @@ mod preprocess;
 mod report;
 mod run;
 mod split;
+mod status;
+mod submit;
 mod synth;
 mod terminal;
 mod train;
@@ -66,6 +69,7 @@ Options of every command (or set WBC_WORKSPACE, WBC_DATASET, ...):
 enum Command {
     Adapt(adapt::Args),
     Bench(bench::Args),
+    Cancel(cancel::Args),
     Check(check::Args),
     Compare(compare::Args),
     Completions(completions::Args),
@@ -86,6 +90,8 @@ enum Command {
     Report(report::Args),
     Run(run::Args),
     Split(split::Args),
+    Status(status::Args),
+    Submit(submit::Args),
     Synth(synth::Args),
     Train(train::Args),
     Validate(validate::Args),
@@ -97,6 +103,7 @@ impl Command {
         match self {
             Command::Adapt(args) => adapt::run(args, globals),
             Command::Bench(args) => bench::run(args, globals),
+            Command::Cancel(args) => cancel::run(args, globals),
             Command::Check(args) => check::run(args, globals),
             Command::Compare(args) => compare::run(args, globals),
             Command::Completions(args) => completions::run(args, globals, cli()),
@@ -117,6 +124,8 @@ impl Command {
             Command::Report(args) => report::run(args, globals),
             Command::Run(args) => run::run(args, globals),
             Command::Split(args) => split::run(args, globals),
+            Command::Status(args) => status::run(args, globals),
+            Command::Submit(args) => submit::run(args, globals),
             Command::Synth(args) => synth::run(args, globals),
             Command::Train(args) => train::run(args, globals),
             Command::Validate(args) => validate::run(args, globals),
@@ -147,6 +156,9 @@ const GROUPS: [(&str, &[(&str, &str)]); 4] = [
             ("preprocess", "Crop and resize the images for training"),
             ("features", "Segment the cells and measure features for classical models"),
             ("train", "Train a model on every fold and predict its test images"),
+            ("submit", "Train as jobs of a Slurm cluster, or as processes of this machine"),
+            ("status", "Show which folds and epochs are done, and which jobs run"),
+            ("cancel", "End the jobs of a run"),
         ],
     ),
     (
@@ -266,7 +278,7 @@ mod tests {
         listed.sort();
         assert_eq!(listed, Vec::from_iter::<std::collections::BTreeSet<String>>(names));
         let help = cli().render_long_help().to_string();
-        assert!(help.lines().count() <= 42 && help.lines().all(|line| line.len() <= 80), "{help}");
+        assert!(help.lines().count() <= 45 && help.lines().all(|line| line.len() <= 80), "{help}");
         for argument in Globals::augment_args(clap::Command::new("")).get_arguments() {
             let long = format!("--{}", argument.get_long().unwrap());
             assert!(help.contains(&long) && OPTIONS_OF_EVERY_COMMAND.contains(&long), "{long}");
@@ -298,6 +310,7 @@ mod tests {
                 "run",
                 "laboratories",
                 "adapt",
+                "submit",
             ]
             .contains(&name);
             assert_eq!(examples > 1, main, "{name}:\n{help}");

@@ -86,7 +86,7 @@ impl Report {
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let mut globals = globals.clone();
-    globals.pipeline = args.file.unwrap_or(globals.pipeline);
+    globals.pipeline = args.file.map_or(globals.pipeline, |file| vec![file]);
     let mut pipeline = globals.pipeline()?;
     pipeline.classes.set = args.classes.or(pipeline.classes.set);
     let ws = globals.workspace();

@@ -30,7 +30,8 @@ Examples:
 ///
 /// Ctrl-C stops after the current step. The same command resumes after the last saved epoch (each is saved, on a GPU
 /// one in ten seconds; a classical classifier resumes after the last finished fold) and gives the same results as
-/// without the interruption.
+/// without the interruption. Several processes, also on other machines that share the workspace, may train one run:
+/// each trains folds that no other does.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
@@ -43,6 +44,9 @@ pub struct Args {
     /// Train one model on all images, to start other trainings from (--init) or to predict new images with
     #[arg(long, conflicts_with = "fold")]
     all: bool,
+    /// Train nothing: put together the results of the folds that are finished, and evaluate them
+    #[arg(long, conflicts_with_all = ["fold", "all"])]
+    gather: bool,
     /// Start from the weights of another run (its model of all images), of one of its folds (RUN:0), or of a
     /// safetensors file (also PyTorch's and timm's ResNet50); refused if they were trained on an image that is tested
     /// here
@@ -117,10 +121,11 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     };
     let chosen = Chosen {
         run: args.run,
-        target: match args.all {
-            true => Target::AllImages,
-            false if args.fold.is_empty() => Target::EveryFold,
-            false => Target::Folds(args.fold),
+        target: match (args.all, args.gather) {
+            (true, _) => Target::AllImages,
+            (_, true) => Target::NoModel,
+            _ if args.fold.is_empty() => Target::EveryFold,
+            _ => Target::Folds(args.fold),
         },
         init: args.init,
         logs: args.log.into_iter().map(Log::from).collect(),
@@ -128,7 +133,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     };
     let report = train_dataset(globals, &dataset, pipeline, chosen, &ctx)?;
     globals.print(&report, &report)?;
-    Ok(Outcome::Done)
+    Ok(if report.train.elsewhere.is_empty() { Outcome::Done } else { Outcome::Findings })
 }
 
 /// What to train of a run, as the user chose it.

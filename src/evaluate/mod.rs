@@ -115,6 +115,18 @@ impl std::fmt::Display for Summary {
 /// [`crate::error::Error::Missing`] or [`crate::error::Error::Format`] for the run or its predictions,
 /// [`crate::error::Error::Data`] where they have a class that is not the run's.
 pub fn run(ws: &Workspace, run: &str) -> Result<Summary> {
+    let path = RunDir::new(ws, run).predictions();
+    loop {
+        let hash = table::exists(&path)?.then(|| table::file_hash(&path)).transpose()?;
+        let summary = once(ws, run)?;
+        // Another process may have finished a fold meanwhile.
+        if hash.is_none_or(|hash| table::file_hash(&path).is_ok_and(|now| now == hash)) {
+            return Ok(summary);
+        }
+    }
+}
+
+fn once(ws: &Workspace, run: &str) -> Result<Summary> {
     let record = Record::read(ws, run)?;
     let dir = RunDir::new(ws, run);
     let path = dir.predictions();

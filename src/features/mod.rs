@@ -147,6 +147,15 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     Ok(summary)
 }
 
+/// Whether the features of a data set are there and up to date.
+///
+/// # Errors
+/// As [`run`], for the tables.
+pub fn is_current(ws: &Workspace, dataset: &str, settings: &Settings) -> Result<bool> {
+    let inputs = Usable::read(ws, dataset)?.inputs;
+    Ok(table::is_current(&ws.features(dataset), &FEATURES, &provenance(inputs, settings)))
+}
+
 /// The features of `rows`, and the errors of images that cannot be read.
 fn batch(
     raw: &Path,

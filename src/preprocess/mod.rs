@@ -310,6 +310,18 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     })
 }
 
+/// Whether the tensors of a data set are there and up to date.
+///
+/// # Errors
+/// As [`run`], for the tables.
+pub fn is_current(ws: &Workspace, dataset: &str, settings: &Settings) -> Result<bool> {
+    let members = join::members(ws, dataset);
+    if !members.is_empty() {
+        return members.iter().try_fold(true, |all, member| Ok(all && is_current(ws, member, settings)?));
+    }
+    Ok(Work::plan(ws, dataset, settings)?.is_current(&ws.tensors(dataset, &settings.folder())))
+}
+
 /// Preprocesses the members of a joint data set, which has no tensors of its own.
 fn of_members(
     ws: &Workspace,

@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 /// predictions.parquet   one row per test image of the finished folds
 /// metrics.parquet       written by evaluate
 /// intervals.parquet     written by evaluate
-/// timings.csv           one line per epoch: times differ from run to run
 /// curves.csv            with --log csv
 /// tensorboard/          with --log tensorboard
 /// fold-00/ ... all/     one folder per model
@@ -25,6 +24,8 @@ use std::path::{Path, PathBuf};
 ///   fit.json                 what it chose
 ///   predictions.parquet      the fold's test images
 ///   held_out.parquet         the held-out test set, predicted by the fold's model
+///   timings.csv              one line per epoch: times differ from run to run
+///   claim.json               the process that trains the model, while it does
 /// held_out/             results on the held-out test set, where the split has one
 /// external/DATASET/     results on another data set
 /// ```
@@ -79,9 +80,9 @@ impl RunDir {
         self.path.join("intervals.parquet")
     }
 
-    /// How long each epoch took.
-    pub fn timings(&self) -> PathBuf {
-        self.path.join("timings.csv")
+    /// How long each epoch of a model took.
+    pub fn timings(&self, id: ModelId) -> PathBuf {
+        self.model(id).join("timings.csv")
     }
 
     /// Learning curves as a table: of the folds together, or of the model of all images.
@@ -97,6 +98,24 @@ impl RunDir {
     /// The folder of one model.
     pub fn model(&self, id: ModelId) -> PathBuf {
         self.path.join(id.folder_name())
+    }
+
+    /// The models that have a folder, sorted; none for a run that does not exist.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn models(&self) -> Result<Vec<ModelId>> {
+        let entries = match std::fs::read_dir(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(Error::io(&self.path, "list"))?,
+        };
+        let mut models = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(Error::io(&self.path, "list"))?.file_name();
+            models.extend(name.to_str().and_then(ModelId::from_folder_name));
+        }
+        models.sort();
+        Ok(models)
     }
 
     /// A network's weights and the state of its training.
@@ -143,9 +162,19 @@ impl RunDir {
         }))
     }
 
-    /// Held open while the run is trained. It lies beside the run's folder, which a restart removes.
-    pub fn lock(&self) -> PathBuf {
-        self.path.with_file_name(format!(".{}.lock", self.name()))
+    /// Held by the process that trains a model: see [`super::claim`].
+    pub fn claim(&self, id: ModelId) -> PathBuf {
+        self.model(id).join("claim.json")
+    }
+
+    /// Held while the results of the finished folds are put together.
+    pub fn gathering(&self) -> PathBuf {
+        self.path.join("gathering.json")
+    }
+
+    /// Folder of the scripts and logs of the jobs that an engine, such as `slurm`, runs for the run.
+    pub fn jobs(&self, engine: &str) -> PathBuf {
+        self.path.join(engine)
     }
 }
 

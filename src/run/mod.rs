@@ -3,6 +3,7 @@
 //! `train` writes runs; everything that only reads them uses this module.
 
 pub mod checkpoint;
+pub mod claim;
 mod dir;
 mod fitted;
 pub mod leak;
@@ -16,7 +17,7 @@ pub mod timings;
 pub use dir::{ExternalDir, RunDir, names};
 pub use fitted::FittedModel;
 pub(crate) use model::infer;
-pub use model::{TrainedModel, finished, open};
+pub use model::{TrainedModel, finished, is_finished, open};
 pub use model_id::{ModelId, ModelRef};
 pub use recipe::{LossKind, NetworkSettings, Recipe, Sampling, model_title};
 pub use record::{Init, OwnSplit, Record, TrainedImages, list};

@@ -104,11 +104,7 @@ pub fn finished(ws: &Workspace, run: &str) -> Result<Vec<ModelId>> {
     let (hash, dir) = (record.hash(), RunDir::new(ws, run));
     let mut finished = Vec::new();
     for id in (0..record.folds).map(ModelId::Fold).chain([ModelId::All]) {
-        let is_finished = match &record.recipe {
-            Recipe::Network(_) => checkpoint::finished(&dir, id, &hash)?.is_some(),
-            Recipe::Classical(_) => FittedModel::is_finished(&dir, id, &hash)?,
-        };
-        if is_finished {
+        if is_finished(&dir, &record, id, &hash)? {
             finished.push(id);
         }
     }
@@ -116,6 +112,17 @@ pub fn finished(ws: &Workspace, run: &str) -> Result<Vec<ModelId>> {
         return Err(Error::missing(Input::Checkpoint, dir.path()).with_hint("No model of this run is finished"));
     }
     Ok(finished)
+}
+
+/// Whether a model of a run is finished; `hash` is the record's.
+///
+/// # Errors
+/// [`Error::Format`] where its file is not one that wbc wrote.
+pub fn is_finished(dir: &RunDir, record: &Record, id: ModelId, hash: &str) -> Result<bool> {
+    match &record.recipe {
+        Recipe::Network(_) => Ok(checkpoint::finished(dir, id, hash)?.is_some()),
+        Recipe::Classical(_) => FittedModel::is_finished(dir, id, hash),
+    }
 }
 
 /// Opens a finished network.

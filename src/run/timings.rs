@@ -14,7 +14,7 @@ const HEADER: &str = "fold,epoch,images,elapsed_s,images_per_s,device";
 /// # Errors
 /// [`Error::Io`].
 pub fn append(dir: &RunDir, id: ModelId, epoch: u32, images: usize, elapsed_s: f64, device: Device) -> Result<()> {
-    let path = dir.timings();
+    let path = dir.timings(id);
     let new = !path.exists();
     let mut file =
         std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path, "open"))?;
@@ -23,17 +23,30 @@ pub fn append(dir: &RunDir, id: ModelId, epoch: u32, images: usize, elapsed_s: f
     writeln!(file, "{head}{id},{epoch},{images},{elapsed_s:.3},{rate:.1},{device}").map_err(Error::io(&path, "write"))
 }
 
-/// The seconds of all epochs together; 0 for a run without times.
+/// The seconds of all epochs of the finished folds together; 0 for a run without times.
+///
+/// # Errors
+/// [`Error::Io`] where a file is there and cannot be read.
+pub fn seconds(dir: &RunDir, folds: u32) -> Result<f64> {
+    let of_epochs = |id| Ok(epochs(dir, id)?.into_iter().map(|(_, seconds)| seconds).sum::<f64>());
+    (0..folds).map(ModelId::Fold).map(of_epochs).sum()
+}
+
+/// The number and the seconds of each epoch of a model, in the order in which they were trained.
 ///
 /// # Errors
 /// [`Error::Io`] where the file is there and cannot be read.
-pub fn seconds(dir: &RunDir) -> Result<f64> {
-    let path = dir.timings();
+pub fn epochs(dir: &RunDir, id: ModelId) -> Result<Vec<(u32, f64)>> {
+    let path = dir.timings(id);
     if !table::exists(&path)? {
-        return Ok(0.0);
+        return Ok(Vec::new());
     }
     let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
-    let column = HEADER.split(',').position(|name| name == "elapsed_s").expect("the header has the column");
-    let seconds = text.lines().skip(1).filter_map(|line| line.split(',').nth(column)?.parse::<f64>().ok());
-    Ok(seconds.sum())
+    let column = |name: &str| HEADER.split(',').position(|column| column == name).expect("the header has the column");
+    let (epoch, elapsed) = (column("epoch"), column("elapsed_s"));
+    let row = |line: &str| {
+        let values: Vec<&str> = line.split(',').collect();
+        Some((values.get(epoch)?.parse().ok()?, values.get(elapsed)?.parse().ok()?))
+    };
+    Ok(text.lines().skip(1).filter_map(row).collect())
 }

@@ -14,6 +14,7 @@ use crate::features::{self, Features};
 use crate::integrity;
 use crate::nn::device::Device;
 use crate::rows::PredictionRow;
+use crate::run::claim::Claim;
 use crate::run::{FittedModel, ModelId, OwnSplit, Recipe, Record, RunDir, TrainedImages, timings};
 use crate::scores::Scores;
 use crate::seed;
@@ -141,7 +142,7 @@ impl Data {
     ///
     /// # Errors
     /// [`Error::Data`] where the split has images that were not measured, or none to train on.
-    pub fn train(&self, dir: &RunDir, id: ModelId, ctx: &Context) -> Result<()> {
+    pub fn train(&self, dir: &RunDir, id: ModelId, claim: &Claim, ctx: &Context) -> Result<()> {
         let start = Instant::now();
         let train = self.cells(id.training_images(&self.splits))?;
         let test = self.cells(id.test_images(&self.splits))?;
@@ -181,6 +182,7 @@ impl Data {
         ctx.check_stop()?;
         let fitted = self.settings.fit(&choices[best], &samples)?;
         let fitted = FittedModel { record: self.record.clone(), id, scale, classifier: fitted };
+        claim.require()?;
         fitted.save(dir)?;
         if let ModelId::Fold(fold) = id {
             let predict = |cell: &Cell| {

@@ -1,5 +1,4 @@
-//! The run's folder while it is trained: claimed for one experiment, locked against a second process, filled fold by
-//! fold.
+//! The run's folder while it is trained: claimed for one experiment, filled fold by fold, perhaps by several processes.
 
 use super::plan::Plan;
 use crate::atomic;
@@ -7,32 +6,13 @@ use crate::context::Context;
 use crate::error::{Error, Input, Result};
 use crate::integrity;
 use crate::rows::PredictionRow;
-use crate::run::{ModelId, Record, RunDir};
+use crate::run::{ModelId, Record, RunDir, claim};
 use crate::schema::PREDICTIONS;
 use crate::split::Splits;
 use crate::table::{self, Provenance};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-
-/// Keeps other processes from training the same run for as long as the file is open.
-///
-/// # Errors
-/// [`Error::Setting`] where another process is training it.
-pub fn lock(dir: &RunDir) -> Result<std::fs::File> {
-    let path = dir.lock();
-    let runs = path.parent().expect("the lock lies in runs/");
-    std::fs::create_dir_all(runs).map_err(Error::io(runs, "create"))?;
-    let file = std::fs::File::create(&path).map_err(Error::io(&path, "create"))?;
-    match file.try_lock() {
-        Err(std::fs::TryLockError::WouldBlock) => {
-            let expected = format!("no other process training {}", dir.path().display());
-            Err(Error::setting("run", expected, "one that is still running"))
-        }
-        // Some file systems have no locks; train without one there.
-        _ => Ok(file),
-    }
-}
 
 /// Claims the run's folder for `record`.
 ///
@@ -61,7 +41,7 @@ pub fn claim(dir: &RunDir, record: &Record, plan: &Plan) -> Result<()> {
             );
             return Err(Error::setting("run", expected, got));
         }
-        Ok(_) => std::fs::remove_dir_all(dir.path()).map_err(Error::io(dir.path(), "remove"))?,
+        Ok(_) => remove(dir)?,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => return Err(Error::io(&path, "read")(e)),
     }
@@ -69,6 +49,18 @@ pub fn claim(dir: &RunDir, record: &Record, plan: &Plan) -> Result<()> {
         atomic::write_bytes(&dir.pipeline(), settings.as_bytes())?;
     }
     atomic::write_bytes(&path, integrity::json(record).as_bytes())
+}
+
+/// Deletes a run.
+///
+/// # Errors
+/// [`Error::Setting`] where a process is training it, [`Error::Io`].
+pub fn remove(dir: &RunDir) -> Result<()> {
+    if let Some((id, holder)) = claim::holders(dir)?.into_iter().next() {
+        let expected = format!("no process training {} when it is deleted", dir.path().display());
+        return Err(Error::setting("restart", expected, format!("{holder}, which trains {}", id.title())));
+    }
+    std::fs::remove_dir_all(dir.path()).map_err(Error::io(dir.path(), "remove"))
 }
 
 /// The keys of two JSON documents whose values differ, with both values: "epochs 14 instead of 12" has the second

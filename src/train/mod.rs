@@ -8,9 +8,10 @@
 
 use crate::class::Class;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, Input, Result};
 use crate::rows::{EpochRow, PredictionRow};
-use crate::run::{ModelId, Recipe, Record, RunDir};
+use crate::run::claim::{Claim, Taken};
+use crate::run::{ModelId, Recipe, Record, RunDir, checkpoint};
 use crate::schema::{EPOCHS, PREDICTIONS};
 use crate::table;
 use crate::workspace::Workspace;
@@ -27,8 +28,9 @@ mod plan;
 mod tensorboard;
 
 pub use curves::Log;
+pub use folder::remove;
 pub use init::InitSource;
-pub use plan::{Plan, Summary, Target};
+pub use plan::{Elsewhere, Plan, Summary, Target};
 
 /// What a run trains, and on what.
 enum Work {
@@ -80,6 +82,14 @@ impl Work {
         Ok(record.classes.iter().filter(|class| !classes.contains(class)).collect())
     }
 
+    /// Whether a model is finished, and its weights are as they were written.
+    fn is_whole(&self, dir: &RunDir, id: ModelId) -> Result<bool> {
+        Ok(match self {
+            Self::Network(_) => checkpoint::is_intact(&dir.checkpoint(id))? && self.finished(dir, id)?.is_some(),
+            Self::Classical(_) => self.finished(dir, id)?.is_some(),
+        })
+    }
+
     /// The epochs of a model where it is finished; a classical classifier has none.
     fn finished(&self, dir: &RunDir, id: ModelId) -> Result<Option<Vec<EpochRow>>> {
         match self {
@@ -121,7 +131,9 @@ pub fn run_with(
         Target::AllImages => vec![ModelId::All],
         Target::EveryFold => (0..folds).map(ModelId::Fold).collect(),
         Target::Folds(named) => named.iter().copied().map(ModelId::Fold).collect(),
+        Target::NoModel => Vec::new(),
     };
+    let all = models.len();
     if let Some(wrong) = models.iter().filter_map(|id| id.fold()).find(|fold| *fold >= folds) {
         return Err(Error::setting("fold", format!("0 to {}", folds - 1), wrong));
     }
@@ -130,41 +142,77 @@ pub fn run_with(
         Work::Network(data) => Some(data.check()?),
         Work::Classical(_) => None,
     };
-    let _lock = folder::lock(&dir)?;
     folder::claim(&dir, work.record(), plan)?;
     if let Work::Network(data) = &work {
         data.note.iter().for_each(|note| ctx.progress.log(note));
-        models.iter().try_for_each(|id| data.set_damaged_aside(&dir, *id, ctx))?;
     }
-    // Curves of models that are finished already; each epoch adds its own.
-    curves::write(&dir, work.record(), &models, &plan.logs)?;
     let (mut up_to_date, mut left) = (Vec::new(), Vec::new());
     for id in models {
-        if work.finished(&dir, id)?.is_some() { up_to_date.push(id) } else { left.push(id) }
+        if work.is_whole(&dir, id)? { up_to_date.push(id) } else { left.push(id) }
     }
+    // Curves of models that are finished already; each epoch adds its own.
+    curves::write(&dir, work.record(), &up_to_date, &plan.logs)?;
     match &work {
         _ if left.is_empty() => {}
         Work::Network(data) => data.announce(&left, ctx)?,
         Work::Classical(data) => data.announce(&left, ctx),
     }
-    let mut trained = Vec::new();
-    for &id in &left {
-        match &work {
-            Work::Network(data) => data.train(&dir, id, &plan.logs, ctx)?,
-            Work::Classical(data) => data.train(&dir, id, ctx)?,
+    let (mut trained, mut elsewhere) = (Vec::new(), Vec::new());
+    // Those that another process trains come last: by then it may have finished or stopped.
+    for attempt in 0.. {
+        let before = left.len();
+        elsewhere.clear();
+        for id in std::mem::take(&mut left) {
+            let path = dir.claim(id);
+            let named = matches!(plan.target, Target::Folds(_) | Target::AllImages);
+            let taken = if named { Claim::take_from_the_silent(&path, ctx)? } else { Claim::take(&path)? };
+            let claim = match taken {
+                Taken::Here(claim) => claim,
+                Taken::Elsewhere(holder) => {
+                    left.push(id);
+                    elsewhere.push(Elsewhere { model: id, holder });
+                    continue;
+                }
+            };
+            if work.is_whole(&dir, id)? {
+                up_to_date.push(id);
+                continue;
+            }
+            match &work {
+                Work::Network(data) => {
+                    data.set_damaged_aside(&dir, id, ctx)?;
+                    data.train(&dir, id, &claim, &plan.logs, ctx)?;
+                }
+                Work::Classical(data) => data.train(&dir, id, &claim, ctx)?,
+            }
+            drop(claim);
+            trained.push(id);
+            gather(&dir, &work, ctx)?;
+            if up_to_date.len() + trained.len() < all {
+                between();
+            }
         }
-        trained.push(id);
-        gather(&dir, &work)?;
-        if trained.len() < left.len() {
-            between();
+        if left.is_empty() || (left.len() == before && attempt > 0) {
+            break;
         }
     }
-    gather(&dir, &work)?;
+    if let (Some(Elsewhere { model, holder }), true) = (elsewhere.first(), plan.target != Target::EveryFold) {
+        let holder = holder.as_ref().map_or("one that is still running".into(), ToString::to_string);
+        return Err(Error::setting(
+            "run",
+            format!("no other process training {} of {}", model.title(), plan.run),
+            holder,
+        ));
+    }
+    gather(&dir, &work, ctx)?;
     let mut missing = Vec::new();
     for fold in 0..folds {
         if work.finished(&dir, ModelId::Fold(fold))?.is_none() {
             missing.push(fold);
         }
+    }
+    if missing.len() == folds as usize && plan.target == Target::NoModel {
+        return Err(Error::missing(Input::Predictions, dir.predictions()).with_hint("No fold is trained yet"));
     }
     let curves = curves::paths(&dir, plan.target == Target::AllImages, &plan.logs);
     Ok(Summary {
@@ -176,6 +224,7 @@ pub fn run_with(
         folds,
         up_to_date,
         trained,
+        elsewhere,
         missing,
         images: work.images() as u64,
         without_images,
@@ -199,8 +248,14 @@ fn gather_held_out(dir: &RunDir, work: &Work, by_model: &[Vec<PredictionRow>]) -
     table::write_class_rows(&path, &PREDICTIONS, &record.classes, &folder::provenance(record), &mean)
 }
 
-/// Writes `epochs.parquet` and `predictions.parquet` of the finished folds.
-fn gather(dir: &RunDir, work: &Work) -> Result<()> {
+/// Writes `epochs.parquet` and `predictions.parquet` of the finished folds: one process after the other, so that none
+/// leaves out the fold that another has just finished.
+fn gather(dir: &RunDir, work: &Work, ctx: &Context) -> Result<()> {
+    let _turn = Claim::wait(&dir.gathering(), ctx)?;
+    // Network file systems look for new files in a folder when it is opened.
+    for id in dir.models()? {
+        let _ = std::fs::read_dir(dir.model(id));
+    }
     let record = work.record();
     let (mut epochs, mut predictions, mut held_out) = (Vec::new(), Vec::new(), Vec::new());
     for id in (0..record.folds).map(ModelId::Fold) {

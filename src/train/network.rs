@@ -13,6 +13,7 @@ use crate::models::{Batch, Model, Objective, Pixels};
 use crate::nn::device::Device;
 use crate::rows::{EpochRow, PredictionRow};
 use crate::run::checkpoint::{self, Epoch, Meta};
+use crate::run::claim::Claim;
 use crate::run::{
     self, LossKind, ModelId, NetworkSettings, OwnSplit, Recipe, Record, RunDir, Sampling, TrainedImages, timings,
 };
@@ -193,7 +194,7 @@ impl Data {
     }
 
     /// Trains one model, from its checkpoint where there is one, and predicts its test images.
-    pub fn train(&self, dir: &RunDir, id: ModelId, logs: &[curves::Log], ctx: &Context) -> Result<()> {
+    pub fn train(&self, dir: &RunDir, id: ModelId, claim: &Claim, logs: &[curves::Log], ctx: &Context) -> Result<()> {
         let (record, settings) = (&self.record, &self.settings);
         let train = self.images(id.training_images(&self.splits))?;
         if train.is_empty() {
@@ -227,6 +228,7 @@ impl Data {
             );
             task.note(&format!("epoch {} loss {:.3}", epoch.epoch, epoch.train_loss));
             meta.epochs.push(epoch);
+            claim.require()?;
             if meta.epoch == settings.epochs {
                 self.write_predictions(dir, model.as_ref(), &meta)?;
                 meta.finished = true;

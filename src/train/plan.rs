@@ -6,6 +6,7 @@ use crate::class::Class;
 use crate::error::Result;
 use crate::nn::device::Device;
 use crate::preprocess;
+use crate::run::claim::Holder;
 use crate::run::{ModelId, Recipe};
 use crate::workspace::Workspace;
 use serde::Serialize;
@@ -21,6 +22,8 @@ pub enum Target {
     Folds(Vec<u32>),
     /// One model on all images: to start other trainings from, or to predict new images with.
     AllImages,
+    /// None: the results of the finished folds are only put together.
+    NoModel,
 }
 
 /// What to train and where, besides the recipe.
@@ -78,6 +81,22 @@ impl Plan {
     }
 }
 
+/// A model that another process is training.
+#[derive(Clone, Debug, Serialize)]
+pub struct Elsewhere {
+    /// The model.
+    pub model: ModelId,
+    /// The process; none where its claim does not say.
+    pub holder: Option<Holder>,
+}
+
+impl std::fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.model.title())?;
+        self.holder.as_ref().map_or(Ok(()), |holder| write!(f, " ({holder})"))
+    }
+}
+
 /// What was trained.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
@@ -97,6 +116,8 @@ pub struct Summary {
     pub up_to_date: Vec<ModelId>,
     /// Models that were finished now.
     pub trained: Vec<ModelId>,
+    /// Models that other processes are training.
+    pub elsewhere: Vec<Elsewhere>,
     /// Folds that are not trained yet.
     pub missing: Vec<u32>,
     /// Images in the split.
@@ -126,6 +147,9 @@ impl std::fmt::Display for Summary {
         }
         if !self.up_to_date.is_empty() {
             writeln!(f, "up to date: {}", models(&self.up_to_date))?;
+        }
+        if !self.elsewhere.is_empty() {
+            writeln!(f, "being trained by another process: {}", list(&self.elsewhere))?;
         }
         if !self.missing.is_empty() {
             writeln!(f, "still to train: {}", folds(&self.missing))?;

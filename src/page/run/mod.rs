@@ -321,7 +321,7 @@ fn settings(ws: &Workspace, run: &Results) -> Result<Vec<[String; 2]>> {
     if let Some(init) = notes::init(record) {
         facts.push(["Initial weights".into(), init]);
     }
-    let seconds = run::timings::seconds(&RunDir::new(ws, &run.name))?;
+    let seconds = run::timings::seconds(&RunDir::new(ws, &run.name), record.folds)?;
     if seconds > 0.0 {
         facts.push(["Training time".into(), crate::progress::human(seconds)]);
     }

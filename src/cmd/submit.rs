@@ -1,0 +1,473 @@
+//! `wbc submit`: trains the models of one or several runs as jobs of a cluster, or as processes of this machine.
+
+use super::globals::run_name;
+use super::terminal::say;
+use super::train::joint;
+use super::{Globals, Outcome};
+use crate::bench;
+use crate::context::Context;
+use crate::error::{Error, Result, if_readable};
+use crate::jobs::{self, Arguments, Engine, Plan, Task};
+use crate::nn::device::Device;
+use crate::pipeline::Pipeline;
+
+use crate::run::{self, ModelId, Recipe, Record, RunDir, claim};
+use crate::split::{self, Splits};
+use crate::text;
+use crate::workspace::Workspace;
+use crate::{atomic, features, preprocess, train};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+const EXAMPLES: &str = "\
+Examples:
+  wbc submit --dry-run                        # the scripts, without sending anything
+  wbc submit --pipeline quick --pipeline svm --seeds 0,1,2
+  wbc submit -- --partition=gpu --qos=long    # further options of sbatch
+  wbc submit --engine local --jobs 2          # processes of this machine instead";
+
+/// Trains every fold of one or several runs as jobs of a Slurm cluster (or, with --engine local, as processes of this
+/// machine), with the results of `wbc train`, byte for byte. A job trains one model; when all are over, another puts
+/// the results together and writes the tables and pages. The data set must be split.
+///
+/// The scripts lie in data/runs/<RUN>/slurm/, with the logs of the jobs. What jobs ask for is in [slurm] of the
+/// pipeline (partition, account, time, memory, cpus, gpus, max_parallel); time and memory that are not given are
+/// estimated. A job that reaches its time limit goes back to the queue and on from its last epoch.
+///
+/// The same command again sends what is missing or failed, and nothing that is queued, running or finished.
+/// `wbc status` shows where all stand, `wbc cancel RUN` ends the jobs of a run.
+#[derive(clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// What runs the jobs: slurm, or local for processes of this machine
+    #[arg(long, value_name = "ENGINE", default_value = "slurm", env = "WBC_ENGINE")]
+    engine: String,
+    /// A run for each of these seeds [default: the pipeline's seed]
+    #[arg(long, value_name = "N,N", value_delimiter = ',', conflicts_with = "seed")]
+    seeds: Vec<u64>,
+    /// Train on several data sets together, as `wbc train --datasets`
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',', conflicts_with = "dataset")]
+    datasets: Vec<String>,
+    /// Train only this fold, from 0 (can be repeated)
+    #[arg(long, value_name = "N")]
+    fold: Vec<u32>,
+    /// Train one model on all images instead
+    #[arg(long, conflicts_with = "fold")]
+    all: bool,
+    /// Models trained at the same time, for --engine local; each takes its share of the threads
+    #[arg(long, value_name = "N", default_value = "1")]
+    jobs: usize,
+    /// Delete existing runs of the same names that have other settings or data
+    #[arg(long)]
+    restart: bool,
+    /// Show what would be sent, and send nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Folder for the tables and pages; with several runs, each has a folder in it
+    #[arg(long, value_name = "DIR", default_value = "reports", env = "WBC_REPORTS")]
+    reports: PathBuf,
+    /// Options for sbatch, after --
+    #[arg(last = true, value_name = "SBATCH OPTION")]
+    options: Vec<String>,
+}
+
+/// What was sent, and what was not.
+#[derive(Serialize)]
+struct Report {
+    engine: &'static str,
+    runs: Vec<String>,
+    sent: Vec<Model>,
+    /// Models that were not sent, and why.
+    left_out: Vec<LeftOut>,
+    /// With --dry-run: the scripts, or the calls of wbc.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    scripts: Vec<Script>,
+    /// What the engine did.
+    done: Vec<String>,
+}
+
+#[derive(Clone, Serialize, PartialEq, Eq, PartialOrd, Ord)]
+struct Model {
+    run: String,
+    model: ModelId,
+}
+
+#[derive(Serialize)]
+struct LeftOut {
+    #[serde(flatten)]
+    model: Model,
+    why: Why,
+}
+
+#[derive(Clone, Debug, Serialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "snake_case")]
+enum Why {
+    Finished,
+    Running,
+    Queued,
+}
+
+#[derive(Serialize)]
+struct Script {
+    path: PathBuf,
+    text: String,
+}
+
+/// A run to be trained.
+struct Run {
+    name: String,
+    dataset: String,
+    pipeline: Pipeline,
+    splits: Splits,
+    /// Its settings as a file, which the jobs read: a pipeline file may be changed while they wait.
+    file: PathBuf,
+}
+
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
+    let engine = jobs::engine(&args.engine)?;
+    check_options(&args, engine)?;
+    let given = globals.workspace();
+    let ws = Workspace::new(std::path::absolute(&given.root).map_err(Error::io(&given.root, "find"))?);
+    let progress = globals.progress();
+    let seed = globals.seed.or(args.seeds.first().copied()).unwrap_or(0);
+    let ctx = globals.context(seed, &progress);
+    let runs = runs(&args, globals, &ws, engine, &ctx)?;
+    let (mut sent, mut left_out, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
+    for run in &runs {
+        for id in models(&args, run)? {
+            let model = Model { run: run.name.clone(), model: id };
+            match standing(&ws, engine, run, id)? {
+                Some(why) => left_out.push(LeftOut { model, why }),
+                None => {
+                    tasks.push(Task { run: run.name.clone(), model: id, arguments: run.train(&ws, id, globals) });
+                    sent.push(model);
+                }
+            }
+        }
+    }
+    let mut report = Report {
+        engine: engine.name(),
+        runs: runs.iter().map(|run| run.name.clone()).collect(),
+        sent,
+        left_out,
+        scripts: Vec::new(),
+        done: Vec::new(),
+    };
+    let due: Vec<&Run> = due(&ws, engine, &runs, &tasks)?;
+    if due.is_empty() {
+        globals.print(&report, &report)?;
+        return Ok(Outcome::Done);
+    }
+    let plan = plan(&args, globals, &ws, engine, &due, tasks)?;
+    if args.dry_run {
+        report.scripts = scripts(engine, &plan)?;
+    } else {
+        for run in &due {
+            atomic::write_bytes(&run.file, run.pipeline.to_toml()?.as_bytes())?;
+        }
+        report.done = engine.start(&plan, &ctx)?;
+    }
+    globals.print(&report, &report)?;
+    Ok(Outcome::Done)
+}
+
+/// Options that wbc itself gives to sbatch, and variables of the shell that would be lost.
+fn check_options(args: &Args, engine: &dyn Engine) -> Result<()> {
+    if engine.name() == "local" && !args.options.is_empty() {
+        return Err(Error::setting("--", "no options of sbatch with --engine local", args.options.join(" ")));
+    }
+    if args.jobs == 0 {
+        return Err(Error::setting("jobs", "at least 1", 0));
+    }
+    let own = ["--array", "-a", "--dependency", "-d", "--parsable", "--wrap", "--output", "-o"];
+    let is_own = |option: &&String| own.iter().any(|own| *option == own || option.starts_with(&format!("{own}=")));
+    if let Some(option) = args.options.iter().find(is_own) {
+        return Err(Error::setting("--", "options of sbatch that wbc does not set itself", option));
+    }
+    let lost = ["WBC_EPOCHS", "WBC_BATCH", "WBC_LEARNING_RATE", "WBC_INIT", "WBC_LOG", "WBC_RUN"];
+    let lost: Vec<&str> = lost.into_iter().filter(|name| std::env::var_os(name).is_some()).collect();
+    if !lost.is_empty() {
+        say(format_args!("jobs do not see {}: put such settings into a pipeline file", lost.join(", ")));
+    }
+    Ok(())
+}
+
+/// The runs: each pipeline with each seed.
+fn runs(args: &Args, globals: &Globals, ws: &Workspace, engine: &dyn Engine, ctx: &Context) -> Result<Vec<Run>> {
+    let mut runs: Vec<Run> = Vec::new();
+    for name in &globals.pipeline {
+        let of_file = Pipeline::load(name)?;
+        let given: Vec<u64> = args.seeds.iter().copied().chain(globals.seed).collect();
+        let seeds = if given.is_empty() { vec![of_file.seed] } else { given };
+        for seed in seeds {
+            let mut pipeline = Pipeline { seed, ..of_file.clone() };
+            pipeline.validate()?;
+            let dataset = match args.datasets.as_slice() {
+                [] => globals.one_dataset(&pipeline)?,
+                members => joint(ws, members, &mut pipeline, ctx)?,
+            };
+            let splits = split::read(ws, &dataset)?;
+            if pipeline.split != splits.settings {
+                say(format_args!(
+                    "wbc: the split has {}, the pipeline {name} {}: the split is used as it is",
+                    splits.settings, pipeline.split
+                ));
+                pipeline.split = splits.settings.clone();
+            }
+            let name = run_name(&dataset, &pipeline, of_file.seed);
+            if runs.iter().any(|run| run.name == name) {
+                return Err(Error::setting("pipeline", "pipelines and seeds that make different runs", name));
+            }
+            let dir = RunDir::new(ws, &name);
+            let file = dir.jobs(engine.name()).join("pipeline.toml");
+            let run = Run { name, dataset, pipeline, splits, file };
+            run.require_same(ws, args)?;
+            runs.push(run);
+        }
+    }
+    Ok(runs)
+}
+
+impl Run {
+    /// Checks that an existing run of the name is this one; deletes another, if the user wants that.
+    fn require_same(&self, ws: &Workspace, args: &Args) -> Result<()> {
+        let dir = RunDir::new(ws, &self.name);
+        if !dir.record().exists() {
+            return Ok(());
+        }
+        let pipeline = &self.pipeline;
+        let is_same = |record: &Record| {
+            let read = match &pipeline.train {
+                Recipe::Network(_) => record.preprocess.as_ref() == Some(&pipeline.preprocess),
+                Recipe::Classical(_) => record.features.as_ref() == Some(&pipeline.features),
+            };
+            read && record.recipe == pipeline.train && record.seed == pipeline.seed && record.dataset == self.dataset
+        };
+        if if_readable(Record::read(ws, &self.name))?.is_some_and(|record| is_same(&record)) {
+            return Ok(());
+        }
+        if args.restart && !args.dry_run {
+            return train::remove(&dir);
+        }
+        let expected = format!("{} to hold the same experiment (or --restart, to delete it)", dir.path().display());
+        Err(Error::setting("run", expected, "a run with other settings"))
+    }
+
+    fn of_dataset(&self, command: &str, ws: &Workspace) -> Arguments {
+        let path = |path: &Path| path.to_string_lossy().into_owned();
+        let words = ["--workspace", &path(&ws.root), "--dataset", &self.dataset, "--pipeline", &path(&self.file)];
+        std::iter::once(command).chain(words).map(String::from).collect()
+    }
+
+    /// The call that trains a model.
+    fn train(&self, ws: &Workspace, id: ModelId, globals: &Globals) -> Arguments {
+        let mut words = self.of_dataset("train", ws);
+        words.extend(["--run".into(), self.name.clone()]);
+        match id {
+            ModelId::Fold(fold) => words.extend(["--fold".into(), fold.to_string()]),
+            ModelId::All => words.push("--all".into()),
+        }
+        if globals.device != Device::Cpu {
+            words.extend(["--device".into(), globals.device.to_string()]);
+        }
+        words
+    }
+}
+
+/// The models of a run that are to be trained.
+fn models(args: &Args, run: &Run) -> Result<Vec<ModelId>> {
+    let folds = run.splits.folds;
+    if let Some(wrong) = args.fold.iter().find(|fold| **fold >= folds) {
+        return Err(Error::setting("fold", format!("0 to {}", folds - 1), wrong));
+    }
+    Ok(match (args.all, args.fold.is_empty()) {
+        (true, _) => vec![ModelId::All],
+        (_, true) => (0..folds).map(ModelId::Fold).collect(),
+        _ => args.fold.iter().copied().collect::<BTreeSet<u32>>().into_iter().map(ModelId::Fold).collect(),
+    })
+}
+
+/// Why a model need not be sent.
+fn standing(ws: &Workspace, engine: &dyn Engine, run: &Run, id: ModelId) -> Result<Option<Why>> {
+    let dir = RunDir::new(ws, &run.name);
+    if let Some(record) = if_readable(Record::read(ws, &run.name))?
+        && let Some(true) = if_readable(run::is_finished(&dir, &record, id, &record.hash()))?
+    {
+        return Ok(Some(Why::Finished));
+    }
+    // A claim that cannot be read does not keep the others from being sent; its own job will say so.
+    if claim::living(&dir.claim(id)).is_ok_and(|holder| holder.is_some()) {
+        return Ok(Some(Why::Running));
+    }
+    // Without a queue to ask, the engine says so when it is to start.
+    let jobs = engine.jobs(ws, &run.name).unwrap_or_default();
+    Ok(jobs.get(&id).map(|job| if job.is_running { Why::Running } else { Why::Queued }))
+}
+
+/// The runs that have models to train, or that are finished and have no report yet.
+fn due<'a>(ws: &Workspace, engine: &dyn Engine, runs: &'a [Run], tasks: &[Task]) -> Result<Vec<&'a Run>> {
+    let mut due = Vec::new();
+    for run in runs {
+        let has_tasks = tasks.iter().any(|task| task.run == run.name);
+        let is_reported =
+            || -> Result<bool> { Ok(jobs::is_reported(ws, &run.name, engine) || engine.is_reporting(ws, &run.name)?) };
+        if has_tasks || !is_reported()? {
+            due.push(run);
+        }
+    }
+    Ok(due)
+}
+
+fn plan(
+    args: &Args,
+    globals: &Globals,
+    ws: &Workspace,
+    engine: &dyn Engine,
+    runs: &[&Run],
+    tasks: Vec<Task>,
+) -> Result<Plan> {
+    let folder = std::env::current_dir().map_err(Error::io(Path::new("."), "find"))?;
+    let program = std::env::current_exe().map_err(Error::io(Path::new("wbc"), "find"))?;
+    let (mut prepare, mut report) = (Vec::new(), Vec::new());
+    for run in runs {
+        let Run { dataset, pipeline, .. } = run;
+        let (command, is_current) = match &pipeline.train {
+            Recipe::Network(_) => ("preprocess", preprocess::is_current(ws, dataset, &pipeline.preprocess)?),
+            Recipe::Classical(_) => ("features", features::is_current(ws, dataset, &pipeline.features)?),
+        };
+        if !is_current && tasks.iter().any(|task| task.run == run.name) {
+            prepare.push(run.of_dataset(command, ws));
+        }
+        if args.all {
+            continue;
+        }
+        let mut gather = run.of_dataset("train", ws);
+        gather.extend(["--run".into(), run.name.clone(), "--gather".into()]);
+        let reports = if runs.len() == 1 { args.reports.clone() } else { args.reports.join(&run.name) };
+        let mut tables = run.of_dataset("report", ws);
+        let reports = reports.to_string_lossy().into_owned();
+        tables.extend(["--run".into(), run.name.clone(), "--reports".into(), reports]);
+        tables.extend(["--all".into(), "--html".into()]);
+        report.extend([gather, tables]);
+    }
+    let mut settings =
+        runs.iter().try_fold(jobs::Settings::default(), |settings, run| settings.merged(&run.pipeline.slurm))?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if engine.name() == "slurm" {
+        settings.cpus = settings.cpus.or(Some(globals.threads.unwrap_or(cores.min(4)) as u32));
+        settings.gpus = settings.gpus.or(globals.device.ordinal().map(|_| 1));
+        let gives = |names: [&str; 2]| {
+            args.options.iter().any(|option| names.iter().any(|n| option == n || option.starts_with(&format!("{n}="))))
+        };
+        let needs_time = settings.time.is_none() && !gives(["--time", "-t"]) && !tasks.is_empty();
+        let needs_memory = settings.memory.is_none() && !gives(["--mem", "--mem-per-cpu"]) && !tasks.is_empty();
+        if needs_time || needs_memory {
+            let (minutes, megabytes) = estimate(runs, globals.device)?;
+            if needs_time {
+                say(format_args!(
+                    "time limit of a job: {minutes} minutes, three times what this machine would take, and at least \
+                     30 (slurm.time of the pipeline sets it)"
+                ));
+                settings.time = Some(minutes.to_string());
+            }
+            settings.memory = settings.memory.or(needs_memory.then(|| format!("{megabytes}M")));
+        }
+    }
+    let threads = globals.threads.or((args.jobs > 1).then(|| (cores / args.jobs).max(1)));
+    Ok(Plan {
+        workspace: ws.clone(),
+        folder,
+        program,
+        runs: runs.iter().map(|run| run.name.clone()).collect(),
+        prepare,
+        tasks,
+        report,
+        settings,
+        parallel: args.jobs,
+        threads,
+        options: args.options.clone(),
+    })
+}
+
+/// Time limit (minutes) and memory (megabytes) of the longest task: three times what this machine would take, as the
+/// nodes may be slower, and at least half an hour.
+fn estimate(runs: &[&Run], device: Device) -> Result<(u64, u64)> {
+    /// Of a classical classifier, which cannot be measured without fitting it.
+    const CLASSICAL_MINUTES: f64 = 240.0;
+    let (mut minutes, mut megabytes) = (30.0_f64, 2000_u64);
+    let mut measured: Vec<(&crate::run::NetworkSettings, u32, f64)> = Vec::new();
+    for run in runs {
+        let (pipeline, images) = (&run.pipeline, run.splits.images().count() as u64);
+        let Recipe::Network(settings) = &pipeline.train else {
+            minutes = minutes.max(CLASSICAL_MINUTES);
+            continue;
+        };
+        let size = pipeline.preprocess.size_px;
+        let known = measured.iter().find(|(known, px, _)| {
+            *px == size
+                && (&known.model, known.batch, known.optimiser) == (&settings.model, settings.batch, settings.optimiser)
+        });
+        let step = match known {
+            Some((_, _, step)) => *step,
+            None => {
+                let step = bench::step_seconds(settings, size as usize, 5, device)?;
+                measured.push((settings, size, step));
+                step
+            }
+        };
+        let steps = (images * u64::from(settings.epochs)) as f64 / settings.batch as f64;
+        minutes = minutes.max(3.0 * steps * step / 60.0);
+        // Of every pixel of a batch, ResNet50 keeps some 600 bytes until the backward pass, and W-Net less.
+        let pixels = settings.batch as u64 * u64::from(size * size);
+        let tensors = images * u64::from(size * size) * 3;
+        megabytes = megabytes.max(1500 + (tensors + 2000 * pixels) / 1_000_000);
+    }
+    Ok((minutes.ceil() as u64, megabytes))
+}
+
+/// What would be sent: the scripts of the engine, or else the calls of wbc.
+fn scripts(engine: &dyn Engine, plan: &Plan) -> Result<Vec<Script>> {
+    let scripts = engine.scripts(plan)?;
+    if !scripts.is_empty() {
+        return Ok(scripts.into_iter().map(|(path, text)| Script { path, text }).collect());
+    }
+    let calls = plan.prepare.iter().chain(plan.tasks.iter().map(|task| &task.arguments)).chain(&plan.report);
+    let text: String = calls.map(|words| format!("wbc {}\n", words.join(" "))).collect();
+    Ok(vec![Script { path: plan.program.clone(), text }])
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Script { path, text } in &self.scripts {
+            writeln!(f, "# {}\n{text}", path.display())?;
+        }
+        for line in &self.done {
+            writeln!(f, "{line}")?;
+        }
+        for run in &self.runs {
+            write!(f, "{run}:")?;
+            let sent: Vec<String> =
+                self.sent.iter().filter(|model| model.run == *run).map(|model| model.model.to_string()).collect();
+            let mut parts = Vec::new();
+            if !sent.is_empty() {
+                let verb = if self.scripts.is_empty() { "sent" } else { "would be sent" };
+                parts.push(format!("{verb}: {}", text::listed(sent.iter().map(String::as_str))));
+            }
+            for (why, name) in [(Why::Finished, "finished"), (Why::Running, "running"), (Why::Queued, "queued")] {
+                let of = self.left_out.iter().filter(|out| out.model.run == *run && out.why == why);
+                let of: Vec<String> = of.map(|out| out.model.model.to_string()).collect();
+                if !of.is_empty() {
+                    parts.push(format!("{name}: {}", text::listed(of.iter().map(String::as_str))));
+                }
+            }
+            writeln!(f, " {}", parts.join("; "))?;
+        }
+        f.write_str(match (self.done.is_empty(), self.scripts.is_empty()) {
+            (false, _) => "wbc status shows where they stand",
+            (_, false) => "nothing was sent (--dry-run)",
+            _ => "nothing to send",
+        })
+    }
+}

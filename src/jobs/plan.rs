@@ -1,0 +1,213 @@
+//! What is to be run, and what an engine does with it.
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::run::{ModelId, RunDir};
+use crate::workspace::Workspace;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What a job of a cluster asks for. It does not change results.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Partition (queue) of the cluster.
+    pub partition: Option<String>,
+    /// Account that the time is charged to.
+    pub account: Option<String>,
+    /// Time limit of the training of one model, as Slurm writes it: `90` minutes, `2:00:00`, `1-12`.
+    pub time: Option<String>,
+    /// Memory, as Slurm writes it: `4G`.
+    pub memory: Option<String>,
+    /// Processor cores.
+    pub cpus: Option<u32>,
+    /// GPUs.
+    pub gpus: Option<u32>,
+    /// Models that are trained at the same time, at most.
+    pub max_parallel: Option<u32>,
+}
+
+impl Settings {
+    /// Whether nothing is set.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The settings of two pipelines whose tasks are in one array.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for the first that has two values.
+    pub fn merged(self, other: &Self) -> Result<Self> {
+        fn one<T: PartialEq + Clone + std::fmt::Display>(key: &str, a: Option<T>, b: &Option<T>) -> Result<Option<T>> {
+            match (&a, b) {
+                (Some(a), Some(b)) if a != b => {
+                    Err(Error::setting(key, "one value in all pipelines", format!("{a} and {b}")))
+                }
+                _ => Ok(a.or_else(|| b.clone())),
+            }
+        }
+        Ok(Self {
+            partition: one("slurm.partition", self.partition, &other.partition)?,
+            account: one("slurm.account", self.account, &other.account)?,
+            time: one("slurm.time", self.time, &other.time)?,
+            memory: one("slurm.memory", self.memory, &other.memory)?,
+            cpus: one("slurm.cpus", self.cpus, &other.cpus)?,
+            gpus: one("slurm.gpus", self.gpus, &other.gpus)?,
+            max_parallel: one("slurm.max_parallel", self.max_parallel, &other.max_parallel)?,
+        })
+    }
+
+    /// # Errors
+    /// [`Error::Setting`] for the first value that is not allowed.
+    pub fn validate(&self) -> Result<()> {
+        for (key, value) in [("slurm.cpus", self.cpus), ("slurm.max_parallel", self.max_parallel)] {
+            if value == Some(0) {
+                return Err(Error::setting(key, "at least 1", 0));
+            }
+        }
+        let words = [
+            ("slurm.partition", &self.partition),
+            ("slurm.account", &self.account),
+            ("slurm.time", &self.time),
+            ("slurm.memory", &self.memory),
+        ];
+        for (key, word) in words {
+            let is_word = |word: &String| !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || c == '"');
+            if let Some(word) = word.as_ref().filter(|word| !is_word(word)) {
+                return Err(Error::setting(key, "one word", format!("{word:?}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Arguments of a call of wbc.
+pub type Arguments = Vec<String>;
+
+/// The training of one model.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Name of the run.
+    pub run: String,
+    /// The model.
+    pub model: ModelId,
+    /// The call of wbc that trains it, but for the number of threads.
+    pub arguments: Arguments,
+}
+
+/// What is to be run, and in which order: first `prepare`, then all tasks in any order, then `report`, also where tasks
+/// failed.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The workspace, by its absolute path.
+    pub workspace: Workspace,
+    /// The folder in which wbc was called.
+    pub folder: PathBuf,
+    /// The program.
+    pub program: PathBuf,
+    /// The runs. The scripts lie in the folder of the first.
+    pub runs: Vec<String>,
+    /// Calls that write what the tasks read, one after the other.
+    pub prepare: Vec<Arguments>,
+    /// The models to train.
+    pub tasks: Vec<Task>,
+    /// Calls that put the results together, one after the other, also where one fails.
+    pub report: Vec<Arguments>,
+    /// What each task asks for.
+    pub settings: Settings,
+    /// Tasks of this machine at the same time.
+    pub parallel: usize,
+    /// Threads of each task, where given.
+    pub threads: Option<usize>,
+    /// Further options of the engine's own command.
+    pub options: Vec<String>,
+}
+
+impl Plan {
+    /// The folder of the scripts and of the logs of a run.
+    pub fn jobs(&self, run: &str, engine: &dyn Engine) -> PathBuf {
+        RunDir::new(&self.workspace, run).jobs(engine.name())
+    }
+}
+
+/// A job that is not over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Job {
+    /// As the engine calls it.
+    pub id: String,
+    /// Whether it has started.
+    pub is_running: bool,
+    /// Why it has not, in the engine's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Something that runs jobs.
+pub trait Engine: Sync {
+    /// Name on the command line, and of the folder of its scripts and logs.
+    fn name(&self) -> &'static str;
+
+    /// The files that it would write for a plan, with their texts.
+    fn scripts(&self, plan: &Plan) -> Result<Vec<(PathBuf, String)>>;
+
+    /// Runs a plan, or hands it to the scheduler; returns what was done, in words.
+    ///
+    /// # Errors
+    /// [`Error::Compute`] where the scheduler refuses, [`Error::Io`], [`Error::Interrupted`].
+    fn start(&self, plan: &Plan, ctx: &Context) -> Result<Vec<String>>;
+
+    /// The jobs of a run that are queued or running.
+    ///
+    /// # Errors
+    /// [`Error::Compute`] where the scheduler does not answer.
+    fn jobs(&self, ws: &Workspace, run: &str) -> Result<BTreeMap<ModelId, Job>>;
+
+    /// Whether a job that makes the report of a run is queued or running.
+    ///
+    /// # Errors
+    /// As [`Engine::jobs`].
+    fn is_reporting(&self, ws: &Workspace, run: &str) -> Result<bool>;
+
+    /// The models of a run for which a job was ever sent.
+    fn sent(&self, ws: &Workspace, run: &str) -> Vec<ModelId>;
+
+    /// The last job that was sent for a model, by name and with its log, whatever became of it.
+    fn last(&self, ws: &Workspace, run: &str, id: ModelId) -> Option<(String, PathBuf)>;
+
+    /// Ends the jobs of a run; returns them.
+    ///
+    /// # Errors
+    /// [`Error::Compute`] where the scheduler refuses.
+    fn cancel(&self, ws: &Workspace, run: &str) -> Result<Vec<String>>;
+}
+
+/// The file that the job that made the report of a run leaves behind; its time is when the job began.
+pub fn reported(jobs: &Path) -> PathBuf {
+    jobs.join("reported")
+}
+
+/// The same while the job works.
+pub fn reporting(jobs: &Path) -> PathBuf {
+    jobs.join("reporting")
+}
+
+/// Whether an engine made the report of a run after the last of its folds was finished.
+pub fn is_reported(ws: &Workspace, run: &str, engine: &dyn Engine) -> bool {
+    let time = |path: PathBuf| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let dir = RunDir::new(ws, run);
+    let folds = dir.models().unwrap_or_default().into_iter().filter_map(|id| time(dir.model_predictions(id)));
+    time(reported(&dir.jobs(engine.name()))).is_some_and(|reported| folds.max().is_none_or(|last| last <= reported))
+}
+
+/// The last line of a log that says something.
+pub fn last_line(log: &Path) -> Option<String> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = std::fs::File::open(log).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(10_000))).ok()?;
+    let mut end = Vec::new();
+    file.take(10_000).read_to_end(&mut end).ok()?;
+    let text = String::from_utf8_lossy(&end).into_owned();
+    text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(String::from)
+}
