@@ -345,13 +345,20 @@ const DENSITIES: usize = 2048;
 const PER_DENSITY: f32 = 256.0;
 
 impl Stain {
-    /// Grey levels (0 to 255) of a pixel after it.
-    fn apply(&self, densities: &[f32; 256], light: &[f32; DENSITIES], pixel: [f32; 3]) -> [f32; 3] {
-        let [r, g, b] = pixel.map(|v| densities[v as usize]);
-        self.mix.map(|mix| {
-            let density = mix[0] * r + mix[1] * g + mix[2] * b;
-            light[((density * PER_DENSITY).max(0.0) as usize).min(DENSITIES - 1)]
-        })
+    /// Grey levels (0 to 255) of a line of pixels after it; `planes` has those of red, then of green, then of blue.
+    fn apply(&self, densities: &[f32; 256], planes: &mut [f32]) {
+        let light = Self::light();
+        planes.iter_mut().for_each(|v| *v = densities[(*v as i32 & 255) as usize]);
+        let [red, green, blue] = thirds_mut(planes);
+        for ((red, green), blue) in red.iter_mut().zip(green).zip(blue) {
+            let [r, g, b] = [*red, *green, *blue];
+            let place = |mix: [f32; 3]| {
+                let density = mix[0] * r + mix[1] * g + mix[2] * b;
+                (density * PER_DENSITY).max(0.0).min((DENSITIES - 1) as f32)
+            };
+            [*red, *green, *blue] = self.mix.map(place);
+        }
+        planes.iter_mut().for_each(|v| *v = light[(*v as i32 as usize) & (DENSITIES - 1)]);
     }
 
     /// Optical density of each grey level, to the power.
@@ -410,34 +417,23 @@ impl View {
             }
             offset[c] = gain * (1.0 - jitter.contrast) * grey - mean[c] / deviation[c];
         }
-        let densities = self.stain.map(|stain| (stain, stain.densities(), Stain::light()));
-        let stained = |pixel: [f32; 3]| match &densities {
-            None => pixel,
-            Some((stain, densities, light)) => stain.apply(densities, light, pixel),
-        };
-        let mut put = |at: usize, pixel: [f32; 3]| {
-            let pixel = stained(pixel);
-            for c in 0..3 {
-                x[at * 3 + c] = matrix[c][0] * pixel[0] + matrix[c][1] * pixel[1] + matrix[c][2] * pixel[2] + offset[c];
+        let stain = self.stain.map(|stain| (stain, stain.densities()));
+        let mut lines = Lines::new(pixels, size, self.along(1, size), self.zoom.is_some());
+        let mut line = vec![0.0; size * 3];
+        for (i, (row, share)) in self.along(0, size).into_iter().enumerate() {
+            lines.between(row, share, &mut line);
+            if let Some((stain, densities)) = &stain {
+                stain.apply(densities, &mut line);
             }
-        };
-        let source = |row: usize, column: usize| -> [f32; 3] {
-            std::array::from_fn(|c| f32::from(pixels[(row * size + column) * 3 + c]))
-        };
-        let places = [self.along(0, size), self.along(1, size)];
-        for i in 0..size {
-            for j in 0..size {
-                let (row, column) = if self.swap { (places[0][j], places[1][i]) } else { (places[0][i], places[1][j]) };
-                let pixel = match self.zoom {
-                    None => source(row.0, column.0),
-                    Some(_) => {
-                        let last = size - 1;
-                        let across =
-                            |row: usize| mix(source(row, column.0), source(row, (column.0 + 1).min(last)), column.1);
-                        mix(across(row.0), across((row.0 + 1).min(last)), row.1)
-                    }
-                };
-                put(i * size + j, pixel);
+            let [red, green, blue] = thirds(&line);
+            let put = |j: usize, x: &mut [f32]| {
+                for c in 0..3 {
+                    x[c] = matrix[c][0] * red[j] + matrix[c][1] * green[j] + matrix[c][2] * blue[j] + offset[c];
+                }
+            };
+            match self.swap {
+                true => (0..size).for_each(|j| put(j, &mut x[(j * size + i) * 3..][..3])),
+                false => x[i * size * 3..][..size * 3].chunks_exact_mut(3).enumerate().for_each(|(j, x)| put(j, x)),
             }
         }
     }
@@ -456,9 +452,83 @@ impl View {
     }
 }
 
-/// `share` of b, the rest of a.
-fn mix(a: [f32; 3], b: [f32; 3], share: f32) -> [f32; 3] {
-    std::array::from_fn(|c| a[c] + share * (b[c] - a[c]))
+/// The planes of the three channels.
+fn thirds(planes: &[f32]) -> [&[f32]; 3] {
+    let (red, rest) = planes.split_at(planes.len() / 3);
+    let (green, blue) = rest.split_at(red.len());
+    [red, green, blue]
+}
+
+fn thirds_mut(planes: &mut [f32]) -> [&mut [f32]; 3] {
+    let (red, rest) = planes.split_at_mut(planes.len() / 3);
+    let (green, blue) = rest.split_at_mut(red.len());
+    [red, green, blue]
+}
+
+/// The lines of an image, resampled: `[3, size]`, the channels apart, so that what is done to a line becomes vector
+/// instructions. Each line of the source is resampled once.
+struct Lines<'a> {
+    pixels: &'a [u8],
+    size: usize,
+    /// Where each column lies in the source, and the share of the one after it.
+    columns: Vec<(usize, f32)>,
+    /// Whether values between pixels are wanted.
+    between: bool,
+    /// Two lines and their numbers.
+    above: (usize, Vec<f32>),
+    below: (usize, Vec<f32>),
+}
+
+impl<'a> Lines<'a> {
+    fn new(pixels: &'a [u8], size: usize, columns: Vec<(usize, f32)>, between: bool) -> Self {
+        let none = || (usize::MAX, vec![0.0; size * 3]);
+        Self { pixels, size, columns, between, above: none(), below: none() }
+    }
+
+    /// `share` of the line after `row`, the rest of `row`.
+    fn between(&mut self, row: usize, share: f32, line: &mut [f32]) {
+        if self.above.0 != row {
+            std::mem::swap(&mut self.above, &mut self.below);
+        }
+        if self.above.0 != row {
+            resample(self.pixels, self.size, &self.columns, self.between, row, &mut self.above);
+        }
+        if !self.between {
+            line.copy_from_slice(&self.above.1);
+            return;
+        }
+        let next = (row + 1).min(self.size - 1);
+        if self.below.0 != next {
+            resample(self.pixels, self.size, &self.columns, self.between, next, &mut self.below);
+        }
+        for ((v, a), b) in line.iter_mut().zip(&self.above.1).zip(&self.below.1) {
+            *v = a + share * (b - a);
+        }
+    }
+}
+
+/// A line of the source with its number.
+fn resample(
+    pixels: &[u8],
+    size: usize,
+    columns: &[(usize, f32)],
+    between: bool,
+    row: usize,
+    line: &mut (usize, Vec<f32>),
+) {
+    line.0 = row;
+    let source = pixels[row * size * 3..][..size * 3].as_chunks::<3>().0;
+    let [red, green, blue] = thirds_mut(&mut line.1);
+    for ((((column, share), red), green), blue) in columns.iter().zip(red).zip(green).zip(blue) {
+        let pixel = source[*column].map(f32::from);
+        [*red, *green, *blue] = match between {
+            false => pixel,
+            true => {
+                let next = source[(column + 1).min(size - 1)].map(f32::from);
+                std::array::from_fn(|c| pixel[c] + share * (next[c] - pixel[c]))
+            }
+        };
+    }
 }
 
 #[cfg(test)]
@@ -532,6 +602,52 @@ mod tests {
                 && views.iter().any(|v| v.stain.unwrap().mix[0][0] < 0.8)
         );
         assert!(views.iter().all(|v| v.stain.unwrap().mix[1][2].abs() <= 0.15));
+    }
+
+    /// What rendering computes, one pixel at a time.
+    fn expected(view: &View, pixels: &[u8], size: usize) -> Vec<f32> {
+        let source = |row: usize, column: usize| -> [f32; 3] {
+            std::array::from_fn(|c| f32::from(pixels[(row * size + column) * 3 + c]))
+        };
+        let mix = |a: [f32; 3], b: [f32; 3], share: f32| -> [f32; 3] {
+            std::array::from_fn(|c| a[c] + share * (b[c] - a[c]))
+        };
+        let (rows, columns, last) = (view.along(0, size), view.along(1, size), size - 1);
+        let pixel = |k: usize| {
+            let (i, j) = if view.swap { (k % size, k / size) } else { (k / size, k % size) };
+            let ((row, down), (column, right)) = (rows[i], columns[j]);
+            if view.zoom.is_none() {
+                return source(row, column);
+            }
+            let across = |row: usize| mix(source(row, column), source(row, (column + 1).min(last)), right);
+            mix(across(row), across((row + 1).min(last)), down)
+        };
+        let stained = |pixel: [f32; 3]| match view.stain {
+            None => pixel,
+            Some(stain) => {
+                let densities = stain.densities();
+                let [r, g, b] = pixel.map(|v| densities[v as usize]);
+                stain.mix.map(|mix| {
+                    let density = mix[0] * r + mix[1] * g + mix[2] * b;
+                    Stain::light()[((density * PER_DENSITY).max(0.0) as usize).min(DENSITIES - 1)]
+                })
+            }
+        };
+        (0..size * size).flat_map(|k| stained(pixel(k))).collect()
+    }
+
+    #[test]
+    fn lines_are_rendered_as_single_pixels_to_the_last_bit() {
+        let size = 24;
+        let mut rng = seed::rng(1, "pixels", 0, 0, 0);
+        let pixels: Vec<u8> = (0..size * size * 3).map(|_| rng.next_u32() as u8).collect();
+        for (zoom, stain) in [(0.0, 0.0), (0.3, 0.0), (0.0, 0.4), (0.3, 0.4)] {
+            let augment = Augment { flips: true, quarter_turns: true, shift_px: 3, zoom, stain, ..Augment::default() };
+            for item in 0..100 {
+                let view = augment.view(&mut seed::rng(1, "augment", 0, 0, item));
+                assert_eq!(rendered(view, size, &pixels), expected(&view, &pixels, size), "{view:?}");
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! All integration tests in one binary, to link only once. One module per subject.
 
+mod campaign;
 mod cases;
 mod check;
 mod classes;

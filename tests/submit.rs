@@ -48,7 +48,7 @@ fn jobs_of_this_machine_give_what_train_gives() {
     assert!(dry.contains("train") && dry.contains("--fold 2") && dry.contains("nothing was sent"), "{dry}");
     assert!(!w.path("data/runs").exists());
     let log = submit(&["--jobs", "2"]).ok();
-    assert!(log.stdout.contains("d-lda-lda-s1: sent: 0, 1, 2"), "{}", log.stdout);
+    assert!(log.stdout.contains("d-lda-lda-s1: trained: 0, 1, 2"), "{}", log.stdout);
     as_trained_plainly(
         &w,
         &[
@@ -64,12 +64,15 @@ fn jobs_of_this_machine_give_what_train_gives() {
     // A model that is gone is sent again, and no other.
     std::fs::remove_dir_all(w.path("data/runs/d-wnet-tiny/fold-01")).unwrap();
     let log = submit(&[]).ok().stdout;
-    assert!(log.contains("d-wnet-tiny: sent: 1; finished: 0, 2\n"), "{log}");
+    assert!(log.contains("d-wnet-tiny: trained: 1; finished: 0, 2\n"), "{log}");
     same(&trained(&w, "d-wnet-tiny"), &trained(&w, "plain-d-wnet-tiny"), "once more");
+    let refused = w.command(&given).env("WBC_EPOCHS", "9").output().unwrap();
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("WBC_EPOCHS"), "it would not reach the jobs");
     // Another experiment of the same name is refused before anything is sent.
     w.tiny(3, 4, "", "");
     let refused = submit(&[]).exits(2).stderr;
     assert!(refused.contains("d-wnet-tiny to hold the same experiment"), "{refused}");
+    assert!(refused.contains("epochs 4 instead of 2"), "{refused}");
     w.tiny(3, 2, "", "");
     for (wrong, says) in [
         (&["--fold", "9"][..], "0 to 2"),
@@ -96,7 +99,7 @@ fn a_job_that_fails_is_named_and_the_others_go_on() {
     let text = w.wbc(&["status"]).ok().stdout;
     assert!(text.contains("2 of 3 folds done") && text.contains("fold 1: ended unfinished"), "{text}");
     std::fs::remove_file(w.path("data/runs/d-wnet-tiny/fold-01")).unwrap();
-    assert!(w.wbc(&submit).ok().stdout.contains("sent: 1; finished: 0, 2"));
+    assert!(w.wbc(&submit).ok().stdout.contains("trained: 1; finished: 0, 2"));
     as_trained_plainly(&w, &[("d-wnet-tiny", "tiny.toml", "0")]);
 }
 
@@ -283,15 +286,28 @@ fn what_slurm_refuses_is_said_and_nothing_is_lost() {
         let refused = w.wbc(&[&submit[..], &["--", option]].concat()).exits(2).stderr;
         assert!(refused.contains(option), "{refused}");
     }
-    // A job whose log cannot be written, as where a node does not have the workspace.
-    w.wbc(&[&submit[..], &["--", "--hold"]].concat()).ok();
+    assert!(w.wbc(&["status"]).ok().stdout.contains("no runs"), "nothing was sent");
+    // Two at the same moment send everything once.
+    let held = [&submit[..], &["--", "--hold"]].concat();
+    let start = || w.command(&held).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let texts = [start(), start()].map(|child| String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap());
+    let count = |what: &str| texts.iter().filter(|text| text.contains(what)).count();
+    assert_eq!((count("d-wnet-tiny: sent: 0, 1\n"), count("d-wnet-tiny: queued: 0, 1\n")), (1, 1), "{texts:?}");
     let text = w.wbc(&["status"]).ok().stdout;
     assert!(text.contains("fold 1: queued (job"), "{text}");
+    let text = String::from_utf8(w.command(&["status"]).env("PATH", "").output().unwrap().stdout).unwrap();
+    assert!(text.contains("fold 1: sent (job") && text.contains("queue of slurm is not known"), "{text}");
+    // Jobs that wait read the settings that they were sent with: others are refused.
+    w.tiny(2, 3, "", "");
+    for more in [&[][..], &["--restart"]] {
+        let refused = w.wbc(&[&submit[..], more].concat()).exits(2).stderr;
+        assert!(refused.contains("cancel d-wnet-tiny first") && refused.contains("epochs 3 instead of 2"), "{refused}");
+    }
+    w.tiny(2, 2, "", "");
     let text = w.wbc(&["cancel", "d-wnet-tiny"]).ok().stdout;
     assert!(text.contains("cancelled"), "{text}");
     until_over(&w);
-    let text = w.wbc(&["status"]).ok().stdout;
-    assert!(text.contains("without a log: was") && text.contains("there on the node?"), "{text}");
+    assert!(w.wbc(&["status"]).ok().stdout.contains("no runs"), "what was cancelled did not fail");
     w.wbc(&submit).ok();
     until_over(&w);
     as_trained_plainly(&w, &[("d-wnet-tiny", "tiny.toml", "0")]);

@@ -156,7 +156,7 @@ const GROUPS: [(&str, &[(&str, &str)]); 4] = [
             ("preprocess", "Crop and resize the images for training"),
             ("features", "Segment the cells and measure features for classical models"),
             ("train", "Train a model on every fold and predict its test images"),
-            ("submit", "Train as jobs of a Slurm cluster, or as processes of this machine"),
+            ("submit", "Train as jobs of a Slurm cluster, or as processes here"),
             ("status", "Show which folds and epochs are done, and which jobs run"),
             ("cancel", "End the jobs of a run"),
         ],

@@ -11,7 +11,8 @@ use crate::jobs::{self, Arguments, Engine, Plan, Task};
 use crate::nn::device::Device;
 use crate::pipeline::Pipeline;
 
-use crate::run::{self, ModelId, Recipe, Record, RunDir, claim};
+use crate::run::claim::{self, Claim, Taken};
+use crate::run::{self, ModelId, NetworkSettings, Recipe, Record, RunDir};
 use crate::split::{self, Splits};
 use crate::text;
 use crate::workspace::Workspace;
@@ -65,7 +66,7 @@ pub struct Args {
     /// Show what would be sent, and send nothing
     #[arg(long)]
     dry_run: bool,
-    /// Folder for the tables and pages; with several runs, each has a folder in it
+    /// Folder for the tables and pages: those of each run are in a folder of its name
     #[arg(long, value_name = "DIR", default_value = "reports", env = "WBC_REPORTS")]
     reports: PathBuf,
     /// Options for sbatch, after --
@@ -134,6 +135,14 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let seed = globals.seed.or(args.seeds.first().copied()).unwrap_or(0);
     let ctx = globals.context(seed, &progress);
     let runs = runs(&args, globals, &ws, engine, &ctx)?;
+    // One submit after the other, so that nothing is sent twice.
+    let mut claims = Vec::new();
+    if !args.dry_run {
+        for run in &runs {
+            claims.push(claim(&RunDir::new(&ws, &run.name).submitting(engine.name()), engine, &ctx)?);
+        }
+    }
+    runs.iter().try_for_each(|run| run.require_same(&ws, engine, &args))?;
     let (mut sent, mut left_out, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
     for run in &runs {
         for id in models(&args, run)? {
@@ -160,7 +169,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         globals.print(&report, &report)?;
         return Ok(Outcome::Done);
     }
-    let plan = plan(&args, globals, &ws, engine, &due, tasks)?;
+    let plan = plan(&args, globals, &ws, engine, &due, tasks, &ctx)?;
     if args.dry_run {
         report.scripts = scripts(engine, &plan)?;
     } else {
@@ -188,10 +197,28 @@ fn check_options(args: &Args, engine: &dyn Engine) -> Result<()> {
     }
     let lost = ["WBC_EPOCHS", "WBC_BATCH", "WBC_LEARNING_RATE", "WBC_INIT", "WBC_LOG", "WBC_RUN"];
     let lost: Vec<&str> = lost.into_iter().filter(|name| std::env::var_os(name).is_some()).collect();
-    if !lost.is_empty() {
-        say(format_args!("jobs do not see {}: put such settings into a pipeline file", lost.join(", ")));
+    match lost.is_empty() {
+        true => Ok(()),
+        false => {
+            let expected = "settings of training from pipeline files alone";
+            Err(Error::setting("submit", expected, format!("the variables {}", lost.join(", "))))
+        }
     }
-    Ok(())
+}
+
+/// Takes the claim of a run's submission. Another process that hands jobs to a scheduler is soon done; one that runs
+/// them itself is not.
+fn claim(path: &Path, engine: &dyn Engine, ctx: &Context) -> Result<Claim> {
+    if engine.is_soon_over() {
+        return Claim::wait(path, ctx);
+    }
+    match Claim::take(path)? {
+        Taken::Here(claim) => Ok(claim),
+        Taken::Elsewhere(holder) => {
+            let holder = holder.map_or("one that still runs".into(), |holder| holder.to_string());
+            Err(Error::setting("run", "no other wbc submit that runs the same models", holder))
+        }
+    }
 }
 
 /// The runs: each pipeline with each seed.
@@ -222,18 +249,29 @@ fn runs(args: &Args, globals: &Globals, ws: &Workspace, engine: &dyn Engine, ctx
             }
             let dir = RunDir::new(ws, &name);
             let file = dir.jobs(engine.name()).join("pipeline.toml");
-            let run = Run { name, dataset, pipeline, splits, file };
-            run.require_same(ws, args)?;
-            runs.push(run);
+            runs.push(Run { name, dataset, pipeline, splits, file });
         }
     }
     Ok(runs)
 }
 
 impl Run {
-    /// Checks that an existing run of the name is this one; deletes another, if the user wants that.
-    fn require_same(&self, ws: &Workspace, args: &Args) -> Result<()> {
+    /// Checks that an existing run of the name is this one, and that its jobs are; deletes another run, if the user
+    /// wants that.
+    fn require_same(&self, ws: &Workspace, engine: &dyn Engine, args: &Args) -> Result<()> {
         let dir = RunDir::new(ws, &self.name);
+        let json = |pipeline: &Pipeline| {
+            serde_json::json!({ "train": pipeline.train, "preprocess": pipeline.preprocess, "split": pipeline.split,
+                                "features": pipeline.features, "seed": pipeline.seed })
+        };
+        if let Ok(sent) = Pipeline::load(&self.file.to_string_lossy())
+            && json(&sent) != json(&self.pipeline)
+            && !engine.jobs(ws, &self.name).unwrap_or_default().is_empty()
+        {
+            let differing = train::differing(&json(&sent), &json(&self.pipeline)).join(", ");
+            let expected = format!("the settings of the jobs that wait (or wbc cancel {} first)", self.name);
+            return Err(Error::setting("pipeline", expected, format!("others: {differing}")));
+        }
         if !dir.record().exists() {
             return Ok(());
         }
@@ -245,14 +283,29 @@ impl Run {
             };
             read && record.recipe == pipeline.train && record.seed == pipeline.seed && record.dataset == self.dataset
         };
-        if if_readable(Record::read(ws, &self.name))?.is_some_and(|record| is_same(&record)) {
+        let record = if_readable(Record::read(ws, &self.name))?;
+        if record.as_ref().is_some_and(is_same) {
             return Ok(());
         }
-        if args.restart && !args.dry_run {
-            return train::remove(&dir);
+        if args.restart {
+            return if args.dry_run { Ok(()) } else { self.remove(&dir, engine) };
         }
         let expected = format!("{} to hold the same experiment (or --restart, to delete it)", dir.path().display());
-        Err(Error::setting("run", expected, "a run with other settings"))
+        let old = record.map(|record| json(&Pipeline { split: pipeline.split.clone(), ..Pipeline::of_run(&record) }));
+        let differing = old.map_or(Vec::new(), |old| train::differing(&old, &json(pipeline)));
+        Err(Error::setting("run", expected, format!("a run with other settings: {}", differing.join(", "))))
+    }
+
+    /// Deletes the run, but for the claim of this process.
+    fn remove(&self, dir: &RunDir, engine: &dyn Engine) -> Result<()> {
+        let (claim, kept) =
+            (dir.submitting(engine.name()), dir.path().with_file_name(format!(".{}.submitting", self.name)));
+        std::fs::rename(&claim, &kept).map_err(Error::io(&claim, "rename"))?;
+        let removed = train::remove(dir);
+        let folder = dir.jobs(engine.name());
+        std::fs::create_dir_all(&folder).map_err(Error::io(&folder, "create"))?;
+        std::fs::rename(&kept, &claim).map_err(Error::io(&kept, "rename"))?;
+        removed
     }
 
     fn of_dataset(&self, command: &str, ws: &Workspace) -> Arguments {
@@ -327,6 +380,7 @@ fn plan(
     engine: &dyn Engine,
     runs: &[&Run],
     tasks: Vec<Task>,
+    ctx: &Context,
 ) -> Result<Plan> {
     let folder = std::env::current_dir().map_err(Error::io(Path::new("."), "find"))?;
     let program = std::env::current_exe().map_err(Error::io(Path::new("wbc"), "find"))?;
@@ -345,9 +399,8 @@ fn plan(
         }
         let mut gather = run.of_dataset("train", ws);
         gather.extend(["--run".into(), run.name.clone(), "--gather".into()]);
-        let reports = if runs.len() == 1 { args.reports.clone() } else { args.reports.join(&run.name) };
         let mut tables = run.of_dataset("report", ws);
-        let reports = reports.to_string_lossy().into_owned();
+        let reports = args.reports.join(&run.name).to_string_lossy().into_owned();
         tables.extend(["--run".into(), run.name.clone(), "--reports".into(), reports]);
         tables.extend(["--all".into(), "--html".into()]);
         report.extend([gather, tables]);
@@ -363,17 +416,15 @@ fn plan(
         };
         let needs_time = settings.time.is_none() && !gives(["--time", "-t"]) && !tasks.is_empty();
         let needs_memory = settings.memory.is_none() && !gives(["--mem", "--mem-per-cpu"]) && !tasks.is_empty();
-        if needs_time || needs_memory {
-            let (minutes, megabytes) = estimate(runs, globals.device)?;
-            if needs_time {
-                say(format_args!(
-                    "time limit of a job: {minutes} minutes, three times what this machine would take, and at least \
+        if needs_time {
+            let minutes = minutes(runs, globals.device, ctx)?;
+            say(format_args!(
+                "time limit of a job: {minutes} minutes, three times what this machine would take, and at least \
                      30 (slurm.time of the pipeline sets it)"
-                ));
-                settings.time = Some(minutes.to_string());
-            }
-            settings.memory = settings.memory.or(needs_memory.then(|| format!("{megabytes}M")));
+            ));
+            settings.time = Some(minutes.to_string());
         }
+        settings.memory = settings.memory.or(needs_memory.then(|| format!("{}M", megabytes(runs))));
     }
     let threads = globals.threads.or((args.jobs > 1).then(|| (cores / args.jobs).max(1)));
     Ok(Plan {
@@ -391,40 +442,48 @@ fn plan(
     })
 }
 
-/// Time limit (minutes) and memory (megabytes) of the longest task: three times what this machine would take, as the
-/// nodes may be slower, and at least half an hour.
-fn estimate(runs: &[&Run], device: Device) -> Result<(u64, u64)> {
+/// Time limit of the longest task, minutes: three times what this machine would take, as the nodes may be slower, and
+/// at least half an hour.
+fn minutes(runs: &[&Run], device: Device, ctx: &Context) -> Result<u64> {
     /// Of a classical classifier, which cannot be measured without fitting it.
     const CLASSICAL_MINUTES: f64 = 240.0;
-    let (mut minutes, mut megabytes) = (30.0_f64, 2000_u64);
-    let mut measured: Vec<(&crate::run::NetworkSettings, u32, f64)> = Vec::new();
+    let mut minutes = 30.0_f64;
+    let mut measured: Vec<(&NetworkSettings, u32, f64)> = Vec::new();
     for run in runs {
-        let (pipeline, images) = (&run.pipeline, run.splits.images().count() as u64);
-        let Recipe::Network(settings) = &pipeline.train else {
+        let (size, images) = (run.pipeline.preprocess.size_px, run.splits.images().count() as u64);
+        let Recipe::Network(settings) = &run.pipeline.train else {
             minutes = minutes.max(CLASSICAL_MINUTES);
             continue;
         };
-        let size = pipeline.preprocess.size_px;
         let known = measured.iter().find(|(known, px, _)| {
-            *px == size
-                && (&known.model, known.batch, known.optimiser) == (&settings.model, settings.batch, settings.optimiser)
+            let of = |s: &NetworkSettings| (s.model.clone(), s.batch, s.optimiser);
+            *px == size && of(known) == of(settings)
         });
         let step = match known {
             Some((_, _, step)) => *step,
             None => {
-                let step = bench::step_seconds(settings, size as usize, 5, device)?;
+                ctx.progress.log(&format!("measuring a training step of {}, for the time limit", run.pipeline.name));
+                let step = bench::step_seconds(settings, size as usize, 5, device, ctx)?;
                 measured.push((settings, size, step));
                 step
             }
         };
         let steps = (images * u64::from(settings.epochs)) as f64 / settings.batch as f64;
         minutes = minutes.max(3.0 * steps * step / 60.0);
-        // Of every pixel of a batch, ResNet50 keeps some 600 bytes until the backward pass, and W-Net less.
-        let pixels = settings.batch as u64 * u64::from(size * size);
-        let tensors = images * u64::from(size * size) * 3;
-        megabytes = megabytes.max(1500 + (tensors + 2000 * pixels) / 1_000_000);
     }
-    Ok((minutes.ceil() as u64, megabytes))
+    Ok(minutes.ceil() as u64)
+}
+
+/// Memory of the largest task, megabytes.
+fn megabytes(runs: &[&Run]) -> u64 {
+    let of_run = |run: &&Run| {
+        let Recipe::Network(settings) = &run.pipeline.train else { return 2000 };
+        let pixels = u64::from(run.pipeline.preprocess.size_px).pow(2);
+        let tensors = run.splits.images().count() as u64 * pixels * 3;
+        // Of every pixel of a batch, a network keeps up to 2 kB until the backward pass.
+        1500 + (tensors + 2000 * settings.batch as u64 * pixels) / 1_000_000
+    };
+    runs.iter().map(of_run).max().unwrap_or(0).max(2000)
 }
 
 /// What would be sent: the scripts of the engine, or else the calls of wbc.
@@ -452,7 +511,11 @@ impl fmt::Display for Report {
                 self.sent.iter().filter(|model| model.run == *run).map(|model| model.model.to_string()).collect();
             let mut parts = Vec::new();
             if !sent.is_empty() {
-                let verb = if self.scripts.is_empty() { "sent" } else { "would be sent" };
+                let verb = match (self.scripts.is_empty(), self.engine) {
+                    (false, _) => "would be sent",
+                    (_, "local") => "trained",
+                    _ => "sent",
+                };
                 parts.push(format!("{verb}: {}", text::listed(sent.iter().map(String::as_str))));
             }
             for (why, name) in [(Why::Finished, "finished"), (Why::Running, "running"), (Why::Queued, "queued")] {
@@ -465,6 +528,7 @@ impl fmt::Display for Report {
             writeln!(f, " {}", parts.join("; "))?;
         }
         f.write_str(match (self.done.is_empty(), self.scripts.is_empty()) {
+            (false, _) if self.engine == "local" => "reports are in a folder for each run",
             (false, _) => "wbc status shows where they stand",
             (_, false) => "nothing was sent (--dry-run)",
             _ => "nothing to send",

@@ -106,7 +106,11 @@ impl Local {
                         let what = format!("{} of {}", done.model.title(), done.run);
                         let log = self.log(plan, done);
                         task.advance(1);
-                        let line = last_line(&log).unwrap_or_default();
+                        // A process that was killed could not say why.
+                        let line = match status.code() {
+                            Some(_) => last_line(&log).unwrap_or_default(),
+                            None => format!("killed ({status}), perhaps as memory was short"),
+                        };
                         ctx.progress.log(&match status.success() {
                             true => format!("{what}: done"),
                             false => format!("{what}: failed: {line} ({})", log.display()),
@@ -166,8 +170,11 @@ impl Engine for Local {
             return Err(failure("reporting", &log));
         }
         jobs.iter().try_for_each(|jobs| atomic::rename(&reporting(jobs), &reported(jobs)))?;
-        let trained = text::of(plan.tasks.len() as u64, "model");
-        Ok(vec![format!("trained {trained}"), format!("report: {}", log.display())])
+        Ok(vec![format!("report: {}", log.display())])
+    }
+
+    fn is_soon_over(&self) -> bool {
+        false
     }
 
     fn jobs(&self, _: &Workspace, _: &str) -> Result<BTreeMap<ModelId, Job>> {
@@ -187,12 +194,18 @@ impl Engine for Local {
 
     fn last(&self, ws: &Workspace, run: &str, id: ModelId) -> Option<(String, PathBuf)> {
         let log = RunDir::new(ws, run).jobs(self.name()).join(format!("{}.log", id.folder_name()));
-        log.exists().then(|| ("process".into(), log))
+        log.exists().then(|| ("on this machine".into(), log))
     }
 
     fn cancel(&self, ws: &Workspace, run: &str) -> Result<Vec<String>> {
+        let dir = RunDir::new(ws, run);
         let mut stopped = Vec::new();
-        for (id, holder) in claim::holders(&RunDir::new(ws, run))? {
+        // The process that starts the others comes first: it would go on with the next model, and stops them itself.
+        if let Some(holder) = claim::living(&dir.submitting(self.name()))?.filter(claim::Holder::is_here) {
+            stop(holder.process)?;
+            return Ok(vec![format!("process {} (wbc submit, with all that it runs)", holder.process)]);
+        }
+        for (id, holder) in claim::holders(&dir)? {
             if holder.is_here() && holder.job.is_none() {
                 stop(holder.process)?;
                 stopped.push(format!("process {} ({})", holder.process, id.title()));

@@ -66,12 +66,18 @@ impl Settings {
                 return Err(Error::setting(key, "at least 1", 0));
             }
         }
-        let words = [
-            ("slurm.partition", &self.partition),
-            ("slurm.account", &self.account),
-            ("slurm.time", &self.time),
-            ("slurm.memory", &self.memory),
-        ];
+        let digits = |c: char| c.is_ascii_digit();
+        if let Some(time) = self.time.as_ref().filter(|time| !is_time(time)) {
+            return Err(Error::setting("slurm.time", "such as \"90\" (minutes), \"2:00:00\" or \"1-12\"", time));
+        }
+        let is_size = |text: &String| {
+            let number = text.trim_end_matches(['K', 'M', 'G', 'T']);
+            !number.is_empty() && number.chars().all(digits) && text.len() - number.len() < 2
+        };
+        if let Some(memory) = self.memory.as_ref().filter(|memory| !is_size(memory)) {
+            return Err(Error::setting("slurm.memory", "a whole number with K, M, G or T", memory));
+        }
+        let words = [("slurm.partition", &self.partition), ("slurm.account", &self.account)];
         for (key, word) in words {
             let is_word = |word: &String| !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || c == '"');
             if let Some(word) = word.as_ref().filter(|word| !is_word(word)) {
@@ -80,6 +86,13 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// Whether Slurm would read it as a time: minutes, `minutes:seconds`, `hours:minutes:seconds`, `days-hours`, ...
+fn is_time(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(['-', ':']).collect();
+    let is_number = |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit());
+    parts.len() <= 4 && parts.iter().all(is_number) && text.matches('-').count() <= 1
 }
 
 /// Arguments of a call of wbc.
@@ -156,6 +169,9 @@ pub trait Engine: Sync {
     /// # Errors
     /// [`Error::Compute`] where the scheduler refuses, [`Error::Io`], [`Error::Interrupted`].
     fn start(&self, plan: &Plan, ctx: &Context) -> Result<Vec<String>>;
+
+    /// Whether a second `wbc submit` of a run may wait until this one is over, which is soon.
+    fn is_soon_over(&self) -> bool;
 
     /// The jobs of a run that are queued or running.
     ///

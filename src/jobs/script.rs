@@ -84,6 +84,7 @@ train() {
 stopped=
 child=
 stop() {
+    echo "Slurm ends this job: it is near its time limit, or was cancelled or preempted"
     stopped=yes
     [ -z "$child" ] || kill -TERM "$child" 2>/dev/null
 }

@@ -23,8 +23,9 @@ struct Sent {
     models: BTreeMap<String, String>,
     /// The last job that prepares.
     prepare: Option<String>,
-    /// The last job that makes the report.
-    report: Option<String>,
+    /// The jobs that make reports.
+    #[serde(default)]
+    reports: Vec<String>,
 }
 
 fn sent_path(ws: &Workspace, run: &str) -> PathBuf {
@@ -227,13 +228,22 @@ impl Engine for Slurm {
         };
         let path = script("report.sh").expect("there is always a report");
         let id = self.send(plan, path, &own)?;
-        done.push(format!("job {id}: reports when these are over, {}", path.display()));
+        let when = if own.is_empty() { "reports" } else { "reports when these are over" };
+        done.push(format!("job {id}: {when}, {}", path.display()));
+        if plan.settings.memory.is_some() && !manages_memory() {
+            done.push("this cluster does not manage memory: the jobs ask for none".into());
+        }
         for (sent, run) in known.iter_mut().zip(&plan.runs) {
-            sent.report = Some(id.clone());
+            sent.reports.retain(|id| queue.contains_key(id));
+            sent.reports.push(id.clone());
             sent.write(&plan.workspace, run)?;
         }
         done.push(format!("logs: {}", plan.jobs(&plan.runs[0], self).join("JOB_TASK.log").display()));
         Ok(done)
+    }
+
+    fn is_soon_over(&self) -> bool {
+        true
     }
 
     fn jobs(&self, ws: &Workspace, run: &str) -> Result<BTreeMap<ModelId, Job>> {
@@ -241,10 +251,12 @@ impl Engine for Slurm {
     }
 
     fn is_reporting(&self, ws: &Workspace, run: &str) -> Result<bool> {
-        match Sent::read(ws, run)?.report {
-            None => Ok(false),
-            Some(id) => Ok(queue()?.contains_key(&id)),
+        let reports = Sent::read(ws, run)?.reports;
+        if reports.is_empty() {
+            return Ok(false);
         }
+        let queue = queue()?;
+        Ok(reports.iter().any(|id| queue.contains_key(id)))
     }
 
     fn sent(&self, ws: &Workspace, run: &str) -> Vec<ModelId> {
@@ -264,7 +276,7 @@ impl Engine for Slurm {
     }
 
     fn cancel(&self, ws: &Workspace, run: &str) -> Result<Vec<String>> {
-        let sent = Sent::read(ws, run)?;
+        let mut sent = Sent::read(ws, run)?;
         if sent == Sent::default() {
             return Ok(Vec::new());
         }
@@ -276,14 +288,17 @@ impl Engine for Slurm {
         for other in names.filter(|other| other != run) {
             let other = Sent::read(ws, &other)?;
             if other.models.values().any(|id| queue.contains_key(id)) {
-                needed.extend(other.prepare.into_iter().chain(other.report));
+                needed.extend(other.prepare.into_iter().chain(other.reports));
             }
         }
-        let shared = sent.prepare.iter().chain(&sent.report).filter(|id| !needed.contains(*id));
+        let shared = sent.prepare.iter().chain(&sent.reports).filter(|id| !needed.contains(*id));
         let jobs: Vec<String> =
             sent.models.values().chain(shared).filter(|id| queue.contains_key(*id)).cloned().collect();
         if !jobs.is_empty() {
             call(Command::new("scancel").args(&jobs))?;
+            // They did not fail.
+            sent.models.retain(|_, id| !jobs.contains(id));
+            sent.write(ws, run)?;
         }
         Ok(jobs.into_iter().map(|id| format!("job {id}")).collect())
     }

@@ -60,6 +60,11 @@ pub enum State {
     Starting(Job),
     /// Its job waits.
     Queued(Job),
+    /// Its job was sent, and the queue could not be asked.
+    Unknown {
+        /// The job.
+        job: String,
+    },
     /// Its job is over.
     Failed {
         /// The job.
@@ -87,8 +92,7 @@ pub fn names(ws: &Workspace) -> Result<Vec<String>> {
     let mut names: BTreeSet<String> = run::names(ws)?.into_iter().collect();
     let entries = std::fs::read_dir(ws.runs()).into_iter().flatten().flatten();
     for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
-        let dir = RunDir::new(ws, &name);
-        if !name.starts_with('.') && ENGINES.iter().any(|engine| dir.jobs(engine.name()).is_dir()) {
+        if !name.starts_with('.') && ENGINES.iter().any(|engine| !engine.sent(ws, &name).is_empty()) {
             names.insert(name);
         }
     }
@@ -113,10 +117,14 @@ pub fn of_run(ws: &Workspace, name: &str) -> Result<Status> {
         }
     };
     let mut jobs: BTreeMap<ModelId, Job> = BTreeMap::new();
+    let mut silent = Vec::new();
     for engine in ENGINES {
         match engine.jobs(ws, name) {
             Ok(found) => jobs.extend(found),
-            Err(error) => problems.push(format!("the queue of {} is not known: {error}", engine.name())),
+            Err(error) => {
+                problems.push(format!("the queue of {} is not known: {error}", engine.name()));
+                silent.push(engine.name());
+            }
         }
     }
     let (mut finished, mut unfinished, mut seconds) = (Vec::new(), Vec::new(), Vec::new());
@@ -151,10 +159,14 @@ pub fn of_run(ws: &Workspace, name: &str) -> Result<Status> {
             (Some(process), _) => State::Training { process },
             (None, Some(job)) if job.is_running => State::Starting(job.clone()),
             (None, Some(job)) => State::Queued(job.clone()),
-            (None, None) => match ENGINES.iter().find_map(|engine| engine.last(ws, name, id)) {
-                Some((job, log)) => State::Failed { job, last_line: last_line(&log), log },
-                None => State::Idle,
-            },
+            (None, None) => {
+                let last = ENGINES.iter().find_map(|engine| Some((engine.name(), engine.last(ws, name, id)?)));
+                match last {
+                    Some((engine, (job, _))) if silent.contains(&engine) => State::Unknown { job },
+                    Some((_, (job, log))) => State::Failed { job, last_line: last_line(&log), log },
+                    None => State::Idle,
+                }
+            }
         };
         unfinished.push(Unfinished { model: id, epochs_done, epochs, state });
     }
@@ -200,6 +212,7 @@ impl fmt::Display for Status {
                     let reason = job.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
                     write!(f, "\n  {title}: queued{epoch} (job {}{reason})", job.id)?;
                 }
+                State::Unknown { job } => write!(f, "\n  {title}: sent{epoch} ({job})")?,
                 State::Failed { job, last_line: Some(line), log } => {
                     write!(f, "\n  {title}: ended unfinished{epoch} ({job}): {line}\n    {}", log.display())?;
                 }

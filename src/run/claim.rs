@@ -197,6 +197,14 @@ pub fn living(path: &Path) -> Result<Option<Holder>> {
     Ok(if is_dead(&file, holder.as_ref(), path)? { None } else { holder })
 }
 
+/// Removes the claim at `path` if its process is dead: its work was done, or nobody goes on with it.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn clear(path: &Path) -> Result<()> {
+    remove_dead(path).map(|_| ())
+}
+
 /// The living processes that train models of a run.
 ///
 /// # Errors

@@ -172,6 +172,11 @@ impl RunDir {
         self.path.join("gathering.json")
     }
 
+    /// Held by a process that sends jobs to an engine, or runs them.
+    pub fn submitting(&self, engine: &str) -> PathBuf {
+        self.jobs(engine).join("claim.json")
+    }
+
     /// Folder of the scripts and logs of the jobs that an engine, such as `slurm`, runs for the run.
     pub fn jobs(&self, engine: &str) -> PathBuf {
         self.path.join(engine)

@@ -65,7 +65,7 @@ pub fn remove(dir: &RunDir) -> Result<()> {
 
 /// The keys of two JSON documents whose values differ, with both values: "epochs 14 instead of 12" has the second
 /// document's first.
-fn differing(old: &Value, new: &Value) -> Vec<String> {
+pub fn differing(old: &Value, new: &Value) -> Vec<String> {
     let (Value::Object(old), Value::Object(new)) = (old, new) else { return Vec::new() };
     let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let difference = |key: &String| match (old.get(key).unwrap_or(&Value::Null), new.get(key).unwrap_or(&Value::Null)) {

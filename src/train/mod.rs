@@ -10,7 +10,7 @@ use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Input, Result};
 use crate::rows::{EpochRow, PredictionRow};
-use crate::run::claim::{Claim, Taken};
+use crate::run::claim::{self, Claim, Taken};
 use crate::run::{ModelId, Recipe, Record, RunDir, checkpoint};
 use crate::schema::{EPOCHS, PREDICTIONS};
 use crate::table;
@@ -28,7 +28,7 @@ mod plan;
 mod tensorboard;
 
 pub use curves::Log;
-pub use folder::remove;
+pub use folder::{differing, remove};
 pub use init::InitSource;
 pub use plan::{Elsewhere, Plan, Summary, Target};
 
@@ -148,7 +148,12 @@ pub fn run_with(
     }
     let (mut up_to_date, mut left) = (Vec::new(), Vec::new());
     for id in models {
-        if work.is_whole(&dir, id)? { up_to_date.push(id) } else { left.push(id) }
+        if work.is_whole(&dir, id)? {
+            claim::clear(&dir.claim(id))?;
+            up_to_date.push(id);
+        } else {
+            left.push(id);
+        }
     }
     // Curves of models that are finished already; each epoch adds its own.
     curves::write(&dir, work.record(), &up_to_date, &plan.logs)?;

@@ -1,0 +1,192 @@
+//! The fault campaign: every stage is killed, or a call of it fails, at calls that change or read files. Each time the
+//! same command must end with the files of an undisturbed one, and nothing may be said to be done that is not.
+//!
+//! `WBC_CAMPAIGN` is the number of calls that are tried for each stage and kind of fault, `all` for every one; by
+//! default 1. `WBC_CAMPAIGN_SEED` chooses them, by default the time; `WBC_CAMPAIGN_STAGE` is the only stage.
+
+use crate::common::Workdir;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What happens at a call: name, classes of calls (see `campaign/faults.c`), action.
+const FAULTS: [(&str, &str, &str); 8] = [
+    ("killed", "wsrcmut", "-1"),
+    ("disk full from then on", "wcm", "+28"),
+    ("one error of the disk", "wsrcmut", "5"),
+    ("read-only from then on", "wsrcmut", "+30"),
+    ("a sync fails", "s", "5"),
+    ("a rename fails", "r", "5"),
+    ("a read fails", "R", "5"),
+    ("no permission to open", "O", "13"),
+];
+
+/// Commands whose results the next ones use.
+const STAGES: [(&str, &str); 11] = [
+    ("ingest", "ingest --no-check --dataset d"),
+    ("check", "check --dataset d"),
+    ("split", "split --stratified --dataset d --pipeline tiny.toml"),
+    ("preprocess", "preprocess --dataset d --pipeline tiny.toml"),
+    ("features", "features --dataset d"),
+    ("train a network", "train --dataset d --pipeline tiny.toml --run net"),
+    ("train a classifier", "train --dataset d --pipeline lda --run lda"),
+    ("report", "report --all --html --run net"),
+    ("predict", "predict net data/raw/d/neutrophil --output cells.csv"),
+    ("export", "export net --to onnx"),
+    ("verify", "verify --full"),
+];
+
+/// The tracer, if it can be compiled and may trace.
+fn tracer(w: &Workdir) -> Option<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/campaign/faults.c");
+    let program = w.path("faults");
+    let compiled = Command::new("cc").arg("-O2").arg("-o").arg(&program).arg(source).output();
+    let skip = |why: &str| {
+        eprintln!("skipped: the fault campaign ({why})");
+        None
+    };
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) || !compiled.is_ok_and(|o| o.status.success()) {
+        return skip("no C compiler for Linux on x86-64");
+    }
+    let count = w.path("count");
+    let args = ["/", "w", "0", "0", count.to_str().unwrap(), "/bin/true"];
+    match Command::new(&program).args(args).status() {
+        Ok(status) if status.code() == Some(0) => Some(program),
+        _ => skip("no program may be traced here"),
+    }
+}
+
+/// Every file of the folder in which the stages work, with its bytes; times differ from run to run.
+fn files(at: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let walk = walkdir::WalkDir::new(at).into_iter().map(Result::unwrap);
+    let files = walk.filter(|entry| entry.file_type().is_file() && entry.file_name() != "timings.csv");
+    let relative = |path: &Path| path.strip_prefix(at).unwrap().to_path_buf();
+    files.map(|entry| (relative(entry.path()), std::fs::read(entry.path()).unwrap())).collect()
+}
+
+fn copy(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    for entry in walkdir::WalkDir::new(from).into_iter().map(Result::unwrap) {
+        let target = to.join(entry.path().strip_prefix(from).unwrap());
+        match entry.file_type().is_dir() {
+            true => std::fs::create_dir_all(target).unwrap(),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+fn different(a: &BTreeMap<PathBuf, Vec<u8>>, b: &BTreeMap<PathBuf, Vec<u8>>) -> Vec<PathBuf> {
+    let names: std::collections::BTreeSet<&PathBuf> = a.keys().chain(b.keys()).collect();
+    names.into_iter().filter(|name| a.get(*name) != b.get(*name)).cloned().collect()
+}
+
+struct Campaign {
+    w: Workdir,
+    tracer: PathBuf,
+    state: u64,
+    tries: usize,
+    problems: Vec<String>,
+}
+
+impl Campaign {
+    fn random(&mut self, below: usize) -> usize {
+        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.state >> 33) as usize % below.max(1)
+    }
+
+    /// A command in the folder `work`, at whose `number`th call something happens; returns the exit status, stderr, how
+    /// many calls there were and which one it was.
+    fn traced(&self, words: &[&str], classes: &str, number: usize, action: &str) -> (i32, String, usize, String) {
+        let (work, count) = (self.w.path("work"), self.w.path("count"));
+        let mut command = Command::new(&self.tracer);
+        command.arg(&work).args([classes, &number.to_string(), action]).arg(&count);
+        command.arg(env!("CARGO_BIN_EXE_wbc")).args(words).current_dir(&work);
+        let output = command.output().unwrap();
+        let text = std::fs::read_to_string(count).unwrap();
+        let mut lines = text.lines();
+        let calls = lines.next().unwrap().parse().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code().unwrap_or(-1), stderr, calls, lines.next().unwrap_or_default().to_string())
+    }
+
+    fn undisturbed(&self, words: &[&str]) -> (i32, String) {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_wbc")).args(words).current_dir(self.w.path("work")).output().unwrap();
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// One stage with one kind of fault, at `cap` calls.
+    fn stage(&mut self, name: &str, words: &[&str], fault: (&str, &str, &str), cap: usize) {
+        let (before, work) = (self.w.path("before"), self.w.path("work"));
+        copy(&before, &work);
+        let (status, ..) = self.undisturbed(words);
+        let expected = files(&work);
+        let (kind, classes, action) = fault;
+        copy(&before, &work);
+        let (_, _, calls, _) = self.traced(words, classes, 0, "0");
+        let numbers: Vec<usize> = match calls <= cap {
+            true => (1..=calls).collect(),
+            false => (0..cap).map(|_| 1 + self.random(calls)).collect(),
+        };
+        for number in numbers {
+            self.tries += 1;
+            copy(&before, &work);
+            let (ended, stderr, _, what) = self.traced(words, classes, number, action);
+            let now = files(&work);
+            let mut problems = Vec::new();
+            if stderr.contains("panicked") || ![0, 1, 2, 137].contains(&ended) {
+                problems.push(format!("exit status {ended}: {stderr}"));
+            }
+            if ended == 2 && stderr.trim().is_empty() {
+                problems.push("no message".into());
+            }
+            if ended < 2 && !different(&now, &expected).is_empty() {
+                problems.push(format!("done, with other files: {:?}\n{stderr}", different(&now, &expected)));
+            }
+            let (again, stderr) = self.undisturbed(words);
+            let left = different(&files(&work), &expected);
+            if again != status || !left.is_empty() {
+                problems.push(format!("the same command again: exit status {again}, other files {left:?}\n{stderr}"));
+            }
+            let place = format!("{name}, {kind} at call {number} of {calls} ({what})");
+            self.problems.extend(problems.into_iter().map(|problem| format!("{place}: {problem}")));
+        }
+    }
+}
+
+#[test]
+fn whatever_call_fails_the_same_command_ends_with_the_same_files() {
+    let w = Workdir::new("campaign");
+    let Some(tracer) = tracer(&w) else { return };
+    let variable = |name: &str| std::env::var(name).ok();
+    let cap = match variable("WBC_CAMPAIGN").as_deref() {
+        None => 1,
+        Some("all") => usize::MAX,
+        Some(number) => number.parse().expect("WBC_CAMPAIGN is a number, or all"),
+    };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let seed = variable("WBC_CAMPAIGN_SEED").map_or(now, |seed| seed.parse().expect("WBC_CAMPAIGN_SEED is a number"));
+    let only = variable("WBC_CAMPAIGN_STAGE");
+    w.tiny(2, 2, "", "");
+    w.wbc(&["synth", "--images", "60", "--name", "d", "--seed", "1"]).ok();
+    std::fs::create_dir(w.path("before")).unwrap();
+    for name in ["data", "tiny.toml"] {
+        std::fs::rename(w.path(name), w.path("before").join(name)).unwrap();
+    }
+    let mut campaign = Campaign { w, tracer, state: seed, tries: 0, problems: Vec::new() };
+    for (name, line) in STAGES {
+        let words: Vec<&str> = line.split(' ').collect();
+        if only.as_ref().is_none_or(|only| only == name) {
+            for fault in FAULTS {
+                campaign.stage(name, &words, fault, cap);
+            }
+        }
+        let (before, work) = (campaign.w.path("before"), campaign.w.path("work"));
+        copy(&before, &work);
+        let (status, stderr) = campaign.undisturbed(&words);
+        assert!(status < 2, "{name}: {stderr}");
+        copy(&work, &before);
+    }
+    println!("{} faults with seed {seed}, {} problems", campaign.tries, campaign.problems.len());
+    assert!(campaign.problems.is_empty(), "seed {seed}: {}", campaign.problems.join("\n"));
+}
