@@ -3,7 +3,7 @@
 
 use crate::atomic;
 use crate::class::Classes;
-use crate::error::{Error, Input, Result};
+use crate::error::{Error, Input, Result, if_readable};
 use crate::guard;
 use crate::integrity::{self, State};
 use crate::rows::ClassRow;
@@ -225,7 +225,11 @@ pub fn read_batches(
 ) -> Result<Provenance> {
     let (mut file, metadata, provenance) = open(path, schema)?;
     require_intact(&mut file, path, schema)?;
-    let unreadable = |e: &dyn std::fmt::Display| Error::format(path, "data", "a complete Parquet file", e);
+    // The reader keeps only the text of an error of the file system.
+    let unreadable = |e: &dyn std::fmt::Display| match e.to_string() {
+        text if text.contains("(os error ") => Error::io(path, "read")(std::io::Error::other(text)),
+        text => Error::format(path, "data", "a complete Parquet file", text),
+    };
     let damaged = || unreadable(&"a damaged one");
     let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
         .with_batch_size(schema.storage.row_group_rows);
@@ -269,8 +273,19 @@ pub fn any_provenance(path: &Path) -> Result<Provenance> {
 
 /// Whether there is a table at `path` with this schema and provenance, as it was written.
 pub fn is_current(path: &Path, schema: &Schema, expected: &Provenance) -> bool {
-    let open = open(path, schema).ok().filter(|(.., provenance)| provenance == expected);
-    open.is_some_and(|(mut file, ..)| require_intact(&mut file, path, schema).is_ok())
+    is_current_if_readable(path, schema, expected).unwrap_or(false)
+}
+
+/// [`is_current`], where a table that cannot be read must not pass for one that is not there.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn is_current_if_readable(path: &Path, schema: &Schema, expected: &Provenance) -> Result<bool> {
+    let open = if_readable(open(path, schema))?.filter(|(.., provenance)| provenance == expected);
+    match open {
+        Some((mut file, ..)) => Ok(if_readable(require_intact(&mut file, path, schema))?.is_some()),
+        None => Ok(false),
+    }
 }
 
 /// Compares a table with its checksum.

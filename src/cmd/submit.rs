@@ -138,8 +138,11 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     // One submit after the other, so that nothing is sent twice.
     let mut claims = Vec::new();
     if !args.dry_run {
-        for run in &runs {
-            claims.push(claim(&RunDir::new(&ws, &run.name).submitting(engine.name()), engine, &ctx)?);
+        // In one order, so that no two wait for each other.
+        let paths: BTreeSet<PathBuf> =
+            runs.iter().map(|run| RunDir::new(&ws, &run.name).submitting(engine.name())).collect();
+        for path in paths {
+            claims.push(claim(&path, engine, &ctx)?);
         }
     }
     runs.iter().try_for_each(|run| run.require_same(&ws, engine, &args))?;

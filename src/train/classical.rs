@@ -117,11 +117,15 @@ impl Data {
     /// # Errors
     /// As [`FittedModel::is_finished`].
     pub fn finished(&self, dir: &RunDir, id: ModelId) -> Result<bool> {
-        let report = std::fs::read(dir.fit(id)).ok();
+        let path = dir.fit(id);
+        let report = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            report => Some(report.map_err(Error::io(&path, "read"))?),
+        };
         let report = report.and_then(|text| integrity::from_json::<Report>(&text).ok());
         let is_fitted =
             report.is_some_and(|report| report.run == self.hash) && FittedModel::is_finished(dir, id, &self.hash)?;
-        Ok(is_fitted && (id == ModelId::All || is_predicted(dir, id, &self.record, &self.splits)))
+        Ok(is_fitted && (id == ModelId::All || is_predicted(dir, id, &self.record, &self.splits)?))
     }
 
     /// Logs how much there is to fit.

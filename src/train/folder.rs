@@ -106,11 +106,14 @@ pub fn write_predictions(
 
 /// Whether the predictions of one fold's test images are there, and those of the held-out test set if there is one, as
 /// they were written.
-pub fn is_predicted(dir: &RunDir, id: ModelId, record: &Record, splits: &Splits) -> bool {
+///
+/// # Errors
+/// [`Error::Io`] where they are there and cannot be read: a fold must not be left out for that.
+pub fn is_predicted(dir: &RunDir, id: ModelId, record: &Record, splits: &Splits) -> Result<bool> {
     let schema = PREDICTIONS.with_classes(&record.classes);
-    let is_current = |path: &Path| table::is_current(path, &schema, &provenance(record));
-    let held_out = splits.held_out().next().is_none() || is_current(&dir.model_held_out(id));
-    held_out && is_current(&dir.model_predictions(id))
+    let is_current = |path: &Path| table::is_current_if_readable(path, &schema, &provenance(record));
+    let held_out = splits.held_out().next().is_none() || is_current(&dir.model_held_out(id))?;
+    Ok(held_out && is_current(&dir.model_predictions(id))?)
 }
 
 /// Sets a damaged file aside, so that what it holds is computed again.

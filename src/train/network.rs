@@ -114,7 +114,7 @@ impl Data {
     /// The epochs of a model where it is finished.
     pub fn finished(&self, dir: &RunDir, id: ModelId) -> Result<Option<Vec<EpochRow>>> {
         let meta = checkpoint::finished(dir, id, &self.hash)?;
-        let predicted = id == ModelId::All || is_predicted(dir, id, &self.record, &self.splits);
+        let predicted = id == ModelId::All || is_predicted(dir, id, &self.record, &self.splits)?;
         let rows = |meta: Meta| match id {
             ModelId::Fold(fold) => meta.epochs.iter().map(|epoch| epoch.row(fold)).collect(),
             ModelId::All => Vec::new(),
