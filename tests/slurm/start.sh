@@ -15,10 +15,13 @@ if ! command -v slurmctld >/dev/null || ! command -v slurmd >/dev/null || ! comm
         fail "Debian's slurmctld, slurmd, slurm-client and munge cannot be installed"
 fi
 
+config=/etc/slurm/slurm.conf
+[ ! -e $config ] || grep -q '^ClusterName=wbc$' $config || fail "$config belongs to another cluster, which does not answer"
+
 folder=/var/lib/wbc-slurm
 host=$(hostname -s)
 mkdir -p $folder/state $folder/spool $folder/log /etc/slurm /run/munge
-cat >/etc/slurm/slurm.conf <<END
+cat >$config <<END
 ClusterName=wbc
 SlurmctldHost=$host(127.0.0.1)
 SlurmUser=root
