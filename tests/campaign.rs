@@ -4,7 +4,7 @@
 //! `WBC_CAMPAIGN` is the number of calls that are tried for each stage and kind of fault, `all` for every one; by
 //! default 1. `WBC_CAMPAIGN_SEED` chooses them, by default 1; `WBC_CAMPAIGN_STAGE` is the only stage.
 
-use crate::common::Workdir;
+use crate::common::{Workdir, copy};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -62,17 +62,6 @@ fn files(at: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let files = walk.filter(|entry| entry.file_type().is_file() && entry.file_name() != "timings.csv");
     let relative = |path: &Path| path.strip_prefix(at).unwrap().to_path_buf();
     files.map(|entry| (relative(entry.path()), std::fs::read(entry.path()).unwrap())).collect()
-}
-
-fn copy(from: &Path, to: &Path) {
-    let _ = std::fs::remove_dir_all(to);
-    for entry in walkdir::WalkDir::new(from).into_iter().map(Result::unwrap) {
-        let target = to.join(entry.path().strip_prefix(from).unwrap());
-        match entry.file_type().is_dir() {
-            true => std::fs::create_dir_all(target).unwrap(),
-            false => drop(std::fs::copy(entry.path(), target).unwrap()),
-        }
-    }
 }
 
 fn different(a: &BTreeMap<PathBuf, Vec<u8>>, b: &BTreeMap<PathBuf, Vec<u8>>) -> Vec<PathBuf> {

@@ -1,7 +1,7 @@
 //! Damaged, hostile and unreadable files, and commands that are stopped: nothing panics, hangs or fills memory, nothing
 //! is lost, and no result differs without a word.
 
-use crate::common::{Workdir, image_bytes};
+use crate::common::{Workdir, copy, image_bytes};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -400,16 +400,6 @@ fn commands_that_are_killed_at_any_moment_end_with_the_same_files() {
     let w = Workdir::new("kills");
     w.tiny(2, 2, "", "");
     w.wbc(&["synth", "--images", "60", "--name", "d", "--seed", "1"]).ok();
-    let copy = |from: &Path, to: &Path| {
-        let _ = std::fs::remove_dir_all(to);
-        for entry in walkdir::WalkDir::new(from).into_iter().map(Result::unwrap) {
-            let target = to.join(entry.path().strip_prefix(from).unwrap());
-            match entry.file_type().is_dir() {
-                true => std::fs::create_dir_all(target).unwrap(),
-                false => drop(std::fs::copy(entry.path(), target).unwrap()),
-            }
-        }
-    };
     let mut state = 1u64;
     for stage in [
         &["ingest", "--no-check", "--dataset", "d"][..],

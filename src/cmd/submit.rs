@@ -7,7 +7,7 @@ use super::{Globals, Outcome};
 use crate::bench;
 use crate::context::Context;
 use crate::error::{Error, Result, if_readable};
-use crate::jobs::{self, Arguments, Engine, Plan, Task};
+use crate::jobs::{self, Arguments, Engine, Job, Plan, Task};
 use crate::nn::device::Device;
 use crate::pipeline::Pipeline;
 
@@ -18,7 +18,7 @@ use crate::text;
 use crate::workspace::Workspace;
 use crate::{atomic, features, preprocess, train};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -148,9 +148,12 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     runs.iter().try_for_each(|run| run.require_same(&ws, engine, &args))?;
     let (mut sent, mut left_out, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
     for run in &runs {
+        let record = if_readable(Record::read(&ws, &run.name))?;
+        // Without a queue to ask, the engine says so when it is to start.
+        let jobs = engine.jobs(&ws, &run.name).unwrap_or_default();
         for id in models(&args, run)? {
             let model = Model { run: run.name.clone(), model: id };
-            match standing(&ws, engine, run, id)? {
+            match standing(&RunDir::new(&ws, &run.name), record.as_ref(), &jobs, id)? {
                 Some(why) => left_out.push(LeftOut { model, why }),
                 None => {
                     tasks.push(Task { run: run.name.clone(), model: id, arguments: run.train(&ws, id, globals) });
@@ -345,11 +348,10 @@ fn models(args: &Args, run: &Run) -> Result<Vec<ModelId>> {
     })
 }
 
-/// Why a model need not be sent.
-fn standing(ws: &Workspace, engine: &dyn Engine, run: &Run, id: ModelId) -> Result<Option<Why>> {
-    let dir = RunDir::new(ws, &run.name);
-    if let Some(record) = if_readable(Record::read(ws, &run.name))?
-        && let Some(true) = if_readable(run::is_finished(&dir, &record, id, &record.hash()))?
+/// Why a model of the run in `dir` need not be sent; `jobs` are those of the run that are not over.
+fn standing(dir: &RunDir, record: Option<&Record>, jobs: &BTreeMap<ModelId, Job>, id: ModelId) -> Result<Option<Why>> {
+    if let Some(record) = record
+        && let Some(true) = if_readable(run::is_finished(dir, record, id, &record.hash()))?
     {
         return Ok(Some(Why::Finished));
     }
@@ -357,8 +359,6 @@ fn standing(ws: &Workspace, engine: &dyn Engine, run: &Run, id: ModelId) -> Resu
     if claim::living(&dir.claim(id)).is_ok_and(|holder| holder.is_some()) {
         return Ok(Some(Why::Running));
     }
-    // Without a queue to ask, the engine says so when it is to start.
-    let jobs = engine.jobs(ws, &run.name).unwrap_or_default();
     Ok(jobs.get(&id).map(|job| if job.is_running { Why::Running } else { Why::Queued }))
 }
 
