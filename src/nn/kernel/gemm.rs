@@ -104,7 +104,7 @@ impl WithSimd for Gemm<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         match S::F32_LANES {
-            16 => self.multiply::<S, 14, 7, 2>(simd),
+            16 => self.multiply::<S, 8, 4, 2>(simd),
             8 => self.multiply::<S, 6, 2, 2>(simd),
             4 => self.multiply::<S, 6, 2, 2>(simd),
             _ => self.multiply::<S, 2, 1, 8>(simd),
