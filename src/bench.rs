@@ -7,8 +7,8 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::ingest;
 use crate::models::{self, Batch, Model, Objective, Spec};
-use crate::nn::Vector;
 use crate::nn::device::Device;
+use crate::nn::{Precision, Vector};
 use crate::preprocess;
 use crate::run::NetworkSettings;
 use crate::seed;
@@ -160,13 +160,13 @@ pub struct TimedModel {
 }
 
 impl TimedModel {
-    /// A model of [`models::MODELS`], with new weights and its usual settings.
+    /// A model of [`models::MODELS`], with new weights and, but for these, its usual settings.
     ///
     /// # Errors
     /// [`Error::Setting`] where there is no model of that name or no such device.
-    pub fn new(name: &str, vector: Vector, device: Device) -> Result<Self> {
+    pub fn new(name: &str, vector: Vector, precision: Precision, device: Device) -> Result<Self> {
         let entry = models::find(name)?;
-        let spec = Spec { vector, ..entry.default_spec() };
+        let spec = Spec { vector, precision, ..entry.default_spec() };
         Ok(Self { model: entry.build(&spec, device)?, device, steps: 0 })
     }
 

@@ -355,11 +355,13 @@ fn dfdx_and_unsafe_code_stay_where_they_are() {
         let blocks = ["unsafe {", "unsafe impl "].iter().map(|start| text.matches(start).count()).sum::<usize>();
         let allowed = match file.to_str().unwrap() {
             "memory.rs" | "nn/kernel/prefetch.rs" => 1,
+            // Instructions that have no safe functions.
+            "nn/kernel/bf16_units.rs" => usize::MAX,
             // They call the driver.
             file if file.starts_with("nn/cuda/") => usize::MAX,
             _ => 0,
         };
-        assert!(blocks <= allowed, "{}: unsafe code is only in three places", file.display());
+        assert!(blocks <= allowed, "{}: unsafe code is only in four places", file.display());
         assert_eq!(blocks, text.matches("// SAFETY:").count(), "{}: explain why it is sound", file.display());
     }
 }

@@ -3,7 +3,7 @@
 use super::{Globals, Outcome};
 use crate::bench::{Format, SyntheticData, TimedModel, median, timed};
 use crate::context::Context;
-use crate::nn::Vector;
+use crate::nn::{Precision, Vector};
 use crate::pipeline::{BUILT_IN, Pipeline};
 use crate::progress::Silent;
 use comfy_table::{CellAlignment, Table, presets};
@@ -20,6 +20,9 @@ pub struct Args {
     /// Seconds per measurement
     #[arg(long, value_name = "S", default_value = "3")]
     seconds: u64,
+    /// What the networks round numbers to in products: f32 (not at all), bf16 (on the CPU), tf32 (on a GPU)
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    precision: Precision,
 }
 
 /// The measurements. Scripts rely on the names.
@@ -36,6 +39,8 @@ struct Figures {
     check_images_per_s: f64,
     /// Where the networks ran: `cpu` or `cuda:N`.
     device: String,
+    /// What the networks rounded numbers to in products.
+    precision: Precision,
     threads: usize,
     vector: &'static str,
     /// Number of images that the recipes are estimated for.
@@ -77,7 +82,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     log("BMP to tensors");
     let bmp = median(3, budget, || timed(|| synthetic.preprocess(Format::Bmp, 128, quiet)))?;
 
-    let mut wnet = TimedModel::new("wnet", Vector::detect(), globals.device)?;
+    let mut wnet = TimedModel::new("wnet", Vector::detect(), args.precision, globals.device)?;
     let mut step = |n: usize| -> anyhow::Result<Duration> {
         log(&format!("W-Net, batch {n}"));
         let examples = synthetic.batch(n, 128)?;
@@ -95,7 +100,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     log("ResNet50, batch 32");
     synthetic.preprocess(Format::Jpeg, 224, quiet)?;
     let examples = synthetic.batch(32, 224)?;
-    let mut resnet = TimedModel::new("resnet50", Vector::detect(), globals.device)?;
+    let mut resnet = TimedModel::new("resnet50", Vector::detect(), args.precision, globals.device)?;
     let resnet_step = median(3, budget, || {
         quiet.check_stop()?;
         resnet.step(&examples)
@@ -115,23 +120,27 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         ingest_images_per_s: rate(Format::Jpeg, ingest),
         check_images_per_s: rate(Format::Jpeg, check),
         device: globals.device.to_string(),
+        precision: args.precision,
         threads: rayon::current_num_threads(),
         vector: Vector::detect().name(),
         images: args.images,
-        recipes: recipes(args.images, &timed)?,
+        recipes: recipes(args.images, args.precision, &timed)?,
     };
     globals.print(&figures, &figures)?;
     Ok(Outcome::Done)
 }
 
-/// Estimates the built-in recipes whose model and batch were timed. `timed` has model, images per step, time per step
+/// Estimates the built-in recipes whose model, batch and precision were timed. `timed` has model, images per step, time per step
 /// and images per second in prediction.
-fn recipes(images: u64, timed: &[(&str, usize, Duration, f64)]) -> anyhow::Result<Vec<Recipe>> {
+fn recipes(images: u64, precision: Precision, timed: &[(&str, usize, Duration, f64)]) -> anyhow::Result<Vec<Recipe>> {
     let mut recipes = Vec::new();
     for (name, _) in BUILT_IN {
         let Pipeline { split, train: crate::run::Recipe::Network(train), .. } = Pipeline::load(name)? else { continue };
         let measured = timed.iter().find(|(model, batch, ..)| *model == train.model && *batch == train.batch);
         let Some((.., step, infer_rate)) = measured else { continue };
+        if train.precision != precision {
+            continue;
+        }
         let folds = f64::from(split.folds);
         let seen = images as f64 * (folds - 1.0) * f64::from(train.epochs);
         let predicted = images as f64 * train.test_views as f64;
@@ -178,7 +187,12 @@ impl std::fmt::Display for Figures {
         writeln!(f, "{table}")?;
         let networks = if self.device == "cpu" { String::new() } else { format!("networks on {}; ", self.device) };
         let (threads, vector) = (self.threads, self.vector);
-        write!(f, "{networks}{threads} threads, {vector} vectors; medians, on synthetic cells in the page cache")?;
+        let precision = self.precision.name();
+        write!(
+            f,
+            "{networks}{threads} threads, {vector} vectors, networks in {precision}; medians, on synthetic cells in the page \
+             cache"
+        )?;
         for r in &self.recipes {
             write!(
                 f,

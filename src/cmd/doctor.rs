@@ -3,7 +3,7 @@
 use super::{Globals, Outcome};
 use crate::atomic;
 use crate::fetch::bytes_text;
-use crate::nn::Vector;
+use crate::nn::{Precision, Vector};
 use crate::run::RunDir;
 use crate::text;
 use crate::workspace::Workspace;
@@ -58,6 +58,8 @@ struct Machine {
     threads: usize,
     /// Vector instructions that the kernels use.
     vectors: &'static str,
+    /// Its instructions for bf16, if it has any.
+    bf16: Option<&'static str>,
     memory_bytes: u64,
     memory_available_bytes: u64,
 }
@@ -169,6 +171,7 @@ fn machine() -> Machine {
         cores: System::physical_core_count(),
         threads: rayon::current_num_threads(),
         vectors: Vector::detect().name(),
+        bf16: Precision::bf16_instructions(),
         memory_bytes: limits.as_ref().map_or(total, |l| l.total_memory.min(total)),
         memory_available_bytes: limits.as_ref().map_or(available, |l| l.free_memory.min(available)),
     }
@@ -292,6 +295,10 @@ impl fmt::Display for Report {
         writeln!(f, "system     {}, {}", m.system, m.architecture)?;
         let cores = m.cores.map_or(String::new(), |n| format!("{n} cores, "));
         writeln!(f, "processor  {}; {cores}{} threads used, {} vectors", m.processor, m.threads, m.vectors)?;
+        match m.bf16 {
+            Some(unit) => writeln!(f, "bf16       by {unit}: train.precision = \"bf16\" is faster than f32")?,
+            None => writeln!(f, "bf16       this processor has no instructions for it: f32 is faster")?,
+        }
         let (total, available) = (bytes_text(m.memory_bytes), bytes_text(m.memory_available_bytes));
         writeln!(f, "memory     {total}, {available} available")?;
         match &gpu.message {

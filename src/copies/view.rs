@@ -4,6 +4,8 @@
 use crate::decode::Grey;
 use crate::rect::Rect;
 use fast_image_resize as fir;
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8;
 use pulp::{Arch, Simd, WithSimd};
 
 /// Longer side of the view that is searched for keypoints, px.
@@ -221,17 +223,19 @@ impl Smaller {
 
 /// A part of an image at another size, by linear interpolation, or averages of more pixels where it becomes smaller.
 fn interpolated(image: &Grey, part: Rect, width: usize, height: usize) -> Vec<u8> {
-    let source = fir::images::ImageRef::new(image.width_px, image.height_px, &image.pixels, fir::PixelType::U8);
-    let mut small = fir::images::Image::new(width as u32, height as u32, fir::PixelType::U8);
     let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear)).crop(
         part.x.into(),
         part.y.into(),
         part.width.into(),
         part.height.into(),
     );
-    let resized = source.map(|source| fir::Resizer::new().resize(&source, &mut small, &options));
-    assert!(matches!(resized, Ok(Ok(()))), "both images are grey and not empty");
-    small.into_vec()
+    // Typed: the generic way compiles the resizer for every pixel there is.
+    let source = TypedImageRef::<U8>::from_buffer(image.width_px, image.height_px, &image.pixels);
+    let source = source.expect("a byte a pixel");
+    let mut small = vec![0; width * height];
+    let mut target = TypedImage::<U8>::from_buffer(width as u32, height as u32, &mut small).expect("a byte a pixel");
+    fir::Resizer::new().resize_typed(&source, &mut target, &options).expect("a part of the image");
+    small
 }
 
 /// Which pixels were not filled in: areas of one dark value or of white that touch the border, and two pixels around

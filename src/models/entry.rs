@@ -5,9 +5,9 @@ use super::model::Model;
 use super::onnx::Graph;
 use super::spec::Spec;
 use crate::error::{Error, Result};
-use crate::nn::Vector;
 use crate::nn::device::Device;
 use crate::nn::optim::Optimiser;
+use crate::nn::{Precision, Vector};
 
 /// A model that can be trained; [`MODELS`](super::MODELS) lists them.
 pub struct Entry {
@@ -56,7 +56,7 @@ impl Entry {
             dropout: self.dropout,
             optimiser: (self.optimiser)(),
             zero_init_residual: false,
-            tf32: false,
+            precision: Precision::F32,
             vector: Vector::detect(),
         }
     }

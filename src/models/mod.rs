@@ -15,6 +15,7 @@ pub(crate) mod onnx;
 mod output;
 pub(crate) mod pytorch;
 mod resnet50;
+mod resnet50_bf16;
 mod spec;
 pub(crate) mod wnet;
 

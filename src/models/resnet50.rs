@@ -18,16 +18,18 @@ use super::grad_cam::GradCam;
 use super::model::{Batch, Inference, Model, Objective, StateArray, Step};
 use super::onnx::Graph;
 use super::output::{logits, loss, softmax, step};
+use super::resnet50_bf16::{FoldedLayer, FoldedNetwork};
 use super::spec::Spec;
 use crate::error::{Error, Result};
 use crate::nn::kernel::batch_norm::{self, BatchNorm, Shortcut};
 use crate::nn::kernel::{Conv2d, Input, conv2d, pool};
 use crate::nn::optim::{Optimiser, Sgd};
-use crate::nn::{Nhwc, Vector, composed};
+use crate::nn::{Nhwc, Precision, Vector, composed};
 use crate::seed;
 use dfdx::prelude::{Axis, Cpu, Device, HasShape, Tape, Tensor, TensorFromVec, Trace};
 use dfdx::tensor_ops::*;
 use rand::Rng;
+use std::sync::OnceLock;
 
 /// ResNet50's registration.
 pub const ENTRY: Entry = Entry {
@@ -172,9 +174,19 @@ impl Layer {
     fn predict(&self, vector: Vector, input: Input, n: usize) -> LayerOutput {
         let mut z = vec![0.0; n * self.conv.y_len()];
         conv2d::forward(vector, self.conv, input, &self.weight.value, &mut z, None);
+        LayerOutput { z, norm: self.running_norm() }
+    }
+
+    /// The normalisation by the running mean and variance of the convolution without its bias.
+    fn running_norm(&self) -> BatchNorm {
         let [(_, mean), (_, variance)] = &self.running;
         let mean = mean.iter().zip(&self.bias.value).map(|(m, b)| m - b).collect();
-        LayerOutput { z, norm: BatchNorm::new(&self.gamma.value, &self.beta.value, mean, variance, EPSILON) }
+        BatchNorm::new(&self.gamma.value, &self.beta.value, mean, variance, EPSILON)
+    }
+
+    /// The layer with its running normalisation folded into its filters.
+    fn fold(&self, vector: Vector) -> FoldedLayer {
+        FoldedLayer::new(vector, self.conv, &self.weight.value, &self.running_norm())
     }
 
     /// Backward pass, from the gradient `d` of the normalised output (with `relu`, of its ReLU). Adds the gradient of
@@ -315,6 +327,8 @@ pub struct ResNet50 {
     /// `[2048, classes]`
     output: Parameter,
     output_bias: Parameter,
+    /// What predictions of bf16 read; made by the first of them after the weights have changed.
+    folded: OnceLock<FoldedNetwork>,
 }
 
 /// Checks `spec` and returns the settings of its optimiser.
@@ -339,14 +353,14 @@ impl ResNet50 {
     /// # Errors
     /// [`Error::Setting`] where the size is not a multiple of 32, the optimiser is not SGD, or there is dropout.
     pub fn new(spec: &Spec) -> Result<Self> {
-        let Spec { size_px: size, classes, seed, fold, vector, .. } = *spec;
+        let Spec { size_px: size, classes, seed, fold, precision, vector, .. } = *spec;
         let sgd = sgd(spec)?;
         let mut layers = 0;
         let mut layer = |name: &str, norm: &str, conv: Conv2d| {
             layers += 1;
             Layer::new((name, norm), conv, &mut seed::rng(seed, "weights", fold, 0, layers))
         };
-        let stem = Conv2d { h: size, w: size, c_in: 3, c_out: 64, kernel: 7, stride: 2, pad: 3 };
+        let stem = Conv2d { h: size, w: size, c_in: 3, c_out: 64, kernel: 7, stride: 2, pad: 3, precision };
         let stem = layer("conv1", "bn1", stem);
         let mut blocks = Vec::new();
         let (mut side, mut c_in) = (size / 4, 64);
@@ -362,6 +376,7 @@ impl ResNet50 {
                     kernel,
                     stride,
                     pad: kernel / 2,
+                    precision,
                 };
                 let name = format!("layer{}.{number}", stage + 1);
                 let mut part = |i: usize, conv| layer(&format!("{name}.conv{i}"), &format!("{name}.bn{i}"), conv);
@@ -388,7 +403,7 @@ impl ResNet50 {
         let output = Parameter::new("fc.weight".into(), vec![FEATURES, classes], uniform(FEATURES * classes));
         let output_bias = Parameter::new("fc.bias".into(), vec![classes], uniform(classes));
         let dev = Cpu::seed_from_u64(seed::key(seed, "dfdx", fold, 0, 0));
-        Ok(Self { size, vector, dev, sgd, stem, blocks, output, output_bias })
+        Ok(Self { size, vector, dev, sgd, stem, blocks, output, output_bias, folded: OnceLock::new() })
     }
 
     /// Side of the images after the first convolution, px.
@@ -428,6 +443,10 @@ impl ResNet50 {
     /// Logits and features of `n` images, by the running means and variances.
     fn logits(&self, x: &[f32], n: usize) -> (Vec<Vec<f32>>, Vec<f32>) {
         let (vector, side) = (self.vector, self.stem_side());
+        if self.stem.conv.precision == Precision::Bf16 {
+            let features = self.folded.get_or_init(|| self.fold()).features(vector, x, n, FEATURES);
+            return (logits(&features, FEATURES, &self.output.value, &self.output_bias.value), features);
+        }
         let stem = self.stem.predict(vector, Input::Plain(x), n);
         let (mut out, _) = pool::max_pool(vector, &stem.z, &stem.norm, side, side);
         drop(stem);
@@ -436,6 +455,12 @@ impl ResNet50 {
         }
         let features = pool::mean_pool(&out, self.last_pixels(), FEATURES);
         (logits(&features, FEATURES, &self.output.value, &self.output_bias.value), features)
+    }
+
+    fn fold(&self) -> FoldedNetwork {
+        let fold = |layer: &Layer| layer.fold(self.vector);
+        let block = |block: &Bottleneck| (block.layers.each_ref().map(fold), block.downsample.as_ref().map(fold));
+        FoldedNetwork { stem: fold(&self.stem), blocks: self.blocks.iter().map(block).collect() }
     }
 
     /// The last layer and the loss, from the features (`[n, 2048]`).
@@ -478,6 +503,7 @@ impl Model for ResNet50 {
     }
 
     fn train(&mut self, batch: Batch, t: u64, learning_rate: f64) -> Result<Step> {
+        self.folded.take();
         let (vector, n, side) = (self.vector, batch.labels.len(), self.stem_side());
         let stem = self.stem.train(vector, Input::Plain(&batch.x), n); // [n, 112, 112, 64]
         let (pooled, codes) = pool::max_pool(vector, &stem.z, &stem.norm, side, side); // [n, 56, 56, 64]
@@ -529,6 +555,7 @@ impl Model for ResNet50 {
     }
 
     fn load(&mut self, moments: bool, take: &mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>>) -> Result<()> {
+        self.folded.take();
         let mut load = |p: &mut Parameter| -> Result<()> {
             p.value = take(&p.name, &p.shape)?;
             if moments {

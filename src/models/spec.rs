@@ -1,7 +1,7 @@
 //! The settings that a model is built from.
 
-use crate::nn::Vector;
 use crate::nn::optim::Optimiser;
+use crate::nn::{Precision, Vector};
 
 /// Settings of a new model. [`Entry::default_spec`](super::Entry::default_spec) has the usual ones for each model.
 #[derive(Clone, Copy, Debug)]
@@ -20,8 +20,8 @@ pub struct Spec {
     pub optimiser: Optimiser,
     /// ResNet50 only: let every residual block start as the identity (the last scale of the block is 0).
     pub zero_init_residual: bool,
-    /// On a CUDA device: matrix products of numbers with a mantissa of 10 bits.
-    pub tf32: bool,
+    /// What the operands of matrix products are rounded to.
+    pub precision: Precision,
     /// Instructions that the CPU kernels use; without effect on other devices.
     pub vector: Vector,
 }

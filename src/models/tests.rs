@@ -6,9 +6,9 @@ use super::output::softmax;
 use super::resnet50::ResNet50;
 use super::wnet::WNet;
 use super::{Batch, Model, Objective, Spec, find, resnet50, wnet};
-use crate::nn::Vector;
 use crate::nn::device::Device;
 use crate::nn::testing::{half_flat, random};
+use crate::nn::{Precision, Vector};
 use dfdx::prelude::*;
 use std::collections::BTreeMap;
 
@@ -20,9 +20,10 @@ fn spec(name: &str, size_px: usize) -> Spec {
 /// Prediction uses other kernels than training; without dropout, both are the same function.
 #[test]
 fn wnet_predicts_what_its_training_pass_computes() {
-    for vector in Vector::available() {
+    let precisions = [Precision::F32, Precision::Bf16];
+    for (vector, precision) in Vector::available().into_iter().flat_map(|v| precisions.map(|p| (v, p))) {
         for (size, n) in [(32, 33), (40, 3), (224, 1)] {
-            let model = WNet::new(&Spec { dropout: 0.0, vector, ..spec("wnet", size) }).unwrap();
+            let model = WNet::new(&Spec { dropout: 0.0, vector, precision, ..spec("wnet", size) }).unwrap();
             let x: Vec<f32> = random(n * size * size * 3, 1).iter().map(|v| 2.0 * v).collect();
             let predicted = model.predict(&x, n).unwrap();
             let (labels, keys) = (vec![0; n], vec![0; n]);
@@ -31,10 +32,81 @@ fn wnet_predicts_what_its_training_pass_computes() {
                 .unwrap();
             for (predicted, logits) in predicted.iter().zip(loss.logits.chunks_exact(spec("wnet", size).classes)) {
                 for (p, e) in predicted.iter().zip(softmax(logits)) {
-                    assert!((p - e).abs() < 1e-5, "{size} px, {vector:?}: {predicted:?} and {:?}", softmax(logits));
+                    assert!(
+                        (p - e).abs() < 1e-5,
+                        "{size} px, {vector:?}, {precision:?}: {predicted:?} and {:?}",
+                        softmax(logits)
+                    );
                 }
             }
         }
+    }
+}
+
+/// The share of its norm by which an array of `b` differs from that of `a`, for the array that differs most.
+fn largest_difference(a: &[(String, Vec<f32>)], b: &[(String, Vec<f32>)]) -> (f64, String) {
+    let norm = |v: &mut dyn Iterator<Item = f32>| v.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    let share = |((name, a), (_, b)): (&(String, Vec<f32>), &(String, Vec<f32>))| {
+        let difference = norm(&mut a.iter().zip(b).map(|(a, b)| a - b));
+        (difference / norm(&mut a.iter().copied()).max(1e-12), name.clone())
+    };
+    a.iter().zip(b).map(share).max_by(|a, b| a.0.total_cmp(&b.0)).expect("there are arrays")
+}
+
+/// The gradients of one step in bf16 are those in f32 but for the rounding of operands and what follows from it: of two
+/// nearly equal pixels, pooling may choose the other. (A gradient of zeros, or of another layer, would be off by its whole
+/// norm or more.)
+#[test]
+fn gradients_in_bf16_are_near_those_in_f32() {
+    let (n, size) = (6, 64);
+    let x: Vec<f32> = random(n * size * size * 3, 5);
+    let (labels, keys): (Vec<usize>, Vec<u64>) = ((0..n).map(|i| i % 5).collect(), (0..n as u64).collect());
+    for (name, prefix) in [("wnet", "adam.m."), ("resnet50", "momentum.")] {
+        let step = |precision: Precision| {
+            let spec = Spec { precision, ..spec(name, size) };
+            let mut model = find(name).unwrap().build(&spec, Device::Cpu).unwrap();
+            let mut saved: BTreeMap<String, Vec<f32>> = arrays(model.as_ref()).into_iter().collect();
+            // See `resnet50_is_the_same_in_dfdx`.
+            let last = |name: &str| name.ends_with("bn3.weight") && !name.starts_with("momentum.");
+            saved.iter_mut().filter(|(name, _)| last(name)).for_each(|(_, scale)| scale.fill(0.02));
+            model.load(true, &mut |name, _| Ok(saved[name].clone())).unwrap();
+            let batch = Batch { x: x.clone().into(), labels: &labels, keys: &keys, objective: Objective::default() };
+            let loss = model.train(batch, 1, 1e-3).unwrap().loss;
+            let mut gradients = arrays(model.as_ref());
+            gradients.retain(|(name, values)| name.starts_with(prefix) && values.iter().any(|v| *v != 0.0));
+            (loss, gradients)
+        };
+        let ((exact_loss, exact), (loss, rounded)) = (step(Precision::F32), step(Precision::Bf16));
+        assert!((exact_loss - loss).abs() < 0.01 * exact_loss, "{name}: {exact_loss} and {loss}");
+        assert_eq!(exact.len(), rounded.len(), "{name}");
+        let (share, array) = largest_difference(&exact, &rounded);
+        assert!(share > 1e-6 && share < 0.25, "{name}: {array} is off by {share} of its norm");
+    }
+}
+
+/// Prediction in bf16, with packed weights (and ResNet50's normalisations folded into them), is near that in f32, and
+/// follows the weights when they change.
+#[test]
+fn predictions_in_bf16_are_near_those_in_f32() {
+    let (n, size) = (6, 64);
+    let x: Vec<f32> = random(n * size * size * 3, 5);
+    let (labels, keys): (Vec<usize>, Vec<u64>) = ((0..n).map(|i| i % 5).collect(), (0..n as u64).collect());
+    for name in ["wnet", "resnet50"] {
+        let model =
+            |precision| find(name).unwrap().build(&Spec { precision, ..spec(name, size) }, Device::Cpu).unwrap();
+        let (mut exact, mut rounded) = (model(Precision::F32), model(Precision::Bf16));
+        let mut differences = Vec::new();
+        for t in 1..=3 {
+            // Both have the weights of the exact one.
+            let saved: BTreeMap<String, Vec<f32>> = arrays(exact.as_ref()).into_iter().collect();
+            rounded.load(true, &mut |name, _| Ok(saved[name].clone())).unwrap();
+            let (a, b) = (exact.predict(&x, n).unwrap(), rounded.predict(&x, n).unwrap());
+            let pairs = a.iter().flatten().zip(b.iter().flatten());
+            differences.push(pairs.map(|(a, b)| (a - b).abs()).fold(0f32, f32::max));
+            let batch = Batch { x: x.clone().into(), labels: &labels, keys: &keys, objective: Objective::default() };
+            exact.train(batch, t, 1e-3).unwrap();
+        }
+        assert!(differences.iter().all(|d| *d > 0.0 && *d < 0.03), "{name}: {differences:?}");
     }
 }
 

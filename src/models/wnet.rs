@@ -14,13 +14,15 @@ use super::output::{Loss, logits, loss, softmax, step};
 use super::spec::Spec;
 use crate::error::{Error, Result};
 use crate::nn::fused::{self, SharedWeight, values};
-use crate::nn::kernel::{self, BatchDropout, Block, BlockShape, Dropout, TiledWeight};
+use crate::nn::kernel::linear_bf16::PackedWeight;
+use crate::nn::kernel::{self, BatchDropout, Block, BlockShape, Dropout, TiledWeight, conv3x3_block_bf16};
 use crate::nn::optim::{Adam, Optimiser, Parameter};
-use crate::nn::{Nhwc, Vector, composed};
+use crate::nn::{Nhwc, Precision, Vector, composed};
 use crate::seed;
 use dfdx::prelude::{Axis, Cpu, Device, HasShape, OwnedTape, Tape, Tensor, TensorFromVec};
 use dfdx::tensor_ops::*;
 use rand::Rng;
+use std::sync::OnceLock;
 
 /// W-Net's registration.
 pub const ENTRY: Entry = Entry {
@@ -60,6 +62,7 @@ pub struct WNet {
     dropout: Dropout,
     adam: Adam,
     vector: Vector,
+    precision: Precision,
     dev: Cpu,
     /// Weight and bias of each convolution.
     convolutions: [(Parameter, Parameter); 3],
@@ -67,6 +70,14 @@ pub struct WNet {
     hidden_bias: Parameter,
     output: Parameter,
     output_bias: Parameter,
+    /// What predictions of bf16 read; made by the first of them after the weights have changed.
+    packed: OnceLock<PackedWeights>,
+}
+
+/// The weights, rounded to bf16 and packed.
+struct PackedWeights {
+    blocks: Vec<conv3x3_block_bf16::Block>,
+    hidden: PackedWeight,
 }
 
 /// Checks `spec` and returns the settings of its optimiser.
@@ -87,7 +98,7 @@ impl WNet {
     /// # Errors
     /// [`Error::Setting`] where the size is not a multiple of 8 or the optimiser is not Adam.
     pub fn new(spec: &Spec) -> Result<Self> {
-        let Spec { size_px: size, classes, seed, fold, dropout, vector, .. } = *spec;
+        let Spec { size_px: size, classes, seed, fold, dropout, precision, vector, .. } = *spec;
         let adam = adam(spec)?;
         let dev = Cpu::seed_from_u64(seed::key(seed, "dfdx", fold, 0, 0));
         let xavier = |layer: u64, fan_in: usize, fan_out: usize, len: usize| -> Vec<f32> {
@@ -114,11 +125,13 @@ impl WNet {
             dropout: Dropout { p: dropout },
             adam,
             vector,
+            precision,
             convolutions,
             hidden: SharedWeight::new(hidden),
             hidden_bias: parameter("fc1.bias", vec![HIDDEN], vec![0.0; HIDDEN]),
             output: parameter("fc2.weight", vec![HIDDEN, classes], output),
             output_bias: parameter("fc2.bias", vec![classes], vec![0.0; classes]),
+            packed: OnceLock::new(),
             dev,
         })
     }
@@ -132,13 +145,14 @@ impl WNet {
         let (s, n) = (self.size, keys.len());
         let keys = layer_keys(keys);
         let drop = |layer: usize| batch_dropout(self.dropout, &keys, layer);
+        let arithmetic = (self.vector, self.precision);
         let mut x = self.dev.try_tensor_from_vec(x, (n, s, s, 3))?.retaped::<OwnedTape<f32, Cpu>>();
         for (i, (weight, bias)) in self.convolutions.iter().enumerate() {
             // [n, s, s, 3] → [n, s/2, s/2, 16] → [n, s/4, s/4, 32] → [n, s/8, s/8, 64]
-            x = fused::conv3x3_block(self.vector, x, &weight.value, &bias.value, drop(i), i > 0)?;
+            x = fused::conv3x3_block(arithmetic, x, &weight.value, &bias.value, drop(i), i > 0)?;
         }
         let x = x.try_reshape_like(&(n, self.inputs()))?; // [n, 16384]
-        let h = fused::linear_block(self.vector, x, &self.hidden, &self.hidden_bias.value, drop(3))?; // [n, 1024]
+        let h = fused::linear_block(arithmetic, x, &self.hidden, &self.hidden_bias.value, drop(3))?; // [n, 1024]
         let classes = self.output.shape[1];
         let weight = self.output.value.retaped::<OwnedTape<f32, Cpu>>().try_reshape_like(&(HIDDEN, classes))?;
         let bias = self.output_bias.value.retaped::<OwnedTape<f32, Cpu>>();
@@ -148,6 +162,25 @@ impl WNet {
     /// Inputs of the hidden linear layer.
     fn inputs(&self) -> usize {
         (self.size / 8) * (self.size / 8) * FILTERS[2]
+    }
+
+    /// Shape, weight and bias of each block.
+    fn block_parameters(&self) -> impl Iterator<Item = (BlockShape, [Vec<f32>; 2])> {
+        self.convolutions.iter().enumerate().map(|(i, (weight, bias))| {
+            let (side, c_out) = (self.size >> i, bias.shape[0]);
+            let shape = BlockShape { h: side, w: side, c_in: weight.shape[2], c_out, precision: self.precision };
+            (shape, [values(&weight.value), values(&bias.value)])
+        })
+    }
+
+    fn pack(&self) -> PackedWeights {
+        let block = |(shape, [weight, bias]): (BlockShape, [Vec<f32>; 2])| {
+            conv3x3_block_bf16::Block::new(self.vector, shape, &weight, bias)
+        };
+        PackedWeights {
+            blocks: self.block_parameters().map(block).collect(),
+            hidden: PackedWeight::new(self.vector, &self.hidden.lock()),
+        }
     }
 
     /// All parameters but the hidden layer's weight.
@@ -175,6 +208,7 @@ impl Model for WNet {
     }
 
     fn train(&mut self, batch: Batch, t: u64, learning_rate: f64) -> Result<Step> {
+        self.packed.take();
         let labels = batch.labels;
         let adam = self.adam.step(t, learning_rate);
         self.hidden.step = Some(adam);
@@ -188,19 +222,21 @@ impl Model for WNet {
 
     fn infer(&self, x: &[f32], n: usize) -> Result<Inference> {
         // Without gradients no tape is needed: this calls the kernels alone.
-        let parameters: Vec<[Vec<f32>; 2]> =
-            self.convolutions.iter().map(|(weight, bias)| [values(&weight.value), values(&bias.value)]).collect();
-        let mut blocks: Vec<Block> = Vec::new();
-        for (i, [weight, bias]) in parameters.iter().enumerate() {
-            let side = self.size >> i;
-            let shape = BlockShape { h: side, w: side, c_in: weight.len() / 9 / bias.len(), c_out: bias.len() };
-            blocks.push(Block::new(self.vector, shape, weight, bias));
-        }
-        let features = kernel::conv3x3_blocks(self.vector, &blocks, x); // [n, 16384]
-        let xt = kernel::transpose(n, self.inputs(), n.next_multiple_of(kernel::IMAGES), &features);
-        let mut hidden = vec![0.0; n * HIDDEN];
         let bias = values(&self.hidden_bias.value);
-        kernel::linear(self.vector, &self.hidden.lock(), &xt, n, &bias, None, &mut hidden);
+        let hidden = if self.precision == Precision::Bf16 {
+            let packed = self.packed.get_or_init(|| self.pack());
+            let features = conv3x3_block_bf16::predict(self.vector, &packed.blocks, x); // [n, 16384]
+            packed.hidden.linear(self.vector, &features, n, &bias)
+        } else {
+            let parameters: Vec<_> = self.block_parameters().collect();
+            let blocks: Vec<Block> =
+                parameters.iter().map(|(shape, [w, b])| Block::new(self.vector, *shape, w, b)).collect();
+            let features = kernel::conv3x3_blocks(self.vector, &blocks, x); // [n, 16384]
+            let xt = kernel::transpose(n, self.inputs(), n.next_multiple_of(kernel::IMAGES), &features);
+            let mut hidden = vec![0.0; n * HIDDEN];
+            kernel::linear(self.vector, &self.hidden.lock(), &xt, n, &bias, None, &mut hidden);
+            hidden
+        };
         let logits = logits(&hidden, HIDDEN, &values(&self.output.value), &values(&self.output_bias.value));
         let probabilities = logits.iter().map(|l| softmax(l)).collect();
         Ok(Inference { probabilities, features: hidden, width: HIDDEN })
@@ -233,6 +269,7 @@ impl Model for WNet {
     }
 
     fn load(&mut self, moments: bool, take: &mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>>) -> Result<()> {
+        self.packed.take();
         {
             let (inputs, outputs) = self.hidden.shape();
             let shape = [inputs, outputs];

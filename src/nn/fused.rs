@@ -1,6 +1,7 @@
 //! The CPU kernels of [`kernel`] as operations on dfdx's tape.
 
-use super::kernel::{self, AdamStep, BatchDropout, BlockShape, IMAGES, TiledWeight};
+use super::kernel::{self, AdamStep, BatchDropout, BlockShape, IMAGES, TiledWeight, linear_bf16};
+use super::precision::Precision;
 use super::shape::Nhwc;
 use super::vector::Vector;
 use dfdx::prelude::*;
@@ -13,7 +14,7 @@ type Result<T> = std::result::Result<T, CpuError>;
 /// `x` is `[n, h, w, c_in]`, `weight` the flattened `[3, 3, c_in, c_out]`, `bias` `[c_out]`; the result is
 /// `[n, h / 2, w / 2, c_out]`. Without `needs_dx`, the gradient of `x` is not computed.
 pub fn conv3x3_block<T: Tape<f32, Cpu>>(
-    vector: Vector,
+    (vector, precision): (Vector, Precision),
     x: Tensor<Nhwc, f32, Cpu, T>,
     weight: &Tensor<(usize,), f32, Cpu>,
     bias: &Tensor<(usize,), f32, Cpu>,
@@ -22,7 +23,7 @@ pub fn conv3x3_block<T: Tape<f32, Cpu>>(
 ) -> Result<Tensor<Nhwc, f32, Cpu, T>> {
     let (x, mut tape) = x.split_tape();
     let (n, h, w, c_in) = *x.shape();
-    let shape = BlockShape { h, w, c_in, c_out: bias.shape().0 };
+    let shape = BlockShape { h, w, c_in, c_out: bias.shape().0, precision };
     let (pixels, filters) = (values(&x), values(weight));
     let mut y = vec![0.0; n * shape.y_len()];
     let mut codes = vec![0; n * shape.y_len()];
@@ -80,7 +81,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 ///
 /// With a `step`, the backward pass updates the weight in place, so that a tape can run backward only once.
 pub fn linear_block<T: Tape<f32, Cpu>>(
-    vector: Vector,
+    (vector, precision): (Vector, Precision),
     x: Tensor<(usize, usize), f32, Cpu, T>,
     weight: &SharedWeight,
     bias: &Tensor<(usize,), f32, Cpu>,
@@ -90,9 +91,12 @@ pub fn linear_block<T: Tape<f32, Cpu>>(
     let (n, inputs) = *x.shape();
     let outputs = bias.shape().0;
     let padded = n.next_multiple_of(IMAGES);
-    let xt = kernel::transpose(n, inputs, padded, &values(&x));
+    // Of f32 operands, the kernels read the transpose.
+    let rounds = precision == Precision::Bf16;
+    let operand = if rounds { values(&x) } else { kernel::transpose(n, inputs, padded, &values(&x)) };
     let mut y = vec![0.0; n * outputs];
-    kernel::linear(vector, &weight.lock(), &xt, n, &values(bias), dropout, &mut y);
+    let linear = if rounds { linear_bf16::forward } else { kernel::linear };
+    linear(vector, &weight.lock(), &operand, n, &values(bias), dropout, &mut y);
     let saved = if T::OWNS_TAPE { y.clone() } else { Vec::new() };
     let y = x.device().try_tensor_from_vec(y, (n, outputs))?;
     if T::OWNS_TAPE {
@@ -114,8 +118,13 @@ pub fn linear_block<T: Tape<f32, Cpu>>(
                 gradient.resize(tiled.value.len(), 0.0);
                 gradient.as_mut_slice()
             });
-            let dxt = kernel::linear_backward(vector, &mut tiled, &xt, n, &dz, weight.step, stored);
-            add_transposed(grads.get_or_alloc_mut(&x)?, n, inputs, padded, &dxt);
+            let dx = grads.get_or_alloc_mut(&x)?;
+            if rounds {
+                add(dx, &linear_bf16::backward(vector, &mut tiled, &operand, n, &dz, weight.step, stored));
+            } else {
+                let dxt = kernel::linear_backward(vector, &mut tiled, &operand, n, &dz, weight.step, stored);
+                add_transposed(dx, n, inputs, padded, &dxt);
+            }
             Ok(())
         });
     }

@@ -11,9 +11,11 @@ pub mod device;
 pub(crate) mod fused;
 pub(crate) mod kernel;
 pub mod optim;
+mod precision;
 mod shape;
 mod vector;
 
+pub use precision::Precision;
 pub(crate) use shape::Nhwc;
 pub use vector::Vector;
 

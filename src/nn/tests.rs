@@ -3,6 +3,7 @@
 use super::fused::SharedWeight;
 use super::kernel::batch_norm::BatchNorm;
 use super::kernel::{BatchDropout, Dropout, TiledWeight, pool};
+use super::precision::Precision;
 use super::shape::Nhwc;
 use super::testing::{half_flat, random};
 use super::vector::Vector;
@@ -83,7 +84,8 @@ fn fused_conv3x3_block_equals_composed() {
         let expected = [values, grads.get(&x).as_vec(), grads.get(&weight).as_vec(), grads.get(&bias).as_vec()];
         for vector in Vector::available() {
             let (x, weight, bias) = inputs();
-            let y = fused::conv3x3_block(vector, x.leaky_trace(), &weight, &bias, drop, true).unwrap();
+            let y =
+                fused::conv3x3_block((vector, Precision::F32), x.leaky_trace(), &weight, &bias, drop, true).unwrap();
             let (values, grads) = backward(&dev, y, &loss_weights);
             let actual = [values, grads.get(&x).as_vec(), grads.get(&weight).as_vec(), grads.get(&bias).as_vec()];
             assert_same(&format!("{n}x{h}x{w}x{c_in} to {c_out}, flat: {flat}, {vector:?}"), &expected, &actual);
@@ -125,7 +127,7 @@ fn fused_linear_block_equals_composed() {
             let x: Tensor<Matrix, f32, Cpu> = dev.tensor_from_vec(xs.clone(), (n, inputs));
             let bias = dev.tensor_from_vec(bs.clone(), (outputs,));
             let weight = tiled(inputs, outputs, &ws);
-            let y = fused::linear_block(vector, x.leaky_trace(), &weight, &bias, drop).unwrap();
+            let y = fused::linear_block((vector, Precision::F32), x.leaky_trace(), &weight, &bias, drop).unwrap();
             let (values, grads) = backward(&dev, y, &loss_weights);
             let actual = [values, grads.get(&x).as_vec(), gradient(&weight), grads.get(&bias).as_vec()];
             assert_same(&format!("{n}x{inputs} to {outputs}, {vector:?}"), &expected, &actual);
@@ -159,7 +161,11 @@ fn the_backward_pass_updates_the_weight_as_adam_does() {
         let bias = dev.tensor_from_vec(random(outputs, 4), (outputs,));
         let run = |weight: &SharedWeight| {
             let x: Tensor<Matrix, f32, Cpu> = dev.tensor_from_vec(random(n * inputs, 5), (n, inputs));
-            fused::linear_block(vector, x.leaky_trace(), weight, &bias, None).unwrap().square().sum().backward();
+            fused::linear_block((vector, Precision::F32), x.leaky_trace(), weight, &bias, None)
+                .unwrap()
+                .square()
+                .sum()
+                .backward();
         };
         let stored = SharedWeight::new(tiled.clone());
         run(&stored);
@@ -211,7 +217,8 @@ fn gradients_of_conv3x3_block_equal_finite_differences() {
         let x: Tensor<Nhwc, f32, Cpu> = dev.tensor_from_vec(xs.clone(), (n, h, w, c_in));
         let weight = dev.tensor_from_vec(ws.clone(), (ws.len(),));
         let bias = dev.tensor_from_vec(bs.clone(), (c_out,));
-        let y = fused::conv3x3_block(Vector::detect(), x.leaky_trace(), &weight, &bias, drop, true).unwrap();
+        let y = fused::conv3x3_block((Vector::detect(), Precision::F32), x.leaky_trace(), &weight, &bias, drop, true)
+            .unwrap();
         let (values, grads) = backward(&dev, y, &loss_weights);
         let gradients = [grads.get(&x).as_vec(), grads.get(&weight).as_vec(), grads.get(&bias).as_vec()];
         (weighted_sum(&values, &loss_weights), gradients)
@@ -229,7 +236,7 @@ fn gradients_of_linear_block_equal_finite_differences() {
         let x: Tensor<Matrix, f32, Cpu> = dev.tensor_from_vec(xs.clone(), (n, inputs));
         let bias = dev.tensor_from_vec(bs.clone(), (outputs,));
         let weight = tiled(inputs, outputs, ws);
-        let y = fused::linear_block(Vector::detect(), x.leaky_trace(), &weight, &bias, drop).unwrap();
+        let y = fused::linear_block((Vector::detect(), Precision::F32), x.leaky_trace(), &weight, &bias, drop).unwrap();
         let (values, grads) = backward(&dev, y, &loss_weights);
         let gradients = [grads.get(&x).as_vec(), gradient(&weight), grads.get(&bias).as_vec()];
         (weighted_sum(&values, &loss_weights), gradients)

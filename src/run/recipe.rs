@@ -7,17 +7,13 @@ use crate::class::Classes;
 use crate::classical;
 use crate::error::{Error, Result};
 use crate::models::{self, MODELS, Model};
-use crate::nn::Vector;
 use crate::nn::device::Device;
 use crate::nn::optim::{Optimiser, Schedule};
+use crate::nn::{Precision, Vector};
 use serde::{Deserialize, Serialize};
 
 /// The exponent of the focal loss in its paper.
 const USUAL_GAMMA: f32 = 2.0;
-
-fn is_false(value: &bool) -> bool {
-    !value
-}
 
 fn is_usual_gamma(gamma: &f32) -> bool {
     *gamma == USUAL_GAMMA
@@ -97,10 +93,10 @@ pub struct NetworkSettings {
     /// Exponent of the focal loss, 0 (cross-entropy) to 10; other losses ignore it.
     #[serde(skip_serializing_if = "is_usual_gamma")]
     pub focal_gamma: f32,
-    /// On a CUDA device, matrix products of numbers with a mantissa of 10 bits (TF32), which are several times as fast;
-    /// refused by GPUs that cannot. Elsewhere it has no effect.
-    #[serde(skip_serializing_if = "is_false")]
-    pub tf32: bool,
+    /// What the operands of matrix products are rounded to; `bf16` on the CPU and `tf32` on a CUDA device are several
+    /// times as fast as `f32`.
+    #[serde(skip_serializing_if = "Precision::is_usual")]
+    pub precision: Precision,
     /// Views of each test image whose probabilities are averaged: 1, or the 8 combinations of rotations and flips.
     pub test_views: usize,
 }
@@ -122,7 +118,7 @@ impl Default for NetworkSettings {
             sampling: Sampling::Shuffled,
             loss: LossKind::CrossEntropy,
             focal_gamma: USUAL_GAMMA,
-            tf32: false,
+            precision: Precision::F32,
             test_views: 1,
         }
     }
@@ -197,7 +193,7 @@ impl NetworkSettings {
             dropout: self.dropout,
             optimiser: self.optimiser,
             zero_init_residual: self.zero_init_residual,
-            tf32: self.tf32,
+            precision: self.precision,
             vector: Vector::detect(),
         }
     }

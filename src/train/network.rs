@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::dataset::{self, Dataset};
 use crate::error::{Error, Input, Result};
 use crate::models::{Batch, Model, Objective, Pixels};
+use crate::nn::Precision;
 use crate::nn::device::Device;
 use crate::rows::{EpochRow, PredictionRow};
 use crate::run::checkpoint::{self, Epoch, Meta};
@@ -154,8 +155,18 @@ impl Data {
     /// Logs how much there is to train and an estimate of the time, from a few steps of a network that is thrown away.
     pub fn announce(&self, models: &[ModelId], ctx: &Context) -> Result<()> {
         let settings = &self.settings;
-        if settings.tf32 && self.device == Device::Cpu {
-            ctx.progress.log("train.tf32 has no effect on the CPU");
+        let without_effect = match self.device {
+            Device::Cpu => Precision::Tf32,
+            _ => Precision::Bf16,
+        };
+        if settings.precision == without_effect {
+            let (precision, device) = (settings.precision.name(), &self.device);
+            ctx.progress.log(&format!("train.precision = \"{precision}\" has no effect on {device}: numbers are f32"));
+        }
+        if (settings.precision, self.device) == (Precision::Bf16, Device::Cpu)
+            && Precision::bf16_instructions().is_none()
+        {
+            ctx.progress.log("this processor has no instructions for bf16: train.precision = \"f32\" is faster here");
         }
         let mut model = self.build(ModelId::Fold(0))?;
         let train = self.images(models[0].training_images(&self.splits))?;

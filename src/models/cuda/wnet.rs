@@ -45,7 +45,16 @@ pub fn build(spec: &Spec, ordinal: usize) -> Result<Box<dyn Model>> {
     let pair = |layer: &str| ["weight", "bias"].map(|which| arrays.trained(&format!("{layer}.{which}")));
     let convolutions = std::array::from_fn(|i| {
         let (side, c_in) = (spec.size_px >> i, if i == 0 { 3 } else { FILTERS[i - 1] });
-        let shape = Conv2d { h: side, w: side, c_in, c_out: FILTERS[i], kernel: 3, stride: 1, pad: 1 };
+        let shape = Conv2d {
+            h: side,
+            w: side,
+            c_in,
+            c_out: FILTERS[i],
+            kernel: 3,
+            stride: 1,
+            pad: 1,
+            precision: spec.precision,
+        };
         let [weight, bias] = pair(&format!("conv{}", i + 1));
         Convolution { shape, weight, bias }
     });

@@ -9,10 +9,10 @@
 //! Activations are `[n, h, w, c]`, filters `[kernel, kernel, c_in, c_out]`.
 
 use super::conv2d_shape::Conv2d;
-use super::conv2d_winograd;
 use super::frame::{Frame, Input};
 use super::gemm::{Gemm, GemmTransposed, Packed, Rows, TILE_ROWS};
-use crate::nn::Vector;
+use super::{conv2d_bf16, conv2d_winograd};
+use crate::nn::{Precision, Vector};
 use rayon::prelude::*;
 use std::cell::RefCell;
 
@@ -24,8 +24,12 @@ thread_local! {
 const BAND: usize = 1 << 16;
 
 /// `y = conv(input)`, `[n, out_h, out_w, c_out]`. `moments`, `[n, 2, c_out]`, receives the sum and the sum of squares
-/// of each image's channels.
+/// of each image's channels; where several
+/// images are computed together, the first of them has the sums of all.
 pub fn forward(vector: Vector, conv: Conv2d, input: Input, weight: &[f32], y: &mut [f32], moments: Option<&mut [f32]>) {
+    if conv.precision == Precision::Bf16 {
+        return conv2d_bf16::forward(vector, conv, input, weight, y, moments);
+    }
     if conv2d_winograd::supports(conv) {
         return conv2d_winograd::forward(vector, conv, input, weight, y, moments);
     }
@@ -62,7 +66,7 @@ impl Band {
     /// image's output.
     fn with_windows(self, vector: Vector, input: Input, work: impl FnOnce(Rows, &[usize])) {
         let Band { conv, image, first, rows } = self;
-        let Conv2d { h, w, c_in: c, c_out, kernel, stride, pad } = conv;
+        let Conv2d { h, w, c_in: c, c_out, kernel, stride, pad, .. } = conv;
         let (columns, out_w, start) = (w + 2 * pad, conv.out_w(), image * conv.x_len());
         let pixels = (0..rows).flat_map(|y| (0..out_w).map(move |x| (y, x)));
         let mut starts: Vec<usize> = pixels.clone().map(|(y, x)| (y * columns + x) * stride * c).collect();
@@ -115,6 +119,9 @@ struct Parity {
 
 /// Adds the gradient of the input, `[n, h, w, c_in]`, to `dx`; `dy` is the gradient of the output.
 pub fn backward_input(vector: Vector, conv: Conv2d, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
+    if conv.precision == Precision::Bf16 {
+        return conv2d_bf16::backward_input(vector, conv, dy, weight, dx);
+    }
     if conv2d_winograd::supports(conv) {
         return conv2d_winograd::backward_input(vector, conv, dy, weight, dx);
     }
@@ -144,7 +151,7 @@ pub fn backward_input(vector: Vector, conv: Conv2d, dy: &[f32], weight: &[f32], 
 
 /// The parities of the input's pixels, where the output's gradient is framed by `frame` pixels.
 fn parities(vector: Vector, conv: Conv2d, weight: &[f32], frame: usize) -> Vec<Parity> {
-    let Conv2d { h, w, c_in, c_out, kernel, stride, pad } = conv;
+    let Conv2d { h, w, c_in, c_out, kernel, stride, pad, .. } = conv;
     let line = (conv.out_w() + 2 * frame) * c_out;
     // For a parity of rows (or columns): the rows of the filters that reach such a row, last first, and the distance
     // from the input's row, divided by the stride, to the first of the output's rows.
@@ -177,6 +184,9 @@ const PIXELS: usize = 128;
 
 /// The gradient of the filters, `[kernel, kernel, c_in, c_out]`, from the input and the gradient of the output.
 pub fn backward_weight(vector: Vector, conv: Conv2d, input: Input, dy: &[f32]) -> Vec<f32> {
+    if conv.precision == Precision::Bf16 {
+        return conv2d_bf16::backward_weight(vector, conv, input, dy);
+    }
     if conv2d_winograd::supports(conv) {
         return conv2d_winograd::backward_weight(vector, conv, input, dy);
     }
@@ -221,12 +231,13 @@ pub fn backward_weight(vector: Vector, conv: Conv2d, input: Input, dy: &[f32]) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::kernel::bf16::{from_bf16, to_bf16};
     use crate::nn::testing::random;
 
     /// Calls `each` for every element of the filter at every output pixel, with the positions of the input pixel, of
     /// the element's weights and of the output pixel.
     fn taps(conv: Conv2d, n: usize, mut each: impl FnMut(usize, usize, usize)) {
-        let Conv2d { h, w, c_in, c_out, kernel, stride, pad } = conv;
+        let Conv2d { h, w, c_in, c_out, kernel, stride, pad, .. } = conv;
         for image in 0..n {
             for (oy, ox) in (0..conv.out_h()).flat_map(|y| (0..conv.out_w()).map(move |x| (y, x))) {
                 for (ky, kx) in (0..kernel).flat_map(|y| (0..kernel).map(move |x| (y, x))) {
@@ -270,16 +281,23 @@ mod tests {
             (50, 60, 64, 32, 3, 1, 1, 1),
             (20, 22, 3, 64, 7, 2, 3, 2),
         ];
-        for (h, w, c_in, c_out, kernel, stride, pad, n) in cases {
-            let conv = Conv2d { h, w, c_in, c_out, kernel, stride, pad };
+        let precisions = [Precision::F32, Precision::Bf16];
+        for ((h, w, c_in, c_out, kernel, stride, pad, n), precision) in
+            cases.into_iter().flat_map(|case| precisions.map(|precision| (case, precision)))
+        {
+            let conv = Conv2d { h, w, c_in, c_out, kernel, stride, pad, precision };
+            let operand = |value: f32| match precision {
+                Precision::F32 | Precision::Tf32 => f64::from(value),
+                Precision::Bf16 => f64::from(from_bf16(to_bf16(value))),
+            };
             let (x, weight, dy) =
                 (random(n * conv.x_len(), 1), random(conv.weight_len(), 2), random(n * conv.y_len(), 3));
             let (scale, shift) = (random(c_in, 4), random(c_in, 5));
             for normalised in [false, true] {
                 let activated: Vec<f64> = (x.iter().enumerate())
                     .map(|(i, x)| match normalised {
-                        true => f64::from((scale[i % c_in] * x + shift[i % c_in]).max(0.0)),
-                        false => f64::from(*x),
+                        true => operand((scale[i % c_in] * x + shift[i % c_in]).max(0.0)),
+                        false => operand(*x),
                     })
                     .collect();
                 let (mut y, mut dw) = (vec![0f64; dy.len()], vec![0f64; weight.len()]);
@@ -287,18 +305,17 @@ mod tests {
                 taps(conv, n, |xi, wi, yi| {
                     for i in 0..c_in {
                         for o in 0..c_out {
-                            let w = f64::from(weight[wi + i * c_out + o]);
+                            let w = operand(weight[wi + i * c_out + o]);
                             y[yi + o] += activated[xi + i] * w;
-                            dx[xi + i] += f64::from(dy[yi + o]) * w;
-                            dw[wi + i * c_out + o] += f64::from(dy[yi + o]) * activated[xi + i];
+                            dx[xi + i] += operand(dy[yi + o]) * w;
+                            dw[wi + i * c_out + o] += operand(dy[yi + o]) * activated[xi + i];
                         }
                     }
                 });
-                let mut moments = vec![0f64; n * 2 * c_out];
+                let mut moments = vec![0f64; 2 * c_out];
                 for (i, v) in y.iter().enumerate() {
-                    let at = i / conv.y_len() * 2 * c_out + i % c_out;
-                    moments[at] += v;
-                    moments[at + c_out] += v * v;
+                    moments[i % c_out] += v;
+                    moments[i % c_out + c_out] += v * v;
                 }
                 for vector in Vector::available() {
                     let what = format!("{conv:?}, {n} images, normalised {normalised}, {vector:?}");
@@ -310,7 +327,9 @@ mod tests {
                     let mut actual_moments = vec![9.0; n * 2 * c_out];
                     forward(vector, conv, input, &weight, &mut actual, Some(&mut actual_moments));
                     assert_close(&format!("y of {what}"), &y, &actual);
-                    assert_close(&format!("moments of {what}"), &moments, &actual_moments);
+                    let mut total = vec![0f32; 2 * c_out];
+                    actual_moments.iter().enumerate().for_each(|(i, m)| total[i % (2 * c_out)] += m);
+                    assert_close(&format!("moments of {what}"), &moments, &total);
                     assert_close(&format!("dw of {what}"), &dw, &backward_weight(vector, conv, input, &dy));
                     if c_in % 32 == 0 {
                         // The gradient is added to the values that are there.

@@ -1,8 +1,9 @@
 //! The shape of a convolution, and how its work is divided.
 
+use crate::nn::Precision;
 use rayon::prelude::*;
 
-/// Shape of a convolution of images `[h, w, c_in]` with filters `[kernel, kernel, c_in, c_out]`.
+/// A convolution of images `[h, w, c_in]` with filters `[kernel, kernel, c_in, c_out]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2d {
     /// Height of the input.
@@ -19,6 +20,8 @@ pub struct Conv2d {
     pub stride: usize,
     /// Zeros on every side of the input, in pixels.
     pub pad: usize,
+    /// Of the products, forward and backward.
+    pub precision: Precision,
 }
 
 /// Filters with more weights than this are divided among threads, smaller ones are summed for more groups of images.

@@ -5,61 +5,18 @@
 //! only the pixels that are positive, are the largest of their 2 x 2 window and are not dropped have a gradient: about
 //! one in ten. They are listed for each channel, and the gradients of weight and input are sums over the list.
 
-use super::dropout::{BatchDropout, Dropout, hash};
+use super::conv3x3_block_bf16;
+use super::conv3x3_block_shape::{BlockShape, Gradients, NO_GRADIENT, PANEL, pool};
+use super::dropout::{BatchDropout, Dropout};
 use super::frame::{Frame, Input};
 use super::gemm::multiply_rows;
 use super::simd::{vectors, vectors_mut};
-use crate::nn::Vector;
+use crate::nn::{Precision, Vector};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::cell::RefCell;
 
-/// Output channels must be a multiple of this.
-pub const PANEL: usize = 16;
-
-/// Code of a pooled value that has no gradient, because it is 0 or dropped. The others have codes 0 to 3: which pixel
-/// of the 2 x 2 window was the largest.
-const NO_GRADIENT: u8 = 4;
-
-/// Shape of a block: the input is `[n, h, w, c_in]`, the output `[n, h / 2, w / 2, c_out]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BlockShape {
-    /// Height of the input.
-    pub h: usize,
-    /// Width of the input.
-    pub w: usize,
-    /// Input channels.
-    pub c_in: usize,
-    /// Output channels, a multiple of [`PANEL`].
-    pub c_out: usize,
-}
-
 impl BlockShape {
-    /// Values in an input image.
-    pub fn x_len(&self) -> usize {
-        self.h * self.w * self.c_in
-    }
-
-    /// Height of the output.
-    pub fn out_h(&self) -> usize {
-        self.h / 2
-    }
-
-    /// Width of the output.
-    pub fn out_w(&self) -> usize {
-        self.w / 2
-    }
-
-    /// Values in an output image.
-    pub fn y_len(&self) -> usize {
-        self.out_h() * self.out_w() * self.c_out
-    }
-
-    /// Values in the filters `[3, 3, c_in, c_out]`.
-    pub fn weight_len(&self) -> usize {
-        9 * self.c_in * self.c_out
-    }
-
     /// Values in a row of a pixel's window.
     fn run(&self) -> usize {
         3 * self.c_in
@@ -128,6 +85,9 @@ pub fn conv3x3_block(
 ) {
     assert_eq!(shape.c_out % PANEL, 0, "the number of output channels must be a multiple of {PANEL}");
     assert_eq!((weight.len(), bias.len()), (shape.weight_len(), shape.c_out));
+    if shape.precision == Precision::Bf16 {
+        return conv3x3_block_bf16::forward(vector, shape, x, weight, bias, dropout, y, codes);
+    }
     let width = panel_width(vector, shape);
     let packed = pack(shape, weight, width);
     // Bands of pooled rows: enough for many threads, few enough that their frames cost little.
@@ -243,45 +203,17 @@ impl Forward<'_> {
             return;
         };
         let bias: &[f32; W] = self.bias[panel * W..].first_chunk().expect("each channel has a bias");
-        let (threshold, key, base, scale) = match self.dropout {
-            Some((d, key, base)) => (d.threshold(), key, base, d.scale()),
-            None => (0, 0, 0, 1.0),
-        };
         for pooled in 0..P / 4 {
             let mut window = [[0f32; W]; 4];
             for (k, lanes) in window.iter_mut().enumerate() {
                 S::as_mut_simd_f32s(lanes).0.copy_from_slice(&sums[k / 2 * (P / 2) + 2 * pooled + k % 2]);
             }
-            let mut best = window[0];
-            let mut code = [0u32; W];
-            for (k, lanes) in window.iter().enumerate().skip(1) {
-                for l in 0..W {
-                    let larger = lanes[l] > best[l];
-                    best[l] = if larger { lanes[l] } else { best[l] };
-                    code[l] = if larger { k as u32 } else { code[l] };
-                }
-            }
             let out = row * self.y_stride + (column + pooled) * c_out + panel * W;
-            let (mut values, mut codes) = ([0f32; W], [0u8; W]);
-            for l in 0..W {
-                let value = best[l] + bias[l];
-                let kept = hash(key, (base + out + l) as u32) >= threshold;
-                let has_gradient = (value > 0.0) & kept;
-                values[l] = if has_gradient { value * scale } else { 0.0 };
-                codes[l] = if has_gradient { code[l] as u8 } else { NO_GRADIENT };
-            }
+            let (values, codes) = pool(&window, bias, self.dropout, out);
             self.y[out..][..W].copy_from_slice(&values);
             all_codes[out..][..W].copy_from_slice(&codes);
         }
     }
-}
-
-/// Gradients of a block's parameters.
-pub struct Gradients {
-    /// `[3, 3, c_in, c_out]`
-    pub weight: Vec<f32>,
-    /// `[c_out]`
-    pub bias: Vec<f32>,
 }
 
 /// The filters as the backward pass reads them, `[c_out, 3, row]`: each row of a filter, followed by zeros up to a
@@ -318,6 +250,9 @@ pub fn conv3x3_block_backward(
     dy: &[f32],
     dx: Option<&mut [f32]>,
 ) -> Gradients {
+    if shape.precision == Precision::Bf16 {
+        return conv3x3_block_bf16::backward(vector, shape, x, weight, codes, scale, dy, dx);
+    }
     let n = x.len() / shape.x_len();
     let rows = FilterRows::new(shape);
     let mut filters = vec![0f32; rows.len()];

@@ -5,7 +5,8 @@
 //! 2 outputs is also one pooling window.
 
 use super::conv2d_winograd;
-use super::conv3x3_block::{self, BlockShape, Forward, PANEL};
+use super::conv3x3_block::{self, Forward};
+use super::conv3x3_block_shape::{BlockShape, PANEL};
 use super::gemm::{Packed, multiply_rows, panel_width};
 use super::simd::{load_square, store_square, vectors, vectors_mut};
 use super::winograd::{self, ELEMENTS};

@@ -18,8 +18,9 @@ pub enum Input<'a> {
     },
 }
 
-impl Input<'_> {
-    fn values(&self) -> &[f32] {
+impl<'a> Input<'a> {
+    /// What is stored.
+    pub fn values(&self) -> &'a [f32] {
         match self {
             Input::Plain(x) => x,
             Input::Normalised { z, .. } => z,

@@ -10,10 +10,10 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Rows of a tile of the weight.
-const ROWS: usize = 64;
+pub(super) const ROWS: usize = 64;
 
 /// Columns of a tile of the weight.
-const PANEL: usize = 16;
+pub(super) const PANEL: usize = 16;
 
 /// Batches are padded to a multiple of this many images.
 pub const IMAGES: usize = 16;
@@ -129,15 +129,20 @@ pub fn linear(
             }
             for (l, (y, sum)) in y.iter_mut().zip(total).enumerate() {
                 let out = p * PANEL + l;
-                let value = sum + bias[out];
-                let (kept, scale) = match dropout {
-                    Some(d) => (d.dropout.keeps(d.keys[image], out), d.dropout.scale()),
-                    None => (true, 1.0),
-                };
-                *y = if value > 0.0 && kept { value * scale } else { 0.0 };
+                *y = activate(sum + bias[out], dropout, image, out);
             }
         }
     });
+}
+
+/// `dropout(relu(value))`, where `value` is output `out` of an image.
+#[inline(always)]
+pub(super) fn activate(value: f32, dropout: Option<BatchDropout>, image: usize, out: usize) -> f32 {
+    let (kept, scale) = match dropout {
+        Some(d) => (d.dropout.keeps(d.keys[image], out), d.dropout.scale()),
+        None => (true, 1.0),
+    };
+    if value > 0.0 && kept { value * scale } else { 0.0 }
 }
 
 struct Forward<'a> {
