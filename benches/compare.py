@@ -1,4 +1,6 @@
-"""Compares `wbc bench` with TensorFlow, PyTorch, OpenCV and pyarrow on the same machine; prints a table in Markdown.
+"""Compares `wbc bench` with TensorFlow, PyTorch, ONNX Runtime, OpenVINO, OpenCV and pyarrow on the same machine; prints a
+table in Markdown. The others are configured as their documents advise: PyTorch with channels last, fused optimisers,
+autocast for bf16, and an allocator that keeps its memory; OpenVINO by its hint for bf16.
 
     cargo build --release && python benches/compare.py
 
@@ -7,6 +9,7 @@ Needs Python 3.10 or later. The first time, it also needs a network: it installs
 
 import argparse
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -17,7 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PEERS = ROOT / "benches" / "peers"
 PACKAGES = {
     "tensorflow": ["tensorflow-cpu"],
-    "torch": ["torch", "torchvision", "numpy"],
+    "torch": ["torch", "torchvision", "numpy", "onnx", "onnxruntime", "openvino"],
     "data": ["numpy", "pillow", "opencv-python-headless", "pyarrow", "blake3", "simplejpeg"],
 }
 ROWS = [
@@ -34,6 +37,14 @@ ROWS = [
 ]
 
 
+# glibc's allocator otherwise returns large arrays to the system after every step.
+KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
+
 def python(name, folder):
     """The interpreter of a virtual environment with the packages of `name`, which is created if needed."""
     interpreter = folder / name / "bin" / "python"
@@ -45,7 +56,8 @@ def python(name, folder):
 
 def run_json(command):
     """Runs a command and returns the JSON that it prints last."""
-    text = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    environment = {**os.environ, **KEEP_MEMORY}
+    text = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout.strip()
     return json.loads(text if text.startswith("{\n") else text.splitlines()[-1])
 
 
@@ -59,9 +71,9 @@ def main():
         default=ROOT / "target" / "peers",
         help="folder of the virtual environments [default: target/peers]",
     )
+    arguments.add_argument("--only", nargs="*", help="names of the columns to measure [default: all]")
     options = arguments.parse_args()
     wbc, threads = str(ROOT / "target" / "release" / "wbc"), str(options.threads)
-    pythons = {name: python(name, options.venvs) for name in PACKAGES}
     runs = {}
     with tempfile.TemporaryDirectory() as folder:
         for layout, images in (("cuk", "1000"), ("lisc", "60")):
@@ -69,36 +81,57 @@ def main():
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         data = [f"{folder}/raw/cuk", f"{folder}/raw/lisc"]
         programs = {
-            "wbc": [[wbc, "bench", "--json", "--threads", threads]],
+            "wbc f32": [[wbc, "bench", "--json", "--threads", threads]],
+            "wbc bf16": [[wbc, "bench", "--json", "--threads", threads, "--precision", "bf16"]],
             "TensorFlow": [
-                [pythons["tensorflow"], PEERS / script, threads, *data]
+                ["tensorflow", PEERS / script, threads, *data]
                 for script in ("wnet_tf.py", "resnet_tf.py", "data_tf.py")
             ],
-            "PyTorch": [
-                [pythons["torch"], PEERS / script, threads] for script in ("wnet_torch.py", "resnet_torch.py")
-            ],
-            "OpenCV, pyarrow": [[pythons["data"], PEERS / "data_cv.py", threads, *data]],
+            **{
+                f"PyTorch {precision}": [
+                    ["torch", PEERS / script, threads, precision]
+                    for script in ("wnet_torch.py", "resnet_torch.py")
+                ]
+                for precision in ("f32", "bf16")
+            },
+            **{
+                column: [["torch", PEERS / "onnx_inference.py", threads, program, precision]]
+                for column, program, precision in (
+                    ("ONNX Runtime", "onnxruntime", "f32"),
+                    ("OpenVINO f32", "openvino", "f32"),
+                    ("OpenVINO bf16", "openvino", "bf16"),
+                )
+            },
+            "OpenCV, pyarrow": [["data", PEERS / "data_cv.py", threads, *data]],
         }
+        if options.only is not None:
+            programs = {name: commands for name, commands in programs.items() if name in options.only}
         for round in range(options.rounds):
             for name, commands in programs.items():
                 print(f"round {round + 1}: {name}", file=sys.stderr)
-                for command in commands:
-                    for key, value in run_json([str(c) for c in command]).items():
+                for first, *rest in commands:
+                    program = python(first, options.venvs) if first in PACKAGES else first
+                    for key, value in run_json([str(part) for part in (program, *rest)]).items():
                         runs.setdefault((name, key), []).append(value)
 
     def median(name, key):
         values = [v for v in runs.get((name, key), []) if isinstance(v, (int, float))]
         return sorted(values)[len(values) // 2] if values else None
 
-    others = [name for name in programs if name != "wbc"]
-    print("| | wbc | " + " | ".join(others) + " | wbc is faster by |")
-    print("| --- " * (len(others) + 3) + "|")
+    print("| | " + " | ".join(programs) + " | wbc is faster by |")
+    print("| --- " * (len(programs) + 2) + "|")
     for key, description, more_is_better in ROWS:
-        ours, theirs = median("wbc", key), [median(name, key) for name in others]
-        best = (max if more_is_better else min)(t for t in theirs if t)
-        ratio = ours / best if more_is_better else best / ours
+        values = {name: median(name, key) for name in programs}
+        # What does not depend on the networks' precision is measured once.
+        if "wbc bf16" in values and "wnet" not in key and "resnet" not in key:
+            values["wbc bf16"] = None
+        best_of = lambda own: (max if more_is_better else min)(
+            (v for name, v in values.items() if v and name.startswith("wbc") == own), default=None
+        )
+        ours, best = best_of(True), best_of(False)
+        ratio = "" if not (ours and best) else f"{ours / best if more_is_better else best / ours:.2f} x"
         show = lambda v: "" if v is None else f"{v:,.1f}" if v < 1000 else f"{v:,.0f}"
-        print(f"| {description} | {show(ours)} | " + " | ".join(map(show, theirs)) + f" | {ratio:.2f} x |")
+        print(f"| {description} | " + " | ".join(show(v) for v in values.values()) + f" | {ratio} |")
 
 
 if __name__ == "__main__":

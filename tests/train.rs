@@ -100,6 +100,22 @@ fn every_image_is_tested_once_and_the_tables_agree() {
 #[test]
 fn threads_and_interruptions_change_no_byte() {
     let w = synthetic("resume", "30,30,30,30,30");
+    assert_repeatable(&w);
+}
+
+#[test]
+fn threads_and_interruptions_change_no_byte_in_bf16() {
+    let w = Workdir::new("resume-bf16");
+    w.tiny(3, 3, "", "precision = \"bf16\"\n[train.augment]\nflips = true\nquarter_turns = true\nbrightness = 0.1");
+    w.split("d", "30,30,30,30,30", 0);
+    assert_repeatable(&w);
+    tiny(&w);
+    let other = w.wbc(&["train", "--pipeline", "tiny.toml", "--run", "one", "--epochs", "10"]).exits(2).stderr;
+    assert!(other.contains("settings"), "a run of another precision is another run: {other}");
+}
+
+/// Trains with one and two threads, and through interruptions.
+fn assert_repeatable(w: &Workdir) {
     let train = |run: &str, threads: &str| {
         w.command(&[
             "train",
@@ -119,7 +135,7 @@ fn threads_and_interruptions_change_no_byte() {
     };
     assert!(train("one", "1").output().unwrap().status.success());
     assert!(train("two", "2").output().unwrap().status.success());
-    same(&results(&w, "one"), &results(&w, "two"), "1 and 2 threads");
+    same(&results(w, "one"), &results(w, "two"), "1 and 2 threads");
 
     // Killed after the first epochs, then stopped with Ctrl-C, then trained to the end.
     for (signal, after) in [("-KILL", "epoch   2"), ("-INT", "epoch   4")] {
@@ -140,7 +156,7 @@ fn threads_and_interruptions_change_no_byte() {
         }
     }
     assert!(train("broken", "2").output().unwrap().status.success());
-    same(&results(&w, "one"), &results(&w, "broken"), "interrupted and not");
+    same(&results(w, "one"), &results(w, "broken"), "interrupted and not");
 }
 
 #[test]

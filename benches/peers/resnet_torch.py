@@ -1,4 +1,5 @@
-"""Times ResNet50 in PyTorch, with channels last, and prints the medians as JSON. Argument: number of threads."""
+"""Times ResNet50 in PyTorch, with channels last, and prints the medians as JSON. Arguments: number of threads, and
+f32 or bf16 (autocast)."""
 
 import json
 import resource
@@ -11,6 +12,7 @@ import torchvision
 from timing import median
 
 torch.set_num_threads(int(sys.argv[1]))
+autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=sys.argv[2] == "bf16")
 torch.manual_seed(0)
 model = torchvision.models.resnet50(num_classes=5).to(memory_format=torch.channels_last)
 sgd = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
@@ -19,13 +21,15 @@ y = torch.randint(0, 5, (32,))
 
 
 def step():
-    sgd.zero_grad()
-    F.cross_entropy(model(x), y).backward()
+    sgd.zero_grad(set_to_none=True)
+    with autocast:
+        loss = F.cross_entropy(model(x), y)
+    loss.backward()
     sgd.step()
 
 
 def infer():
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast:
         return model(x).softmax(1)
 
 

@@ -1,5 +1,5 @@
 """Times W-Net in PyTorch with channels first and channels last, fused Adam, and prints the better medians as JSON.
-Argument: number of threads."""
+Arguments: number of threads, and f32 or bf16 (autocast)."""
 
 import json
 import sys
@@ -12,6 +12,7 @@ from timing import median
 
 torch.manual_seed(0)
 torch.set_num_threads(int(sys.argv[1]))
+autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=sys.argv[2] == "bf16")
 
 
 def block(c_in, c_out):
@@ -28,8 +29,10 @@ for channels_last in (False, True):
     adam = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
 
     def step(x, y):
-        adam.zero_grad()
-        F.cross_entropy(model(x), y).backward()
+        adam.zero_grad(set_to_none=True)
+        with autocast:
+            loss = F.cross_entropy(model(x), y)
+        loss.backward()
         adam.step()
 
     def record(name, value, better):
@@ -42,6 +45,6 @@ for channels_last in (False, True):
         record(f"wnet_step_b{n}_ms", 1e3 * median(lambda: step(x, y)), min)
     model.eval()
     x = torch.randn(64, 3, 128, 128).contiguous(memory_format=layout)
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast:
         record("wnet_infer_b64_images_per_s", 64 / median(lambda: F.softmax(model(x), 1)), max)
 print(json.dumps(results))

@@ -21,7 +21,7 @@ pub struct Args {
     #[arg(long, value_name = "S", default_value = "3")]
     seconds: u64,
     /// What the networks round numbers to in products: f32 (not at all), bf16 (on the CPU), tf32 (on a GPU)
-    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    #[arg(long, value_name = "PRECISION", env = "WBC_PRECISION", default_value = "f32")]
     precision: Precision,
 }
 
@@ -130,8 +130,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Estimates the built-in recipes whose model, batch and precision were timed. `timed` has model, images per step, time per step
-/// and images per second in prediction.
+/// Estimates the built-in recipes whose model, batch and precision were timed. `timed` has model, images per step, time
+/// per step and images per second in prediction.
 fn recipes(images: u64, precision: Precision, timed: &[(&str, usize, Duration, f64)]) -> anyhow::Result<Vec<Recipe>> {
     let mut recipes = Vec::new();
     for (name, _) in BUILT_IN {
@@ -188,11 +188,8 @@ impl std::fmt::Display for Figures {
         let networks = if self.device == "cpu" { String::new() } else { format!("networks on {}; ", self.device) };
         let (threads, vector) = (self.threads, self.vector);
         let precision = self.precision.name();
-        write!(
-            f,
-            "{networks}{threads} threads, {vector} vectors, networks in {precision}; medians, on synthetic cells in the page \
-             cache"
-        )?;
+        write!(f, "{networks}{threads} threads, {vector} vectors, networks in {precision}; medians, ")?;
+        write!(f, "on synthetic cells in the page cache")?;
         for r in &self.recipes {
             write!(
                 f,

@@ -201,7 +201,7 @@ fn check_options(args: &Args, engine: &dyn Engine) -> Result<()> {
     if let Some(option) = args.options.iter().find(is_own) {
         return Err(Error::setting("--", "options of sbatch that wbc does not set itself", option));
     }
-    let lost = ["WBC_EPOCHS", "WBC_BATCH", "WBC_LEARNING_RATE", "WBC_INIT", "WBC_LOG", "WBC_RUN"];
+    let lost = ["WBC_EPOCHS", "WBC_BATCH", "WBC_LEARNING_RATE", "WBC_PRECISION", "WBC_INIT", "WBC_LOG", "WBC_RUN"];
     let lost: Vec<&str> = lost.into_iter().filter(|name| std::env::var_os(name).is_some()).collect();
     match lost.is_empty() {
         true => Ok(()),
@@ -459,7 +459,7 @@ fn minutes(runs: &[&Run], device: Device, ctx: &Context) -> Result<u64> {
             continue;
         };
         let known = measured.iter().find(|(known, px, _)| {
-            let of = |s: &NetworkSettings| (s.model.clone(), s.batch, s.optimiser);
+            let of = |s: &NetworkSettings| (s.model.clone(), s.batch, s.optimiser, s.precision);
             *px == size && of(known) == of(settings)
         });
         let step = match known {

@@ -5,6 +5,7 @@ use super::terminal::say;
 use super::{Globals, Outcome};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::nn::Precision;
 use crate::pipeline::Pipeline;
 use crate::run::{Recipe, Sampling};
 use crate::train::{InitSource, Log, Target};
@@ -71,6 +72,10 @@ pub struct Args {
     /// Learning rate, the peak where the schedule has one [default: from the pipeline]
     #[arg(long, value_name = "RATE", env = "WBC_LEARNING_RATE")]
     learning_rate: Option<f64>,
+    /// What products round their operands to: f32 (not at all), bf16 (faster on some processors), tf32 (on a GPU)
+    /// [default: from the pipeline]
+    #[arg(long, value_name = "PRECISION", env = "WBC_PRECISION")]
+    precision: Option<Precision>,
 }
 
 /// A format of learning curves.
@@ -105,11 +110,13 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         settings.epochs = args.epochs.unwrap_or(settings.epochs);
         settings.batch = args.batch.unwrap_or(settings.batch);
         settings.learning_rate = args.learning_rate.unwrap_or(settings.learning_rate);
+        settings.precision = args.precision.unwrap_or(settings.precision);
     }
     pipeline.train.network_only(&[
         ("epochs", args.epochs.is_some()),
         ("batch", args.batch.is_some()),
         ("learning_rate", args.learning_rate.is_some()),
+        ("precision", args.precision.is_some()),
     ])?;
     pipeline.validate()?;
     let ws = globals.workspace();

@@ -85,7 +85,13 @@ pub fn text(
     };
     let (training, views) = match &record.recipe {
         Recipe::Network(s) => (
-            format!("{}, batch {}, learning rate {}", text::of(s.epochs.into(), "epoch"), s.batch, s.learning_rate),
+            format!(
+                "{}, batch {}, learning rate {}, {}",
+                text::of(s.epochs.into(), "epoch"),
+                s.batch,
+                s.learning_rate,
+                s.precision.name()
+            ),
             s.test_views,
         ),
         Recipe::Classical(_) => (String::new(), 1),

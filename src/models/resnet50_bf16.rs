@@ -1,5 +1,6 @@
-//! ResNet50's prediction with operands that are rounded to bf16: normalisations are folded into the filters, filters are
-//! packed once, and a few images at a time pass through the whole network, so that their activations stay in the cache.
+//! ResNet50's prediction with operands that are rounded to bf16: normalisations are folded into the filters, filters
+//! are packed once, and a few images at a time pass through the whole network, so that their activations stay in the
+//! cache.
 
 use crate::nn::Vector;
 use crate::nn::kernel::batch_norm::BatchNorm;

@@ -3,6 +3,7 @@
 use super::thousands;
 use crate::class::{Class, ClassInfo, Classes};
 use crate::evaluate::People;
+use crate::nn::Precision;
 use crate::rows::IntervalRow;
 use crate::run::{HeldOut, ModelId, Recipe, Record, Results, model_title};
 use crate::scores::{Method, Metric};
@@ -154,13 +155,17 @@ pub(crate) fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Notes {
     if let (Recipe::Network(settings), Some(size_px)) = (&record.recipe, record.size_px()) {
         let normalise = serde_json::to_value(settings.normalise).ok();
         details.push(format!(
-            "Recipe {}: {} epochs, batch {}, {} of activations dropped, normalise {}, {size_px} px; all settings are \
+            "Recipe {}: {} epochs, batch {}, {} of activations dropped, normalise {}, {size_px} px{}; all settings are \
              in the run's pipeline.toml",
             record.pipeline,
             settings.epochs,
             settings.batch,
             settings.dropout,
             normalise.as_ref().and_then(|v| v.as_str()).unwrap_or("-"),
+            match settings.precision {
+                Precision::F32 => String::new(),
+                precision => format!(", operands of products rounded to {}", precision.name()),
+            },
         ));
     }
     details.extend(chosen_on(&record.pipeline).map(Into::into));

@@ -59,8 +59,8 @@ impl Blocks {
 
     /// `c = a b` or, with `add`, `c += a b`, for a block of 32 x 32 sums.
     ///
-    /// For each segment, a row of `a` consists of `32 * steps` values, `segment.a` behind its start; the values of `b` from
-    /// `segment.b` are [packed](packed_position): `steps` times `[2, 16, 16, 2]`.
+    /// For each segment, a row of `a` consists of `32 * steps` values, `segment.a` behind its start; the values of `b`
+    /// from `segment.b` are [packed](packed_position): `steps` times `[2, 16, 16, 2]`.
     ///
     /// # Panics
     /// Where a segment reaches beyond `a` or `b`.
@@ -213,5 +213,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A thread that holds a unit may be given other work that makes and drops one of its own.
+    #[test]
+    fn a_unit_outlives_another_of_its_thread() {
+        let (a, b) = (vec![0x3f80; BLOCK * STEP], vec![0x3f80; PACKED_STEP]);
+        let mut c = Sums::ZERO;
+        let unit = Blocks::new(Vector::detect());
+        drop(Blocks::new(Vector::detect()));
+        unit.multiply(Rows::new(&a, STEP), &b, &[Segment { a: 0, b: 0 }], 1, &mut c, false);
+        assert!(c.0.iter().all(|sum| *sum == STEP as f32), "{c:?}");
     }
 }

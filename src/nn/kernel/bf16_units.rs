@@ -4,6 +4,7 @@
 //! [`Matrix`], which sets up its tile registers and releases them when it is dropped.
 
 use super::bf16::{BLOCK, Rows, Segment, Sums};
+use std::cell::Cell;
 
 /// The matrix unit of the thread that made it.
 pub struct Matrix {
@@ -20,17 +21,23 @@ impl Matrix {
         false
     }
 
-    /// Sets up the unit, where there is one.
+    /// Sets up the unit, where there is one and this thread has not yet done so: while it waits for others, a thread
+    /// may be given work that uses the unit as well.
     pub fn new() -> Option<Self> {
         Self::available().then(|| {
+            let others = USERS.replace(USERS.get() + 1);
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            matrix::configure();
+            if others == 0 {
+                matrix::configure();
+            }
+            #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+            let _ = others;
             Self { _thread: std::marker::PhantomData }
         })
     }
 
-    /// See [`Blocks::multiply`](super::bf16_product::Blocks::multiply), which has checked that every segment lies within `a`
-    /// and `b`.
+    /// See [`Blocks::multiply`](super::bf16_product::Blocks::multiply), which has checked that every segment lies
+    /// within `a` and `b`.
     pub(super) fn multiply(&self, a: Rows, b: &[u16], segments: &[Segment], steps: usize, c: &mut Sums, add: bool) {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         matrix::multiply(a, b, segments, steps, c, add);
@@ -41,9 +48,17 @@ impl Matrix {
 
 impl Drop for Matrix {
     fn drop(&mut self) {
+        USERS.set(USERS.get() - 1);
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        matrix::release();
+        if USERS.get() == 0 {
+            matrix::release();
+        }
     }
+}
+
+thread_local! {
+    /// How many [`Matrix`] this thread has.
+    static USERS: Cell<usize> = const { Cell::new(0) };
 }
 
 /// AVX-512's products of pairs of bf16, on a processor that has them.

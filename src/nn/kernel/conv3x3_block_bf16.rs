@@ -1,7 +1,7 @@
 //! [`conv3x3_block`](super::conv3x3_block) with operands that are rounded to bf16.
 //!
-//! Blocks of sums are the pixels of eight pooling windows, and are pooled at once. Products of bf16 are so fast that the
-//! backward pass computes all of them, with zeros for the pixels that have no gradient.
+//! Blocks of sums are the pixels of eight pooling windows, and are pooled at once. Products of bf16 are so fast that
+//! the backward pass computes all of them, with zeros for the pixels that have no gradient.
 
 use super::bf16::{BLOCK, Packed, Rows, Sums, to_bf16};
 use super::bf16_product::Blocks;

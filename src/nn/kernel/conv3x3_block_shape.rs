@@ -52,8 +52,8 @@ impl BlockShape {
     }
 }
 
-/// `dropout(relu(max(window) + bias))` of `W` channels and their codes; `window` has the 2 x 2 pixels of a window, row by
-/// row, and `out` is the position of the values.
+/// `dropout(relu(max(window) + bias))` of `W` channels and their codes; `window` has the 2 x 2 pixels of a window, row
+/// by row, and `out` is the position of the values.
 #[inline(always)]
 pub(super) fn pool<const W: usize>(
     window: &[[f32; W]; 4],

@@ -310,11 +310,12 @@ fn settings(ws: &Workspace, run: &Results) -> Result<Vec<[String; 2]>> {
     ];
     if let Recipe::Network(s) = &record.recipe {
         let training = format!(
-            "{} epochs, batch {}, learning rate {}, {}",
+            "{} epochs, batch {}, learning rate {}, {}, {}",
             s.epochs,
             s.batch,
             s.learning_rate,
-            s.optimiser.name()
+            s.optimiser.name(),
+            s.precision.name()
         );
         facts.push(["Training".into(), training]);
     }
