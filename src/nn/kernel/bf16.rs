@@ -238,6 +238,28 @@ impl WithSimd for PackColumn<'_> {
     }
 }
 
+/// What the tests of the kernels for bf16 share.
+#[cfg(test)]
+pub mod testing {
+    use super::{from_bf16, to_bf16};
+    use crate::nn::testing::random;
+
+    /// Values that rounding does not change.
+    pub fn rounded(len: usize, item: u64) -> Vec<f32> {
+        random(len, item).into_iter().map(|v| from_bf16(to_bf16(v))).collect()
+    }
+
+    /// Each value is within a hundred-thousandth of the largest expected one.
+    pub fn assert_close(what: &str, expected: &[f32], actual: &[f32]) {
+        assert_eq!(expected.len(), actual.len(), "{what}");
+        let scale = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
+        assert!(scale > 0.0, "{what}: all values are 0");
+        for (i, (e, a)) in expected.iter().zip(actual).enumerate() {
+            assert!((e - a).abs() < 1e-5 * scale, "{what}[{i}]: {e} and {a} (scale {scale})");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -152,8 +152,7 @@ pub fn convolve(
     let (out_w, out_h) = (layout.conv.out_w(), band.rows);
     SCRATCH.with_borrow_mut(|Scratch { framed, image, places }| {
         let data = layout.frame(vector, band, input.into(), image, framed);
-        let plane = layout.plane(band) * layout.c;
-        let taps: Vec<usize> = layout.taps.iter().map(|(p, place)| p * plane + place * layout.c).collect();
+        let taps = layout.tap_starts(band);
         layout.starts(band, places, |image, y, x| ((image * out_h + y) * out_w + x) * c_out);
         Products { data, row: layout.c, taps: &taps, packed, places, out, add: false, moments }.run(vector, unit);
     });
@@ -220,9 +219,7 @@ impl Folded {
         for band in layout.bands(0, n) {
             SCRATCH.with_borrow_mut(|Scratch { framed, image, places }| {
                 let data = layout.frame(vector, band, input, image, framed);
-                let plane = layout.plane(band) * layout.c;
-                let taps: Vec<usize> = layout.taps.iter().map(|(p, place)| p * plane + place * layout.c).collect();
-                let segments = packed.segments(&taps);
+                let segments = packed.segments(&layout.tap_starts(band));
                 layout.starts(band, places, |i, y, x| {
                     (((band.image + i) * conv.out_h() + band.first + y) * conv.out_w() + x) * conv.c_out
                 });

@@ -67,8 +67,7 @@ pub fn forward(
 fn pooled(vector: Vector, unit: &Blocks, layout: &Layout, band: Band, x: &[f32], packed: &Packed, mut pool: Pool) {
     SCRATCH.with_borrow_mut(|Scratch { framed, image, .. }| {
         let data = layout.frame(vector, band, Input::Plain(x).into(), image, framed);
-        let taps: Vec<usize> = layout.taps.iter().map(|(_, place)| place * layout.c).collect();
-        let segments = packed.segments(&taps);
+        let segments = packed.segments(&layout.tap_starts(band));
         let (row, lower) = (layout.c, layout.columns * layout.c);
         let mut sums = Sums::ZERO;
         for panel in 0..packed.panels() {
@@ -278,20 +277,9 @@ pub fn predict(vector: Vector, blocks: &[Block], x: &[f32]) -> Vec<f32> {
 mod tests {
     use super::*;
     use crate::nn::Precision;
-    use crate::nn::kernel::bf16::{from_bf16, to_bf16};
+    use crate::nn::kernel::bf16::testing::{assert_close, rounded};
     use crate::nn::kernel::{conv3x3_block, conv3x3_block_backward};
     use crate::nn::testing::random;
-
-    fn rounded(len: usize, item: u64) -> Vec<f32> {
-        random(len, item).into_iter().map(|v| from_bf16(to_bf16(v))).collect()
-    }
-
-    fn assert_close(what: &str, expected: &[f32], actual: &[f32]) {
-        let scale = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
-        assert!(scale > 0.0, "{what}: all values are 0");
-        let largest = expected.iter().zip(actual).map(|(e, a)| (e - a).abs()).fold(0f32, f32::max);
-        assert!(largest < 1e-5 * scale, "{what}: {largest} (scale {scale})");
-    }
 
     /// With operands that rounding does not change, all results are those of the block in `f32`.
     #[test]

@@ -376,22 +376,9 @@ impl PackedWeight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::kernel::bf16::{from_bf16, to_bf16};
+    use crate::nn::kernel::bf16::testing::{assert_close, rounded};
     use crate::nn::kernel::{IMAGES, linear, linear_backward, transpose};
     use crate::nn::testing::random;
-
-    fn rounded(len: usize, item: u64) -> Vec<f32> {
-        random(len, item).into_iter().map(|v| from_bf16(to_bf16(v))).collect()
-    }
-
-    fn assert_close(what: &str, expected: &[f32], actual: &[f32]) {
-        assert_eq!(expected.len(), actual.len(), "{what}");
-        let scale = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
-        assert!(scale > 0.0, "{what}: all values are 0");
-        for (i, (e, a)) in expected.iter().zip(actual).enumerate() {
-            assert!((e - a).abs() < 1e-5 * scale, "{what}[{i}]: {e} and {a} (scale {scale})");
-        }
-    }
 
     /// With operands that rounding does not change, all results are those of the layer in `f32`.
     #[test]

@@ -130,6 +130,12 @@ impl Layout {
         self.rows(band) * self.columns + self.pad + BEHIND
     }
 
+    /// Where each tap starts in the frame of a band, for the first place.
+    pub fn tap_starts(&self, band: Band) -> Vec<usize> {
+        let plane = self.plane(band) * self.c;
+        self.taps.iter().map(|(parity, place)| parity * plane + place * self.c).collect()
+    }
+
     /// For each place of a band, what `start` says of its output pixel (image and row, within the band, and column),
     /// or [`NONE`] where there is none.
     pub fn starts(&self, band: Band, starts: &mut Vec<usize>, start: impl Fn(usize, usize, usize) -> usize) {
