@@ -27,10 +27,10 @@ if not folders:
     parser.error(f"no tensors of data set {args.dataset or '*'} in {args.workspace}; wbc preprocess writes them")
 tensors, folder = folders[0], folders[0].parent
 
-# %% The shards: image_id, width_px, height_px, pixels.
-shards = sorted(str(path) for path in tensors.glob("*.parquet"))
-dataset = Dataset.from_parquet(shards)
-print(f"{folder.name}/{tensors.name}: {len(dataset)} tensors in {len(shards)} shards")
+# %% The files: image_id, width_px, height_px, pixels.
+files = sorted(str(path) for path in tensors.glob("*.parquet"))
+dataset = Dataset.from_parquet(files)
+print(f"{folder.name}/{tensors.name}: {len(dataset)} tensors in {len(files)} files")
 
 # %% Labels, in wbc's order of the classes, by image_id.
 made = json.loads(pq.read_metadata(folder / "manifest.parquet").metadata[b"wbc.provenance"])

@@ -1,4 +1,4 @@
-//! Tensor shards and a fold's rows → batches for a model: normalised, and for training augmented.
+//! Files of tensors and a fold's rows → batches for a model: normalised, and for training augmented.
 //! Normalisation is fitted on training rows alone.
 
 use crate::dataset;
@@ -24,7 +24,7 @@ pub struct Tensors {
     pub size_px: usize,
     pixels: Vec<u8>,
     index: HashMap<String, usize>,
-    /// BLAKE3 over the shards' hashes.
+    /// BLAKE3 over the files' hashes.
     pub hash: String,
 }
 
@@ -33,7 +33,7 @@ impl Tensors {
     ///
     /// # Errors
     /// [`Error::Missing`] where nothing was preprocessed, [`Error::Stale`] where it was from another manifest, and
-    /// [`Error::Format`] where a shard is not what the schema says.
+    /// [`Error::Format`] where a file is not what the schema says.
     pub fn load(ws: &Workspace, name: &str, settings: &preprocess::Settings) -> Result<Self> {
         let size_px = settings.size_px;
         // A joint data set has the tensors of its members.
@@ -42,21 +42,21 @@ impl Tensors {
             join::require_current(ws, name)?;
         }
         let names = if members.is_empty() { vec![name.to_string()] } else { members };
-        let mut shards: Vec<(PathBuf, &str)> = Vec::new();
+        let mut files: Vec<(PathBuf, &str)> = Vec::new();
         for name in &names {
-            let of_one = shard_files(&ws.tensors(name, &settings.folder()))?;
-            shards.extend(of_one.into_iter().map(|path| (path, name.as_str())));
+            let of_one = files_in(&ws.tensors(name, &settings.folder()))?;
+            files.extend(of_one.into_iter().map(|path| (path, name.as_str())));
         }
         let size = size_px as usize;
         let mut tensors = Self { size_px: size, pixels: Vec::new(), index: HashMap::new(), hash: String::new() };
         // All at once: a vector that grows is there twice while it is moved.
-        let rows = shards.iter().map(|(path, _)| table::count(path, &TENSORS)).sum::<Result<usize>>()?;
+        let rows = files.iter().map(|(path, _)| table::count(path, &TENSORS)).sum::<Result<usize>>()?;
         // Tensors are not compressed, so that a file cannot claim more of them than it holds.
         let stored: u64 =
-            shards.iter().filter_map(|(path, _)| std::fs::metadata(path).ok()).map(|about| about.len()).sum();
+            files.iter().filter_map(|(path, _)| std::fs::metadata(path).ok()).map(|about| about.len()).sum();
         tensors.pixels.reserve_exact(rows.saturating_mul(size * size * 3).min(stored as usize));
         let mut hasher = blake3::Hasher::new();
-        for (path, name) in &shards {
+        for (path, name) in &files {
             hasher.update(table::file_hash(path)?.as_bytes());
             let mut add = |batch: RecordBatch| {
                 let ids = batch.column(0).as_string::<i32>();
@@ -130,8 +130,8 @@ impl Tensors {
     }
 }
 
-/// The shard files of a `tensors-<size>` folder, in order.
-fn shard_files(dir: &std::path::Path) -> Result<Vec<PathBuf>> {
+/// The files of a `tensors-<size>` folder, in order.
+fn files_in(dir: &std::path::Path) -> Result<Vec<PathBuf>> {
     let missing = || Error::missing(Input::Tensors, dir);
     let entries = std::fs::read_dir(dir).map_err(|_| missing())?;
     let mut paths = Vec::new();

@@ -3,6 +3,7 @@
 
 use crate::decode::Rgb;
 use crate::rect::Rect;
+use serde::{Deserialize, Serialize};
 
 /// Mask regions up to this share of the image are specks, such as pen marks.
 const SPECK_SHARE: f64 = 1.0 / 2000.0;
@@ -11,7 +12,7 @@ const SPECK_SHARE: f64 = 1.0 / 2000.0;
 pub(crate) const MASK_LEVEL: u8 = 32;
 
 /// A connected region of pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Region {
     /// The smallest upright rectangle around it.
     pub rect: Rect,

@@ -1,6 +1,7 @@
 //! The error type of the library: what went wrong, where, what was expected and what was found instead. Which command
 //! helps is added by the command line.
 
+use crate::part::Waiting;
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 
@@ -178,6 +179,9 @@ pub enum Error {
     /// The user stopped the work. Everything finished so far is kept.
     #[error("stopped; everything finished so far is kept")]
     Interrupted,
+    /// Other shards of a data set have not done their part, or only a merge is left: see [`crate::shards`].
+    #[error("{0}")]
+    Waiting(Waiting),
     /// A computation failed or diverged.
     #[error("{what}: {message}")]
     Compute {

@@ -1,6 +1,7 @@
 //! What protects the program from the files that it reads: a panic in a decoder becomes a result, and no file is read
 //! that is larger than expected, or is a device or a pipe, which may have no end.
 
+use crate::storage;
 use std::cell::Cell;
 use std::fs::{File, Metadata};
 use std::io::{Error, ErrorKind, Read, Result};
@@ -28,13 +29,18 @@ pub fn catch<T>(decoder: impl FnOnce() -> T) -> Option<T> {
     result.ok()
 }
 
-/// Reads a whole file of at most `most_bytes`.
+/// Reads a whole file of at most `most_bytes`, or an object: see [`storage`].
 ///
 /// # Errors
 /// [`ErrorKind::FileTooLarge`] for a larger one, [`ErrorKind::InvalidInput`] for what is no regular file, and those of
 /// reading.
 pub fn read(path: &Path, most_bytes: u64) -> Result<Vec<u8>> {
-    let about = std::fs::metadata(path)?;
+    let about = match std::fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
+            return storage::read(path, most_bytes)?.ok_or(error);
+        }
+        about => about?,
+    };
     regular(&about)?;
     let too_large = |bytes: u64| {
         let message =
@@ -57,7 +63,14 @@ pub fn read(path: &Path, most_bytes: u64) -> Result<Vec<u8>> {
 pub fn is_file(path: &Path) -> Result<bool> {
     match std::fs::metadata(path) {
         Ok(about) => Ok(about.is_file()),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => match storage::find(path)? {
+            None => Ok(false),
+            Some((link, name)) => match link.about(&name) {
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+                found => found.map(|_| true),
+            },
+        },
         Err(error) => Err(error),
     }
 }

@@ -284,7 +284,7 @@ pub fn run_part(
             row
         }));
         all_copies.extend(member.copies.iter().cloned());
-        features.extend(member.features.iter().map(|(id, f)| (id.as_str(), f)));
+        features.extend(member.features.iter().map(|(id, f)| (id.as_str(), Some(f))));
     }
     for (cell, check) in joint.cells.iter().zip(&mut joint.checks) {
         let is_chosen = part.is_none_or(|part| part.dataset != cell.dataset || part.cells.contains(&cell.image_id));
@@ -306,7 +306,8 @@ pub fn run_part(
     }
     table::write_rows(&ws.manifest(&name), &MANIFEST, &provenance, &joint.cells)?;
     of_joint.inputs = [(Input::Manifest.name().into(), table::file_hash(&ws.manifest(&name))?)].into();
-    store::write(&ws.copy_features(&name), &of_joint, &features)?;
+    let (ids, features): (Vec<&str>, Vec<Option<&Features>>) = features.into_iter().unzip();
+    store::write(&ws.copy_features(&name), &of_joint, &ids, &features.as_slice())?;
     table::write_rows(&ws.issues(&name), &ISSUES, &of_joint, &issues)?;
     table::write_rows(&ws.copies(&name), &COPIES, &of_joint, &all_copies)?;
     table::write_rows(&ws.checks(&name), &CHECKS, &of_joint, &joint.checks)?;

@@ -71,16 +71,19 @@ pub mod error;
 pub mod guard;
 pub mod integrity;
 pub mod memory;
+pub mod part;
 mod png;
 pub mod progress;
 pub mod rect;
 pub mod scores;
 pub mod seed;
+pub mod storage;
 pub mod text;
 // 1: tables
 pub mod dataset;
 pub mod rows;
 pub mod schema;
+pub mod shards;
 pub mod table;
 pub mod workspace;
 // 2: data, without dfdx

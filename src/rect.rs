@@ -1,7 +1,9 @@
 //! An upright rectangle of whole pixels, such as the box around a cell.
 
+use serde::{Deserialize, Serialize};
+
 /// A rectangle of an image, px: `x` and `y` count from the image's top left corner to the rectangle's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rect {
     /// Left edge, px.
     pub x: u32,

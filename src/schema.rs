@@ -146,6 +146,7 @@ schemas! {
     ISSUES = "issues",
     COPIES = "copies",
     COPY_FEATURES = "copy_features",
+    SHARD = "shard",
     SPLITS = "splits",
     TENSORS = "tensors",
     FEATURES = "features",

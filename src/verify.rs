@@ -2,12 +2,14 @@
 //! manifest, and names what was made from what has changed.
 
 use crate::context::Context;
+use crate::decode;
 use crate::error::{Error, Input, Result, if_readable};
 use crate::fetch::bytes_text;
 use crate::guard;
 use crate::integrity::{self, State};
 use crate::rows::ManifestRow;
 use crate::schema::MANIFEST;
+use crate::storage;
 use crate::table::{self, Provenance};
 use crate::text;
 use crate::workspace::Workspace;
@@ -247,6 +249,14 @@ fn made_from(node: &Node, artefacts: &[Artefact]) -> Vec<PathBuf> {
     }
 }
 
+/// BLAKE3 of a file, or of an object.
+fn hash_of(path: &Path) -> Result<String> {
+    match storage::read(path, decode::MAX_BYTES).map_err(Error::io(path, "read"))? {
+        Some(bytes) => Ok(blake3::hash(&bytes).to_hex().to_string()),
+        None => table::file_hash(path),
+    }
+}
+
 /// The images of a data set that are not the ones that were ingested.
 fn changed_images(
     ws: &Workspace,
@@ -262,11 +272,11 @@ fn changed_images(
         task.advance(1);
         let message = match table::exists(&path)? {
             false => "the image is no longer there",
-            true if table::file_hash(&path)? == *hash => return Ok(None),
+            true if hash_of(&path)? == *hash => return Ok(None),
             true => "the image has changed since it was ingested",
         };
         Ok(Some(Finding { path, message: message.into(), made_from_it: Vec::new() }))
     };
-    let found = files.par_iter().map(compare).collect::<Result<Vec<_>>>()?;
+    let found = storage::on_threads(&raw, || files.par_iter().map(compare).collect::<Result<Vec<_>>>())?;
     Ok(found.into_iter().flatten().collect())
 }

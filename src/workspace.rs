@@ -2,6 +2,7 @@
 
 use crate::class::ClassSet;
 use crate::error::{Error, Input, Result};
+use crate::storage;
 use crate::text;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,8 @@ impl Workspace {
         self.root.join("raw")
     }
 
-    /// `raw/<dataset>/`: the files of a data set. They are never changed. The paths of a joint data set, such as
+    /// `raw/<dataset>/`: the files of a data set, or a file that says where they are ([`crate::storage`]). They are never
+    /// changed. The paths of a joint data set, such as
     /// `jtsc+pbc`, start with the name of the member: its folder is `raw/`.
     pub fn raw_dataset(&self, dataset: &str) -> PathBuf {
         let own = self.raw().join(dataset);
@@ -71,6 +73,11 @@ impl Workspace {
     /// `<dataset>/issues.parquet`: what ingest and check found.
     pub fn issues(&self, dataset: &str) -> PathBuf {
         self.root.join(dataset).join("issues.parquet")
+    }
+
+    /// `<dataset>/shards/<stage>/`: what processes found that share the images of a data set, until it is merged.
+    pub fn shards(&self, dataset: &str, stage: &str) -> PathBuf {
+        self.root.join(dataset).join("shards").join(stage)
     }
 
     /// `<dataset>/splits.parquet`.
@@ -132,7 +139,7 @@ impl Workspace {
         if !self.raw().exists() {
             return Err(missing());
         }
-        let names = folders(&self.raw())?;
+        let names = data_sets(&self.raw())?;
         if names.is_empty() {
             return Err(missing());
         }
@@ -190,6 +197,22 @@ fn holds_images(dir: &Path) -> bool {
         ["csv", "tsv", "parquet", "json", "xml"].contains(&extension.as_str())
     };
     !paths.is_empty() && !paths.iter().any(|path| path.is_dir() || is_list(path))
+}
+
+/// Names of the visible folders and links to object storage in `dir`, sorted.
+fn data_sets(dir: &Path) -> Result<Vec<String>> {
+    let mut names = folders(dir)?;
+    for entry in std::fs::read_dir(dir).map_err(Error::io(dir, "list"))? {
+        let entry = entry.map_err(Error::io(dir, "list"))?;
+        if let Ok(name) = entry.file_name().into_string()
+            && !name.starts_with('.')
+            && storage::is_link(&entry.path())
+        {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Names of the visible folders in `dir`, sorted, including links to folders.

@@ -349,8 +349,8 @@ fn learning_curves_are_written_for_tensorboard_and_as_csv() {
 fn every_command_prints_one_json_document() {
     let w = Workdir::new("json");
     w.tiny(3, 2, "", "");
-    // Slow, not JSON, or tested in tests/fetch.rs, tests/doctor.rs and tests/laboratories.rs.
-    let elsewhere = ["bench", "completions", "fetch", "doctor", "laboratories", "adapt"];
+    // Slow, not JSON, or tested in files of their own.
+    let elsewhere = ["bench", "completions", "fetch", "doctor", "laboratories", "adapt", "link"];
     let mut seen = BTreeSet::from(elsewhere.map(String::from));
     let mut json = |line: &str, status: i32| -> serde_json::Value {
         let args: Vec<&str> = line.split(' ').chain(["--json"]).collect();

@@ -2,6 +2,7 @@
 
 use crate::common::Workdir;
 use crate::train::{results, same};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -183,10 +184,11 @@ fn squeue(format: &str) -> Vec<String> {
     String::from_utf8(output.stdout).unwrap().lines().map(|line| line.trim().to_string()).collect()
 }
 
-/// Waits until the jobs of a workspace are over. Those that were sent back to the queue start at once: Slurm would
-/// wait two minutes.
+/// Waits until the jobs of a workspace are over. Those that were sent back to the queue start two seconds later: Slurm
+/// would wait two minutes, and refuses a job that it starts in the second in which it ended it.
 fn until_over(w: &Workdir) {
     let begun = Instant::now();
+    let mut requeued: HashMap<String, Instant> = HashMap::new();
     let place = format!("{} ", w.path("").display().to_string().trim_end_matches('/'));
     loop {
         let jobs: Vec<String> = squeue("%Z %i %r")
@@ -196,9 +198,13 @@ fn until_over(w: &Workdir) {
         if jobs.is_empty() {
             return;
         }
-        for job in jobs.iter().filter(|job| job.ends_with("BeginTime")) {
-            let id = job.split_whitespace().nth(1).unwrap();
-            let _ = Command::new("scontrol").args(["update", &format!("job={id}"), "StartTime=now"]).output();
+        let id = |job: &String| job.split_whitespace().nth(1).unwrap().to_string();
+        let waiting: Vec<String> = jobs.iter().filter(|job| job.ends_with("BeginTime")).map(id).collect();
+        requeued.retain(|job, _| waiting.contains(job));
+        for job in waiting {
+            if requeued.entry(job.clone()).or_insert_with(Instant::now).elapsed() > Duration::from_secs(2) {
+                let _ = Command::new("scontrol").args(["update", &format!("job={job}"), "StartTime=now"]).output();
+            }
         }
         assert!(begun.elapsed() < Duration::from_secs(600), "{jobs:?}");
         std::thread::sleep(Duration::from_millis(300));
@@ -271,6 +277,39 @@ fn jobs_of_slurm_give_what_train_gives() {
     assert!(logs.contains("out of time: back to the queue") && logs.contains("resuming after epoch"), "{logs}");
     w.wbc(&["train", "--pipeline", "cluster.toml", "--fold", "0", "--run", "plain"]).ok();
     same(&trained(&w, "d-wnet-cluster"), &trained(&w, "plain"), "after the time limit");
+}
+
+/// Jobs share the images of a data set; its tables, and those of a run on it, are the same.
+#[test]
+fn jobs_of_slurm_share_images() {
+    if !slurm() {
+        return;
+    }
+    let tables = |w: &Workdir| {
+        let names = ["manifest", "ingest_issues", "checks", "issues", "copies", "copy_features"];
+        names.map(|name| std::fs::read(w.path(format!("data/d/{name}.parquet"))).unwrap())
+    };
+    let whole = cells("slurm-whole", 3, 2);
+    let w = Workdir::new("slurm-shards");
+    w.tiny(3, 2, "", "");
+    w.wbc(&["synth", "--images", "20,20,20,20,20", "--name", "d", "--seed", "0"]).ok();
+    let submit = ["submit", "--ingest", "--shards", "3", "--threads", "1"];
+    let dry = w.wbc(&[&submit[..], &["--dry-run"]].concat()).ok().stdout;
+    assert!(dry.contains("--array=1-3\n") && dry.contains("--shard \"$SLURM_ARRAY_TASK_ID/3\""), "{dry}");
+    assert!(dry.contains("--merge \"3\"") && dry.contains("nothing was sent"), "{dry}");
+    assert!(!w.path("data/d").exists());
+    let log = w.wbc(&submit).ok().stdout;
+    assert!(log.contains("3 shards") && log.contains("merges them") && log.contains("wbc check --dataset d"), "{log}");
+    until_over(&w);
+    assert!(tables(&w) == tables(&whole), "the tables differ");
+    w.wbc(&["split", "--stratified", "--pipeline", "tiny.toml"]).ok();
+    let shared = ["submit", "--pipeline", "tiny.toml", "--pipeline", "lda", "--shards", "2", "--threads", "1"];
+    let log = w.wbc(&shared).ok().stdout;
+    assert!(log.contains("2 shards") && log.contains("trains 6 models"), "{log}");
+    until_over(&w);
+    as_trained_plainly(&w, &[("d-wnet-tiny", "tiny.toml", "0"), ("d-lda-lda", "lda", "0")]);
+    let refused = w.wbc(&[&submit[..], &["--engine", "local"]].concat()).exits(2).stderr;
+    assert!(refused.contains("one machine needs no shards"), "{refused}");
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use crate::decode::Grey;
 use pulp::{Arch, Simd, WithSimd};
+use serde::{Deserialize, Serialize};
 
 /// Measurements of an image.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measurements {
     /// 5th percentile of the grey levels, 0 to 255.
     pub grey_p05: u8,

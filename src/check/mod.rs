@@ -23,18 +23,25 @@ pub use settings::Settings;
 
 use crate::class::Classes;
 use crate::context::Context;
+use crate::copies::source::Store;
 use crate::copies::{Features, Groups, Pair, store};
 use crate::dataset::{self, Dataset};
 use crate::decode;
 use crate::error::{Error, Input, Result};
+use crate::ingest;
 use crate::rows::{CheckRow, IssueRow, ManifestRow, Severity};
 use crate::schema;
+use crate::shards::{self, Step};
 use crate::table::{self, Provenance};
 use crate::workspace::Workspace;
-use rayon::prelude::*;
 use serde::Serialize;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
+
+/// Name of the stage.
+pub(crate) const STAGE: &str = "check";
+/// Of more images than this, what copies are found by is in a file while they are looked for: 6 kB each.
+const IN_MEMORY: usize = 50_000;
 
 /// The checks, in the order of the summary.
 pub static CHECKS: [&dyn Check; 11] = [
@@ -124,13 +131,13 @@ impl std::fmt::Display for Summary {
 /// # Errors
 /// [`Error::Missing`] or [`Error::Format`] for the tables of ingest, [`Error::Stale`] if they do not belong together,
 /// [`Error::Stale`] for an image that has changed since it was ingested, [`Error::Io`] for one that cannot be read,
-/// [`Error::Setting`] and [`Error::Interrupted`]. An image that cannot be decoded is a finding, not an error.
+/// [`Error::Setting`], [`Error::Waiting`] and [`Error::Interrupted`]. An image that cannot be decoded is a finding, not an error.
 pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) -> Result<Summary> {
     settings.validate()?;
     let (rows, _) = table::read_rows::<ManifestRow>(&ws.manifest(dataset), &schema::MANIFEST)?;
     let manifest = table::file_hash(&ws.manifest(dataset))?;
     let provenance = Provenance {
-        stage: "check".into(),
+        stage: STAGE.into(),
         settings: serde_json::to_value(settings).expect("settings are plain JSON"),
         seed: None,
         inputs: [(Input::Manifest.name().to_string(), manifest.clone())].into(),
@@ -150,17 +157,13 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     let mut issues = ingest_issues(ws, dataset, &manifest)?;
 
     let classes = dataset::classes(ws, dataset)?;
-    let (mut images, features) = measure(&ws.raw_dataset(dataset), classes, rows, ctx)?;
+    let (mut images, features) = measure(ws, dataset, classes, rows, &provenance.inputs, ctx)?;
     // What copies are found by is written while they are looked for.
     let (copies, written) = rayon::join(
         || find_copies(&images, &features, settings, ctx),
         || {
-            let decoded = images
-                .first_rows
-                .iter()
-                .zip(&features)
-                .filter_map(|(row, features)| Some((images.rows[*row].image_id.as_str(), features.as_ref()?)));
-            store::write(&features_path, &provenance, &decoded.collect::<Vec<_>>())
+            let ids: Vec<&str> = images.first_rows.iter().map(|row| images.rows[*row].image_id.as_str()).collect();
+            store::write(&features_path, &provenance, &ids, &features)
         },
     );
     written?;
@@ -175,6 +178,8 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     table::write_rows(&issues_path, &schema::ISSUES, &provenance, &issues)?;
     let rows = copies::rows(&images.copies, &images.rows, &images.rows);
     table::write_rows(&copies_path, &schema::COPIES, &provenance, &rows)?;
+    shards::remove(&ws.shards(dataset, ingest::STAGE))?;
+    shards::remove(&ws.shards(dataset, STAGE))?;
     Ok(summary(ws, dataset, &images.rows, &checks, &issues, false))
 }
 
@@ -189,14 +194,15 @@ fn ingest_issues(ws: &Workspace, dataset: &str, manifest: &str) -> Result<Vec<Is
     Ok(issues)
 }
 
-/// Decodes and measures every image file of the manifest. Also returns what copies of each file are found by, if it can
-/// be decoded.
+/// Decodes and measures every image file of the manifest. Also returns what copies of each file are found by.
 fn measure(
-    raw: &Path,
+    ws: &Workspace,
+    dataset: &str,
     classes: Classes,
     rows: Vec<ManifestRow>,
+    inputs: &BTreeMap<String, String>,
     ctx: &Context,
-) -> Result<(Images, Vec<Option<Features>>)> {
+) -> Result<(Images, Store)> {
     // Rows are sorted by image_id, so that cells of one frame are adjacent.
     let (mut first_rows, mut file_of_row) = (Vec::new(), Vec::new());
     for (i, row) in rows.iter().enumerate() {
@@ -205,30 +211,28 @@ fn measure(
         }
         file_of_row.push(first_rows.len() - 1);
     }
-    let task = ctx.progress.task("checking images", Some(first_rows.len() as u64), "images");
-    let files = first_rows.par_iter().map(|&row| {
-        ctx.check_stop()?;
-        let file = measure_file(raw, &rows[row]);
-        task.advance(1);
-        Ok(match file {
-            Ok((measurements, features)) => (Ok(measurements), Some(features)),
-            Err(Error::Image { message, .. }) => (Err(message), None),
-            Err(other) => return Err(other),
-        })
-    });
-    let (files, features) = files.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    let (raw, folder) = (ws.raw_dataset(dataset), ws.shards(dataset, STAGE));
+    let progress = ("checking images", "images");
+    let step = Step { raw: &raw, folder: &folder, name: "images", progress, inputs, is_last: true };
+    let items: Vec<_> = first_rows.iter().map(|row| (rows[*row].image_id.as_str(), &rows[*row])).collect();
+    let measure = |(_, row): &(&str, &ManifestRow)| match measure_file(&raw, row) {
+        Ok((measurements, features)) => Ok((Ok(measurements), Some(features))),
+        Err(Error::Image { message, .. }) => Ok((Err(message), None)),
+        Err(other) => Err(other),
+    };
+    let mut files: Vec<Result<Measurements, String>> = (0..items.len()).map(|_| Err(String::new())).collect();
+    let mut features = Store::new(items.len(), IN_MEMORY, &ws.root.join(dataset))?;
+    let mut keep = |i: usize, (file, of_image): (_, Option<Features>)| {
+        files[i] = file;
+        of_image.map_or(Ok(()), |of_image| features.put(i, of_image))
+    };
+    shards::each_into(&step, &items, measure, &mut keep, ctx)?;
     Ok((Images { classes, rows, first_rows, file_of_row, files, copies: Vec::new() }, features))
 }
 
 /// Pairs of copies, as rows of the manifest: the first rows of two files.
-fn find_copies(
-    images: &Images,
-    features: &[Option<Features>],
-    settings: &Settings,
-    ctx: &Context,
-) -> Result<Vec<Pair>> {
-    let decoded: Vec<Option<&Features>> = features.iter().map(Option::as_ref).collect();
-    let pairs = crate::copies::find(&decoded, settings.copy_correlation, ctx)?;
+fn find_copies(images: &Images, features: &Store, settings: &Settings, ctx: &Context) -> Result<Vec<Pair>> {
+    let pairs = crate::copies::find_in(features, settings.copy_correlation, ctx)?;
     let first = &images.first_rows;
     Ok(pairs.into_iter().map(|pair| Pair { a: first[pair.a], b: first[pair.b], ..pair }).collect())
 }
@@ -293,7 +297,7 @@ fn summary(
     issues: &[IssueRow],
     up_to_date: bool,
 ) -> Summary {
-    let own = || issues.iter().filter(|i| i.stage == "check");
+    let own = || issues.iter().filter(|i| i.stage == STAGE);
     let mut summaries = Vec::new();
     for check in CHECKS {
         for severity in [Severity::Error, Severity::Warning, Severity::Note] {

@@ -11,6 +11,10 @@ use std::path::{Component, Path};
 pub fn message(error: &Error, ws: &Workspace) -> String {
     match (error, command(error, ws)) {
         (Error::Interrupted, _) => format!("{error}. Resume with: {}", this_command()),
+        (Error::Waiting(waiting), _) => {
+            let count = waiting.shards;
+            format!("{error}. Run: the same command with --shard I/{count} for each of them, not --merge {count}")
+        }
         (_, Some(command)) => format!("{error}. Run: {command}"),
         (_, None) => error.to_string(),
     }

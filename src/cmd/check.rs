@@ -1,7 +1,8 @@
 //! `wbc check`: decodes every image of every ingested data set, or of the one that `--dataset` names.
 
-use super::{Globals, Outcome, each_dataset};
+use super::{Globals, Outcome, each_dataset, shards};
 use crate::check::{self, against};
+use crate::context::Context;
 use crate::error::Error;
 use crate::join;
 use std::collections::BTreeSet;
@@ -15,8 +16,19 @@ use std::collections::BTreeSet;
 #[derive(clap::Args)]
 pub struct Args {
     /// Also look for images that another data set of the workspace has as well; may be given more than once
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["shard", "merge"])]
     against: Vec<String>,
+    #[command(flatten)]
+    shards: shards::Args,
+}
+
+/// The results for one data set.
+#[derive(serde::Serialize)]
+#[serde(untagged)]
+enum Report {
+    Done(Findings),
+    /// Shards are not all done.
+    Shards(shards::Progress),
 }
 
 /// What was found in a data set, and in others.
@@ -40,7 +52,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     // Joint data sets have the checks of their members.
     let present: Vec<String> = ws.ingested_datasets()?.into_iter().filter(|name| !is_joint(name)).collect();
     let progress = globals.progress();
-    let ctx = globals.context(pipeline.seed, &progress);
+    let part = args.shards.part();
+    let ctx = Context { part, ..globals.context(pipeline.seed, &progress) };
     let others: BTreeSet<&String> = args.against.iter().collect();
     for &other in &others {
         if !present.contains(other) || globals.dataset.as_ref() == Some(other) {
@@ -52,22 +65,33 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         check::run(&ws, other, &pipeline.check, &ctx)?;
     }
     let work = |dataset: &str| {
-        let check = check::run(&ws, dataset, &pipeline.check, &ctx)?;
+        let check = match shards::finished(check::run(&ws, dataset, &pipeline.check, &ctx), "check", dataset, part)? {
+            Ok(summary) => summary,
+            Err(progress) => return Ok(Report::Shards(progress)),
+        };
         let compared = others.iter().filter(|other| other.as_str() != dataset);
         let compare = |other: &&String| against::run(&ws, dataset, other, pipeline.check.copy_correlation, &ctx);
-        Ok(Findings { check, against: compared.map(compare).collect::<Result<_, _>>()? })
+        Ok(Report::Done(Findings { check, against: compared.map(compare).collect::<Result<_, _>>()? }))
     };
-    let (summaries, failed) = each_dataset(globals, &pipeline, &present, work)?;
-    let text = |s: &Findings| {
-        let parts = std::iter::once(s.check.to_string()).chain(s.against.iter().map(ToString::to_string));
-        parts.collect::<Vec<_>>().join("\n")
-    };
-    let text: Vec<String> = summaries.iter().map(text).collect();
-    globals.print(&summaries, text.join("\n\n"))?;
+    let (reports, failed) = each_dataset(globals, &pipeline, &present, work)?;
+    let text: Vec<String> = reports.iter().map(Report::to_string).collect();
+    globals.print(&reports, text.join("\n\n"))?;
     failed.into_result("checked")?;
-    Ok(if summaries.iter().any(|s| s.check.findings > 0 || s.against.iter().any(|other| other.copies > 0)) {
-        Outcome::Findings
-    } else {
-        Outcome::Done
-    })
+    let is_finding = |report: &Report| match report {
+        Report::Done(found) => found.check.findings > 0 || found.against.iter().any(|other| other.copies > 0),
+        Report::Shards(_) => false,
+    };
+    Ok(if reports.iter().any(is_finding) { Outcome::Findings } else { Outcome::Done })
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Report::Done(found) => {
+                write!(f, "{}", found.check)?;
+                found.against.iter().try_for_each(|other| write!(f, "\n{other}"))
+            }
+            Report::Shards(progress) => write!(f, "{progress}"),
+        }
+    }
 }

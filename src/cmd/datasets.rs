@@ -36,7 +36,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let row = |dataset: &'static Dataset| Row {
         dataset,
         classes: Classes::wbc5().iter().map(Class::name).zip(dataset.counts).collect(),
-        here: ws.raw_dataset(&dataset.name).is_dir(),
+        here: ws.raw_dataset(&dataset.name).exists(),
     };
     match args.name {
         None => {

@@ -1,7 +1,8 @@
 //! `wbc features`: segments the cells of a data set and measures them.
 
 use super::terminal::say;
-use super::{Globals, Outcome};
+use super::{Globals, Outcome, shards};
+use crate::context::Context;
 use crate::features::{self, contact_sheet};
 use std::path::PathBuf;
 
@@ -15,6 +16,8 @@ pub struct Args {
     /// Also write a PNG of some of the cells with their outlines, one row per class
     #[arg(long, value_name = "FILE")]
     contact_sheet: Option<PathBuf>,
+    #[command(flatten)]
+    shards: shards::Args,
 }
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
@@ -22,8 +25,16 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let ws = globals.workspace();
     let dataset = globals.one_dataset(&pipeline)?;
     let progress = globals.progress();
-    let ctx = globals.context(pipeline.seed, &progress);
-    let summary = features::run(&ws, &dataset, &pipeline.features, &ctx)?;
+    let part = args.shards.part();
+    let ctx = Context { part, ..globals.context(pipeline.seed, &progress) };
+    let run = features::run(&ws, &dataset, &pipeline.features, &ctx);
+    let summary = match shards::finished(run, "features", &dataset, part)? {
+        Ok(summary) => summary,
+        Err(progress) => {
+            globals.print(&progress, &progress)?;
+            return Ok(Outcome::Done);
+        }
+    };
     if let Some(path) = &args.contact_sheet {
         let shown = contact_sheet::write(&ws, &dataset, &pipeline.features, path)?;
         say(format_args!("contact sheet of {shown} cells: {}", path.display()));

@@ -5,6 +5,7 @@ use super::terminal::{Terminal, say};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::nn::device::Device;
+use crate::part::Part;
 use crate::pipeline::Pipeline;
 use crate::progress::Progress;
 use crate::text;
@@ -99,7 +100,7 @@ impl Globals {
 
     /// The context of a stage; `progress` comes from [`Globals::progress`].
     pub fn context<'a>(&self, seed: u64, progress: &'a dyn Progress) -> Context<'a> {
-        Context { seed, progress, stop: &STOP }
+        Context { seed, progress, stop: &STOP, part: Part::All }
     }
 
     /// Bars on a terminal, plain lines elsewhere; always on stderr.

@@ -1,7 +1,9 @@
 //! `wbc ingest`: reads the data sets under raw/ into manifests, and checks them unless `--no-check` is given.
 
-use super::{Globals, Outcome, each_dataset};
+use super::{Globals, Outcome, each_dataset, shards};
+use crate::context::Context;
 use crate::error::{Error, Input};
+use crate::part::Part;
 use crate::{check, ingest};
 use serde::Serialize;
 
@@ -10,7 +12,8 @@ Examples:
   wbc ingest                                  # every data set under data/raw/
   wbc ingest --dataset lisc --expert 2        # one, with the second expert's masks
   wbc ingest --dataset pbc --classes pbc8     # with ig, erythroblast, platelet
-  wbc ingest --dataset mine --layout list     # images and classes from its list.csv";
+  wbc ingest --dataset mine --layout list     # images and classes from its list.csv
+  wbc ingest --dataset mine --shard 3/100     # a share of the images, one job of a cluster";
 
 /// Reads every data set under data/raw/, or that of --dataset, into data/<DATASET>/manifest.parquet, and checks its
 /// images. The layout of the files is recognised automatically. Images are never changed.
@@ -36,6 +39,8 @@ pub struct Args {
     /// Do not check the images; `wbc check` has to run before `wbc split`
     #[arg(long)]
     no_check: bool,
+    #[command(flatten)]
+    shards: shards::Args,
 }
 
 fn cut(text: &str) -> Result<ingest::Cut, String> {
@@ -46,8 +51,12 @@ fn cut(text: &str) -> Result<ingest::Cut, String> {
 /// The results for one data set.
 #[derive(Serialize)]
 struct Report {
-    ingest: ingest::Summary,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ingest: Option<ingest::Summary>,
     check: Option<check::Summary>,
+    /// How far the shards are, where not all is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shards: Option<shards::Progress>,
 }
 
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
@@ -73,14 +82,30 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         return Err(Error::missing(Input::Images, mine).with_hint(hint).into());
     }
     let progress = globals.progress();
-    let ctx = globals.context(pipeline.seed, &progress);
+    let part = args.shards.part();
+    let ctx = Context { part, ..globals.context(pipeline.seed, &progress) };
     let (reports, failed) = each_dataset(globals, &pipeline, &present, |dataset| {
-        let ingest = ingest::run(&ws, dataset, &settings, &ctx)?;
-        let check = match args.no_check {
-            true => None,
-            false => Some(check::run(&ws, dataset, &pipeline.check, &ctx)?),
+        let ingested = ingest::run(&ws, dataset, &settings, &ctx);
+        let ingest = match shards::finished(ingested, "ingest", dataset, part)? {
+            Ok(summary) => summary,
+            Err(progress) => return Ok(Report { ingest: None, check: None, shards: Some(progress) }),
         };
-        Ok(Report { ingest, check })
+        if args.no_check {
+            return Ok(Report { ingest: Some(ingest), check: None, shards: None });
+        }
+        match check::run(&ws, dataset, &pipeline.check, &ctx) {
+            // Of what was ingested before, the merge has told.
+            Err(Error::Waiting(waiting)) if matches!(part, Part::Shard(_)) => {
+                let shards = Some(shards::progress(waiting, "ingest", dataset));
+                Ok(Report { ingest: None, check: None, shards })
+            }
+            // The manifest was merged by now, so that the shards can only begin to check.
+            Err(Error::Waiting(waiting)) if !ingest.up_to_date => {
+                let shards = Some(shards::progress(waiting, "ingest", dataset));
+                Ok(Report { ingest: Some(ingest), check: None, shards })
+            }
+            checked => Ok(Report { ingest: Some(ingest), check: Some(checked?), shards: None }),
+        }
     })?;
     let mut text: Vec<String> = reports.iter().map(Report::to_string).collect();
     if let Some((what, false)) = &parts {
@@ -99,16 +124,17 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
 
 impl Report {
     fn findings(&self) -> u64 {
-        self.ingest.findings + self.check.as_ref().map_or(0, |c| c.findings)
+        self.ingest.as_ref().map_or(0, |i| i.findings) + self.check.as_ref().map_or(0, |c| c.findings)
     }
 }
 
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.ingest)?;
-        if let Some(check) = &self.check {
-            write!(f, "\n{check}")?;
-        }
-        Ok(())
+        let parts = [
+            self.ingest.as_ref().map(ToString::to_string),
+            self.check.as_ref().map(ToString::to_string),
+            self.shards.as_ref().map(ToString::to_string),
+        ];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join("\n"))
     }
 }

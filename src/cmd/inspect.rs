@@ -21,7 +21,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let pipeline = globals.pipeline()?;
     let ws = globals.workspace();
     if let Some(name) = globals.dataset.as_ref().or(pipeline.dataset.as_ref())
-        && ws.raw_dataset(name).is_dir()
+        && ws.raw_dataset(name).exists()
         && !ws.manifest(name).is_file()
     {
         return Err(Error::missing(Input::Manifest, ws.manifest(name)).into());

@@ -19,12 +19,14 @@ mod globals;
 mod ingest;
 mod inspect;
 mod laboratories;
+mod link;
 mod man;
 mod plot;
 mod predict;
 mod preprocess;
 mod report;
 mod run;
+mod shards;
 mod split;
 mod status;
 mod submit;
@@ -83,6 +85,7 @@ enum Command {
     Ingest(ingest::Args),
     Inspect(inspect::Args),
     Laboratories(laboratories::Args),
+    Link(link::Args),
     Man(man::Args),
     Plot(plot::Args),
     Predict(predict::Args),
@@ -117,6 +120,7 @@ impl Command {
             Command::Ingest(args) => ingest::run(args, globals),
             Command::Inspect(args) => inspect::run(args, globals),
             Command::Laboratories(args) => laboratories::run(args, globals),
+            Command::Link(args) => link::run(args, globals),
             Command::Man(args) => man::run(args, globals, cli()),
             Command::Plot(args) => plot::run(args, globals),
             Command::Predict(args) => predict::run(args, globals),
@@ -142,6 +146,7 @@ const GROUPS: [(&str, &[(&str, &str)]); 4] = [
         &[
             ("datasets", "List public data sets of white blood cells, with licences"),
             ("fetch", "Download and unpack a public data set"),
+            ("link", "Use images in object storage (S3) as a data set"),
             ("synth", "Generate a data set of synthetic cells"),
             ("ingest", "Read the data sets in raw/ into manifests, and check them"),
             ("check", "Find unreadable images, copies, conflicting labels and outliers"),

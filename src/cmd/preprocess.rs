@@ -1,7 +1,8 @@
 //! `wbc preprocess`: cuts and resizes the images of a data set, and stores them as tensors.
 
 use super::terminal::say;
-use super::{Globals, Outcome};
+use super::{Globals, Outcome, shards};
+use crate::context::Context;
 use crate::preprocess::{self, contact_sheet};
 use std::path::PathBuf;
 
@@ -21,6 +22,8 @@ pub struct Args {
     /// Also write a PNG of some preprocessed images, one row per class
     #[arg(long, value_name = "FILE")]
     contact_sheet: Option<PathBuf>,
+    #[command(flatten)]
+    shards: shards::Args,
 }
 
 fn cut(text: &str) -> Result<preprocess::Cut, String> {
@@ -37,8 +40,16 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let ws = globals.workspace();
     let dataset = globals.one_dataset(&pipeline)?;
     let progress = globals.progress();
-    let ctx = globals.context(pipeline.seed, &progress);
-    let summary = preprocess::run(&ws, &dataset, &settings, &ctx)?;
+    let part = args.shards.part();
+    let ctx = Context { part, ..globals.context(pipeline.seed, &progress) };
+    let run = preprocess::run(&ws, &dataset, &settings, &ctx);
+    let summary = match shards::finished(run, "preprocess", &dataset, part)? {
+        Ok(summary) => summary,
+        Err(progress) => {
+            globals.print(&progress, &progress)?;
+            return Ok(Outcome::Done);
+        }
+    };
     if let Some(path) = &args.contact_sheet {
         let shown = contact_sheet::write(&ws, &dataset, &settings, path)?;
         say(format_args!("contact sheet of {shown} preprocessed images: {}", path.display()));

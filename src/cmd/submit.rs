@@ -7,16 +7,17 @@ use super::{Globals, Outcome};
 use crate::bench;
 use crate::context::Context;
 use crate::error::{Error, Result, if_readable};
-use crate::jobs::{self, Arguments, Engine, Job, Plan, Task};
+use crate::jobs::{self, Arguments, Engine, Job, Plan, Round, Sharded, Task};
+use crate::join;
 use crate::nn::device::Device;
+use crate::part::MOST;
 use crate::pipeline::Pipeline;
-
 use crate::run::claim::{self, Claim, Taken};
 use crate::run::{self, ModelId, NetworkSettings, Recipe, Record, RunDir};
 use crate::split::{self, Splits};
 use crate::text;
 use crate::workspace::Workspace;
-use crate::{atomic, features, preprocess, train};
+use crate::{atomic, features, ingest, preprocess, train};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -27,6 +28,7 @@ Examples:
   wbc submit --dry-run                        # the scripts, without sending anything
   wbc submit --pipeline quick --pipeline svm --seeds 0,1,2
   wbc submit -- --partition=gpu --qos=long    # further options of sbatch
+  wbc submit --ingest --dataset large --shards 100
   wbc submit --engine local --jobs 2          # processes of this machine instead";
 
 /// Trains every fold of one or several runs as jobs of a Slurm cluster (or, with --engine local, as processes of this
@@ -36,6 +38,9 @@ Examples:
 /// The scripts lie in data/runs/<RUN>/slurm/, with the logs of the jobs. What jobs ask for is in [slurm] of the
 /// pipeline (partition, account, time, memory, cpus, gpus, max_parallel); time and memory that are not given are
 /// estimated. A job that reaches its time limit goes back to the queue and on from its last epoch.
+///
+/// With --ingest, reads and checks the images of a large data set instead of training: --shards jobs share them, others
+/// put together what they found. With --shards alone, so many jobs preprocess the images before the training.
 ///
 /// The same command again sends what is missing or failed, and nothing that is queued, running or finished.
 /// `wbc status` shows where all stand, `wbc cancel RUN` ends the jobs of a run.
@@ -57,6 +62,12 @@ pub struct Args {
     /// Train one model on all images instead
     #[arg(long, conflicts_with = "fold")]
     all: bool,
+    /// Ingest and check the data set instead, whose images are shared by --shards jobs
+    #[arg(long, conflicts_with_all = ["seeds", "datasets", "fold", "all", "restart"])]
+    ingest: bool,
+    /// Jobs that share the images of a large data set where they are ingested, preprocessed or measured
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST)))]
+    shards: u32,
     /// Models trained at the same time, for --engine local; each takes its share of the threads
     #[arg(long, value_name = "N", default_value = "1")]
     jobs: usize,
@@ -134,6 +145,9 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let progress = globals.progress();
     let seed = globals.seed.or(args.seeds.first().copied()).unwrap_or(0);
     let ctx = globals.context(seed, &progress);
+    if args.ingest {
+        return ingest_in_shards(&args, globals, &ws, engine);
+    }
     let runs = runs(&args, globals, &ws, engine, &ctx)?;
     // One submit after the other, so that nothing is sent twice.
     let mut claims = Vec::new();
@@ -193,6 +207,9 @@ fn check_options(args: &Args, engine: &dyn Engine) -> Result<()> {
     if engine.name() == "local" && !args.options.is_empty() {
         return Err(Error::setting("--", "no options of sbatch with --engine local", args.options.join(" ")));
     }
+    if engine.name() == "local" && args.shards > 1 {
+        return Err(Error::setting("shards", "1 with --engine local: one machine needs no shards", args.shards));
+    }
     if args.jobs == 0 {
         return Err(Error::setting("jobs", "at least 1", 0));
     }
@@ -208,6 +225,76 @@ fn check_options(args: &Args, engine: &dyn Engine) -> Result<()> {
         false => {
             let expected = "settings of training from pipeline files alone";
             Err(Error::setting("submit", expected, format!("the variables {}", lost.join(", "))))
+        }
+    }
+}
+
+/// What was sent to ingest a data set.
+#[derive(Serialize)]
+struct Ingesting {
+    dataset: String,
+    shards: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    scripts: Vec<Script>,
+    done: Vec<String>,
+}
+
+/// Sends the jobs that ingest and check a data set. Its findings are to be read before it is split, so that nothing else
+/// follows.
+fn ingest_in_shards(args: &Args, globals: &Globals, ws: &Workspace, engine: &dyn Engine) -> anyhow::Result<Outcome> {
+    let pipeline = globals.pipeline()?;
+    let dataset = ws.choose(globals.dataset.as_deref().or(pipeline.dataset.as_deref()), &ws.raw_datasets()?)?;
+    let folder = ws.root.join(&dataset).join(engine.name());
+    // A copy: a pipeline file may be changed while jobs wait.
+    let file = folder.join("pipeline.toml");
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    let words = ["ingest", "--workspace", &path(&ws.root), "--dataset", &dataset, "--pipeline", &path(&file)];
+    let shards = [Round::Shards; ingest::STEPS];
+    let work = Sharded {
+        name: "ingest".into(),
+        folder,
+        shards: args.shards,
+        calls: vec![words.map(String::from).into()],
+        rounds: [&shards[..], &[Round::Merge, Round::Shards, Round::Merge]].concat(),
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut settings = pipeline.slurm.clone();
+    settings.cpus = settings.cpus.or(Some(globals.threads.unwrap_or(cores.min(4)) as u32));
+    let plan = Plan {
+        workspace: ws.clone(),
+        folder: std::env::current_dir().map_err(Error::io(Path::new("."), "find"))?,
+        program: std::env::current_exe().map_err(Error::io(Path::new("wbc"), "find"))?,
+        runs: Vec::new(),
+        prepare: Vec::new(),
+        shards: args.shards,
+        tasks: Vec::new(),
+        report: Vec::new(),
+        settings,
+        parallel: args.jobs,
+        threads: globals.threads,
+        options: args.options.clone(),
+    };
+    let scripts = engine.sharded_scripts(&plan, &work)?;
+    let mut report = Ingesting { dataset, shards: args.shards, scripts: Vec::new(), done: Vec::new() };
+    if args.dry_run {
+        report.scripts = scripts.into_iter().map(|(path, text)| Script { path, text }).collect();
+    } else {
+        atomic::write_bytes(&file, pipeline.to_toml()?.as_bytes())?;
+        report.done = engine.start_sharded(&plan, &work)?;
+    }
+    globals.print(&report, &report)?;
+    Ok(Outcome::Done)
+}
+
+impl fmt::Display for Ingesting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Script { path, text } in &self.scripts {
+            writeln!(f, "# {}\n{text}", path.display())?;
+        }
+        self.done.iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        match self.scripts.is_empty() {
+            true => write!(f, "When these jobs are over, read what they found: wbc check --dataset {}", self.dataset),
+            false => f.write_str("nothing was sent (--dry-run)"),
         }
     }
 }
@@ -390,6 +477,11 @@ fn plan(
     let (mut prepare, mut report) = (Vec::new(), Vec::new());
     for run in runs {
         let Run { dataset, pipeline, .. } = run;
+        let members = join::members(ws, dataset);
+        if args.shards > 1 && !members.is_empty() {
+            let expected = format!("1 with a joint data set, or {} preprocessed in shards before", members.join(", "));
+            return Err(Error::setting("shards", expected, args.shards));
+        }
         let (command, is_current) = match &pipeline.train {
             Recipe::Network(_) => ("preprocess", preprocess::is_current(ws, dataset, &pipeline.preprocess)?),
             Recipe::Classical(_) => ("features", features::is_current(ws, dataset, &pipeline.features)?),
@@ -436,6 +528,7 @@ fn plan(
         program,
         runs: runs.iter().map(|run| run.name.clone()).collect(),
         prepare,
+        shards: args.shards,
         tasks,
         report,
         settings,

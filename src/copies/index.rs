@@ -75,19 +75,38 @@ impl Table {
     }
 }
 
+/// Codes of images, which become an index.
+pub struct Codes {
+    codes: Vec<u64>,
+    images: Vec<u32>,
+    first: Vec<u32>,
+}
+
+/// Of no images.
+impl Default for Codes {
+    fn default() -> Self {
+        Self { codes: Vec::new(), images: Vec::new(), first: vec![0] }
+    }
+}
+
+impl Codes {
+    /// Adds the codes of the next image.
+    pub fn push(&mut self, codes: impl Iterator<Item = u64>) {
+        let image = self.first.len() as u32 - 1;
+        self.codes.extend(codes);
+        self.images.resize(self.codes.len(), image);
+        self.first.push(self.codes.len() as u32);
+    }
+}
+
 impl Index {
     /// Indexes the codes of images.
-    pub fn new(images: impl Iterator<Item = Vec<u64>>) -> Self {
-        let (mut codes, mut of, mut first) = (Vec::new(), Vec::new(), vec![0]);
-        for (image, of_image) in images.enumerate() {
-            codes.extend(of_image);
-            of.resize(codes.len(), image as u32);
-            first.push(codes.len() as u32);
-        }
+    pub fn new(codes: Codes) -> Self {
+        let Codes { codes, images, first } = codes;
         // A few keypoints to a key, so that a search takes the same time in a large set.
         let key_bits = (codes.len().max(2).ilog2() as usize).saturating_sub(1).clamp(10, 26);
         let tables = (0..TABLES as u64).into_par_iter().map(|number| Table::new(&codes, number, key_bits)).collect();
-        Self { tables, codes, images: of, first }
+        Self { tables, codes, images, first }
     }
 
     /// Of the images before the image `before`, those that have most keypoints in common with an image, at most `most`,

@@ -6,6 +6,7 @@
 
 use super::view::{Frame, View, bilinear};
 use pulp::{Arch, Simd, WithSimd};
+use serde::{Deserialize, Serialize};
 use std::f32::consts::{PI, TAU};
 use std::sync::LazyLock;
 
@@ -17,7 +18,7 @@ pub const MOST: usize = 64;
 const PATCH: usize = 8;
 
 /// A blob and what surrounds it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Keypoint {
     /// Position in the view, px.
     pub x: f32,

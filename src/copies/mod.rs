@@ -11,23 +11,26 @@ pub mod align;
 pub mod consensus;
 pub mod index;
 pub mod keypoints;
+pub mod source;
 pub mod store;
 pub mod transform;
 pub mod view;
 
 use crate::context::Context;
 use crate::decode::Grey;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use align::Texture;
 use consensus::Affine;
-use index::Index;
+use index::{Codes, Index};
 use keypoints::Keypoint;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use source::Source;
 use std::collections::HashMap;
 use view::View;
 
 /// What is kept of an image to find its copies, about 6 KiB.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Features {
     /// The keypoints, strongest first.
     pub keypoints: Vec<Keypoint>,
@@ -134,6 +137,14 @@ const WHOLE: usize = 3;
 /// # Errors
 /// [`crate::error::Error::Interrupted`].
 pub fn find(images: &[Option<&Features>], correlation: f32, ctx: &Context) -> Result<Vec<Pair>> {
+    search(&images, None, correlation, ctx)
+}
+
+/// [`find`] among images whose features need not be in memory.
+///
+/// # Errors
+/// Those of the source, and [`crate::error::Error::Interrupted`].
+pub fn find_in(images: &dyn Source, correlation: f32, ctx: &Context) -> Result<Vec<Pair>> {
     search(images, None, correlation, ctx)
 }
 
@@ -148,27 +159,31 @@ pub fn find_between(
     correlation: f32,
     ctx: &Context,
 ) -> Result<Vec<Pair>> {
-    let pairs = search(&[known, new].concat(), Some(known.len()), correlation, ctx)?;
+    let pairs = search(&[known, new].concat().as_slice(), Some(known.len()), correlation, ctx)?;
     Ok(pairs.into_iter().map(|pair| Pair { b: pair.b - known.len(), ..pair }).collect())
 }
 
 /// Pairs of copies among all images; or, where the first `known` images are of another set, those of an image of that
 /// set with another image.
-fn search(images: &[Option<&Features>], known: Option<usize>, correlation: f32, ctx: &Context) -> Result<Vec<Pair>> {
+fn search(images: &dyn Source, known: Option<usize>, correlation: f32, ctx: &Context) -> Result<Vec<Pair>> {
     let mut pairs = Vec::new();
-    let mut groups = Groups::new(images.len());
+    let mut groups = Groups::new(images.count());
     // Equal images first: one of them stands for all.
     let mut first: HashMap<(u64, (u32, u32)), usize> = HashMap::new();
     let mut distinct = Vec::new();
-    for (i, features) in images.iter().enumerate() {
-        let Some(features) = features.filter(|f| !f.is_blank()) else { continue };
+    let (mut codes, mut wholes) = (Codes::default(), Codes::default());
+    for i in 0..images.count() {
+        ctx.check_stop()?;
+        let Some(features) = images.get(i)?.filter(|f| !f.is_blank()) else { continue };
         let (key, is_new) = ((features.hash, features.size), known.is_some_and(|known| i >= known));
         match first.get(&key) {
             None => {
                 if !is_new {
                     first.insert(key, i);
                 }
-                distinct.push((i, features));
+                distinct.push(i);
+                codes.push(features.keypoints.iter().map(|k| k.code));
+                wholes.push(std::iter::once(features.whole));
             }
             Some(&original) if known.is_none() || is_new => {
                 let map = Affine { xx: 1.0, xy: 0.0, x0: 0.0, yx: 0.0, yy: 1.0, y0: 0.0 };
@@ -178,10 +193,13 @@ fn search(images: &[Option<&Features>], known: Option<usize>, correlation: f32, 
             Some(_) => {}
         }
     }
-    let searched = known.map_or(0, |known| distinct.partition_point(|(i, _)| *i < known));
-    let codes = |(_, features): &(usize, &Features)| features.keypoints.iter().map(|k| k.code).collect::<Vec<_>>();
-    let index = Index::new(distinct.iter().map(codes));
-    let whole = Index::new(distinct.iter().map(|(_, features)| vec![features.whole]));
+    drop(first);
+    let searched = known.map_or(0, |known| distinct.partition_point(|i| *i < known));
+    let (index, whole) = (Index::new(codes), Index::new(wholes));
+    let features = |i: usize| {
+        let features = images.get(distinct[i])?;
+        features.ok_or_else(|| Error::compute("the features of images", "those of one are no longer there"))
+    };
     let task = ctx.progress.task("looking for copies", Some((distinct.len() - searched) as u64), "images");
     let candidates: Result<Vec<Vec<Candidate>>> = (searched..distinct.len())
         .into_par_iter()
@@ -189,15 +207,19 @@ fn search(images: &[Option<&Features>], known: Option<usize>, correlation: f32, 
             ctx.check_stop()?;
             task.advance(1);
             let before = if known.is_some() { searched } else { b };
-            let similar = whole.candidates(b, before, WHOLE, false);
-            let similar = similar.into_iter().map(|(a, _)| Candidate::whole(&distinct, a, b));
-            let common = index.candidates(b, before, CANDIDATES, true);
-            let common = common.into_iter().filter_map(|(a, _)| Candidate::new(&distinct, a, b));
-            Ok(common.chain(similar).collect())
+            let from = features(b)?;
+            let mut candidates = Vec::new();
+            for (a, _) in index.candidates(b, before, CANDIDATES, true) {
+                candidates.extend(Candidate::new((&*features(a)?, a), (&*from, b)));
+            }
+            for (a, _) in whole.candidates(b, before, WHOLE, false) {
+                candidates.push(Candidate::whole((&*features(a)?, a), (&*from, b)));
+            }
+            Ok(candidates)
         })
         .collect();
     let mut candidates = candidates?;
-    drop(task);
+    drop((task, index, whole));
     candidates.iter_mut().for_each(|of_image| of_image.sort_by_key(|c| std::cmp::Reverse(c.matches)));
     // First the best candidate of each image, then the others, unless their images are in one group by then.
     for others in [false, true] {
@@ -207,11 +229,17 @@ fn search(images: &[Option<&Features>], known: Option<usize>, correlation: f32, 
                 ctx.check_stop()?;
                 let (best, rest) = of_image.split_at(of_image.len().min(1));
                 let of_round = if others { rest } else { best };
-                let open = |c: &&Candidate| !groups.joined(distinct[c.a].0, distinct[c.b].0);
+                let open = |c: &&Candidate| !groups.joined(distinct[c.a], distinct[c.b]);
                 let open: Vec<&Candidate> = of_round.iter().filter(open).collect();
                 let Some(first) = open.first() else { return Ok(Vec::new()) };
-                let texture = Texture::new(&distinct[first.b].1.view);
-                Ok(open.into_iter().filter_map(|c| c.compare(&distinct, &texture, correlation)).collect())
+                let second = features(first.b)?;
+                let texture = Texture::new(&second.view);
+                let mut pairs = Vec::new();
+                for candidate in open {
+                    let pair = candidate.compare(&*features(candidate.a)?, &second, &texture, correlation);
+                    pairs.extend(pair.map(|pair| Pair { a: distinct[pair.a], b: distinct[pair.b], ..pair }));
+                }
+                Ok(pairs)
             })
             .collect();
         for pair in compared?.into_iter().flatten() {
@@ -233,16 +261,19 @@ struct Candidate {
 
 impl Candidate {
     /// Two images that are similar as a whole.
-    fn whole(images: &[(usize, &Features)], a: usize, b: usize) -> Self {
-        let (to, from) = (&images[a].1.view, &images[b].1.view);
+    fn whole((to, a): (&Features, usize), (from, b): (&Features, usize)) -> Self {
+        Self { a, b, map: Self::alike(&to.view, &from.view), matches: 0 }
+    }
+
+    /// From the pixels of one view to those of another, which shows the same.
+    fn alike(to: &View, from: &View) -> Affine {
         let (xx, yy) = (to.width as f32 / from.width as f32, to.height as f32 / from.height as f32);
         // Positions count from the middle of the first pixel.
-        let map = Affine { xx, xy: 0.0, x0: (xx - 1.0) / 2.0, yx: 0.0, yy, y0: (yy - 1.0) / 2.0 };
-        Self { a, b, map, matches: 0 }
+        Affine { xx, xy: 0.0, x0: (xx - 1.0) / 2.0, yx: 0.0, yy, y0: (yy - 1.0) / 2.0 }
     }
 
     /// None if fewer keypoints agree on a transform than chance brings about.
-    fn new(images: &[(usize, &Features)], a: usize, b: usize) -> Option<Self> {
+    fn new((to, a): (&Features, usize), (from, b): (&Features, usize)) -> Option<Self> {
         const MATCHES: usize = 6;
         const STRENGTH: u32 = 22;
         /// Least share of the keypoints in the overlap that agree. Of 8,044 pairs of drawn copies 0.3 % have less, and
@@ -252,7 +283,6 @@ impl Candidate {
         const IN_PLACE: (usize, u32) = (4, 14);
         /// See [`Candidate::is_in_place`]: keypoints give the transform less exactly than pixels.
         const ROUGHLY: f32 = 0.1;
-        let (to, from) = (images[a].1, images[b].1);
         let consensus = consensus::consensus(&from.keypoints, &to.keypoints)?;
         let (least, most) = consensus.map.stretch();
         let (width, height) = (to.view.width as f32, to.view.height as f32);
@@ -266,21 +296,20 @@ impl Candidate {
             && consensus.matches as f32 >= SHARE * inside as f32;
         let candidate = Self { a, b, map: consensus.map, matches: consensus.matches };
         let some = consensus.matches >= IN_PLACE.0 && consensus.strength >= IN_PLACE.1;
-        let is_plausible = many || some && candidate.is_in_place(images, &candidate.map, ROUGHLY);
+        let is_plausible = many || some && Self::is_in_place(&to.view, &from.view, &candidate.map, ROUGHLY);
         (is_plausible && least > 0.25 && most < 4.0 && most < 1.8 * least).then_some(candidate)
     }
 
     /// Aligns the images, of which the second has this texture, and returns a pair if their pixels agree.
-    fn compare(&self, images: &[(usize, &Features)], texture: &Texture, correlation: f32) -> Option<Pair> {
+    fn compare(&self, first: &Features, second: &Features, texture: &Texture, correlation: f32) -> Option<Pair> {
         /// Least correlation of the blurred textures before they are aligned: as the keypoints say, and of images that
         /// are similar as a whole, which lie alike.
         const BY_KEYPOINTS: f32 = 0.2;
         const AS_WHOLE: f32 = 0.6;
-        let ((a, first), (b, second)) = (images[self.a], images[self.b]);
         let least = if self.matches == 0 { AS_WHOLE } else { BY_KEYPOINTS };
         let agreement = align::align(texture, &Texture::new(&first.view), self.map, least)?;
         let (least, most) = agreement.map.stretch();
-        let in_place = self.is_in_place(images, &agreement.map, 0.05);
+        let in_place = Self::is_in_place(&first.view, &second.view, &agreement.map, 0.05);
         let needed = needed(correlation, self.matches, agreement.structure, in_place);
         if agreement.correlation < needed || agreement.overlap < OVERLAP || most > 1.8 * least {
             return None;
@@ -300,14 +329,13 @@ impl Candidate {
             y0: to.top + (m.y0 + 0.5) * to.down - yx * left - yy * top,
         };
         let (overlap, correlation) = (agreement.overlap, agreement.correlation);
-        Some(Pair { a, b, map, overlap, correlation, matches: self.matches as u32 })
+        Some(Pair { a: self.a, b: self.b, map, overlap, correlation, matches: self.matches as u32 })
     }
 
     /// Whether the second image lies in the first as both do in their frames: it was neither turned nor mirrored nor
     /// shifted, whatever else was done to it. Its corners are at most `away` from their places, in longer sides.
-    fn is_in_place(&self, images: &[(usize, &Features)], map: &Affine, away: f32) -> bool {
-        let whole = Self::whole(images, self.a, self.b).map;
-        let (to, from) = (&images[self.a].1.view, &images[self.b].1.view);
+    fn is_in_place(to: &View, from: &View, map: &Affine, away: f32) -> bool {
+        let whole = Self::alike(to, from);
         let (width, height) = (from.width as f32, from.height as f32);
         let side = to.width.max(to.height) as f32;
         [(0.0, 0.0), (width, 0.0), (0.0, height), (width, height)].into_iter().all(|(x, y)| {

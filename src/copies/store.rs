@@ -2,7 +2,7 @@
 //! data sets and among new images, without the images.
 
 use super::Features;
-use super::keypoints::Keypoint;
+use super::source::{KEYPOINT, Source, keypoint_from_bytes, keypoint_to_bytes};
 use super::view::{Frame, View};
 use crate::error::{Error, Input, Result};
 use crate::schema::COPY_FEATURES;
@@ -11,25 +11,32 @@ use crate::workspace::Workspace;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, UInt32Type, UInt64Type};
 use arrow_array::{ArrayRef, ArrowPrimitiveType, BinaryArray, PrimitiveArray, RecordBatch, StringArray};
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Bytes of a keypoint.
-const KEYPOINT: usize = 24;
-
-/// Writes the features of images, each with the `image_id` of its first cell.
+/// Writes the features of images, each with the `image_id` of its first cell. Images without features are left out.
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn write(path: &Path, provenance: &Provenance, images: &[(&str, &Features)]) -> Result<()> {
+pub fn write(path: &Path, provenance: &Provenance, ids: &[&str], images: &dyn Source) -> Result<()> {
+    let rows = COPY_FEATURES.storage.row_group_rows;
     table::write_stream(path, &COPY_FEATURES, provenance, |put| {
-        images.chunks(COPY_FEATURES.storage.row_group_rows).try_for_each(|part| put(&batch(part)))
+        let mut part = Vec::with_capacity(rows);
+        for (i, id) in ids.iter().enumerate() {
+            part.extend(images.get(i)?.map(|features| (*id, features)));
+            if part.len() == rows {
+                put(&batch(&part))?;
+                part.clear();
+            }
+        }
+        if part.is_empty() { Ok(()) } else { put(&batch(&part)) }
     })
 }
 
-fn batch(images: &[(&str, &Features)]) -> RecordBatch {
+fn batch(images: &[(&str, Cow<Features>)]) -> RecordBatch {
     fn numbers<T: ArrowPrimitiveType>(
-        images: &[(&str, &Features)],
+        images: &[(&str, Cow<Features>)],
         value: impl Fn(&Features) -> T::Native,
     ) -> ArrayRef {
         Arc::new(PrimitiveArray::<T>::from_iter_values(images.iter().map(|(_, f)| value(f))))
@@ -43,7 +50,7 @@ fn batch(images: &[(&str, &Features)]) -> RecordBatch {
         numbers::<UInt32Type>(images, |f| f.size.1),
         numbers::<UInt64Type>(images, |f| f.hash),
         numbers::<UInt64Type>(images, |f| f.whole),
-        bytes(&|f| f.keypoints.iter().flat_map(to_bytes).collect()),
+        bytes(&|f| f.keypoints.iter().flat_map(keypoint_to_bytes).collect()),
         numbers::<UInt32Type>(images, |f| f.view.width as u32),
         numbers::<UInt32Type>(images, |f| f.view.height as u32),
         numbers::<Float32Type>(images, |f| f.view.frame.left),
@@ -54,21 +61,6 @@ fn batch(images: &[(&str, &Features)]) -> RecordBatch {
         bytes(&|f| f.view.valid.iter().map(|valid| u8::from(*valid)).collect()),
     ];
     RecordBatch::try_new(COPY_FEATURES.arrow(), columns).expect("columns of one length, in the schema's order")
-}
-
-fn to_bytes(k: &Keypoint) -> [u8; KEYPOINT] {
-    let mut bytes = [0; KEYPOINT];
-    for (part, v) in bytes.chunks_exact_mut(4).zip([k.x, k.y, k.sigma, k.angle]) {
-        part.copy_from_slice(&v.to_le_bytes());
-    }
-    bytes[16..].copy_from_slice(&k.code.to_le_bytes());
-    bytes
-}
-
-fn from_bytes(bytes: &[u8; KEYPOINT]) -> Keypoint {
-    let (words, _) = bytes.as_chunks::<4>();
-    let [x, y, sigma, angle] = [0, 1, 2, 3].map(|i| f32::from_le_bytes(words[i]));
-    Keypoint { x, y, sigma, angle, code: u64::from_le_bytes(bytes[16..].try_into().expect("8 bytes")) }
 }
 
 /// The features of the images of a data set, with the `image_id` of the first cell of each; none where check has not
@@ -130,7 +122,7 @@ fn features(batch: &RecordBatch, row: usize) -> Option<(String, Features)> {
     complete.then(|| {
         let valid = valid.iter().map(|valid| *valid == 1).collect();
         let features = Features {
-            keypoints: keypoints.iter().map(from_bytes).collect(),
+            keypoints: keypoints.iter().map(keypoint_from_bytes).collect(),
             whole: u64s("code"),
             view: View { width, height, pixels: pixels.to_vec(), valid, frame },
             hash: u64s("hash"),

@@ -7,6 +7,7 @@ use fast_image_resize as fir;
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8;
 use pulp::{Arch, Simd, WithSimd};
+use serde::{Deserialize, Serialize};
 
 /// Longer side of the view that is searched for keypoints, px.
 const DETECTION_SIDE: usize = 96;
@@ -18,7 +19,7 @@ const SHORTEST: usize = 16;
 const MARGIN: usize = 2;
 
 /// A small grey image.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct View {
     /// Width, px.
     pub width: usize,
@@ -33,7 +34,7 @@ pub struct View {
 }
 
 /// Where a view lies in its image.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Frame {
     /// Left edge of the view, px of the image.
     pub left: f32,

@@ -1,18 +1,26 @@
 //! What a file is, by its first bytes.
 
+use serde::{Deserialize, Serialize};
+
 /// The formats that are decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Format {
+    /// JPEG.
     Jpeg,
+    /// PNG.
     Png,
+    /// BMP.
     Bmp,
+    /// TIFF.
     Tiff,
+    /// WebP.
     Webp,
+    /// GIF.
     Gif,
 }
 
 impl Format {
-    /// As in the manifest.
+    /// As in the manifest: "jpeg", "png", "bmp", "tiff", "webp" or "gif".
     pub fn name(self) -> &'static str {
         match self {
             Format::Jpeg => "jpeg",

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::guard;
 use crate::rect::Rect;
 use image::DynamicImage;
+use serde::{Deserialize, Serialize};
 use std::io::{Cursor, ErrorKind};
 use std::path::Path;
 
@@ -20,16 +21,16 @@ mod limits;
 mod orientation;
 mod tiff;
 
-use format::Format;
+pub use format::Format;
 pub use limits::{MAX_BYTES, MAX_PIXELS};
 pub use orientation::Orientation;
 
 /// Format and size of an image file. Sizes, rectangles and pixels are those of the upright image everywhere: a file's
 /// note on its orientation is applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
-    /// "jpeg", "png", "bmp", "tiff", "webp" or "gif".
-    pub format: &'static str,
+    /// How it is stored.
+    pub format: Format,
     /// Width, px.
     pub width_px: u32,
     /// Height, px.
@@ -112,7 +113,7 @@ pub fn header(bytes: &[u8], path: &Path) -> Result<Header> {
     guarded(path, || {
         let stored = stored(bytes)?;
         let (width_px, height_px) = stored.orientation.upright_size(stored.width, stored.height);
-        Ok(Header { format: stored.format.name(), width_px, height_px, orientation: stored.orientation })
+        Ok(Header { format: stored.format, width_px, height_px, orientation: stored.orientation })
     })
 }
 

@@ -1,10 +1,11 @@
 //! Orientation: how stored pixels are turned or mirrored to be upright, as cameras and scanners note it in EXIF.
 
 use crate::rect::Rect;
+use serde::{Deserialize, Serialize};
 
 /// The EXIF and TIFF tag 274 as three steps: a stored pixel's place is that of the upright one after exchanging x and
 /// y, then mirroring each axis.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Orientation {
     transposed: bool,
     mirrored_x: bool,

@@ -7,18 +7,17 @@
 use crate::context::Context;
 use crate::dataset::{self, Usable};
 use crate::error::{Error, Input, Result};
-use crate::progress::Task;
 use crate::rows::ManifestRow;
 use crate::schema::FEATURES;
+use crate::shards::{self, Step};
 use crate::table::{self, Provenance};
 use crate::workspace::Workspace;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float64Type;
 use arrow_array::{Array, ArrayRef, Float64Array, RecordBatch, StringArray};
-use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 mod colour;
@@ -33,9 +32,6 @@ mod window;
 pub(crate) use settings::MAX_WINDOW_PX;
 pub use settings::Settings;
 pub use window::Window;
-
-/// Number of cells that are measured before they are added to the table.
-const BATCH: usize = 2048;
 
 /// Result of [`run`].
 #[derive(Clone, Debug, Serialize)]
@@ -94,8 +90,7 @@ fn provenance(inputs: BTreeMap<String, String>, settings: &Settings) -> Provenan
 /// # Errors
 /// [`Error::Setting`]; [`Error::Missing`] or [`Error::Format`] for the input tables; [`Error::Stale`] if an image has
 /// changed since it was ingested; [`Error::Io`] if one cannot be read; [`Error::Data`] if none can be decoded;
-/// [`Error::Interrupted`]. An existing table is
-/// then unchanged.
+/// [`Error::Waiting`] and [`Error::Interrupted`]. An existing table is then unchanged.
 pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) -> Result<Summary> {
     settings.validate()?;
     let Usable { cells: rows, left_out, inputs, .. } = Usable::read(ws, dataset)?;
@@ -113,15 +108,19 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
         file: path.clone(),
     };
     if !summary.up_to_date {
-        let raw = ws.raw_dataset(dataset);
-        let task = ctx.progress.task("measuring cells", Some(rows.len() as u64), "cells");
-        let mut batches = Vec::new();
-        for rows in rows.chunks(BATCH) {
-            let (batch, unreadable) = batch(&raw, rows, settings, ctx, &task)?;
-            batches.push(batch);
-            summary.unreadable.extend(unreadable);
-        }
-        drop(task);
+        let (raw, folder) = (ws.raw_dataset(dataset), ws.shards(dataset, "features"));
+        let mut inputs = provenance.inputs.clone();
+        inputs.insert("settings".into(), provenance.settings.to_string());
+        let progress = ("measuring cells", "cells");
+        let step = Step { raw: &raw, folder: &folder, name: "cells", progress, inputs: &inputs, is_last: true };
+        let items: Vec<_> = rows.iter().map(|row| (row.image_id.as_str(), row)).collect();
+        let measure = |(_, row): &(&str, &ManifestRow)| match Window::read(&raw, row, settings) {
+            Ok(window) => Ok(Ok(window.features())),
+            Err(error @ Error::Image { .. }) => Ok(Err(error.to_string())),
+            Err(other) => Err(other),
+        };
+        let measured = shards::each(&step, &items, measure, ctx)?;
+        summary.unreadable = measured.iter().filter_map(|cell| cell.as_ref().err().cloned()).collect();
         summary.unreadable.iter().for_each(|message| ctx.progress.log(message));
         if summary.unreadable.len() == rows.len() {
             let found = format!("none among {}, such as {}", rows.len(), summary.unreadable[0]);
@@ -133,7 +132,12 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
             // An additional input, so that the incomplete table is not up to date in the next run.
             provenance.inputs.insert("unreadable".into(), summary.unreadable.len().to_string());
         }
-        table::write_stream(&path, &FEATURES, &provenance, |put| batches.iter().try_for_each(put))?;
+        table::write_stream(&path, &FEATURES, &provenance, |put| {
+            let rows_of_group = FEATURES.storage.row_group_rows;
+            let groups = rows.chunks(rows_of_group).zip(measured.chunks(rows_of_group));
+            groups.map(|(rows, measured)| batch(rows, measured)).try_for_each(|batch| put(&batch))
+        })?;
+        shards::remove(&folder)?;
     }
     let missing =
         |batch: &RecordBatch, column: &str| batch.column_by_name(column).map_or(0, |column| column.null_count()) as u64;
@@ -156,34 +160,14 @@ pub fn is_current(ws: &Workspace, dataset: &str, settings: &Settings) -> Result<
     Ok(table::is_current(&ws.features(dataset), &FEATURES, &provenance(inputs, settings)))
 }
 
-/// The features of `rows`, and the errors of images that cannot be read.
-fn batch(
-    raw: &Path,
-    rows: &[ManifestRow],
-    settings: &Settings,
-    ctx: &Context,
-    task: &Task,
-) -> Result<(RecordBatch, Vec<String>)> {
-    let measured: Vec<_> = rows
-        .par_iter()
-        .map(|row| {
-            ctx.check_stop()?;
-            let measured = match Window::read(raw, row, settings) {
-                Ok(window) => Ok(window.features()),
-                Err(error @ Error::Image { .. }) => Err(error.to_string()),
-                Err(other) => return Err(other),
-            };
-            task.advance(1);
-            Ok(measured)
-        })
-        .collect::<Result<_>>()?;
-    let ids = rows.iter().zip(&measured).filter(|(_, m)| m.is_ok()).map(|(row, _)| &row.image_id);
+/// The features of those of `rows` that could be measured.
+fn batch(rows: &[ManifestRow], measured: &[Result<Vec<Option<f64>>, String>]) -> RecordBatch {
+    let ids = rows.iter().zip(measured).filter(|(_, m)| m.is_ok()).map(|(row, _)| &row.image_id);
     let mut columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from_iter_values(ids))];
     for k in 0..FEATURES.columns.len() - 1 {
         columns.push(Arc::new(measured.iter().flatten().map(|values| values[k]).collect::<Float64Array>()));
     }
-    let batch = RecordBatch::try_new(FEATURES.arrow(), columns).expect("columns match the schema");
-    Ok((batch, measured.into_iter().filter_map(std::result::Result::err).collect()))
+    RecordBatch::try_new(FEATURES.arrow(), columns).expect("columns match the schema")
 }
 
 /// A data set's features.

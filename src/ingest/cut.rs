@@ -10,11 +10,12 @@ use crate::class::Classes;
 use crate::context::Context;
 use crate::decode;
 use crate::error::Result;
+use crate::part::Part;
 use crate::rect::Rect;
 use crate::rows::{CutRule, ManifestRow, Severity};
 use crate::segment::{self, FoundCell};
 use crate::text;
-use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 
 /// Images that are measured before the decision.
@@ -53,6 +54,7 @@ const OFF_CENTRE: f64 = 0.25;
 pub(crate) const INSIDE: f64 = 0.8;
 
 /// The cells in an image.
+#[derive(Serialize, Deserialize)]
 struct ImageCells {
     width: u32,
     height: u32,
@@ -216,7 +218,10 @@ pub fn apply(tree: &Tree, settings: &Settings, classes: &Classes, ctx: &Context,
         Cut::Auto => {
             let step = searched.len().div_ceil(SAMPLE).max(1);
             let sample: Vec<usize> = searched.iter().copied().step_by(step).collect();
-            let images = search_images(tree, &output.rows, &sample, &|image| segment::find_cells(image), ctx)?;
+            // Every shard needs them.
+            let alone = Context { part: Part::All, ..*ctx };
+            let search = |image: &decode::Rgb| segment::find_cells(image);
+            let images = search_images(tree, &output.rows, &sample, &search, &alone)?;
             let shares: Vec<f64> = images.iter().flatten().filter_map(ImageCells::nucleus_share).collect();
             let shorter = median(images.iter().flatten().map(ImageCells::shorter).collect());
             usual = usual_size(&images).map(|size| Usual { size, share: median(shares), shorter });
@@ -300,20 +305,14 @@ fn search_images(
     search: &(dyn Fn(&decode::Rgb) -> Vec<FoundCell> + Sync),
     ctx: &Context,
 ) -> Result<Vec<Option<ImageCells>>> {
-    let task = ctx.progress.task("finding cells", Some(numbers.len() as u64), "images");
-    let search_one = |row: &ManifestRow| {
+    let search_one = |row: &&ManifestRow| {
         let path = tree.full_path(&row.path);
         let image = decode::rgb(&tree.read_image(&row.path).ok()?, &path).ok()?;
         let (width, height) = (image.width_px, image.height_px);
         image.blank().is_none().then(|| ImageCells { width, height, cells: search(&image) })
     };
-    let searched = numbers.par_iter().map(|i| {
-        ctx.check_stop()?;
-        let found = search_one(&rows[*i]);
-        task.advance(1);
-        Ok(found)
-    });
-    searched.collect()
+    let items: Vec<_> = numbers.iter().map(|i| (rows[*i].image_id.as_str(), &rows[*i])).collect();
+    tree.each("cells", ("finding cells", "images"), &items, search_one, ctx)
 }
 
 /// Cuts each image around its only cell. The cells of `others`, which are no white cells, may be small.

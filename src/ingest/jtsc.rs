@@ -14,7 +14,6 @@ use crate::class::Class;
 use crate::context::Context;
 use crate::error::{Error, Input, Result};
 use crate::rows::Severity;
-use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 const LABELS: &str = "labels.csv";
@@ -62,18 +61,15 @@ impl Layout for Jtsc {
         }
         let labelled: Vec<_> = images
             .iter()
-            .filter_map(|(number, image)| Some((*image, masks.get(number), labels.get(number)?.1.as_str())))
+            .filter_map(|(number, image)| {
+                Some((image.path.as_str(), (*image, masks.get(number), labels.get(number)?.1.as_str())))
+            })
             .collect();
-        let task = ctx.progress.task("reading masks", Some(labelled.len() as u64), "masks");
-        let regions = labelled.par_iter().map(|(image, mask, _)| {
-            ctx.check_stop()?;
-            let regions = mask.map(|mask| mask_regions(tree, image, mask, 0));
-            task.advance(1);
-            Ok(regions)
-        });
-        let regions = regions.collect::<Result<Vec<_>>>()?;
-        drop(task);
-        for ((image, mask, label), regions) in labelled.into_iter().zip(regions) {
+        let read = |(image, mask, _): &(&ScannedFile, Option<&&ScannedFile>, &str)| {
+            mask.map(|mask| mask_regions(tree, image, mask, 0))
+        };
+        let regions = tree.each("masks", ("reading masks", "masks"), &labelled, read, ctx)?;
+        for ((_, (image, mask, label)), regions) in labelled.into_iter().zip(regions) {
             let Some(row) = output.row(image, None, Some(label)) else { continue };
             match (mask, regions) {
                 (Some(mask), Some(Ok(regions))) => {

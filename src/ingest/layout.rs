@@ -82,7 +82,7 @@ impl Output {
             path: file.path.clone(),
             label: label.map(String::from),
             layout: self.layout.into(),
-            format: header.format.into(),
+            format: header.format.name().into(),
             width_px: header.width_px,
             height_px: header.height_px,
             file_bytes: file.bytes,

@@ -24,7 +24,7 @@ use crate::error::Result;
 use crate::rect::Rect;
 use crate::rows::Severity;
 use crate::segment;
-use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
 const FRAMES: &str = "Main Dataset";
@@ -78,18 +78,15 @@ impl Layout for Lisc {
                 format!("{count} frames with cells of several classes; they are listed without a class and not used");
             output.issue(folder, checks::NOT_USED, Severity::Note, message).score = Some(count as f64);
         }
-        let task = ctx.progress.task("finding cells", Some(frames.len() as u64), "frames");
-        let cells = frames.par_iter().map(|(file, folder)| {
-            ctx.check_stop()?;
-            let mask = |expert| masks.get(&mask_key(folder, expert, file.stem())).copied();
-            let cells = find_cells(tree, file, mask(settings.expert), mask(3 - settings.expert), settings.expert);
-            task.advance(1);
-            Ok(cells)
-        });
-        let cells = cells.collect::<Result<Vec<Cells>>>()?;
-        drop(task);
+        let mask =
+            |file: &ScannedFile, folder: &str, expert| masks.get(&mask_key(folder, expert, file.stem())).copied();
+        let items: Vec<_> = frames.iter().map(|(file, folder)| (file.path.as_str(), (*file, *folder))).collect();
+        let look = |(file, folder): &(&ScannedFile, &str)| look(tree, file, mask(file, folder, settings.expert));
+        let looked = tree.each("cells_of_frames", ("finding cells", "frames"), &items, look, ctx)?;
         let mut with_several = 0;
-        for ((file, folder), cells) in frames.into_iter().zip(cells) {
+        for ((file, folder), looked) in frames.into_iter().zip(looked) {
+            let of = |expert| mask(file, folder, expert);
+            let cells = looked.cells(of(settings.expert), of(3 - settings.expert).is_some(), settings.expert);
             let several = cells.boxes.len() > 1;
             with_several += u64::from(several);
             // A frame without a cell also gets a row, which its error leaves out, so that it is not lost.
@@ -143,43 +140,54 @@ struct Cells<'a> {
     issues: Vec<(&'static str, Severity, String)>,
 }
 
+/// The boxes that were found in a frame, or what is wrong with the file.
+#[derive(Serialize, Deserialize)]
+struct Looked {
+    /// In the expert's mask; none without one.
+    by_mask: Option<Result<Vec<Rect>, String>>,
+    /// By the stain of the nuclei; none where a mask shows the cells.
+    by_stain: Option<Result<Vec<Rect>, String>>,
+}
+
 /// Finds the cells of a frame by the expert's mask or, without a valid mask, by the stain of the nuclei.
-fn find_cells<'a>(
-    tree: &Tree,
-    frame: &ScannedFile,
-    mask: Option<&'a ScannedFile>,
-    other: Option<&ScannedFile>,
-    expert: u32,
-) -> Cells<'a> {
-    let mut issues = Vec::new();
-    if let Some(mask) = mask {
-        match mask_regions(tree, frame, mask, BORDER_PX) {
-            Ok(regions) => {
-                let boxes = regions.into_iter().map(|region| region.rect).collect();
-                return Cells { boxes, mask: Some(mask), issues };
-            }
-            Err(message) => {
-                issues.push((checks::BAD_MASK, Severity::Warning, message + "; the boxes were found by stain instead"))
-            }
-        }
-    } else {
-        let hint = other.map_or(String::new(), |_| format!(" (expert {} drew one)", 3 - expert));
-        let message =
-            format!("no mask of expert {expert}{hint}; the boxes were found by stain and should be inspected");
-        issues.push((checks::NO_MASK, Severity::Warning, message));
+fn look(tree: &Tree, frame: &ScannedFile, mask: Option<&ScannedFile>) -> Looked {
+    let by_mask = mask.map(|mask| {
+        mask_regions(tree, frame, mask, BORDER_PX)
+            .map(|regions| regions.into_iter().map(|region| region.rect).collect())
+    });
+    if matches!(by_mask, Some(Ok(_))) {
+        return Looked { by_mask, by_stain: None };
     }
     let path = tree.full_path(&frame.path);
     let image = tree.read_image(&frame.path).and_then(|bytes| decode::rgb(&bytes, &path).map_err(|e| e.to_string()));
-    let boxes: Vec<Rect> = match &image {
-        Ok(image) => segment::find_cells(image).into_iter().map(|found| found.cell).collect(),
-        Err(_) => Vec::new(),
-    };
-    if boxes.is_empty() {
-        let message =
-            image.err().unwrap_or_else(|| "expected a stained nucleus, found none; the frame is not used".into());
-        issues.push((checks::NO_CELL, Severity::Error, message));
+    let cells = image.map(|image| segment::find_cells(&image).into_iter().map(|found| found.cell).collect());
+    Looked { by_mask, by_stain: Some(cells) }
+}
+
+impl Looked {
+    /// `mask` is that of the expert, if it exists; `has_other`: whether there is one of the other expert.
+    fn cells(self, mask: Option<&ScannedFile>, has_other: bool, expert: u32) -> Cells<'_> {
+        let mut issues = Vec::new();
+        match self.by_mask {
+            Some(Ok(boxes)) => return Cells { boxes, mask, issues },
+            Some(Err(message)) => {
+                issues.push((checks::BAD_MASK, Severity::Warning, message + "; the boxes were found by stain instead"))
+            }
+            None => {
+                let hint = if has_other { format!(" (expert {} drew one)", 3 - expert) } else { String::new() };
+                let message =
+                    format!("no mask of expert {expert}{hint}; the boxes were found by stain and should be inspected");
+                issues.push((checks::NO_MASK, Severity::Warning, message));
+            }
+        }
+        let boxes = self.by_stain.unwrap_or(Ok(Vec::new()));
+        if !boxes.as_ref().is_ok_and(|boxes| !boxes.is_empty()) {
+            let none = || "expected a stained nucleus, found none; the frame is not used".into();
+            let message = boxes.as_ref().err().cloned().unwrap_or_else(none);
+            issues.push((checks::NO_CELL, Severity::Error, message));
+        }
+        Cells { boxes: boxes.unwrap_or_default(), mask: None, issues }
     }
-    Cells { boxes, mask: None, issues }
 }
 
 /// The folder directly below `top` that contains `file`. `top` is in the folder of the data set or one folder deeper.

@@ -45,6 +45,7 @@ pub use tree::{Problem, ScannedFile, Tree, Walk, is_leftover, relative, walk};
 use crate::class::{ClassSet, Classes};
 use crate::context::Context;
 use crate::error::{Error, Input, Result};
+use crate::part::{Part, Waiting};
 use crate::rows::Severity;
 use crate::schema::{ISSUES, MANIFEST};
 use crate::table::{self, Provenance};
@@ -54,6 +55,13 @@ use labels::Mapping;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+
+/// Name of the stage.
+pub(crate) const STAGE: &str = "ingest";
+
+/// Most steps that look at every image, each of which needs the one before for all images: files, files outside the
+/// folder, masks, cells.
+pub(crate) const STEPS: usize = 4;
 
 /// The layouts, the most specific first: the first that recognises a folder reads it.
 pub static LAYOUTS: [&dyn Layout; 9] = [
@@ -100,8 +108,8 @@ impl Settings {
 ///
 /// # Errors
 /// [`Error::Data`] if there is no labelled image in the folder, or if labels are numbers without a map;
-/// [`Error::Setting`], [`Error::Missing`], [`Error::Format`], [`Error::Io`] and [`Error::Interrupted`]. Tables written
-/// before are then kept.
+/// [`Error::Setting`], [`Error::Missing`], [`Error::Format`], [`Error::Io`], [`Error::Waiting`] and
+/// [`Error::Interrupted`]. Tables written before are then kept.
 pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) -> Result<Summary> {
     let vocabulary = settings.validate()?;
     let (tree, layout) = scan(ws, dataset, settings, &vocabulary, ctx)?;
@@ -124,6 +132,9 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
         let expected = format!("{} (layout {})", layout.looks_for(), layout.name());
         let got = format!("no labelled image among {} files{reason}", tree.files.len());
         return Err(Error::data(dataset, expected, got).with_hint("Another layout can be selected with --layout"));
+    }
+    if let Part::Shard(shard) = ctx.part {
+        return Err(Error::Waiting(Waiting { step: STAGE, shards: shard.count, missing: Vec::new() }));
     }
     let not_kept = not_kept(ws, dataset, settings);
     // The tables of check describe the old manifest.
@@ -242,7 +253,7 @@ fn scan(
     vocabulary: &Vocabulary,
     ctx: &Context,
 ) -> Result<(Tree, Option<&'static dyn Layout>)> {
-    let mut tree = Tree::scan(&ws.raw_dataset(dataset), ctx)?;
+    let mut tree = Tree::scan(&ws.raw_dataset(dataset), ws.shards(dataset, STAGE), ctx)?;
     let layout = match settings.named_layout()? {
         Some(layout) => Some(layout),
         None => LAYOUTS.into_iter().find(|l| l.recognises(&tree, settings, vocabulary)),
@@ -250,10 +261,13 @@ fn scan(
     if let Some(layout) = layout {
         let outside = layout.outside(&tree, settings);
         if !outside.is_empty() {
-            tree.add(&outside, ctx)?;
+            tree.add("files_outside", &outside, ctx)?;
         }
     }
     tree.require_readable()?;
+    if ctx.part != Part::All {
+        tree.depends_on(&(settings, &settings.classes));
+    }
     Ok((tree, layout))
 }
 
@@ -291,7 +305,7 @@ fn provenance(tree: &Tree, settings: &Settings, classes: &Classes) -> Provenance
         inputs.insert("class_set".into(), hash);
     }
     Provenance {
-        stage: "ingest".into(),
+        stage: STAGE.into(),
         settings: serde_json::to_value(recorded).expect("settings are plain JSON"),
         seed: None,
         inputs,

@@ -10,7 +10,6 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::rows::Severity;
 use crate::text;
-use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
@@ -83,19 +82,14 @@ impl Masks {
         let pairs: Vec<_> = rows
             .iter()
             .filter_map(|n| {
-                let image = tree.get(&output.rows[*n].path)?;
-                Some((*n, image, tree.get(self.of.get(&image.path)?)?))
+                let row = &output.rows[*n];
+                let image = tree.get(&row.path)?;
+                Some((row.image_id.as_str(), (*n, image, tree.get(self.of.get(&image.path)?)?)))
             })
             .collect();
-        let task = ctx.progress.task("reading masks", Some(pairs.len() as u64), "masks");
-        let regions = pairs.par_iter().map(|(_, image, mask)| {
-            ctx.check_stop()?;
-            let regions = mask_regions(tree, image, mask, 0);
-            task.advance(1);
-            Ok(regions)
-        });
-        let regions = regions.collect::<Result<Vec<_>>>()?;
-        drop(task);
+        let read = |(_, image, mask): &(usize, &ScannedFile, &ScannedFile)| mask_regions(tree, image, mask, 0);
+        let regions = tree.each("masks", ("reading masks", "masks"), &pairs, read, ctx)?;
+        let pairs: Vec<_> = pairs.into_iter().map(|(_, pair)| pair).collect();
         let (mut used, images) = (BTreeSet::new(), output.rows.len() as u64);
         let (mut several, mut boxed, mut first_bad) = (0, 0, String::new());
         for ((n, image, mask), regions) in pairs.into_iter().zip(regions) {
@@ -178,7 +172,7 @@ pub use super::tree::MASK_GREYS;
 /// [`crate::error::Error::Interrupted`].
 pub(crate) fn masks_among(folder: &Path, files: &[PathBuf], ctx: &Context) -> Result<HashSet<PathBuf>> {
     let mut tree = Tree::empty(folder);
-    tree.add(files, ctx)?;
+    tree.add("files", files, ctx)?;
     let Masks { all, few_greys, .. } = Masks::find(&tree);
     Ok(all.iter().chain(&few_greys).map(|path| tree.full_path(path)).collect())
 }

@@ -3,12 +3,13 @@
 use super::pages;
 use crate::error::{Error, Result};
 use crate::guard;
+use crate::storage;
 use crate::table;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Seek, Write};
 use std::path::Path;
 
 /// A table of text.
@@ -189,7 +190,16 @@ fn separator(text: &str) -> u8 {
 }
 
 fn read_parquet(path: &Path) -> Result<Sheet> {
-    let file = File::open(path).map_err(Error::io(path, "open"))?;
+    let file = match storage::read(path, MAX_BYTES).map_err(Error::io(path, "read"))? {
+        None => File::open(path),
+        // The reader wants a file.
+        Some(bytes) => tempfile::tempfile().and_then(|mut file| {
+            file.write_all(&bytes)?;
+            file.rewind()?;
+            Ok(file)
+        }),
+    };
+    let file = file.map_err(Error::io(path, "open"))?;
     file.metadata().and_then(|about| guard::regular(&about)).map_err(Error::io(path, "read"))?;
     let damaged = || Err(Error::format(path, "contents", "a complete Parquet file", "a damaged one"));
     guard::catch(|| parse_parquet(path, file)).unwrap_or_else(damaged)

@@ -3,16 +3,20 @@
 use super::checks;
 use super::sheet::{self, Sheet};
 use crate::context::Context;
-use crate::decode::{self, Header, Rgb};
+use crate::decode::{self, Format, Header, Rgb};
 use crate::error::{Error, Input, Result};
 use crate::guard;
 use crate::rows::Severity;
-use rayon::prelude::*;
-use std::collections::HashMap;
+use crate::shards::{self, Item, Step};
+use crate::storage::{self, Link};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::UNIX_EPOCH;
 
 /// A file of a data set.
 #[derive(Clone, Debug)]
@@ -108,6 +112,10 @@ pub struct Tree {
     pub problems: Vec<Problem>,
     /// The first file that could not be read when its contents were needed.
     failure: Mutex<Option<Error>>,
+    /// Where shards keep what they find.
+    shards: PathBuf,
+    /// What the steps after the scan depend on; empty unless there are shards.
+    basis: BTreeMap<String, String>,
 }
 
 /// The files below a folder.
@@ -132,6 +140,9 @@ pub fn is_leftover(name: &str) -> bool {
 /// # Errors
 /// [`Error::Io`] if `root` or a folder in it cannot be listed: what is in it is not known.
 pub fn walk(root: &Path) -> Result<Walk> {
+    if storage::is_link(root) {
+        return objects(root);
+    }
     std::fs::read_dir(root).map_err(Error::io(root, "list"))?;
     let mut walk = Walk { files: Vec::new(), leftovers: 0, problems: Vec::new() };
     let mut entries = walkdir::WalkDir::new(root).follow_links(true).sort_by_file_name().into_iter();
@@ -186,6 +197,36 @@ pub fn walk(root: &Path) -> Result<Walk> {
     Ok(walk)
 }
 
+/// Lists the objects below a link, by the rules of [`walk`].
+fn objects(root: &Path) -> Result<Walk> {
+    let failed = |error| Error::io(root, "list")(error);
+    let mut walk = Walk { files: Vec::new(), leftovers: 0, problems: Vec::new() };
+    let mut hidden: BTreeSet<String> = BTreeSet::new();
+    let Some(link) = storage::link(root).map_err(failed)? else { return Ok(walk) };
+    for object in link.list().map_err(failed)? {
+        let (folders, name) = object.name.rsplit_once('/').unwrap_or(("", &object.name));
+        let is_hidden = |end: &usize| object.name[..*end].rsplit('/').next().is_some_and(|name| name.starts_with('.'));
+        let ends = || object.name.match_indices('/').map(|(end, _)| end);
+        if object.name.split('/').any(is_leftover) {
+            walk.leftovers += 1;
+        } else if object.name.split('/').any(|name| ["", ".", ".."].contains(&name)) {
+            let message = "expected an object whose name is a path, found one with empty parts, . or ..".into();
+            let path = format!("{folders}/{name}");
+            walk.problems.push(Problem { path, check: checks::UNREADABLE, severity: Severity::Error, message });
+        } else if let Some(end) = ends().find(is_hidden) {
+            hidden.insert(object.name[..end].to_string());
+        } else {
+            walk.files.push(root.join(&object.name));
+        }
+    }
+    walk.problems.extend(hidden.into_iter().map(|path| {
+        let message = "hidden folder, skipped".into();
+        Problem { path, check: checks::HIDDEN_FOLDER, severity: Severity::Note, message }
+    }));
+    walk.files.sort();
+    Ok(walk)
+}
+
 /// Whether an error of a walk is about a link that leads to nothing or in a circle, so that there is nothing to read.
 fn is_dead_link(error: &walkdir::Error) -> bool {
     let Some(path) = error.path() else { return false };
@@ -202,25 +243,34 @@ fn files_in(folder: &Path) -> u64 {
 }
 
 impl Tree {
-    /// Scans `root` and reads every file once. Links are followed; hidden folders are skipped.
+    /// Scans `root` and reads every file once. Links are followed; hidden folders are skipped. `shards` is where shards
+    /// keep what they find: see [`crate::workspace::Workspace::shards`].
     ///
     /// # Errors
-    /// [`Error::Missing`] if `root` is not a folder, [`Error::Io`] if a file or folder cannot be read, and
-    /// [`Error::Interrupted`].
-    pub fn scan(root: &Path, ctx: &Context) -> Result<Tree> {
-        if !root.is_dir() {
+    /// [`Error::Missing`] if `root` is not a folder, [`Error::Io`] if a file or folder cannot be read,
+    /// [`Error::Waiting`] and [`Error::Interrupted`].
+    pub fn scan(root: &Path, shards: PathBuf, ctx: &Context) -> Result<Tree> {
+        if !root.is_dir() && !storage::is_link(root) {
             let hint = "Put the images of the data set there, such as neutrophil/*.jpg";
             return Err(Error::missing(Input::Images, root).with_hint(hint));
         }
         let Walk { files, leftovers, problems } = walk(root)?;
-        let mut tree = Tree { leftovers, problems, ..Tree::empty(root) };
-        tree.add(&files, ctx)?;
+        let mut tree = Tree { leftovers, problems, shards, ..Tree::empty(root) };
+        tree.add("files", &files, ctx)?;
         Ok(tree)
     }
 
     /// A tree without files.
     pub(super) fn empty(root: &Path) -> Tree {
-        Tree { root: root.into(), files: Vec::new(), leftovers: 0, problems: Vec::new(), failure: Mutex::new(None) }
+        Tree {
+            root: root.into(),
+            files: Vec::new(),
+            leftovers: 0,
+            problems: Vec::new(),
+            failure: Mutex::new(None),
+            shards: PathBuf::new(),
+            basis: BTreeMap::new(),
+        }
     }
 
     /// Reads a file of text or annotations. If it cannot be read, [`Tree::require_readable`] fails later.
@@ -294,23 +344,97 @@ impl Tree {
         hasher.finalize().to_hex().to_string()
     }
 
-    /// Reads the files at `paths` and adds them.
+    /// Reads the files at `paths` and adds them. `step` is the name of the shards' tables.
     ///
     /// # Errors
-    /// [`Error::Io`] for a file that cannot be read, and [`Error::Interrupted`].
-    pub fn add(&mut self, paths: &[PathBuf], ctx: &Context) -> Result<()> {
-        let task = ctx.progress.task("reading files", Some(paths.len() as u64), "files");
-        let files = paths.par_iter().map(|path| {
-            ctx.check_stop()?;
-            let file = scan_file(path, relative(&self.root, path), ctx)?;
-            task.advance(1);
-            Ok(file)
-        });
-        let files = files.collect::<Result<Vec<_>>>()?;
-        self.files.extend(files);
+    /// [`Error::Io`] for a file that cannot be read, [`Error::Waiting`] and [`Error::Interrupted`].
+    pub fn add(&mut self, step: &'static str, paths: &[PathBuf], ctx: &Context) -> Result<()> {
+        let files: Vec<FilePath> =
+            paths.iter().map(|path| FilePath { full: path, name: relative(&self.root, path) }).collect();
+        let found = self.step(step, ("reading files", "files"), &files, |file| scan_file(file.full, ctx), ctx)?;
+        let scanned = files.into_iter().zip(found).map(|(file, found)| found.of(file.name));
+        self.files.extend(scanned);
         self.files.sort_by(|a, b| a.path.cmp(&b.path));
         self.files.dedup_by(|a, b| a.path == b.path);
         Ok(())
+    }
+
+    /// Says what the steps that follow depend on besides the files: the stage's settings.
+    pub fn depends_on(&mut self, settings: &impl Serialize) {
+        let settings = serde_json::to_string(settings).expect("settings are plain JSON");
+        self.basis = BTreeMap::from([("files".into(), self.fingerprint()), ("settings".into(), settings)]);
+    }
+
+    /// The results of a step for items with names, which are the images' paths or the `image_id` of rows.
+    ///
+    /// # Errors
+    /// As [`shards::each`].
+    pub fn each<X: Sync, T: Send + Serialize + DeserializeOwned>(
+        &self,
+        step: &'static str,
+        progress: (&'static str, &'static str),
+        items: &[(&str, X)],
+        compute: impl Fn(&X) -> T + Sync,
+        ctx: &Context,
+    ) -> Result<Vec<T>> {
+        self.step(step, progress, items, |(_, item)| Ok(compute(item)), ctx)
+    }
+
+    fn step<I: Item, T: Send + Serialize + DeserializeOwned>(
+        &self,
+        name: &'static str,
+        progress: (&'static str, &'static str),
+        items: &[I],
+        compute: impl Fn(&I) -> Result<T> + Sync,
+        ctx: &Context,
+    ) -> Result<Vec<T>> {
+        let (raw, folder) = (&self.root, &self.shards);
+        let step = Step { raw, folder, name, progress, inputs: &self.basis, is_last: false };
+        shards::each(&step, items, compute, ctx)
+    }
+}
+
+/// A file that is to be read, and its path as that of a [`ScannedFile`].
+struct FilePath<'a> {
+    full: &'a Path,
+    name: String,
+}
+
+impl Item for FilePath<'_> {
+    fn key(&self) -> &str {
+        &self.name
+    }
+
+    /// Size and time of the last change.
+    fn stamp(&self) -> Result<String> {
+        let failed = |error| Error::io(self.full, "look at")(error);
+        if let Some((link, name)) = storage::find(self.full).map_err(failed)? {
+            return link.about(&name).map(|object| format!("{}\t{}", object.bytes, object.tag)).map_err(failed);
+        }
+        let metadata = self.full.metadata().map_err(failed)?;
+        let modified = metadata.modified().map_err(failed)?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(format!("{}\t{}", metadata.len(), modified.as_nanos()))
+    }
+}
+
+/// A [`ScannedFile`] without its path, as shards keep it.
+#[derive(Serialize, Deserialize)]
+struct Found {
+    bytes: u64,
+    content_hash: String,
+    header: std::result::Result<Header, (String, String)>,
+    few_greys: bool,
+    few_colours: bool,
+}
+
+impl Found {
+    fn of(self, path: String) -> ScannedFile {
+        let Found { bytes, content_hash, header, few_greys, few_colours } = self;
+        let header = header.map_err(|(check, message)| match check == checks::BAD_HEADER {
+            true => (checks::BAD_HEADER, message),
+            false => (checks::NOT_AN_IMAGE, message),
+        });
+        ScannedFile { path, bytes, content_hash, header, few_greys, few_colours }
     }
 }
 
@@ -321,8 +445,11 @@ pub fn relative(root: &Path, path: &Path) -> String {
 }
 
 /// Reads one file: an image as a whole, of others only the start and the hash.
-fn scan_file(full_path: &Path, path: String, ctx: &Context) -> Result<ScannedFile> {
+fn scan_file(full_path: &Path, ctx: &Context) -> Result<Found> {
     let failed = |error| Error::io(full_path, "read")(error);
+    if let Some((link, name)) = storage::find(full_path).map_err(failed)? {
+        return scan_object(full_path, &link, &name);
+    }
     let mut file = File::open(full_path).map_err(failed)?;
     let mut start = Vec::new();
     file.by_ref().take(START_BYTES).read_to_end(&mut start).map_err(failed)?;
@@ -340,20 +467,53 @@ fn scan_file(full_path: &Path, path: String, ctx: &Context) -> Result<ScannedFil
                 _ => (checks::NOT_AN_IMAGE, header_problem(&start, full_path)),
             };
             let (bytes, content_hash) = hash(start, file, ctx, failed)?;
-            let header = Err((check, message));
-            return Ok(ScannedFile { path, bytes, content_hash, header, few_greys: false, few_colours: false });
+            let header = Err((check.into(), message));
+            return Ok(Found { bytes, content_hash, header, few_greys: false, few_colours: false });
         }
     };
-    let header = decode::header(&bytes, full_path).map_err(|error| match error {
+    Ok(found_in(&bytes, full_path))
+}
+
+/// Reads one object. Of one that is too large for an image or a list, only the server's tag is known.
+fn scan_object(full_path: &Path, link: &Link, name: &str) -> Result<Found> {
+    let failed = |error| Error::io(full_path, "read")(error);
+    let none = |bytes: u64, hash: blake3::Hash, message: String| Found {
+        bytes,
+        content_hash: hash.to_hex().to_string(),
+        header: Err((checks::NOT_AN_IMAGE.into(), message)),
+        few_greys: false,
+        few_colours: false,
+    };
+    let about = link.about(name).map_err(failed)?;
+    if about.bytes > decode::MAX_BYTES {
+        let (mb, most) = (about.bytes / 1_000_000, decode::MAX_BYTES / 1_000_000);
+        let message = format!("expected an image of at most {most} MB, found an object of {mb} MB, which was not read");
+        return Ok(none(about.bytes, blake3::hash(about.tag.as_bytes()), message));
+    }
+    let bytes = link.read(name, decode::MAX_BYTES).map_err(failed)?;
+    if decode::is_image(&bytes) {
+        return Ok(found_in(&bytes, full_path));
+    }
+    let message = match bytes.is_empty() {
+        true => "expected an image, found an empty file".into(),
+        false => header_problem(&bytes[..bytes.len().min(START_BYTES as usize)], full_path),
+    };
+    Ok(none(bytes.len() as u64, blake3::hash(&bytes), message))
+}
+
+/// What is found in the bytes of an image.
+fn found_in(bytes: &[u8], full_path: &Path) -> Found {
+    let header = decode::header(bytes, full_path).map_err(|error| match error {
         Error::Image { message, .. } => (checks::BAD_HEADER, message),
         other => (checks::BAD_HEADER, other.to_string()),
     });
-    let content_hash = blake3::hash(&bytes).to_hex().to_string();
-    let small = header.as_ref().ok().and_then(|header| decoded_if_small(&bytes, full_path, header));
-    let is_jpeg = header.as_ref().is_ok_and(|header| header.format == "jpeg");
+    let content_hash = blake3::hash(bytes).to_hex().to_string();
+    let small = header.as_ref().ok().and_then(|header| decoded_if_small(bytes, full_path, header));
+    let is_jpeg = header.as_ref().is_ok_and(|header| header.format == Format::Jpeg);
     let few_colours = small.as_ref().is_some_and(|image| has_few_colours(image, is_jpeg));
     let few_greys = small.is_some_and(|image| if is_jpeg { is_extreme(&image) } else { has_few_greys(&image) });
-    Ok(ScannedFile { path, bytes: bytes.len() as u64, content_hash, header, few_greys, few_colours })
+    let header = header.map_err(|(check, message)| (check.to_string(), message));
+    Found { bytes: bytes.len() as u64, content_hash, header, few_greys, few_colours }
 }
 
 /// Bytes by which a file is recognised.
@@ -396,8 +556,8 @@ fn hash(
 fn decoded_if_small(bytes: &[u8], path: &Path, header: &Header) -> Option<Rgb> {
     let pixels = f64::from(header.width_px) * f64::from(header.height_px);
     let most_bytes = match header.format {
-        "jpeg" => 0.05,
-        "bmp" => 4.0,
+        Format::Jpeg => 0.05,
+        Format::Bmp => 4.0,
         _ => 0.5,
     };
     if bytes.len() as f64 > pixels * most_bytes + 1024.0 { None } else { decode::rgb(bytes, path).ok() }

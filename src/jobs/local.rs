@@ -1,6 +1,6 @@
 //! This machine: each task is a process of its own.
 
-use super::plan::{Arguments, Engine, Job, Plan, Task, last_line, reported, reporting};
+use super::plan::{Arguments, Engine, Job, Plan, Sharded, Task, last_line, reported, reporting};
 use crate::atomic;
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -143,6 +143,15 @@ impl Engine for Local {
 
     fn scripts(&self, _: &Plan) -> Result<Vec<(PathBuf, String)>> {
         Ok(Vec::new())
+    }
+
+    fn sharded_scripts(&self, _: &Plan, work: &Sharded) -> Result<Vec<(PathBuf, String)>> {
+        let expected = "slurm: a single machine needs no shards, and uses all of its cores without";
+        Err(Error::setting("engine", expected, format!("local, with {} shards", work.shards)))
+    }
+
+    fn start_sharded(&self, plan: &Plan, work: &Sharded) -> Result<Vec<String>> {
+        self.sharded_scripts(plan, work).map(|_| Vec::new())
     }
 
     fn start(&self, plan: &Plan, ctx: &Context) -> Result<Vec<String>> {

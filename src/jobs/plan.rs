@@ -123,6 +123,8 @@ pub struct Plan {
     pub runs: Vec<String>,
     /// Calls that write what the tasks read, one after the other.
     pub prepare: Vec<Arguments>,
+    /// Shards by which they are shared.
+    pub shards: u32,
     /// The models to train.
     pub tasks: Vec<Task>,
     /// Calls that put the results together, one after the other, also where one fails.
@@ -142,6 +144,42 @@ impl Plan {
     pub fn jobs(&self, run: &str, engine: &dyn Engine) -> PathBuf {
         RunDir::new(&self.workspace, run).jobs(engine.name())
     }
+
+    /// What the tasks read, prepared in shards.
+    pub fn prepared_in_shards(&self, engine: &dyn Engine) -> Option<Sharded> {
+        (self.shards > 1 && !self.prepare.is_empty() && !self.tasks.is_empty()).then(|| Sharded {
+            name: "prepare".into(),
+            folder: self.jobs(&self.runs[0], engine),
+            shards: self.shards,
+            calls: self.prepare.clone(),
+            rounds: vec![Round::Shards, Round::Merge],
+        })
+    }
+}
+
+/// Work on the images of data sets that is shared by many tasks and then merged, in some rounds: each round is an array
+/// with a task for each shard, or a single task that merges.
+#[derive(Clone, Debug)]
+pub struct Sharded {
+    /// What it is for, in the names of jobs and scripts, such as `ingest`.
+    pub name: String,
+    /// Folder of the scripts and logs.
+    pub folder: PathBuf,
+    /// Number of shards.
+    pub shards: u32,
+    /// Calls of wbc, but for `--shard` and `--merge`.
+    pub calls: Vec<Arguments>,
+    /// What is done one after the other.
+    pub rounds: Vec<Round>,
+}
+
+/// A round of [`Sharded`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Round {
+    /// Every shard makes the calls.
+    Shards,
+    /// One task makes the calls to merge.
+    Merge,
 }
 
 /// A job that is not over.
@@ -169,6 +207,18 @@ pub trait Engine: Sync {
     /// # Errors
     /// [`Error::Compute`] where the scheduler refuses, [`Error::Io`], [`Error::Interrupted`].
     fn start(&self, plan: &Plan, ctx: &Context) -> Result<Vec<String>>;
+
+    /// The files that it would write for work in shards, with their texts.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where the engine has no use for shards.
+    fn sharded_scripts(&self, plan: &Plan, work: &Sharded) -> Result<Vec<(PathBuf, String)>>;
+
+    /// Hands work in shards to the scheduler; returns what was done, in words.
+    ///
+    /// # Errors
+    /// As [`Engine::sharded_scripts`] and [`Engine::start`].
+    fn start_sharded(&self, plan: &Plan, work: &Sharded) -> Result<Vec<String>>;
 
     /// Whether a second `wbc submit` of a run may wait until this one is over, which is soon.
     fn is_soon_over(&self) -> bool;

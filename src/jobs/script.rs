@@ -1,6 +1,6 @@
 //! The shell scripts of jobs: plain enough to be read, changed and sent by hand.
 
-use super::plan::{Arguments, Engine, Plan, reported, reporting};
+use super::plan::{Arguments, Engine, Plan, Round, Sharded, reported, reporting};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +36,27 @@ pub fn prepare(plan: &Plan, lines: &[String]) -> String {
     let mut text = head("Prepares what the training reads.", lines, plan) + "\nset -e\n";
     for arguments in &plan.prepare {
         writeln!(text, "\"$wbc\" {}", call(arguments)).expect("a string");
+    }
+    text
+}
+
+/// A round of work in shards. Exit status 1 says that there are findings, which is no failure.
+pub fn round(plan: &Plan, work: &Sharded, round: Round, lines: &[String]) -> String {
+    let (what, option) = match round {
+        Round::Shards => {
+            ("Works on the images: each task of the array on its share.", "--shard \"$SLURM_ARRAY_TASK_ID/")
+        }
+        Round::Merge => ("Puts together what the shards found.", "--merge \""),
+    };
+    let mut text = head(what, lines, plan) + "\n";
+    for arguments in &work.calls {
+        let call = call(arguments);
+        writeln!(
+            text,
+            "\"$wbc\" {call} {option}{}\" --threads \"${{SLURM_CPUS_PER_TASK:-1}}\" || [ $? = 1 ] || exit 2",
+            work.shards
+        )
+        .expect("a string");
     }
     text
 }

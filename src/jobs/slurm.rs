@@ -1,7 +1,7 @@
 //! Slurm: scripts for `sbatch`. What is queued is asked of `squeue`; which job trains which model is kept in the runs'
 //! folders.
 
-use super::plan::{Engine, Job, Plan, last_line};
+use super::plan::{Engine, Job, Plan, Round, Sharded, last_line};
 use super::script;
 use crate::atomic;
 use crate::context::Context;
@@ -98,12 +98,17 @@ impl Slurm {
         plan.jobs(&plan.runs[0], self)
     }
 
-    /// The lines of a script's head that all jobs have.
+    /// The lines of a script's head that all jobs of a run have.
     fn lines(&self, plan: &Plan, job: &str, log: &str) -> Vec<String> {
+        self.lines_in(plan, &format!("{job}-{}", plan.runs[0]), &self.folder(plan), log)
+    }
+
+    /// The lines of a script's head that all jobs have. Logs are in `folder`.
+    fn lines_in(&self, plan: &Plan, job: &str, folder: &Path, log: &str) -> Vec<String> {
         let settings = &plan.settings;
         let mut lines = vec![
-            format!("--job-name={}", value(&format!("wbc-{job}-{}", plan.runs[0]))),
-            format!("--output={}", pattern(&self.folder(plan), log)),
+            format!("--job-name={}", value(&format!("wbc-{job}"))),
+            format!("--output={}", pattern(folder, log)),
             format!("--chdir={}", value(&plan.folder.to_string_lossy())),
         ];
         let named = [("partition", &settings.partition), ("account", &settings.account)];
@@ -118,7 +123,8 @@ impl Slurm {
         let place = |name: &str, text: String| Some((folder.join(name), text));
         let cpus = settings.cpus.map(|n| format!("--cpus-per-task={n}"));
         let memory = settings.memory.as_ref().map(|memory| format!("--mem={memory}"));
-        let prepare = (!plan.prepare.is_empty() && !plan.tasks.is_empty()).then(|| {
+        let is_whole = plan.prepared_in_shards(self).is_none();
+        let prepare = (is_whole && !plan.prepare.is_empty() && !plan.tasks.is_empty()).then(|| {
             let mut lines = self.lines(plan, "prepare", "prepare-%j.log");
             lines.extend(cpus.clone());
             lines.extend(memory.clone());
@@ -143,6 +149,44 @@ impl Slurm {
         ]
     }
 
+    /// The scripts of work in shards: that of the shards, and the one that merges.
+    fn rounds(&self, plan: &Plan, work: &Sharded) -> [(Round, PathBuf, String); 2] {
+        let Sharded { name, folder, shards, .. } = work;
+        let settings = &plan.settings;
+        [(Round::Shards, "shards", "%A_%a"), (Round::Merge, "merge", "%j")].map(|(round, what, number)| {
+            let mut lines =
+                self.lines_in(plan, &format!("{name}-{what}"), folder, &format!("{name}-{what}-{number}.log"));
+            if round == Round::Shards {
+                let at_once = settings.max_parallel.map_or(String::new(), |most| format!("%{most}"));
+                lines.push(format!("--array=1-{shards}{at_once}"));
+            }
+            lines.extend(settings.cpus.map(|n| format!("--cpus-per-task={n}")));
+            lines.extend(settings.memory.as_ref().map(|memory| format!("--mem={memory}")));
+            (round, folder.join(format!("{name}-{what}.sh")), script::round(plan, work, round, &lines))
+        })
+    }
+
+    /// Hands the rounds of work in shards to Slurm, each after the one before; returns the last job, and what was done.
+    fn send_rounds(&self, plan: &Plan, work: &Sharded) -> Result<(String, Vec<String>)> {
+        let scripts = self.rounds(&without_memory(plan), work);
+        for (_, path, text) in &scripts {
+            atomic::write_bytes(path, text.as_bytes())?;
+        }
+        let (mut before, mut done): (Option<String>, Vec<String>) = (None, Vec::new());
+        for round in &work.rounds {
+            let (_, path, _) = scripts.iter().find(|(of, ..)| of == round).expect("there is a script of each kind");
+            let own: Vec<String> = before.iter().map(|id| format!("--dependency=afterok:{id}")).collect();
+            let own = if own.is_empty() { own } else { [own, vec!["--kill-on-invalid-dep=yes".into()]].concat() };
+            let id = self.send(plan, path, &own)?;
+            done.push(match round {
+                Round::Shards => format!("job {id}: {} shards, {}", work.shards, path.display()),
+                Round::Merge => format!("job {id}: merges them, {}", path.display()),
+            });
+            before = Some(id);
+        }
+        Ok((before.unwrap_or_default(), done))
+    }
+
     /// Hands a script to Slurm; returns the number of the job.
     fn send(&self, plan: &Plan, script: &Path, own: &[String]) -> Result<String> {
         let mut command = Command::new("sbatch");
@@ -162,19 +206,37 @@ impl Slurm {
     }
 }
 
+/// The plan as a cluster takes it: one that does not manage memory refuses jobs that ask for any.
+fn without_memory(plan: &Plan) -> Plan {
+    let mut settings = plan.settings.clone();
+    if !manages_memory() {
+        settings.memory = None;
+    }
+    Plan { settings, ..plan.clone() }
+}
+
 impl Engine for Slurm {
     fn name(&self) -> &'static str {
         "slurm"
     }
 
     fn scripts(&self, plan: &Plan) -> Result<Vec<(PathBuf, String)>> {
-        let mut settings = plan.settings.clone();
-        // A cluster that does not manage memory refuses jobs that ask for any.
-        if !manages_memory() {
-            settings.memory = None;
-        }
-        let plan = Plan { settings, ..plan.clone() };
-        Ok(self.texts(&plan).into_iter().flatten().collect())
+        let plan = without_memory(plan);
+        let sharded = plan.prepared_in_shards(self).map(|work| self.rounds(&plan, &work));
+        let sharded = sharded.into_iter().flatten().map(|(_, path, text)| (path, text));
+        Ok(sharded.chain(self.texts(&plan).into_iter().flatten()).collect())
+    }
+
+    fn sharded_scripts(&self, plan: &Plan, work: &Sharded) -> Result<Vec<(PathBuf, String)>> {
+        Ok(self.rounds(&without_memory(plan), work).map(|(_, path, text)| (path, text)).into())
+    }
+
+    fn start_sharded(&self, plan: &Plan, work: &Sharded) -> Result<Vec<String>> {
+        queue()?;
+        std::fs::create_dir_all(&work.folder).map_err(Error::io(&work.folder, "create"))?;
+        let (_, mut done) = self.send_rounds(plan, work)?;
+        done.push(format!("logs: {}", work.folder.display()));
+        Ok(done)
     }
 
     fn start(&self, plan: &Plan, _: &Context) -> Result<Vec<String>> {
@@ -192,9 +254,14 @@ impl Engine for Slurm {
         }
         let script = |name: &str| scripts.iter().map(|(path, _)| path).find(|path| path.ends_with(name));
         let mut done = Vec::new();
-        let prepare = match script("prepare.sh") {
-            None => None,
-            Some(path) => {
+        let prepare = match (plan.prepared_in_shards(self), script("prepare.sh")) {
+            (Some(work), _) => {
+                let (id, what) = self.send_rounds(plan, &work)?;
+                done.extend(what);
+                Some(id)
+            }
+            (None, None) => None,
+            (None, Some(path)) => {
                 let id = self.send(plan, path, &[])?;
                 done.push(format!("job {id}: prepares, {}", path.display()));
                 Some(id)

@@ -111,11 +111,11 @@ pub fn write(ws: &Workspace, dataset: &str, settings: &Settings, path: &Path) ->
     let mut sheet = Sheet::new(size_px, &cells, &classes)?;
     let dir = ws.tensors(dataset, &settings.folder());
     for number in 0.. {
-        let shard = dir.join(format!("part-{number:05}.parquet"));
-        if number > 0 && !shard.is_file() {
+        let file = dir.join(format!("part-{number:05}.parquet"));
+        if number > 0 && !file.is_file() {
             break;
         }
-        table::read_batches(&shard, &TENSORS, |batch| {
+        table::read_batches(&file, &TENSORS, |batch| {
             let (ids, pixels) = (batch.column(0).as_string::<i32>(), batch.column(3).as_binary::<i32>());
             for i in 0..batch.num_rows() {
                 let Some(place) = places.get(ids.value(i)) else { continue };

@@ -1,4 +1,4 @@
-//! Preprocess: crops every usable image to its cell, resizes it, and stores the tensors in Parquet shards.
+//! Preprocess: crops every usable image to its cell, resizes it, and stores the tensors in Parquet files.
 //!
 //! The paper cuts 80 (top), 81 (bottom), 80 (left) and 80 (right) pixels off images of 360 x 361: the central square of
 //! 200. The same square is cut from other images of one cell in the middle. Images that one cell fills are taken whole;
@@ -12,9 +12,12 @@ use crate::dataset::Usable;
 use crate::decode::{self, Rgb};
 use crate::error::{Error, Input, Result};
 use crate::join;
+use crate::part::{Part, Waiting};
 use crate::rect::Rect;
 use crate::rows::{CutRule, ManifestRow};
 use crate::schema::TENSORS;
+use crate::shards;
+use crate::storage;
 use crate::table::{self, Provenance};
 use crate::text;
 use crate::workspace::Workspace;
@@ -27,7 +30,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -42,8 +45,8 @@ thread_local! {
     static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
 }
 
-/// Tensors per shard file.
-const SHARD: usize = 4096;
+/// Tensors per file.
+const FILE: usize = 4096;
 /// Tensors that are computed at once, while as many are written: enough for many cores, in little memory.
 const BATCH: usize = 128;
 
@@ -202,7 +205,7 @@ pub struct Summary {
     pub cuts: BTreeMap<Cut, u64>,
     /// Rows without a class, or with an issue of severity error.
     pub left_out: u64,
-    /// Folder of the shards.
+    /// Folders of the files.
     pub folders: Vec<PathBuf>,
 }
 
@@ -227,7 +230,7 @@ impl std::fmt::Display for Summary {
     }
 }
 
-/// The rows that are preprocessed, how many are not, and what a shard's provenance is but for its number.
+/// The rows that are preprocessed, how many are not, and what a file's provenance is but for its number.
 struct Work {
     rows: Vec<ManifestRow>,
     left_out: u64,
@@ -246,21 +249,34 @@ impl Work {
         Ok(Self { rows, left_out, provenance })
     }
 
-    fn shards(&self) -> usize {
-        self.rows.len().div_ceil(SHARD)
+    fn files(&self) -> usize {
+        self.rows.len().div_ceil(FILE)
     }
 
-    fn shard(&self, dir: &Path, number: usize) -> (PathBuf, Provenance) {
+    fn rows_of(&self, file: usize) -> &[ManifestRow] {
+        &self.rows[file * FILE..((file + 1) * FILE).min(self.rows.len())]
+    }
+
+    fn file(&self, dir: &Path, number: usize) -> (PathBuf, Provenance) {
         let mut provenance = self.provenance.clone();
-        provenance.inputs.insert("shard".into(), format!("{}/{}", number + 1, self.shards()));
+        provenance.inputs.insert("shard".into(), format!("{}/{}", number + 1, self.files()));
         (dir.join(format!("part-{number:05}.parquet")), provenance)
     }
 
+    fn is_file_current(&self, dir: &Path, number: usize) -> bool {
+        let (path, provenance) = self.file(dir, number);
+        table::is_current(&path, &TENSORS, &provenance)
+    }
+
     fn is_current(&self, dir: &Path) -> bool {
-        (0..self.shards()).all(|number| {
-            let (path, provenance) = self.shard(dir, number);
-            table::is_current(&path, &TENSORS, &provenance)
-        })
+        (0..self.files()).all(|number| self.is_file_current(dir, number))
+    }
+
+    /// The shards of the work, of so many, that have not written all of their files into `dir`.
+    fn waiting(&self, dir: &Path, count: u32) -> Waiting {
+        let missing = (0..self.files()).filter(|number| !self.is_file_current(dir, *number));
+        let missing: BTreeSet<u32> = missing.map(|number| (number % count as usize) as u32 + 1).collect();
+        Waiting { step: "preprocess", shards: count, missing: missing.into_iter().collect() }
     }
 
     fn cuts(&self, settings: &Settings) -> Result<BTreeMap<Cut, u64>> {
@@ -291,13 +307,39 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     let up_to_date = work.is_current(&dir);
     if !up_to_date {
         let raw = ws.raw_dataset(dataset);
-        let _task = ctx.progress.task("preprocessing", Some(work.rows.len() as u64), "images");
-        atomic::write_dir(&dir, |dir| {
-            work.rows.chunks(SHARD).enumerate().try_for_each(|(number, rows)| {
-                let (path, provenance) = work.shard(dir, number);
-                write_shard(&path, &provenance, &raw, rows, settings, ctx)
-            })
-        })?;
+        let shared = ws.shards(dataset, &settings.folder());
+        let write = |dir: &Path, number: usize| {
+            let (path, provenance) = work.file(dir, number);
+            write_file(&path, &provenance, &raw, work.rows_of(number), settings, ctx)
+        };
+        match ctx.part {
+            Part::All => {
+                let _task = ctx.progress.task("preprocessing", Some(work.rows.len() as u64), "images");
+                atomic::write_dir(&dir, |dir| (0..work.files()).try_for_each(|number| write(dir, number)))?;
+            }
+            Part::Shard(shard) => {
+                // The manifest is the same for all shards, and so are its parts.
+                let own = (0..work.files()).filter(|number| number % shard.count as usize == shard.number as usize - 1);
+                let open: Vec<usize> = own.filter(|number| !work.is_file_current(&shared, *number)).collect();
+                let images = open.iter().map(|number| work.rows_of(*number).len() as u64).sum();
+                let _task = ctx.progress.task("preprocessing", Some(images), "images");
+                open.into_iter().try_for_each(|number| write(&shared, number))?;
+                return Err(Error::Waiting(work.waiting(&shared, shard.count)));
+            }
+            Part::Merged(count) => {
+                let waiting = work.waiting(&shared, count);
+                if !waiting.missing.is_empty() {
+                    return Err(Error::Waiting(waiting));
+                }
+                atomic::write_dir(&dir, |dir| {
+                    (0..work.files()).try_for_each(|number| {
+                        let ((from, _), (to, _)) = (work.file(&shared, number), work.file(dir, number));
+                        std::fs::rename(&from, to).map_err(Error::io(&from, "move"))
+                    })
+                })?;
+                shards::remove(&shared)?;
+            }
+        }
     }
     Ok(Summary {
         dataset: dataset.into(),
@@ -331,6 +373,10 @@ fn of_members(
     settings: &Settings,
     ctx: &Context,
 ) -> Result<Summary> {
+    if ctx.part != Part::All {
+        let expected = format!("one of its members, where shards are preprocessed: {}", members.join(", "));
+        return Err(Error::setting("dataset", expected, dataset));
+    }
     join::require_current(ws, dataset)?;
     let members: Vec<Summary> = members.iter().map(|name| run(ws, name, settings, ctx)).collect::<Result<_>>()?;
     Ok(Summary {
@@ -344,7 +390,7 @@ fn of_members(
     })
 }
 
-fn write_shard(
+fn write_file(
     path: &Path,
     provenance: &Provenance,
     raw: &Path,
@@ -375,12 +421,14 @@ fn write_shard(
 fn batch(raw: &Path, rows: &[ManifestRow], settings: &Settings, ctx: &Context) -> Result<RecordBatch> {
     let length = (settings.size_px * settings.size_px * 3) as usize;
     let mut pixels = vec![0u8; rows.len() * length];
-    pixels.par_chunks_exact_mut(length).zip(rows).try_for_each(|(pixels, row)| {
+    let cut = pixels.par_chunks_exact_mut(length).zip(rows);
+    let cut_one = |(pixels, row): (&mut [u8], &ManifestRow)| {
         ctx.check_stop()?;
         pixels.copy_from_slice(&read_tensor(raw, row, settings)?);
         ctx.progress.advance(1);
         Ok(())
-    })?;
+    };
+    storage::on_threads(raw, || cut.try_for_each(cut_one))?;
     let sides = UInt32Array::from_value(settings.size_px, rows.len());
     let ends = OffsetBuffer::from_repeated_length(length, rows.len());
     let columns: Vec<ArrayRef> = vec![

@@ -2,12 +2,14 @@
 
 use super::thousands;
 use crate::class::{Class, ClassInfo, Classes};
+use crate::dataset;
 use crate::evaluate::People;
 use crate::nn::Precision;
 use crate::rows::IntervalRow;
 use crate::run::{HeldOut, ModelId, Recipe, Record, Results, model_title};
 use crate::scores::{Method, Metric};
 use crate::statistics::{MIN_CLUSTERS, RESAMPLES};
+use crate::storage;
 use crate::synth;
 use crate::workspace::Workspace;
 use std::collections::BTreeSet;
@@ -68,7 +70,13 @@ fn chosen_on(pipeline: &str) -> Option<&'static str> {
 
 /// Whether a data set's cells are synthetic.
 pub(crate) fn is_synthetic(ws: &Workspace, dataset: &str) -> bool {
-    ws.raw_dataset(dataset).join(synth::MARKER).exists()
+    let raw = ws.raw_dataset(dataset);
+    if !storage::is_link(&raw) {
+        return raw.join(synth::MARKER).exists();
+    }
+    // Ingest has seen all objects, and said that this one is no image.
+    let issues = dataset::issues(ws, dataset).unwrap_or_default();
+    issues.iter().any(|issue| issue.path == synth::MARKER)
 }
 
 /// What an interval is over: "over images", or "by patient (8 patients)".

@@ -16,6 +16,7 @@ use super::{NUCLEAR, PURPLE};
 use crate::cells;
 use crate::decode::Rgb;
 use crate::rect::Rect;
+use serde::{Deserialize, Serialize};
 
 /// The image is searched at this size of its longer side or less, px: nuclei of 40 px in a frame of 2560 px then have
 /// 10 px.
@@ -70,7 +71,7 @@ const CYTOPLASM_MARGIN: f64 = 0.25;
 const MAX_OVERLAP: f64 = 0.35;
 
 /// A white cell that was found by its nucleus.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FoundCell {
     /// The nucleus, with all its lobes, px.
     pub nucleus: Rect,

@@ -1,0 +1,229 @@
+//! Where the features of images are while copies of them are looked for: in memory or, of very many images, in a file.
+
+use super::Features;
+use super::keypoints::Keypoint;
+use super::view::{Frame, View};
+use crate::error::{Error, Result};
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Features of images by number.
+pub trait Source: Sync {
+    /// Number of images.
+    fn count(&self) -> usize;
+
+    /// The features of an image; none if it could not be decoded.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn get(&self, image: usize) -> Result<Option<Cow<'_, Features>>>;
+}
+
+impl Source for &[Option<&Features>] {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn get(&self, image: usize) -> Result<Option<Cow<'_, Features>>> {
+        Ok(self[image].map(Cow::Borrowed))
+    }
+}
+
+/// Features in memory, and from a number of images on in a temporary file, so that memory hardly grows with the images.
+pub struct Store {
+    folder: PathBuf,
+    memory: Vec<Option<Features>>,
+    /// The file, its length, and where in it the features of each image are: place and length.
+    file: Option<(File, u64)>,
+    places: Vec<Option<(u64, u32)>>,
+}
+
+impl Store {
+    /// A store for the features of `count` images. They are in memory if there are at most `in_memory` images, else in
+    /// a file without a name in `folder`.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn new(count: usize, in_memory: usize, folder: &Path) -> Result<Self> {
+        let is_small = count <= in_memory;
+        let file = match is_small {
+            true => None,
+            false => Some((tempfile::tempfile_in(folder).map_err(Error::io(folder, "create a file in"))?, 0)),
+        };
+        let memory = if is_small { (0..count).map(|_| None).collect() } else { Vec::new() };
+        let places = if is_small { Vec::new() } else { vec![None; count] };
+        Ok(Self { folder: folder.into(), memory, file, places })
+    }
+
+    /// Keeps the features of an image.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn put(&mut self, image: usize, features: Features) -> Result<()> {
+        let Some((file, length)) = &mut self.file else {
+            self.memory[image] = Some(features);
+            return Ok(());
+        };
+        let bytes = to_bytes(&features);
+        file.write_all(&bytes).map_err(Error::io(&self.folder, "write a temporary file in"))?;
+        self.places[image] = Some((*length, bytes.len() as u32));
+        *length += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+impl Source for Store {
+    fn count(&self) -> usize {
+        self.memory.len().max(self.places.len())
+    }
+
+    fn get(&self, image: usize) -> Result<Option<Cow<'_, Features>>> {
+        let Some((file, _)) = &self.file else { return Ok(self.memory[image].as_ref().map(Cow::Borrowed)) };
+        let Some((place, length)) = self.places[image] else { return Ok(None) };
+        let mut bytes = vec![0; length as usize];
+        read_at(file, &mut bytes, place).map_err(Error::io(&self.folder, "read a temporary file in"))?;
+        let damaged = || Error::compute("the temporary file of features", "it was changed by another program");
+        from_bytes(&bytes).map(|features| Some(Cow::Owned(features))).ok_or_else(damaged)
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], place: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, place)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, mut bytes: &mut [u8], mut place: u64) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, bytes, place)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            n => (bytes, place) = (&mut bytes[n..], place + n as u64),
+        }
+    }
+    Ok(())
+}
+
+/// Features as bytes, least significant first.
+pub(super) fn to_bytes(features: &Features) -> Vec<u8> {
+    let Features { keypoints, whole, view, hash, size } = features;
+    let View { width, height, pixels, valid, frame } = view;
+    let mut bytes = Vec::with_capacity(64 + KEYPOINT * keypoints.len() + pixels.len() + valid.len());
+    for word in [*hash, *whole] {
+        bytes.extend(word.to_le_bytes());
+    }
+    for word in [size.0, size.1, *width as u32, *height as u32, keypoints.len() as u32, valid.len() as u32] {
+        bytes.extend(word.to_le_bytes());
+    }
+    for number in [frame.left, frame.top, frame.across, frame.down] {
+        bytes.extend(number.to_le_bytes());
+    }
+    keypoints.iter().for_each(|keypoint| bytes.extend(keypoint_to_bytes(keypoint)));
+    bytes.extend(pixels);
+    bytes.extend(valid.iter().map(|valid| u8::from(*valid)));
+    bytes
+}
+
+/// The features of [`to_bytes`]; none for other bytes.
+pub(super) fn from_bytes(bytes: &[u8]) -> Option<Features> {
+    let (head, rest) = bytes.split_first_chunk::<56>()?;
+    let word = |at: usize| u32::from_le_bytes(*head[at..].first_chunk().expect("inside"));
+    let long = |at: usize| u64::from_le_bytes(*head[at..].first_chunk().expect("inside"));
+    let number = |at: usize| f32::from_le_bytes(*head[at..].first_chunk().expect("inside"));
+    let (width, height) = (word(24) as usize, word(28) as usize);
+    let (keypoints, rest) = rest.split_at_checked(KEYPOINT.checked_mul(word(32) as usize)?)?;
+    let (pixels, valid) = rest.split_at_checked(width.checked_mul(height)?)?;
+    (valid.len() == word(36) as usize).then(|| Features {
+        keypoints: keypoints.as_chunks().0.iter().map(keypoint_from_bytes).collect(),
+        whole: long(8),
+        view: View {
+            width,
+            height,
+            pixels: pixels.to_vec(),
+            valid: valid.iter().map(|valid| *valid == 1).collect(),
+            frame: Frame { left: number(40), top: number(44), across: number(48), down: number(52) },
+        },
+        hash: long(0),
+        size: (word(16), word(20)),
+    })
+}
+
+/// Bytes of a keypoint.
+pub(super) const KEYPOINT: usize = 24;
+
+pub(super) fn keypoint_to_bytes(k: &Keypoint) -> [u8; KEYPOINT] {
+    let mut bytes = [0; KEYPOINT];
+    for (part, v) in bytes.chunks_exact_mut(4).zip([k.x, k.y, k.sigma, k.angle]) {
+        part.copy_from_slice(&v.to_le_bytes());
+    }
+    bytes[16..].copy_from_slice(&k.code.to_le_bytes());
+    bytes
+}
+
+pub(super) fn keypoint_from_bytes(bytes: &[u8; KEYPOINT]) -> Keypoint {
+    let (words, _) = bytes.as_chunks::<4>();
+    let [x, y, sigma, angle] = [0, 1, 2, 3].map(|i| f32::from_le_bytes(words[i]));
+    Keypoint { x, y, sigma, angle, code: u64::from_le_bytes(bytes[16..].try_into().expect("8 bytes")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::Context;
+    use crate::copies::{CORRELATION, find, find_in};
+    use crate::decode::Grey;
+    use crate::seed::rng;
+    use rand::RngExt;
+
+    /// An image of discs at random places, turned by so many quarters.
+    fn image(number: u64, quarters: u32) -> Grey {
+        let mut rng = rng(number, "discs", 0, 0, 0);
+        let discs: Vec<[f32; 4]> = (0..60).map(|_| [0.0; 4].map(|_: f32| rng.random::<f32>())).collect();
+        let pixels = (0..160 * 160).map(|i| {
+            let (mut x, mut y) = ((i % 160) as f32, (i / 160) as f32);
+            (0..quarters).for_each(|_| (x, y) = (y, 159.0 - x));
+            let inside = |d: &&[f32; 4]| (x - 160.0 * d[0]).hypot(y - 160.0 * d[1]) < 4.0 + 14.0 * d[2];
+            discs.iter().rev().find(inside).map_or(230, |d| (40.0 + 180.0 * d[3]) as u8)
+        });
+        Grey { width_px: 160, height_px: 160, pixels: pixels.collect() }
+    }
+
+    #[test]
+    fn in_memory_or_in_a_file_the_copies_are_the_same() {
+        let images: Vec<Option<Grey>> = (0..24)
+            .map(|i| match i {
+                5 => None,
+                9 => Some(Grey { width_px: 50, height_px: 40, pixels: vec![7; 2000] }),
+                _ => Some(image(i % 8, i as u32 / 8)),
+            })
+            .collect();
+        let features: Vec<Option<Features>> = images.iter().map(|image| image.as_ref().map(Features::new)).collect();
+        let ctx = Context::silent(0);
+        let list: Vec<Option<&Features>> = features.iter().map(Option::as_ref).collect();
+        let expected = find(&list, CORRELATION, &ctx).unwrap();
+        assert!(expected.len() >= 14, "{expected:?}");
+        let folder = tempfile::tempdir().unwrap();
+        for in_memory in [0, 24] {
+            let mut store = Store::new(features.len(), in_memory, folder.path()).unwrap();
+            // In any order.
+            for (i, features) in features.iter().enumerate().rev() {
+                features.iter().for_each(|features| store.put(i, features.clone()).unwrap());
+            }
+            assert_eq!(find_in(&store, CORRELATION, &ctx).unwrap(), expected);
+            assert!(store.get(5).unwrap().is_none());
+        }
+        assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "the file has no name");
+    }
+
+    #[test]
+    fn features_are_the_same_from_their_bytes_and_no_others_are_read() {
+        let features = Features::new(&image(3, 0));
+        let bytes = to_bytes(&features);
+        assert_eq!(to_bytes(&from_bytes(&bytes).unwrap()), bytes);
+        for length in (0..56).chain([bytes.len() - 1]) {
+            assert!(from_bytes(&bytes[..length]).is_none());
+        }
+        assert!(from_bytes(&[&bytes[..], &[0]].concat()).is_none());
+    }
+}
