@@ -174,7 +174,7 @@ fn choose<'p>(reader: &mut Reader, pages: &'p [Page]) -> Result<&'p Page> {
         let wide = u64::from(page.width) * u64::from(largest.height);
         let high = u64::from(page.height) * u64::from(largest.width);
         let rounding = u64::from(largest.width.max(largest.height));
-        page.width * 2 <= largest.width && page.height * 2 <= largest.height && wide.abs_diff(high) <= rounding
+        page.width <= largest.width / 2 && page.height <= largest.height / 2 && wide.abs_diff(high) <= rounding
     };
     let full: Vec<&&Page> = candidates.iter().filter(|page| !is_copy(page)).collect();
     // ImageJ and tifffile can store many images after each other as one page.
