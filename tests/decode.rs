@@ -125,3 +125,69 @@ fn headers_cannot_claim_more_than_the_file_holds() {
         assert!(decode::rgb(&large, Path::new(name)).is_err(), "{name}: 512 x 512 pixels of which few are there");
     }
 }
+
+/// Where the segments of a JPEG with this marker start: at the marker's first byte.
+fn segments(bytes: &[u8], marker: u8) -> Vec<usize> {
+    (0..bytes.len() - 1).filter(|at| bytes[*at] == 0xFF && bytes[at + 1] == marker).collect()
+}
+
+#[test]
+fn a_jpeg_that_libjpeg_refuses_is_damaged() {
+    let files = files();
+    let (rgb, grey) = (&files["rgb.jpg"], &files["turned-grey.jpg"]);
+    let (scan, frame) = (segments(rgb, 0xDA)[0], segments(rgb, 0xC0)[0]);
+    let changed = |bytes: &[u8], at: usize, value: u8| {
+        assert!(decode::rgb(bytes, Path::new("x")).is_ok() && bytes[at] != value);
+        let mut bytes = bytes.to_vec();
+        bytes[at] = value;
+        bytes
+    };
+    let inserted = |segment: &[u8]| [&rgb[..scan], segment, &rgb[scan..]].concat();
+    let longer = |at: usize| {
+        let end = at + 2 + usize::from(rgb[at + 3]);
+        let bytes = changed(rgb, at + 3, rgb[at + 3] + 1);
+        [&bytes[..end], &[0], &bytes[end..]].concat()
+    };
+    for (what, bytes) in [
+        ("a fifth table", changed(rgb, scan + 6, rgb[scan + 6] | 4)),
+        ("a longer scan header", longer(scan)),
+        ("a longer frame header", longer(frame)),
+        ("a longer restart interval", inserted(&[0xFF, 0xDD, 0, 5, 0, 0, 0])),
+        ("a marker without meaning", inserted(&[0xFF, 0xF0, 0, 2])),
+        ("a grey image without samples", changed(grey, segments(grey, 0xC0)[0] + 11, 0)),
+    ] {
+        let error = message(decode::rgb(&bytes, Path::new("x")).map(|_| ()).expect_err(what));
+        assert!(error.contains("damaged"), "{what}: {error}");
+    }
+}
+
+#[test]
+fn a_jpegs_tables_are_those_of_the_first_scan_of_a_channel() {
+    let bytes = &files()["three-scans.jpg"];
+    let second = segments(bytes, 0xDA)[1];
+    // Table 0 is that of the luma, whose scan is over.
+    let table = [&[0xFF, 0xDB, 0, 67, 0][..], &[200; 64]].concat();
+    let replaced = [&bytes[..second], &table, &bytes[second..]].concat();
+    assert!(decode::rgb(&replaced, Path::new("x")).unwrap() == decode::rgb(bytes, Path::new("x")).unwrap());
+}
+
+#[test]
+fn an_unknown_transform_of_inks_is_ycck() {
+    let mut bytes = files()["cmyk.jpg"].clone();
+    let adobe = segments(&bytes, 0xEE)[0];
+    let mut decoded = |transform: u8| {
+        bytes[adobe + 15] = transform;
+        decode::rgb(&bytes, Path::new("x")).unwrap()
+    };
+    assert!(decoded(1) == decoded(2) && decoded(1) != decoded(0));
+}
+
+#[test]
+fn a_tiff_can_claim_any_size() {
+    // Tag, type, number of values, and value. A width and height of 2^31, 8 bits, grey, and one strip.
+    let entry = |(tag, value): (u8, u32)| [&[tag, 1, 4, 0, 1, 0, 0, 0][..], &value.to_le_bytes()].concat();
+    let entries = [(0, 1 << 31), (1, 1 << 31), (2, 8), (6, 1), (17, 8), (23, 1)].map(entry).concat();
+    let bytes = [b"II*\0\x08\0\0\0\x06\0", entries.as_slice(), &[0; 4]].concat();
+    let error = message(decode::header(&bytes, Path::new("x")).unwrap_err());
+    assert!(error.contains("claims 2147483648 x 2147483648"), "{error}");
+}

@@ -1,6 +1,6 @@
 //! Entropy coding: Huffman tables, the bits of a scan and its restart intervals.
 
-use super::header::{Error, Result, TRUNCATED};
+use super::header::{Error, Result, TOO_MANY_CODES, TRUNCATED};
 
 /// Number of bits that index the Huffman lookup tables; longer codes are rare.
 pub const LOOKUP_BITS: u32 = 11;
@@ -39,8 +39,9 @@ impl<'a> Huffman<'a> {
         for length in 1..=16u32 {
             offsets[length as usize] = k as i32 - code as i32;
             for _ in 0..counts[length as usize - 1] {
-                if code >= 1 << length {
-                    return Err(Error::Damaged("a Huffman table has too many codes"));
+                // No code may consist of ones only.
+                if code + 1 >= 1 << length {
+                    return Err(TOO_MANY_CODES);
                 }
                 let (run, size) = (symbols[k] >> 4, u32::from(symbols[k] & 15));
                 if length + size <= LOOKUP_BITS {
@@ -208,5 +209,22 @@ impl Intervals {
             }
             rest = &rest[at + 2..];
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_code_consists_of_ones() {
+        let counts = |first: [u8; 2]| {
+            let mut counts = [0; 16];
+            counts[..2].copy_from_slice(&first);
+            counts
+        };
+        assert!(Huffman::new(&counts([1, 1]), &[0, 1]).is_ok());
+        assert!(Huffman::new(&counts([2, 0]), &[0, 1]).is_err());
+        assert!(Huffman::new(&counts([1, 2]), &[0, 1, 2]).is_err());
     }
 }

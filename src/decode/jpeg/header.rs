@@ -27,6 +27,8 @@ pub const TRUNCATED: Error = Error::Damaged("the image data is truncated");
 pub const LEFT_OVER: Error = Error::Damaged("image data is left over after the last block");
 pub const HOLE: Error = Error::Damaged("a piece of the image data is zero");
 const SHORT: Error = Error::Damaged("a segment is too short");
+const LENGTH: Error = Error::Damaged("the length of a segment is wrong");
+pub const TOO_MANY_CODES: Error = Error::Damaged("a Huffman table has too many codes");
 const NO_SUCH_TABLE: Error = Error::Damaged("a table number is invalid");
 
 /// Position in the 8 x 8 block of each coefficient of the scan. Runs in damaged files can lead beyond the 64th.
@@ -130,20 +132,22 @@ impl<'a> Header<'a> {
                 0xC4 => self.huffman_tables(body)?,
                 0xDB => self.quantisation_tables(body)?,
                 0xDD => {
-                    let [high, low, ..] = *body else { return Err(SHORT) };
+                    let [high, low] = *body else { return Err(LENGTH) };
                     self.restart = usize::from(high) << 8 | usize::from(low);
                 }
                 0xDA => return self.scan(body).map(Some),
-                0xE0 if body.starts_with(b"JFIF\0") => self.jfif = true,
+                0xE0 if body.starts_with(b"JFIF\0") && body.len() >= 14 => self.jfif = true,
                 0xE1 if body.starts_with(b"Exif\0\0") && self.orientation.is_none() => {
                     self.orientation = Orientation::from_exif(&body[6..]);
                 }
-                0xEE if body.starts_with(b"Adobe") => self.adobe = body.get(11).copied(),
+                0xEE if body.starts_with(b"Adobe") && body.len() >= 12 => self.adobe = Some(body[11]),
                 0xC3 => return Err(Error::Unsupported("lossless")),
                 0xF7 => return Err(Error::Unsupported("JPEG-LS")),
                 0xC5..=0xC7 | 0xDE | 0xDF => return Err(Error::Unsupported("hierarchical")),
                 0xC9..=0xCF => return Err(Error::Unsupported("arithmetic-coded")),
-                _ => {}
+                // Data of programs, comments, and a number of lines that the frame has already.
+                0xDC | 0xE0..=0xEF | 0xFE => {}
+                _ => return Err(Error::Damaged("a marker is invalid")),
             }
         }
     }
@@ -188,13 +192,16 @@ impl<'a> Header<'a> {
         if self.width == 0 || ![1, 3, 4].contains(count) {
             return Err(Error::Damaged("its size or number of channels is invalid"));
         }
-        for [id, sampling, table] in rest.as_chunks().0.get(..usize::from(*count)).ok_or(SHORT)? {
+        if rest.len() != usize::from(*count) * 3 {
+            return Err(LENGTH);
+        }
+        for [id, sampling, table] in rest.as_chunks().0 {
             let (h, v) = (usize::from(sampling >> 4), usize::from(sampling & 15));
-            // The sampling factors of a single component have no effect.
-            let (h, v) = if *count == 1 { (1, 1) } else { (h, v) };
             if !(1..=4).contains(&h) || !(1..=4).contains(&v) {
                 return Err(Error::Damaged("a sampling factor is invalid"));
             }
+            // Those of a single component have no effect.
+            let (h, v) = if *count == 1 { (1, 1) } else { (h, v) };
             if *table > 3 {
                 return Err(NO_SUCH_TABLE);
             }
@@ -209,6 +216,9 @@ impl<'a> Header<'a> {
             let counts: &[u8; 16] = tail.first_chunk().ok_or(SHORT)?;
             let total: usize = counts.iter().map(|c| usize::from(*c)).sum();
             let symbols = tail.get(16..16 + total).ok_or(SHORT)?;
+            if total > 256 {
+                return Err(TOO_MANY_CODES);
+            }
             let kind = self.huffman.get_mut(usize::from(which >> 4));
             let table = kind.and_then(|tables| tables.get_mut(usize::from(which & 15)));
             *table.ok_or(NO_SUCH_TABLE)? = Some((counts, symbols));
@@ -238,7 +248,7 @@ impl<'a> Header<'a> {
     fn scan(&self, body: &[u8]) -> Result<Scan<'a>> {
         let [count, rest @ ..] = body else { return Err(SHORT) };
         let (tables, rest) = rest.split_at_checked(usize::from(*count) * 2).ok_or(SHORT)?;
-        let [start, end, bits, ..] = *rest else { return Err(SHORT) };
+        let [start, end, bits] = *rest else { return Err(LENGTH) };
         if *count == 0 || self.components.is_empty() {
             return Err(Error::Damaged("a scan has no channels"));
         }
@@ -249,7 +259,16 @@ impl<'a> Header<'a> {
             if components.iter().any(|(i, ..)| *i == index) {
                 return Err(Error::Damaged("a scan names a channel twice"));
             }
-            components.push((index, usize::from(tables >> 4) & 3, usize::from(*tables) & 3));
+            let (dc, ac) = (usize::from(tables >> 4), usize::from(tables & 15));
+            if dc > 3 || ac > 3 {
+                return Err(NO_SUCH_TABLE);
+            }
+            components.push((index, dc, ac));
+        }
+        // The most blocks that an MCU of several components can have.
+        let blocks = |(index, ..): &(usize, usize, usize)| self.components[*index].h * self.components[*index].v;
+        if components.len() > 1 && components.iter().map(blocks).sum::<usize>() > 10 {
+            return Err(Error::Damaged("its sampling factors are too large"));
         }
         let data = self.bytes.get(self.at..).ok_or(TRUNCATED)?;
         Ok(Scan { components, spectrum: (start.into(), end.into()), bits: (bits >> 4, bits & 15), data })
@@ -260,8 +279,8 @@ impl<'a> Header<'a> {
         let ids: Vec<u8> = self.components.iter().map(|c| c.id).collect();
         match (ids.as_slice(), self.adobe) {
             ([_], _) => Colours::Grey,
-            ([_, _, _, _], Some(2)) => Colours::Ycck,
-            ([_, _, _, _], _) => Colours::Cmyk,
+            ([_, _, _, _], None | Some(0)) => Colours::Cmyk,
+            ([_, _, _, _], Some(_)) => Colours::Ycck,
             _ if self.jfif => Colours::YCbCr,
             (_, Some(0)) => Colours::Rgb,
             (_, Some(_)) => Colours::YCbCr,

@@ -22,6 +22,8 @@ struct Plane {
     coefficients: Vec<i16>,
     /// For each coefficient in zigzag order, the lowest bit that has been read; `UNREAD` before its first scan.
     lowest_bit: [u8; 64],
+    /// Its quantisation table, as it was at its first scan.
+    quantise: Option<[u16; 64]>,
 }
 
 const UNREAD: u8 = 255;
@@ -51,6 +53,7 @@ pub fn decode(mut header: Header, scan: Scan) -> Result<Vec<u8>> {
             stride: mcus_across * c.h,
             coefficients: vec![0; mcus_across * c.h * mcus_down * c.v * 64],
             lowest_bit: [UNREAD; 64],
+            quantise: None,
         })
         .collect();
 
@@ -78,9 +81,9 @@ pub fn decode(mut header: Header, scan: Scan) -> Result<Vec<u8>> {
     }
 
     let mut samples = Vec::with_capacity(planes.len());
-    for (plane, component) in planes.into_iter().zip(&header.components) {
-        let quantise = header.quantise[component.quantise].as_ref().ok_or(Error::Damaged("a table is missing"))?;
-        samples.push(plane.samples(quantise, (header.width, header.height), (hmax, vmax)));
+    for plane in planes {
+        let quantise = plane.quantise.ok_or(Error::Damaged("a scan is missing"))?;
+        samples.push(plane.samples(&quantise, (header.width, header.height), (hmax, vmax)));
     }
     Ok(colour(&header, &samples))
 }
@@ -97,6 +100,10 @@ fn read_scan(header: &Header, scan: &Scan, planes: &mut [Plane], mcus: (usize, u
         return Err(Error::Damaged("the parameters of a scan are invalid"));
     }
     for (index, ..) in &scan.components {
+        // Before a later scan, the table of that number may be replaced for other components.
+        let table = || header.quantise[header.components[*index].quantise];
+        let quantise = planes[*index].quantise.or_else(table).ok_or(Error::Damaged("a table is missing"))?;
+        planes[*index].quantise = Some(quantise);
         for bit in &mut planes[*index].lowest_bit[first..=last] {
             if *bit != if high == 0 { UNREAD } else { high } {
                 return Err(Error::Damaged("a scan is missing or repeated"));
