@@ -1,6 +1,7 @@
 //! A pipeline: the settings of every stage in one file (`pipelines/*.toml`). Some are built in.
 
 use crate::error::{Error, Input, Result};
+use crate::guard;
 use crate::run::{Recipe, Record};
 use crate::{check, features, ingest, jobs, preprocess, split};
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,9 @@ pub struct Pipeline {
     #[serde(default, skip_serializing_if = "jobs::Settings::is_default")]
     pub slurm: jobs::Settings,
 }
+
+/// Larger files are no pipeline.
+const MAX_BYTES: u64 = 10_000_000;
 
 /// Names and texts of the built-in pipelines.
 pub const BUILT_IN: [(&str, &str); 13] = [
@@ -91,13 +95,14 @@ impl Pipeline {
             return Self::parse(name, text);
         }
         let path = std::path::Path::new(name);
-        let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
+        let bytes = guard::read(path, MAX_BYTES).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => {
                 let names = BUILT_IN.map(|(name, _)| name).join(", ");
                 Error::missing(Input::Pipeline, path).with_hint(format!("Built-in pipelines: {names}"))
             }
             _ => Error::Io { path: path.into(), action: "read", source },
         })?;
+        let text = String::from_utf8(bytes).map_err(|e| Error::format(name, "pipeline", "text in UTF-8", e))?;
         Self::parse(name, &text)
     }
 
