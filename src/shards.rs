@@ -5,8 +5,8 @@
 //! lie in a table of their own, `<dataset>/shards/<stage>/<step>-<number>-of-<count>.parquet`, until a last process
 //! merges those of all shards, and writes what a single process would have written, byte for byte.
 //!
-//! A stage with several steps, each of which needs the results of the one before for all images, is called once for each
-//! step: [`each_into`] does what can be done.
+//! A stage with several steps, each of which needs the results of the one before for all images, is called once for
+//! each step: [`each_into`] does what can be done.
 
 use crate::context::Context;
 use crate::error::{Error, Result};

@@ -1,6 +1,6 @@
-//! Images in object storage. In place of the folder of a data set, `raw/<dataset>` may be a file that names a bucket and
-//! a prefix, `s3://bucket/prefix`: a link. Paths below it are objects, which are read from the S3-compatible server when
-//! they are needed, and never kept on the disk.
+//! Images in object storage. In place of the folder of a data set, `raw/<dataset>` may be a file that names a bucket
+//! and a prefix, `s3://bucket/prefix`: a link. Paths below it are objects, which are read from the S3-compatible server
+//! when they are needed, and never kept on the disk.
 //!
 //! Where the server is and who may read it is found as S3's other tools find it: in `AWS_ENDPOINT_URL_S3`,
 //! `AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, the profile

@@ -27,8 +27,8 @@ impl Workspace {
         self.root.join("raw")
     }
 
-    /// `raw/<dataset>/`: the files of a data set, or a file that says where they are ([`crate::storage`]). They are never
-    /// changed. The paths of a joint data set, such as
+    /// `raw/<dataset>/`: the files of a data set, or a file that says where they are ([`crate::storage`]). They are
+    /// never changed. The paths of a joint data set, such as
     /// `jtsc+pbc`, start with the name of the member: its folder is `raw/`.
     pub fn raw_dataset(&self, dataset: &str) -> PathBuf {
         let own = self.raw().join(dataset);

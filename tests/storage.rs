@@ -178,7 +178,7 @@ fn images_in_a_bucket_give_what_a_folder_gives_whatever_the_network_does() {
     assert!(server.requests.load(Ordering::Relaxed) > 90);
     let (status, text, errors) = server.wbc(&w, &["train", "--pipeline", "tiny.toml", "--run", "r"]);
     assert!(status == 0, "{text}{errors}");
-    assert!(server.wbc(&w, &["report", "--table", "3", "--run", "r"]).1.contains("synthetic"));
+    assert!(server.wbc(&w, &["report", "--table", "3", "--run", "r"]).1.contains("Synthetic cells"));
     assert_eq!(server.wbc(&w, &["verify", "--full"]).0, 0);
     // In shards, too.
     let tables_before = tables(&w);

@@ -131,7 +131,8 @@ impl std::fmt::Display for Summary {
 /// # Errors
 /// [`Error::Missing`] or [`Error::Format`] for the tables of ingest, [`Error::Stale`] if they do not belong together,
 /// [`Error::Stale`] for an image that has changed since it was ingested, [`Error::Io`] for one that cannot be read,
-/// [`Error::Setting`], [`Error::Waiting`] and [`Error::Interrupted`]. An image that cannot be decoded is a finding, not an error.
+/// [`Error::Setting`], [`Error::Waiting`] and [`Error::Interrupted`]. An image that cannot be decoded is a finding, not
+/// an error.
 pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) -> Result<Summary> {
     settings.validate()?;
     let (rows, _) = table::read_rows::<ManifestRow>(&ws.manifest(dataset), &schema::MANIFEST)?;

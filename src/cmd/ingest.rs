@@ -13,7 +13,7 @@ Examples:
   wbc ingest --dataset lisc --expert 2        # one, with the second expert's masks
   wbc ingest --dataset pbc --classes pbc8     # with ig, erythroblast, platelet
   wbc ingest --dataset mine --layout list     # images and classes from its list.csv
-  wbc ingest --dataset mine --shard 3/100     # a share of the images, one job of a cluster";
+  wbc ingest --dataset mine --shard 3/100     # one of 100 shares of the images";
 
 /// Reads every data set under data/raw/, or that of --dataset, into data/<DATASET>/manifest.parquet, and checks its
 /// images. The layout of the files is recognised automatically. Images are never changed.

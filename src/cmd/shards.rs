@@ -13,8 +13,13 @@ pub struct Args {
     #[arg(long, value_name = "I/N", conflicts_with = "merge")]
     shard: Option<Shard>,
     /// Put together what N shards found
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST)))]
+    #[arg(long, value_name = "N", value_parser = count())]
     merge: Option<u32>,
+}
+
+/// The parser of a number of shards.
+pub fn count() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(MOST))
 }
 
 impl Args {

@@ -10,7 +10,6 @@ use crate::error::{Error, Result, if_readable};
 use crate::jobs::{self, Arguments, Engine, Job, Plan, Round, Sharded, Task};
 use crate::join;
 use crate::nn::device::Device;
-use crate::part::MOST;
 use crate::pipeline::Pipeline;
 use crate::run::claim::{self, Claim, Taken};
 use crate::run::{self, ModelId, NetworkSettings, Recipe, Record, RunDir};
@@ -66,7 +65,7 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["seeds", "datasets", "fold", "all", "restart"])]
     ingest: bool,
     /// Jobs that share the images of a large data set where they are ingested, preprocessed or measured
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST)))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = super::shards::count())]
     shards: u32,
     /// Models trained at the same time, for --engine local; each takes its share of the threads
     #[arg(long, value_name = "N", default_value = "1")]
@@ -239,8 +238,8 @@ struct Ingesting {
     done: Vec<String>,
 }
 
-/// Sends the jobs that ingest and check a data set. Its findings are to be read before it is split, so that nothing else
-/// follows.
+/// Sends the jobs that ingest and check a data set. Its findings are to be read before it is split, so that nothing
+/// else follows.
 fn ingest_in_shards(args: &Args, globals: &Globals, ws: &Workspace, engine: &dyn Engine) -> anyhow::Result<Outcome> {
     let pipeline = globals.pipeline()?;
     let dataset = ws.choose(globals.dataset.as_deref().or(pipeline.dataset.as_deref()), &ws.raw_datasets()?)?;

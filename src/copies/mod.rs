@@ -9,6 +9,7 @@
 
 pub mod align;
 pub mod consensus;
+mod features;
 pub mod index;
 pub mod keypoints;
 pub mod source;
@@ -17,53 +18,16 @@ pub mod transform;
 pub mod view;
 
 use crate::context::Context;
-use crate::decode::Grey;
 use crate::error::{Error, Result};
 use align::Texture;
 use consensus::Affine;
 use index::{Codes, Index};
-use keypoints::Keypoint;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 use source::Source;
 use std::collections::HashMap;
 use view::View;
 
-/// What is kept of an image to find its copies, about 6 KiB.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Features {
-    /// The keypoints, strongest first.
-    pub keypoints: Vec<Keypoint>,
-    /// Code of the whole image.
-    whole: u64,
-    /// What the positions of the keypoints refer to.
-    view: View,
-    /// Of the pixels that were searched for keypoints: equal images have equal ones.
-    hash: u64,
-    size: (u32, u32),
-}
-
-impl Features {
-    /// Computes the features of an image.
-    pub fn new(image: &Grey) -> Self {
-        let (detection, view) = View::pair(image);
-        let hash = blake3::hash(&detection.pixels);
-        let hash = u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("8 bytes"));
-        let mut keypoints = keypoints::keypoints(&detection);
-        keypoints.iter_mut().for_each(|keypoint| *keypoint = keypoint.moved(detection.frame, view.frame));
-        let whole = keypoints::whole(&detection);
-        Self { keypoints, whole, view, hash, size: (image.width_px, image.height_px) }
-    }
-
-    /// Whether nothing can be seen in the image.
-    fn is_blank(&self) -> bool {
-        let (mut least, mut most) = (u8::MAX, 0);
-        for v in &self.view.pixels {
-            (least, most) = (least.min(*v), most.max(*v));
-        }
-        most.saturating_sub(least) < 8
-    }
-}
+pub use features::Features;
 
 /// Two images of which one was made from the other, or both from a third.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -286,7 +250,7 @@ impl Candidate {
         let consensus = consensus::consensus(&from.keypoints, &to.keypoints)?;
         let (least, most) = consensus.map.stretch();
         let (width, height) = (to.view.width as f32, to.view.height as f32);
-        let is_inside = |k: &&Keypoint| {
+        let is_inside = |k: &&keypoints::Keypoint| {
             let (x, y) = consensus.map.apply(k.x, k.y);
             (0.0..width).contains(&x) && (0.0..height).contains(&y)
         };
@@ -409,5 +373,66 @@ impl Groups {
     /// Whether two images are in one group.
     pub fn joined(&self, a: usize, b: usize) -> bool {
         self.first(a) == self.first(b)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::source::{Store, from_bytes, to_bytes};
+    use super::*;
+    use crate::context::Context;
+    use crate::decode::Grey;
+    use crate::seed::rng;
+    use rand::RngExt;
+
+    /// An image of discs at random places, turned by so many quarters.
+    fn image(number: u64, quarters: u32) -> Grey {
+        let mut rng = rng(number, "discs", 0, 0, 0);
+        let discs: Vec<[f32; 4]> = (0..60).map(|_| [0.0; 4].map(|_: f32| rng.random::<f32>())).collect();
+        let pixels = (0..160 * 160).map(|i| {
+            let (mut x, mut y) = ((i % 160) as f32, (i / 160) as f32);
+            (0..quarters).for_each(|_| (x, y) = (y, 159.0 - x));
+            let inside = |d: &&[f32; 4]| (x - 160.0 * d[0]).hypot(y - 160.0 * d[1]) < 4.0 + 14.0 * d[2];
+            discs.iter().rev().find(inside).map_or(230, |d| (40.0 + 180.0 * d[3]) as u8)
+        });
+        Grey { width_px: 160, height_px: 160, pixels: pixels.collect() }
+    }
+
+    #[test]
+    fn in_memory_or_in_a_file_the_copies_are_the_same() {
+        let images: Vec<Option<Grey>> = (0..24)
+            .map(|i| match i {
+                5 => None,
+                9 => Some(Grey { width_px: 50, height_px: 40, pixels: vec![7; 2000] }),
+                _ => Some(image(i % 8, i as u32 / 8)),
+            })
+            .collect();
+        let features: Vec<Option<Features>> = images.iter().map(|image| image.as_ref().map(Features::new)).collect();
+        let ctx = Context::silent(0);
+        let list: Vec<Option<&Features>> = features.iter().map(Option::as_ref).collect();
+        let expected = find(&list, CORRELATION, &ctx).unwrap();
+        assert!(expected.len() >= 14, "{expected:?}");
+        let folder = tempfile::tempdir().unwrap();
+        for in_memory in [0, 24] {
+            let mut store = Store::new(features.len(), in_memory, folder.path()).unwrap();
+            // In any order.
+            for (i, features) in features.iter().enumerate().rev() {
+                features.iter().for_each(|features| store.put(i, features.clone()).unwrap());
+            }
+            assert_eq!(find_in(&store, CORRELATION, &ctx).unwrap(), expected);
+            assert!(store.get(5).unwrap().is_none());
+        }
+        assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "the file has no name");
+    }
+
+    #[test]
+    fn features_are_the_same_from_their_bytes_and_no_others_are_read() {
+        let features = Features::new(&image(3, 0));
+        let bytes = to_bytes(&features);
+        assert_eq!(to_bytes(&from_bytes(&bytes).unwrap()), bytes);
+        for length in (0..56).chain([bytes.len() - 1]) {
+            assert!(from_bytes(&bytes[..length]).is_none());
+        }
+        assert!(from_bytes(&[&bytes[..], &[0]].concat()).is_none());
     }
 }

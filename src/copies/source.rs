@@ -1,6 +1,6 @@
 //! Where the features of images are while copies of them are looked for: in memory or, of very many images, in a file.
 
-use super::Features;
+use super::features::Features;
 use super::keypoints::Keypoint;
 use super::view::{Frame, View};
 use crate::error::{Error, Result};
@@ -165,65 +165,4 @@ pub(super) fn keypoint_from_bytes(bytes: &[u8; KEYPOINT]) -> Keypoint {
     let (words, _) = bytes.as_chunks::<4>();
     let [x, y, sigma, angle] = [0, 1, 2, 3].map(|i| f32::from_le_bytes(words[i]));
     Keypoint { x, y, sigma, angle, code: u64::from_le_bytes(bytes[16..].try_into().expect("8 bytes")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::context::Context;
-    use crate::copies::{CORRELATION, find, find_in};
-    use crate::decode::Grey;
-    use crate::seed::rng;
-    use rand::RngExt;
-
-    /// An image of discs at random places, turned by so many quarters.
-    fn image(number: u64, quarters: u32) -> Grey {
-        let mut rng = rng(number, "discs", 0, 0, 0);
-        let discs: Vec<[f32; 4]> = (0..60).map(|_| [0.0; 4].map(|_: f32| rng.random::<f32>())).collect();
-        let pixels = (0..160 * 160).map(|i| {
-            let (mut x, mut y) = ((i % 160) as f32, (i / 160) as f32);
-            (0..quarters).for_each(|_| (x, y) = (y, 159.0 - x));
-            let inside = |d: &&[f32; 4]| (x - 160.0 * d[0]).hypot(y - 160.0 * d[1]) < 4.0 + 14.0 * d[2];
-            discs.iter().rev().find(inside).map_or(230, |d| (40.0 + 180.0 * d[3]) as u8)
-        });
-        Grey { width_px: 160, height_px: 160, pixels: pixels.collect() }
-    }
-
-    #[test]
-    fn in_memory_or_in_a_file_the_copies_are_the_same() {
-        let images: Vec<Option<Grey>> = (0..24)
-            .map(|i| match i {
-                5 => None,
-                9 => Some(Grey { width_px: 50, height_px: 40, pixels: vec![7; 2000] }),
-                _ => Some(image(i % 8, i as u32 / 8)),
-            })
-            .collect();
-        let features: Vec<Option<Features>> = images.iter().map(|image| image.as_ref().map(Features::new)).collect();
-        let ctx = Context::silent(0);
-        let list: Vec<Option<&Features>> = features.iter().map(Option::as_ref).collect();
-        let expected = find(&list, CORRELATION, &ctx).unwrap();
-        assert!(expected.len() >= 14, "{expected:?}");
-        let folder = tempfile::tempdir().unwrap();
-        for in_memory in [0, 24] {
-            let mut store = Store::new(features.len(), in_memory, folder.path()).unwrap();
-            // In any order.
-            for (i, features) in features.iter().enumerate().rev() {
-                features.iter().for_each(|features| store.put(i, features.clone()).unwrap());
-            }
-            assert_eq!(find_in(&store, CORRELATION, &ctx).unwrap(), expected);
-            assert!(store.get(5).unwrap().is_none());
-        }
-        assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "the file has no name");
-    }
-
-    #[test]
-    fn features_are_the_same_from_their_bytes_and_no_others_are_read() {
-        let features = Features::new(&image(3, 0));
-        let bytes = to_bytes(&features);
-        assert_eq!(to_bytes(&from_bytes(&bytes).unwrap()), bytes);
-        for length in (0..56).chain([bytes.len() - 1]) {
-            assert!(from_bytes(&bytes[..length]).is_none());
-        }
-        assert!(from_bytes(&[&bytes[..], &[0]].concat()).is_none());
-    }
 }
