@@ -12,6 +12,9 @@ mod cut;
 mod facts;
 mod finder;
 mod folders;
+#[cfg(fuzzing)]
+#[path = "../../fuzz/src/ingest.rs"]
+pub mod fuzzing;
 mod jtsc;
 mod labels;
 mod layout;

@@ -1,0 +1,6 @@
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use wbc::{folders, harness};
+
+fuzz_target!(init: harness::start(folders::annotation_seeds), |bytes: &[u8]| folders::annotations(bytes));

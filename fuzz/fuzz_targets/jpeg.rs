@@ -1,0 +1,6 @@
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use wbc::{harness, images};
+
+fuzz_target!(init: harness::start(|| images::seeds("jpeg")), |bytes: &[u8]| images::check("jpeg", bytes));
