@@ -135,7 +135,8 @@ fn segments(bytes: &[u8], marker: u8) -> Vec<usize> {
 fn a_jpeg_that_libjpeg_refuses_is_damaged() {
     let files = files();
     let (rgb, grey) = (&files["rgb.jpg"], &files["turned-grey.jpg"]);
-    let (scan, frame) = (segments(rgb, 0xDA)[0], segments(rgb, 0xC0)[0]);
+    let (scan, frame, dc_table) = (segments(rgb, 0xDA)[0], segments(rgb, 0xC0)[0], segments(rgb, 0xC4)[0]);
+    assert_eq!(rgb[dc_table + 4] >> 4, 0);
     let changed = |bytes: &[u8], at: usize, value: u8| {
         assert!(decode::rgb(bytes, Path::new("x")).is_ok() && bytes[at] != value);
         let mut bytes = bytes.to_vec();
@@ -150,6 +151,7 @@ fn a_jpeg_that_libjpeg_refuses_is_damaged() {
     };
     for (what, bytes) in [
         ("a fifth table", changed(rgb, scan + 6, rgb[scan + 6] | 4)),
+        ("a DC table with runs", changed(rgb, dc_table + 21, rgb[dc_table + 21] | 0x30)),
         ("a longer scan header", longer(scan)),
         ("a longer frame header", longer(frame)),
         ("a longer restart interval", inserted(&[0xFF, 0xDD, 0, 5, 0, 0, 0])),

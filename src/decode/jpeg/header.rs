@@ -219,6 +219,10 @@ impl<'a> Header<'a> {
             if total > 256 {
                 return Err(TOO_MANY_CODES);
             }
+            // The symbols of a DC table are the sizes of differences.
+            if which >> 4 == 0 && symbols.iter().any(|symbol| *symbol > 15) {
+                return Err(Error::Damaged("a Huffman table is invalid"));
+            }
             let kind = self.huffman.get_mut(usize::from(which >> 4));
             let table = kind.and_then(|tables| tables.get_mut(usize::from(which & 15)));
             *table.ok_or(NO_SUCH_TABLE)? = Some((counts, symbols));
