@@ -5,6 +5,7 @@ use crate::harness;
 use crate::ingest::{self, ScannedFile, Settings, Tree, Vocabulary};
 use crate::rows::ManifestRow;
 use std::cell::RefCell;
+use std::path::PathBuf;
 
 thread_local! {
     /// The folder, scanned once.
@@ -26,7 +27,7 @@ fn scan() -> Tree {
         });
         image.save(&path).expect("an image");
     }
-    Tree::scan(&root, &Context::silent(0)).expect("a tree")
+    Tree::scan(&root, PathBuf::new(), &Context::silent(0)).expect("a tree")
 }
 
 /// In one of so many inputs, rows get their classes and boxes.

@@ -25,6 +25,8 @@ pub mod guard;
 pub mod ingest;
 #[path = "../../src/integrity.rs"]
 pub mod integrity;
+#[path = "../../src/part.rs"]
+pub mod part;
 #[path = "../../src/progress.rs"]
 pub mod progress;
 #[path = "../../src/rect.rs"]
@@ -39,6 +41,10 @@ pub mod scores;
 pub mod seed;
 #[path = "../../src/segment/mod.rs"]
 pub mod segment;
+#[path = "../../src/shards.rs"]
+pub mod shards;
+#[path = "../../src/storage.rs"]
+pub mod storage;
 #[path = "../../src/table.rs"]
 pub mod table;
 #[path = "../../src/text.rs"]
