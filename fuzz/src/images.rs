@@ -11,7 +11,7 @@ const SELDOM: u32 = 256;
 /// Decodes an image of the given format, and compares the functions of `decode` with each other.
 pub fn check(format: &str, bytes: &[u8]) {
     let Ok(header) = decode::header(bytes, file()) else { return };
-    if header.format != format {
+    if header.format.name() != format {
         return;
     }
     let (width, height) = (header.width_px, header.height_px);
@@ -63,7 +63,8 @@ pub fn seeds(format: &str) -> Vec<Vec<u8>> {
         .collect();
     paths.sort();
     let files = paths.iter().map(|path| std::fs::read(path).expect("a file"));
-    let is_of_format = |bytes: &Vec<u8>| decode::header(bytes, file()).is_ok_and(|header| header.format == format);
+    let is_of_format =
+        |bytes: &Vec<u8>| decode::header(bytes, file()).is_ok_and(|header| header.format.name() == format);
     let mut seeds: Vec<Vec<u8>> = files.filter(is_of_format).collect();
     let kind = image::ImageFormat::from_extension(format).expect("a format");
     let tiny =

@@ -137,7 +137,7 @@ pub fn compare(bytes: &[u8]) {
     let Ok(header) = decode::header(bytes, file()) else { return };
     let (width, height) = (header.width_px, header.height_px);
     let is_upright = header.orientation == Orientation::default();
-    if header.format != "jpeg" || !is_upright || u64::from(width) * u64::from(height) > MANY_PIXELS {
+    if header.format.name() != "jpeg" || !is_upright || u64::from(width) * u64::from(height) > MANY_PIXELS {
         return;
     }
     let Ok(image) = decode::rgb(bytes, file()) else { return };
