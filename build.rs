@@ -25,6 +25,8 @@ fn main() {
 /// first GPU of this machine.
 fn compile_kernels() {
     const KERNELS: &str = "src/nn/cuda/kernels.cu";
+    /// The file for each way to store activations, and what chooses it.
+    const FILES: [(&str, &[&str]); 2] = [("kernels.ptx", &[]), ("kernels_bf16.ptx", &["--define-macro=BF16"])];
     println!("cargo:rerun-if-changed={KERNELS}");
     println!("cargo:rerun-if-env-changed=CUDA_COMPUTE_CAP");
     println!("cargo:rerun-if-env-changed=CUDA_PATH");
@@ -37,9 +39,14 @@ fn compile_kernels() {
         capability.expect("no compute capability: set CUDA_COMPUTE_CAP, such as 80, or install nvidia-smi");
     let in_toolkit = std::env::var_os("CUDA_PATH").map(|root| PathBuf::from(root).join("bin/nvcc"));
     let nvcc = in_toolkit.filter(|nvcc| nvcc.is_file()).unwrap_or_else(|| "nvcc".into());
-    let ptx = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it")).join("kernels.ptx");
-    let mut command = Command::new(&nvcc);
-    command.arg(format!("--gpu-architecture=compute_{capability}")).args(["--ptx", KERNELS, "--output-file"]).arg(ptx);
-    let status = command.status().unwrap_or_else(|e| panic!("{}: {e}: the CUDA toolkit is missing", nvcc.display()));
-    assert!(status.success(), "nvcc cannot compile {KERNELS} for compute capability {capability}");
+    let folder = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
+    for (file, options) in FILES {
+        let mut command = Command::new(&nvcc);
+        command.arg(format!("--gpu-architecture=compute_{capability}")).args(options);
+        // 177: functions that only the other of the files uses.
+        command.args(["--diag-suppress=177", "--ptx", KERNELS, "--output-file"]).arg(folder.join(file));
+        let status = command.status();
+        let status = status.unwrap_or_else(|e| panic!("{}: {e}: the CUDA toolkit is missing", nvcc.display()));
+        assert!(status.success(), "nvcc cannot compile {KERNELS} for compute capability {capability}");
+    }
 }

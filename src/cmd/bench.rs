@@ -20,7 +20,7 @@ pub struct Args {
     /// Seconds per measurement
     #[arg(long, value_name = "S", default_value = "3")]
     seconds: u64,
-    /// What the networks round numbers to in products: f32 (not at all), bf16 (on the CPU), tf32 (on a GPU)
+    /// What the networks round numbers to in products: f32 (not at all), bf16, tf32 (on a GPU)
     #[arg(long, value_name = "PRECISION", env = "WBC_PRECISION", default_value = "f32")]
     precision: Precision,
 }

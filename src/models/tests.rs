@@ -55,15 +55,14 @@ fn smallest_cosine(a: &[(String, Vec<f32>)], b: &[(String, Vec<f32>)]) -> (f64, 
 /// The gradients of one step in bf16 are those in f32 but for the rounding of operands and what follows from it: of two
 /// nearly equal pixels, pooling may choose the other, and fifty layers amplify what rounding changes. So they point the
 /// same way. (Gradients of other pixels or layers are at right angles: their cosine is near 0.)
-#[test]
-fn gradients_in_bf16_are_near_those_in_f32() {
+fn assert_gradients_in_bf16_are_near_those_in_f32(device: Device) {
     let (n, size) = (6, 64);
     let x: Vec<f32> = random(n * size * size * 3, 5);
     let (labels, keys): (Vec<usize>, Vec<u64>) = ((0..n).map(|i| i % 5).collect(), (0..n as u64).collect());
     for (name, prefix) in [("wnet", "adam.m."), ("resnet50", "momentum.")] {
         let step = |precision: Precision| {
             let spec = Spec { precision, ..spec(name, size) };
-            let mut model = find(name).unwrap().build(&spec, Device::Cpu).unwrap();
+            let mut model = find(name).unwrap().build(&spec, device).unwrap();
             let mut saved: BTreeMap<String, Vec<f32>> = arrays(model.as_ref()).into_iter().collect();
             // See `resnet50_is_the_same_in_dfdx`.
             let last = |name: &str| name.ends_with("bn3.weight") && !name.starts_with("momentum.");
@@ -83,16 +82,19 @@ fn gradients_in_bf16_are_near_those_in_f32() {
     }
 }
 
-/// Prediction in bf16, with packed weights (and ResNet50's normalisations folded into them), is near that in f32, and
-/// follows the weights when they change.
 #[test]
-fn predictions_in_bf16_are_near_those_in_f32() {
+fn gradients_in_bf16_are_near_those_in_f32() {
+    assert_gradients_in_bf16_are_near_those_in_f32(Device::Cpu);
+}
+
+/// Prediction in bf16, on the CPU with packed weights (and ResNet50's normalisations folded into them), is near that in f32, and
+/// follows the weights when they change.
+fn assert_predictions_in_bf16_are_near_those_in_f32(device: Device) {
     let (n, size) = (6, 64);
     let x: Vec<f32> = random(n * size * size * 3, 5);
     let (labels, keys): (Vec<usize>, Vec<u64>) = ((0..n).map(|i| i % 5).collect(), (0..n as u64).collect());
     for name in ["wnet", "resnet50"] {
-        let model =
-            |precision| find(name).unwrap().build(&Spec { precision, ..spec(name, size) }, Device::Cpu).unwrap();
+        let model = |precision| find(name).unwrap().build(&Spec { precision, ..spec(name, size) }, device).unwrap();
         let (mut exact, mut rounded) = (model(Precision::F32), model(Precision::Bf16));
         let mut differences = Vec::new();
         for t in 1..=3 {
@@ -107,6 +109,11 @@ fn predictions_in_bf16_are_near_those_in_f32() {
         }
         assert!(differences.iter().all(|d| *d > 0.0 && *d < 0.03), "{name}: {differences:?}");
     }
+}
+
+#[test]
+fn predictions_in_bf16_are_near_those_in_f32() {
+    assert_predictions_in_bf16_are_near_those_in_f32(Device::Cpu);
 }
 
 fn arrays(model: &dyn Model) -> Vec<(String, Vec<f32>)> {
@@ -364,19 +371,29 @@ mod on_cuda {
         }
     }
 
+    #[test]
+    fn bf16_is_near_f32() {
+        if device(true) {
+            assert_gradients_in_bf16_are_near_those_in_f32(Device::Cuda(0));
+            assert_predictions_in_bf16_are_near_those_in_f32(Device::Cuda(0));
+        }
+    }
+
     /// The same device gives the same bytes again.
     #[test]
     fn a_training_can_be_repeated() {
-        for name in ["wnet", "resnet50"] {
-            let Some([_, mut first]) = pair(&spec(name, 32), name) else { return };
-            let Some([_, mut second]) = pair(&spec(name, 32), name) else { return };
-            let x = random(6 * 32 * 32 * 3, 5);
-            for t in 1..=3 {
+        let precisions = [Precision::F32, Precision::Bf16];
+        for (name, precision) in ["wnet", "resnet50"].into_iter().flat_map(|name| precisions.map(|p| (name, p))) {
+            let spec = Spec { precision, ..spec(name, 32) };
+            let Some([_, mut first]) = pair(&spec, name) else { return };
+            let Some([_, mut second]) = pair(&spec, name) else { return };
+            let x = random(4 * 32 * 32 * 3, 5);
+            for t in 1..=2 {
                 for model in [&mut first, &mut second] {
                     train(model.as_mut(), &x, t, 1e-3);
                 }
             }
-            assert!(arrays(first.as_ref()) == arrays(second.as_ref()), "{name}");
+            assert!(arrays(first.as_ref()) == arrays(second.as_ref()), "{name}, {precision:?}");
         }
     }
 
@@ -404,14 +421,16 @@ mod on_cuda {
     /// One step of 32 images, as the paper's sizes have it: the matrix products are cuBLAS's launches.
     #[test]
     fn a_step_needs_few_launches_and_copies() {
-        for (name, most) in [
-            ("wnet", [120, 120, 8_000_000, 1, 9_000_000_000]),
-            ("resnet50", [2000, 2000, 24_000_000, 2, 9_000_000_000]),
+        for (name, precision, most) in [
+            ("wnet", Precision::F32, [120, 120, 8_000_000, 1, 9_000_000_000]),
+            ("wnet", Precision::Bf16, [120, 120, 8_000_000, 1, 9_000_000_000]),
+            ("resnet50", Precision::Bf16, [2000, 2000, 24_000_000, 2, 9_000_000_000]),
+            ("resnet50", Precision::F32, [2000, 2000, 24_000_000, 2, 9_000_000_000]),
         ] {
             if !device(false) {
                 return;
             }
-            let spec = find(name).unwrap().default_spec();
+            let spec = Spec { precision, ..find(name).unwrap().default_spec() };
             let mut cuda = find(name).unwrap().build(&spec, Device::Cuda(0)).unwrap();
             let x = random(32 * spec.size_px * spec.size_px * 3, 5);
             train(cuda.as_mut(), &x, 1, 1e-3);
@@ -421,7 +440,7 @@ mod on_cuda {
             let mut counts: [usize; 5] = std::array::from_fn(|i| after[i] - before[i]);
             counts[4] = after[4];
             println!(
-                "{name}: {} launches, {} products, {:.1} MB copied in, waits {}, peak {:.1} GB, host {elapsed:.1?}",
+                "{name}, {precision:?}: {} launches, {} products, {:.1} MB copied in, waits {}, peak {:.1} GB, host {elapsed:.1?}",
                 counts[0],
                 counts[1],
                 counts[2] as f64 / 1e6,

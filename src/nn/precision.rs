@@ -13,7 +13,8 @@ pub enum Precision {
     F32,
     /// Of matrix products on a CUDA device, to 10 bits after the first (TF32). On the CPU the same as `F32`.
     Tf32,
-    /// To the nearest bfloat16, 7 bits after the first, with the range of `f32`. On a CUDA device the same as `F32`.
+    /// To the nearest bfloat16, 7 bits after the first, with the range of `f32`. On a CUDA device, activations and
+    /// their gradients are stored so.
     Bf16,
 }
 

@@ -93,8 +93,8 @@ pub struct NetworkSettings {
     /// Exponent of the focal loss, 0 (cross-entropy) to 10; other losses ignore it.
     #[serde(skip_serializing_if = "is_usual_gamma")]
     pub focal_gamma: f32,
-    /// What the operands of matrix products are rounded to; `bf16` on the CPU and `tf32` on a CUDA device are several
-    /// times as fast as `f32`.
+    /// What the operands of matrix products are rounded to; `bf16`, and `tf32` on a CUDA device, can be several times
+    /// as fast as `f32`.
     #[serde(skip_serializing_if = "Precision::is_usual")]
     pub precision: Precision,
     /// Views of each test image whose probabilities are averaged: 1, or the 8 combinations of rotations and flips.

@@ -1,7 +1,7 @@
 //! Trains one model of a network, epoch by epoch, and predicts the fold's test images.
 
 use super::curves;
-use super::folder::{is_predicted, set_aside, write_predictions};
+use super::folder::{is_predicted, write_predictions};
 use super::init::Start;
 use super::plan::{Plan, Target};
 use crate::batch::{Normalisation, Normalise, Tensors, View};
@@ -123,12 +123,6 @@ impl Data {
         Ok(meta.filter(|_| predicted).map(rows))
     }
 
-    /// Sets a damaged checkpoint aside.
-    pub fn set_damaged_aside(&self, dir: &RunDir, id: ModelId, ctx: &Context) -> Result<()> {
-        let path = dir.checkpoint(id);
-        if checkpoint::is_intact(&path)? { Ok(()) } else { set_aside(&path, ctx) }
-    }
-
     /// The class of every image that a model may be trained on.
     pub fn classes(&self) -> impl Iterator<Item = Class> + '_ {
         ModelId::All.training_images(&self.splits).filter_map(|id| self.class_of.get(id).copied())
@@ -155,18 +149,15 @@ impl Data {
     /// Logs how much there is to train and an estimate of the time, from a few steps of a network that is thrown away.
     pub fn announce(&self, models: &[ModelId], ctx: &Context) -> Result<()> {
         let settings = &self.settings;
-        let without_effect = match self.device {
-            Device::Cpu => Precision::Tf32,
-            _ => Precision::Bf16,
-        };
-        if settings.precision == without_effect {
-            let (precision, device) = (settings.precision.name(), &self.device);
-            ctx.progress.log(&format!("train.precision = \"{precision}\" has no effect on {device}: numbers are f32"));
-        }
-        if (settings.precision, self.device) == (Precision::Bf16, Device::Cpu)
-            && Precision::bf16_instructions().is_none()
-        {
-            ctx.progress.log("this processor has no instructions for bf16: train.precision = \"f32\" is faster here");
+        match (settings.precision, self.device) {
+            (Precision::Tf32, Device::Cpu) => {
+                ctx.progress.log("train.precision = \"tf32\" has no effect on the CPU: numbers are f32");
+            }
+            (Precision::Bf16, Device::Cpu) if Precision::bf16_instructions().is_none() => {
+                let faster = "train.precision = \"f32\" is faster here";
+                ctx.progress.log(&format!("this processor has no instructions for bf16: {faster}"));
+            }
+            _ => (),
         }
         let mut model = self.build(ModelId::Fold(0))?;
         let train = self.images(models[0].training_images(&self.splits))?;

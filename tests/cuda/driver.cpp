@@ -173,6 +173,7 @@ API cuGetErrorString(int error, const char **text) {
 }
 API cuEventCreate(void **event, unsigned) { *event = (void *)2; return SUCCESS; }
 API cuEventDestroy_v2(void *) { return SUCCESS; }
+API cuEventSynchronize(void *) { ALONE counts.waits++; return SUCCESS; }
 API cuEventRecord(void *, void *) { return SUCCESS; }
 API cuStreamCreate(void **stream, unsigned) { *stream = (void *)3; return SUCCESS; }
 API cuStreamDestroy_v2(void *) { return SUCCESS; }
@@ -292,42 +293,54 @@ API cublasCreate_v2(void **handle) { *handle = (void *)5; return SUCCESS; }
 API cublasDestroy_v2(void *) { return SUCCESS; }
 API cublasSetStream_v2(void *, void *) { return SUCCESS; }
 API cublasSetMathMode(void *, int) { return SUCCESS; }
+// How the numbers of a matrix are stored, and the only way to add products.
+enum { F32 = 0, BF16 = 14, ADDED_IN_F32 = 68 };
+static size_t width(int type) { return type == BF16 ? 2 : 4; }
+static float number(const void *start, int type, size_t i) {
+    return type == BF16 ? __uint_as_float(unsigned(((const uint16_t *)start)[i]) << 16) : ((const float *)start)[i];
+}
+static void put_number(void *start, int type, size_t i, float value) {
+    if (type == F32) {
+        ((float *)start)[i] = value;
+        return;
+    }
+    unsigned bits = __float_as_uint(value);
+    ((uint16_t *)start)[i] = value != value ? 0x7FFF : uint16_t((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
 // c = alpha * op(a) * op(b) + beta * c, stored by columns.
-API cublasSgemm_v2(void *, int op_a, int op_b, int m, int n, int k, const float *alpha, const float *a, int lda, const float *b, int ldb, const float *beta, float *c, int ldc) {
+API cublasGemmEx(void *, int op_a, int op_b, int m, int n, int k, const float *alpha, const void *a, int type_a, int lda, const void *b, int type_b, int ldb, const float *beta, void *c, int type_c, int ldc, int added, int) {
     ALONE
     counts.products++;
     size_t rows_a = op_a ? k : m, columns_a = op_a ? m : k, rows_b = op_b ? n : k, columns_b = op_b ? k : n;
-    auto fits = [](const void *start, size_t rows, size_t columns, size_t stride) {
-        return rows <= stride && inside(size_t(start), 4 * ((columns - 1) * stride + rows));
+    auto fits = [](const void *start, int type, size_t rows, size_t columns, size_t stride) {
+        return (type == F32 || type == BF16) && rows <= stride && inside(size_t(start), width(type) * ((columns - 1) * stride + rows));
     };
-    if (!fits(a, rows_a, columns_a, lda) || !fits(b, rows_b, columns_b, ldb) || !fits(c, m, n, ldc)) return 7;
+    if (!fits(a, type_a, rows_a, columns_a, lda) || !fits(b, type_b, rows_b, columns_b, ldb) || !fits(c, type_c, m, n, ldc)) return 7;
+    // cuBLAS's table of types: both factors are alike, and products of float are stored as float.
+    if (added != ADDED_IN_F32 || type_a != type_b || (type_a == F32 && type_c != F32)) return 15;
     if (!computes) return SUCCESS;
     // Rows of op(a) as columns, so that the innermost loop runs over neighbours.
-    std::vector<float> turned;
-    if (op_a) {
-        turned.resize(size_t(m) * k);
-        for (int i = 0; i < m; i++)
-            for (int l = 0; l < k; l++) turned[size_t(l) * m + i] = a[size_t(i) * lda + l];
-        a = turned.data();
-        lda = m;
-    }
-    std::vector<float> sums(m);
+    std::vector<float> rows(size_t(m) * k), sums(m);
+    for (int i = 0; i < m; i++)
+        for (int l = 0; l < k; l++) rows[size_t(l) * m + i] = number(a, type_a, op_a ? size_t(i) * lda + l : size_t(l) * lda + i);
     for (int j = 0; j < n; j++) {
         std::fill(sums.begin(), sums.end(), 0.0f);
         for (int l = 0; l < k; l++) {
-            float factor = op_b ? b[size_t(l) * ldb + j] : b[size_t(j) * ldb + l];
-            const float *column = a + size_t(l) * lda;
+            float factor = number(b, type_b, op_b ? size_t(l) * ldb + j : size_t(j) * ldb + l);
+            const float *column = rows.data() + size_t(l) * m;
             for (int i = 0; i < m; i++) sums[i] += column[i] * factor;
         }
-        float *to = c + size_t(j) * ldc;
-        for (int i = 0; i < m; i++) to[i] = *alpha * sums[i] + (*beta == 0 ? 0 : *beta * to[i]);
+        for (int i = 0; i < m; i++) {
+            size_t at = size_t(j) * ldc + i;
+            put_number(c, type_c, at, *alpha * sums[i] + (*beta == 0 ? 0 : *beta * number(c, type_c, at)));
+        }
     }
     return SUCCESS;
 }
 API cublasSgemmStridedBatched(void *handle, int op_a, int op_b, int m, int n, int k, const float *alpha, const float *a, int lda, long long stride_a, const float *b, int ldb, long long stride_b, const float *beta, float *c, int ldc, long long stride_c, int count) {
     int status = SUCCESS;
     for (int i = 0; i < count && status == SUCCESS; i++)
-        status = cublasSgemm_v2(handle, op_a, op_b, m, n, k, alpha, a + i * stride_a, lda, b + i * stride_b, ldb, beta, c + i * stride_c, ldc);
+        status = cublasGemmEx(handle, op_a, op_b, m, n, k, alpha, a + i * stride_a, F32, lda, b + i * stride_b, F32, ldb, beta, c + i * stride_c, F32, ldc, ADDED_IN_F32, 0);
     counts.products -= count - 1;
     return status;
 }

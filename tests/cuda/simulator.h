@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <utility>
 
 #define __device__
@@ -22,6 +23,24 @@ struct float4 {
     float x, y, z, w;
 };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+struct uint2 {
+    unsigned x, y;
+};
+inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+struct uint4 {
+    unsigned x, y, z, w;
+};
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+inline float __uint_as_float(unsigned bits) {
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+inline unsigned __float_as_uint(float value) {
+    unsigned bits;
+    memcpy(&bits, &value, 4);
+    return bits;
+}
 
 // A kernel under its name: `run` takes the addresses of its parameters, as cuLaunchKernel does.
 typedef void (*Run)(void **parameters);
@@ -37,4 +56,4 @@ struct Kernel<kernel> {
     }
     static void run(void **p) { call(p, std::index_sequence_for<A...>{}); }
 };
-#define KERNEL(name) static const bool added_##name = (add_kernel(#name, Kernel<name>::run), true);
+#define ADD_KERNEL(name) static const bool added_##name = (add_kernel(#name, Kernel<name>::run), true);

@@ -2,16 +2,17 @@
 
 use crate::error::{Error, Result};
 use crate::models::model::{Objective, StateArray};
-use crate::models::output::weighted;
-use crate::nn::cuda::{self, Floats, Gpu, Sent, driver, offset};
+use crate::nn::cuda::{self, Activations, Coming, Floats, Gpu, Sent, Stored, driver, offset};
 use crate::nn::optim::Optimiser;
 use dfdx::tensor::CudaError;
 use std::collections::HashMap;
 
-/// A trainable array and its gradient: where they start on the device.
+/// A trainable array and its gradient: where they start on the device. `stored` are the values as activations are
+/// stored, for matrix products with them.
 #[derive(Clone, Copy, Debug)]
 pub struct Trained {
     pub value: u64,
+    pub stored: u64,
     pub gradient: u64,
     pub len: usize,
 }
@@ -34,6 +35,8 @@ pub struct Arrays {
     /// Values, then moments.
     trained: Vec<Floats>,
     gradients: Floats,
+    /// The values as activations are stored, where that is not how the values are.
+    stored: Option<Activations>,
     /// Running means and variances.
     _running: Floats,
     /// Number of trained values.
@@ -78,7 +81,8 @@ impl Arrays {
             places.push(Place { name: array.name.clone(), shape: array.shape.clone(), start, len: size(array) });
         }
         let index = places.iter().enumerate().map(|(i, place)| (place.name.clone(), i)).collect();
-        Ok(Self { optimiser, places, index, trained: buffers, gradients, _running: running, len })
+        let stored = (gpu.stored() != Stored::F32).then(|| gpu.activations(len)).transpose()?;
+        Ok(Self { optimiser, places, index, trained: buffers, gradients, stored, _running: running, len })
     }
 
     fn place(&self, name: &str) -> &Place {
@@ -89,8 +93,18 @@ impl Arrays {
     /// A trained array.
     pub fn trained(&self, name: &str) -> Trained {
         let place = self.place(name);
-        let gradient = self.gradients.at() + (place.start - self.trained[0].at());
-        Trained { value: place.start, gradient, len: place.len }
+        let bytes = place.start - self.trained[0].at();
+        let stored = self.stored.as_ref().map_or(place.start, |stored| stored.at() + bytes / 2);
+        Trained { value: place.start, stored, gradient: self.gradients.at() + bytes, len: place.len }
+    }
+
+    /// Writes [`Trained::stored`] from the values. To be called before a pass.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn store(&self, gpu: &Gpu) -> cuda::Result<()> {
+        let Some(stored) = &self.stored else { return Ok(()) };
+        gpu.store(self.len, self.trained[0].at(), stored)
     }
 
     /// Where a running mean or variance starts.
@@ -153,44 +167,54 @@ impl Arrays {
     }
 }
 
-/// The last layer's results.
-pub struct Head {
-    /// The loss, in nats.
-    pub loss: f32,
-    /// `[n, classes]`
-    pub logits: Vec<f32>,
-    /// The gradient of the features, `[n, width]`.
-    pub features: Floats,
-    /// The gradient of the logits; it must live until the device was waited for.
-    _gradient: Sent<f32>,
+/// What a batch should be, on the device.
+pub struct Targets {
+    pub n: usize,
+    labels: Sent<u32>,
+    /// None where all images weigh the same.
+    weights: Option<Sent<f32>>,
+    gamma: f32,
 }
 
-/// The last layer and the loss, forward and backward, from features `[n, width]`. Waits for the logits; the loss is
-/// computed on the CPU. Writes the gradients of the weight, `[width, classes]`, and of the bias.
+impl Targets {
+    /// Copies labels and weights to the device.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn new(gpu: &Gpu, labels: &[usize], objective: Objective) -> cuda::Result<Self> {
+        let weights = (!objective.weights.is_empty()).then(|| gpu.send(objective.weights.to_vec())).transpose()?;
+        let (n, gamma) = (labels.len(), objective.focal_gamma.unwrap_or(0.0));
+        Ok(Self { n, labels: gpu.send(labels.iter().map(|label| *label as u32).collect())?, weights, gamma })
+    }
+}
+
+/// The last layer's results.
+pub struct Head {
+    /// `[n, classes]`, to come.
+    pub logits: Coming,
+    /// The gradient of the features, `[n, width]`.
+    pub features: Floats,
+}
+
+/// The last layer and the loss, forward and backward, from features `[n, width]`, all stored as `f32`. Writes the
+/// gradients of the weight, `[width, classes]`, and of the bias.
 ///
 /// # Errors
 /// The driver's.
-pub fn head(
-    gpu: &Gpu,
-    features: u64,
-    [weight, bias]: [Trained; 2],
-    labels: &[usize],
-    objective: Objective,
-) -> cuda::Result<Head> {
-    let (n, classes) = (labels.len(), bias.len);
+pub fn head(gpu: &Gpu, features: u64, [weight, bias]: [Trained; 2], targets: &Targets) -> cuda::Result<Head> {
+    let (n, classes) = (targets.n, bias.len);
     let width = weight.len / classes;
     let logits = gpu.floats(n * classes)?;
-    gpu.multiply([n, width, classes], features, weight.value, logits.at())?;
+    gpu.multiply([Stored::F32; 2], [n, width, classes], (features, width), weight.value, logits.at())?;
     gpu.add_bias([n, classes], bias.value, logits.at())?;
-    let logits = gpu.download(logits.at(), n * classes)?;
-    let (loss, gradient) = weighted(&logits, classes, labels, objective);
-    let gradient = gpu.send(gradient)?;
-    let d = gradient.array.at();
-    gpu.multiply_transpose([width, n, classes], features, d, weight.gradient)?;
-    gpu.sum_rows([n, classes], d, bias.gradient)?;
+    let weights = targets.weights.as_ref().map_or(0, |weights| weights.array.at());
+    let gradient = gpu.loss([n, classes], logits.at(), targets.labels.array.at(), weights, targets.gamma)?;
+    let (logits, d) = (gpu.fetch(logits.at(), n * classes)?, gradient.at());
+    gpu.multiply_transpose(Stored::F32, [width, n, classes], (features, width), d, weight.gradient)?;
+    gpu.sum_rows(Stored::F32, [n, classes], d, bias.gradient)?;
     let features = gpu.floats(n * width)?;
-    gpu.multiply_by_transpose([n, classes, width], d, weight.value, features.at(), false)?;
-    Ok(Head { loss, logits, features, _gradient: gradient })
+    gpu.multiply_by_transpose(Stored::F32, [n, classes, width], d, weight.value, features.at(), false)?;
+    Ok(Head { logits, features })
 }
 
 /// What was computed when the device failed.

@@ -22,10 +22,10 @@ fn start(spec: &Spec, ordinal: usize) -> Result<Gpu> {
     driver::check(ordinal).map_err(refuse)?;
     // An old driver, or a program for another GPU, cannot load the kernels.
     let help = "update the NVIDIA driver, or build wbc for this GPU (CUDA_COMPUTE_CAP)";
-    let tf32 = spec.precision == Precision::Tf32;
-    let gpu = Gpu::new(ordinal, tf32).map_err(|error| refuse(format!("{}: {help}", driver::text(&error))))?;
-    if tf32 && !gpu.has_tf32() {
-        return Err(Error::setting("train.precision", "f32, or a GPU of compute capability 8.0 or more", "tf32"));
+    let gpu = Gpu::new(ordinal, spec.precision).map_err(|error| refuse(format!("{}: {help}", driver::text(&error))))?;
+    if spec.precision != Precision::F32 && !gpu.rounds() {
+        let name = spec.precision.name();
+        return Err(Error::setting("train.precision", "f32, or a GPU of compute capability 8.0 or more", name));
     }
     Ok(gpu)
 }

@@ -1,12 +1,12 @@
 //! ResNet50 on a CUDA device.
 
-use super::arrays::{Arrays, Trained, Work, fault, head};
-use super::model::{Network, OnCuda, Targets};
+use super::arrays::{Arrays, Targets, Trained, Work, fault, head};
+use super::model::{Logits, Network, OnCuda};
 use crate::error::Result;
 use crate::models::model::Model;
 use crate::models::resnet50::{EPSILON, FEATURES, MOMENTUM, ResNet50};
 use crate::models::spec::Spec;
-use crate::nn::cuda::{self, Codes, Floats, Gpu, NormArrays};
+use crate::nn::cuda::{self, Activations, Codes, Floats, Gpu, NormArrays};
 use crate::nn::kernel::Conv2d;
 
 struct ResNet50OnCuda {
@@ -34,23 +34,25 @@ struct Block {
 /// A layer's results: the windows of its input (none where the input itself is enough), the convolution without its
 /// bias, and the normalisation, `[4, c]`.
 struct LayerOutput {
-    windows: Option<Floats>,
-    z: Floats,
+    windows: Option<Activations>,
+    /// How far apart their rows are.
+    width: usize,
+    z: Activations,
     norm: Floats,
 }
 
 /// A block's results; `inner` are the first two layers' outputs after ReLU.
 struct BlockOutput {
     layers: [LayerOutput; 3],
-    inner: [Floats; 2],
+    inner: [Activations; 2],
     downsample: Option<LayerOutput>,
-    out: Floats,
+    out: Activations,
 }
 
 /// What the backward pass needs. The features are `[n, 2048]`.
 struct Pass {
     stem: LayerOutput,
-    pooled: Floats,
+    pooled: Activations,
     codes: Codes,
     blocks: Vec<BlockOutput>,
     features: Floats,
@@ -102,21 +104,28 @@ impl Layer {
         (self.shape.kernel, self.shape.stride) == (1, 1)
     }
 
-    /// The layer's results, in training by the moments of the batch and otherwise by the running ones.
+    /// The layer's results, in training by the moments of the batch and otherwise by the running ones. The first layer's
+    /// input is images.
     fn forward(&self, gpu: &Gpu, x: u64, n: usize, training: bool) -> cuda::Result<LayerOutput> {
-        let [rows, c] = self.rows(n);
-        let windows = if self.is_plain() { None } else { Some(gpu.windows(n, &self.shape, x)?) };
-        let z = gpu.floats(rows * c)?;
-        gpu.multiply([rows, self.shape.depth(), c], windows.as_ref().map_or(x, Floats::at), self.weight.value, z.at())?;
+        let ([rows, c], shape) = (self.rows(n), &self.shape);
+        let (windows, width) = match shape.c_in {
+            3 => gpu.image_windows(n, shape, x).map(|(windows, width)| (Some(windows), width))?,
+            _ if self.is_plain() => (None, shape.depth()),
+            _ => (Some(gpu.windows(n, shape, x)?), shape.depth()),
+        };
+        let (z, from) = (gpu.activations(rows * c)?, windows.as_ref().map_or(x, Activations::at));
+        gpu.multiply([gpu.stored(); 2], [rows, shape.depth(), c], (from, width), self.weight.stored, z.at())?;
         let norm = match training {
             true => gpu.norm([rows, c], z.at(), self.norm, MOMENTUM, EPSILON)?,
             false => gpu.running_norm(c, self.norm, EPSILON)?,
         };
-        Ok(LayerOutput { windows: windows.filter(|_| training), z, norm })
+        Ok(LayerOutput { windows: windows.filter(|_| training), width, z, norm })
     }
 
-    /// Replaces the gradient `d` of the normalised output (with `relu`, of its ReLU) by that of the convolution, writes
-    /// the gradients of the arrays, and adds the gradient of the input to `dx`; without `more`, it is set.
+    /// Writes the gradient of the convolution to `to`, from the gradient `d` of the normalised output (with `relu`, of
+    /// its ReLU); they may be the same array. Writes the gradients of the arrays, and adds the gradient of the input to
+    /// `dx`; without `more`, it is set.
+    #[allow(clippy::too_many_arguments)]
     fn backward(
         &self,
         gpu: &Gpu,
@@ -124,21 +133,21 @@ impl Layer {
         relu: bool,
         x: u64,
         n: usize,
-        d: u64,
+        (d, to): (u64, u64),
         dx: Option<(u64, bool)>,
     ) -> cuda::Result<()> {
-        let ([rows, c], depth) = (self.rows(n), self.shape.depth());
+        let ([rows, c], depth, stored) = (self.rows(n), self.shape.depth(), gpu.stored());
         let gradients = [self.gamma.gradient, self.beta.gradient];
-        gpu.norm_backward([rows, c], output.z.at(), output.norm.at(), relu, d, gradients)?;
-        let windows = output.windows.as_ref().map_or(x, Floats::at);
-        gpu.multiply_transpose([depth, rows, c], windows, d, self.weight.gradient)?;
+        gpu.norm_backward([rows, c], output.z.at(), output.norm.at(), relu, (d, to), gradients)?;
+        let windows = output.windows.as_ref().map_or(x, Activations::at);
+        gpu.multiply_transpose(stored, [depth, rows, c], (windows, output.width), to, self.weight.gradient)?;
         match dx {
             Some((dx, more)) if self.is_plain() => {
-                gpu.multiply_by_transpose([rows, c, depth], d, self.weight.value, dx, more)
+                gpu.multiply_by_transpose(stored, [rows, c, depth], to, self.weight.stored, dx, more)
             }
             Some((dx, more)) => {
-                let columns = gpu.floats(rows * depth)?;
-                gpu.multiply_by_transpose([rows, c, depth], d, self.weight.value, columns.at(), false)?;
+                let columns = gpu.activations(rows * depth)?;
+                gpu.multiply_by_transpose(stored, [rows, c, depth], to, self.weight.stored, columns.at(), false)?;
                 gpu.windows_backward(n, &self.shape, columns.at(), dx, more)
             }
             None => Ok(()),
@@ -166,30 +175,29 @@ impl Block {
     }
 
     /// The gradient of the block's input `x`, from the gradient `d` of its output.
-    fn backward(&self, gpu: &Gpu, output: BlockOutput, x: u64, n: usize, d: Floats) -> cuda::Result<Floats> {
+    fn backward(&self, gpu: &Gpu, output: BlockOutput, x: u64, n: usize, d: Activations) -> cuda::Result<Activations> {
         let BlockOutput { layers: [a, b, c], inner: [inner_a, inner_b], downsample, out } = output;
         let [first, second, third] = &self.layers;
         let len = third.rows(n).iter().product();
-        gpu.relu_backward(len, out.at(), 1.0, d.at())?;
+        gpu.relu_backward(len, out.at(), d.at())?;
         drop(out);
-        let dc = gpu.floats(len)?;
-        gpu.copy(d.at(), dc.at(), len)?;
-        let db = gpu.floats(n * third.shape.x_len())?;
-        third.backward(gpu, &c, false, inner_b.at(), n, dc.at(), Some((db.at(), false)))?;
+        let dc = gpu.activations(len)?;
+        let db = gpu.activations(n * third.shape.x_len())?;
+        third.backward(gpu, &c, false, inner_b.at(), n, (d.at(), dc.at()), Some((db.at(), false)))?;
         drop((c, inner_b, dc));
-        let da = gpu.floats(n * second.shape.x_len())?;
-        second.backward(gpu, &b, true, inner_a.at(), n, db.at(), Some((da.at(), false)))?;
+        let da = gpu.activations(n * second.shape.x_len())?;
+        second.backward(gpu, &b, true, inner_a.at(), n, (db.at(), db.at()), Some((da.at(), false)))?;
         drop((b, inner_a, db));
         // First the gradient of the shortcut; that of the three layers is added to it.
         let dx = match (&self.downsample, downsample) {
             (Some(layer), Some(output)) => {
-                let dx = gpu.floats(n * layer.shape.x_len())?;
-                layer.backward(gpu, &output, false, x, n, d.at(), Some((dx.at(), false)))?;
+                let dx = gpu.activations(n * layer.shape.x_len())?;
+                layer.backward(gpu, &output, false, x, n, (d.at(), d.at()), Some((dx.at(), false)))?;
                 dx
             }
             _ => d,
         };
-        first.backward(gpu, &a, true, x, n, da.at(), Some((dx.at(), true)))?;
+        first.backward(gpu, &a, true, x, n, (da.at(), da.at()), Some((dx.at(), true)))?;
         Ok(dx)
     }
 }
@@ -231,25 +239,23 @@ impl ResNet50OnCuda {
         }
         let d = gpu.pool3_backward([n, side, side, self.stem.shape.c_out], d.at(), &codes)?;
         // `relu` is false because the backward pass of the pooling includes that of ReLU.
-        self.stem.backward(gpu, &stem, false, images, n, d.at(), None)
+        self.stem.backward(gpu, &stem, false, images, n, (d.at(), d.at()), None)
     }
 }
 
 impl Network for ResNet50OnCuda {
     const NAME: &'static str = "ResNet50";
     const WIDTH: usize = FEATURES;
-    const PREDICTED: usize = 32;
 
     fn last(&self) -> [Trained; 2] {
         self.last
     }
 
-    fn pass(&self, gpu: &Gpu, images: u64, targets: &Targets) -> cuda::Result<(f32, Vec<f32>)> {
-        let n = targets.labels.len();
-        let pass = self.forward(gpu, images, n, true)?;
-        let head = head(gpu, pass.features.at(), self.last, targets.labels, targets.objective)?;
-        self.backward(gpu, pass, images, head.features, n)?;
-        Ok((head.loss, head.logits))
+    fn pass(&self, gpu: &Gpu, images: u64, targets: &Targets, _keys: &[u64]) -> cuda::Result<Logits> {
+        let pass = self.forward(gpu, images, targets.n, true)?;
+        let head = head(gpu, pass.features.at(), self.last, targets)?;
+        self.backward(gpu, pass, images, head.features, targets.n)?;
+        Ok(Logits { values: head.logits, keys: None })
     }
 
     fn features(&self, gpu: &Gpu, images: u64, n: usize) -> cuda::Result<Floats> {

@@ -1,12 +1,12 @@
 //! W-Net on a CUDA device.
 
-use super::arrays::{Arrays, Trained, Work, fault, head};
-use super::model::{Network, OnCuda, Targets};
+use super::arrays::{Arrays, Targets, Trained, Work, fault, head};
+use super::model::{Logits, Network, OnCuda};
 use crate::error::Result;
 use crate::models::model::Model;
 use crate::models::spec::Spec;
 use crate::models::wnet::{FILTERS, HIDDEN, WNet, layer_keys};
-use crate::nn::cuda::{self, Codes, DropoutArgument, Floats, Gpu};
+use crate::nn::cuda::{self, Activations, Codes, DropoutArgument, Floats, Gpu, Stored};
 use crate::nn::kernel::{Conv2d, Dropout};
 
 struct WNetOnCuda {
@@ -25,10 +25,10 @@ struct Convolution {
 }
 
 /// What the backward pass needs: of each block the windows of its input (of the first, none), its output and the codes
-/// of that; and the output of the hidden layer, `[n, 1024]`.
+/// of that; and the output of the hidden layer, `[n, 1024]`, stored as `f32`.
 struct Pass {
-    windows: Vec<Option<Floats>>,
-    outputs: Vec<Floats>,
+    windows: Vec<Option<Activations>>,
+    outputs: Vec<Activations>,
     codes: Vec<Codes>,
     hidden: Floats,
 }
@@ -72,7 +72,9 @@ impl WNetOnCuda {
 
     /// All layers but the last, of images `[n, size, size, 3]`.
     fn forward(&self, gpu: &Gpu, images: u64, n: usize, drop: &[DropoutArgument; 4]) -> cuda::Result<Pass> {
-        let (mut windows, mut outputs, mut codes): (Vec<Option<Floats>>, Vec<Floats>, Vec<_>) = Default::default();
+        let (mut windows, mut outputs, mut codes): (Vec<Option<Activations>>, Vec<Activations>, Vec<_>) =
+            Default::default();
+        let stored = gpu.stored();
         for (Convolution { shape, weight, bias }, drop) in self.convolutions.iter().zip(drop) {
             let output = [n, shape.h, shape.w, shape.c_out];
             let (y, code) = match outputs.last() {
@@ -83,8 +85,8 @@ impl WNetOnCuda {
                 Some(x) => {
                     let rows = n * shape.h * shape.w;
                     let columns = gpu.windows(n, shape, x.at())?;
-                    let z = gpu.floats(rows * shape.c_out)?;
-                    gpu.multiply([rows, shape.depth(), shape.c_out], columns.at(), weight.value, z.at())?;
+                    let (z, dims) = (gpu.activations(rows * shape.c_out)?, [rows, shape.depth(), shape.c_out]);
+                    gpu.multiply([stored; 2], dims, (columns.at(), shape.depth()), weight.stored, z.at())?;
                     windows.push(Some(columns));
                     gpu.pool2(output, z.at(), bias.value, *drop)?
                 }
@@ -94,8 +96,9 @@ impl WNetOnCuda {
         }
         let hidden = gpu.floats(n * HIDDEN)?;
         let [weight, bias] = self.hidden;
-        gpu.multiply([n, self.inputs(), HIDDEN], outputs[2].at(), weight.value, hidden.at())?;
-        gpu.relu([n, HIDDEN], bias.value, drop[3], hidden.at())?;
+        let dims = [n, self.inputs(), HIDDEN];
+        gpu.multiply([stored, Stored::F32], dims, (outputs[2].at(), dims[1]), weight.stored, hidden.at())?;
+        gpu.hidden([n, HIDDEN], bias.value, drop[3], hidden.at())?;
         Ok(Pass { windows, outputs, codes, hidden })
     }
 
@@ -109,13 +112,14 @@ impl WNetOnCuda {
         n: usize,
         drop: &[DropoutArgument; 4],
     ) -> cuda::Result<()> {
-        let inputs = self.inputs();
+        let (inputs, stored) = (self.inputs(), gpu.stored());
         let [weight, bias] = self.hidden;
-        gpu.relu_backward(n * HIDDEN, pass.hidden.at(), drop[3].scale(), d.at())?;
-        gpu.sum_rows([n, HIDDEN], d.at(), bias.gradient)?;
-        gpu.multiply_transpose([inputs, n, HIDDEN], pass.outputs[2].at(), d.at(), weight.gradient)?;
-        let mut dy = gpu.floats(n * inputs)?;
-        gpu.multiply_by_transpose([n, HIDDEN, inputs], d.at(), weight.value, dy.at(), false)?;
+        let d = gpu.hidden_backward(n * HIDDEN, pass.hidden.at(), drop[3].scale(), d.at())?;
+        gpu.sum_rows(stored, [n, HIDDEN], d.at(), bias.gradient)?;
+        let from = (pass.outputs[2].at(), inputs);
+        gpu.multiply_transpose(stored, [inputs, n, HIDDEN], from, d.at(), weight.gradient)?;
+        let mut dy = gpu.activations(n * inputs)?;
+        gpu.multiply_by_transpose(stored, [n, HIDDEN, inputs], d.at(), weight.stored, dy.at(), false)?;
         for (i, Convolution { shape, weight, bias }) in self.convolutions.iter().enumerate().rev() {
             let (rows, depth, c_out) = (n * shape.h * shape.w, shape.depth(), shape.c_out);
             let (output, codes, scale) = ([n, shape.h, shape.w, c_out], &pass.codes[i], drop[i].scale());
@@ -125,11 +129,11 @@ impl WNetOnCuda {
                 continue;
             };
             let dz = gpu.pool2_backward(output, dy.at(), codes, scale)?;
-            gpu.sum_rows([rows, c_out], dz.at(), bias.gradient)?;
-            gpu.multiply_transpose([depth, rows, c_out], windows.at(), dz.at(), weight.gradient)?;
-            let columns = gpu.floats(rows * depth)?;
-            gpu.multiply_by_transpose([rows, c_out, depth], dz.at(), weight.value, columns.at(), false)?;
-            dy = gpu.floats(n * shape.x_len())?;
+            gpu.sum_rows(stored, [rows, c_out], dz.at(), bias.gradient)?;
+            gpu.multiply_transpose(stored, [depth, rows, c_out], (windows.at(), depth), dz.at(), weight.gradient)?;
+            let columns = gpu.activations(rows * depth)?;
+            gpu.multiply_by_transpose(stored, [rows, c_out, depth], dz.at(), weight.stored, columns.at(), false)?;
+            dy = gpu.activations(n * shape.x_len())?;
             gpu.windows_backward(n, shape, columns.at(), dy.at(), false)?;
         }
         Ok(())
@@ -139,19 +143,17 @@ impl WNetOnCuda {
 impl Network for WNetOnCuda {
     const NAME: &'static str = "W-Net";
     const WIDTH: usize = HIDDEN;
-    const PREDICTED: usize = 64;
 
     fn last(&self) -> [Trained; 2] {
         self.last
     }
 
-    fn pass(&self, gpu: &Gpu, images: u64, targets: &Targets) -> cuda::Result<(f32, Vec<f32>)> {
-        let n = targets.labels.len();
-        let (_keys, drop) = gpu.dropout(self.dropout, &layer_keys(targets.keys))?;
-        let pass = self.forward(gpu, images, n, &drop)?;
-        let head = head(gpu, pass.hidden.at(), self.last, targets.labels, targets.objective)?;
-        self.backward(gpu, pass, images, head.features, n, &drop)?;
-        Ok((head.loss, head.logits))
+    fn pass(&self, gpu: &Gpu, images: u64, targets: &Targets, keys: &[u64]) -> cuda::Result<Logits> {
+        let (keys, drop) = gpu.dropout(self.dropout, &layer_keys(keys))?;
+        let pass = self.forward(gpu, images, targets.n, &drop)?;
+        let head = head(gpu, pass.hidden.at(), self.last, targets)?;
+        self.backward(gpu, pass, images, head.features, targets.n, &drop)?;
+        Ok(Logits { values: head.logits, keys: Some(keys) })
     }
 
     fn features(&self, gpu: &Gpu, images: u64, n: usize) -> cuda::Result<Floats> {

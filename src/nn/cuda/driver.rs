@@ -101,6 +101,7 @@ mod functions {
         cuInit(a) cuDriverGetVersion(a) cuDeviceGet(a b) cuDeviceGetCount(a) cuDeviceGetName(a b c)
         cuDeviceGetAttribute(a b c) cuDevicePrimaryCtxRetain(a b) cuDevicePrimaryCtxRelease_v2(a) cuCtxSetCurrent(a)
         cuGetErrorString(a b) cuGetErrorName(a b) cuEventCreate(a b) cuEventDestroy_v2(a) cuEventRecord(a b)
+        cuEventSynchronize(a)
         cuStreamCreate(a b) cuStreamDestroy_v2(a) cuStreamSynchronize(a) cuStreamWaitEvent(a b c) cuMemGetInfo_v2(a b)
         cuMemAllocAsync(a b c) cuMemAlloc_v2(a b) cuMemFreeAsync(a b) cuMemFree_v2(a) cuMemHostAlloc(a b c)
         cuMemFreeHost(a) cuDeviceGetDefaultMemPool(a b) cuMemPoolSetAttribute(a b c)
@@ -111,7 +112,7 @@ mod functions {
     // 1: not initialised.
     forward!(cublas, 1:
         cublasCreate_v2(a) cublasDestroy_v2(a) cublasSetStream_v2(a b) cublasSetMathMode(a b)
-        cublasSgemm_v2(a b c d e f g h i j k l m n)
+        cublasGemmEx(a b c d e f g h i j k l m n o p q r s)
         cublasSgemmStridedBatched(a b c d e f g h i j k l m n o p q r));
     forward!(nvrtc, 1:
         nvrtcCreateProgram(a b c d e f) nvrtcCompileProgram(a b c) nvrtcDestroyProgram(a) nvrtcGetPTX(a b)

@@ -1,11 +1,13 @@
 //! A CUDA device: its memory, and the kernels that are loaded.
 
+use crate::nn::Precision;
 use crate::nn::fused::lock;
 use crate::nn::kernel::Dropout;
-use cudarc::cublas::{self, CudaBlas};
+use cudarc::cublas::{self, CudaBlas, sys::cublasMath_t};
 use cudarc::driver::{self, sys};
 use cudarc::driver::{CudaDevice, CudaFunction, CudaStream, DeviceRepr};
 use dfdx::tensor::{Cuda, CudaError, Storage};
+use rayon::prelude::*;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
@@ -24,6 +26,30 @@ pub struct Array<T> {
 
 /// Numbers on the device.
 pub type Floats = Array<f32>;
+
+/// How numbers are stored on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    F32,
+    Bf16,
+}
+
+impl Stored {
+    /// Bytes of a number.
+    pub fn size(self) -> usize {
+        match self {
+            Stored::F32 => 4,
+            Stored::Bf16 => 2,
+        }
+    }
+}
+
+/// What activations and their gradients are stored as: [`Gpu::stored`] says.
+#[derive(Debug)]
+pub struct Activation;
+
+/// Activations or their gradients on the device.
+pub type Activations = Array<Activation>;
 
 impl<T> Array<T> {
     /// Where it starts on the device.
@@ -54,19 +80,29 @@ macro_rules! kernels {
         pub struct Kernels { $(pub $name: CudaFunction),* }
 
         impl Kernels {
-            fn load(device: &Arc<CudaDevice>) -> Result<Self> {
-                let ptx = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
-                device.load_ptx(ptx.into(), "wbc", &[$(concat!("wbc_", stringify!($name))),*])?;
+            fn load(device: &Arc<CudaDevice>, stored: Stored) -> Result<Self> {
+                let (ptx, names) = match stored {
+                    Stored::F32 => (
+                        include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx")),
+                        [$(concat!("wbc_", stringify!($name))),*],
+                    ),
+                    Stored::Bf16 => (
+                        include_str!(concat!(env!("OUT_DIR"), "/kernels_bf16.ptx")),
+                        [$(concat!("wbc_bf16_", stringify!($name))),*],
+                    ),
+                };
+                device.load_ptx(ptx.into(), "wbc", &names)?;
                 let kernel = |name| device.get_func("wbc", name).expect("the module has every kernel that was loaded");
-                Ok(Self { $($name: kernel(concat!("wbc_", stringify!($name)))),* })
+                let mut kernels = names.into_iter().map(kernel);
+                Ok(Self { $($name: kernels.next().expect("there is one for each name")),* })
             }
         }
     };
 }
 
-kernels!(first_block first_block_backward windows windows4 windows_backward windows4_backward pool2 pool2_backward
-    bias relu relu_backward sum_rows totals moments norm running_norm norm_relu shortcut norm_sums norm_totals
-    norm_backward pool3 pool3_backward mean_pool mean_pool_backward adam sgd);
+kernels!(first_block first_block_backward windows image_windows windows_backward stored pool2 pool2_backward bias
+    loss hidden hidden_backward relu_backward sum_rows sum_float_rows totals moments norm running_norm norm_relu shortcut
+    norm_sums norm_totals norm_backward pool3 pool3_backward mean_pool mean_pool_backward adam sgd);
 
 /// `Dropout` in `kernels.cu`.
 #[derive(Clone, Copy)]
@@ -154,8 +190,46 @@ struct Upload {
     stream: CudaStream,
     arrays: [Option<Floats>; 2],
     next: usize,
-    /// What is being copied.
-    source: Option<Box<dyn Deref<Target = [f32]>>>,
+    /// What was last copied to each.
+    sources: [Option<Images>; 2],
+}
+
+/// Images in the host's memory.
+pub type Images = Box<dyn Deref<Target = [f32]>>;
+
+/// Numbers that are being copied from the device.
+pub struct Coming {
+    values: Box<dyn DerefMut<Target = [f32]>>,
+    /// Happens when they are there.
+    event: sys::CUevent,
+    /// Whether it has happened.
+    happened: bool,
+}
+
+impl Coming {
+    /// Waits for the numbers.
+    ///
+    /// # Errors
+    /// The driver's, also of the work before.
+    pub fn wait(mut self) -> Result<Vec<f32>> {
+        self.happened = true;
+        // SAFETY: the event was made by `Gpu::fetch`.
+        unsafe { sys::cuEventSynchronize(self.event) }.result()?;
+        Ok(self.values.to_vec())
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        // The memory is in use until the event has happened. Errors cannot be helped here.
+        // SAFETY: the event was made by `Gpu::fetch`, and nothing uses it afterwards.
+        unsafe {
+            if !self.happened {
+                let _ = sys::cuEventSynchronize(self.event);
+            }
+            let _ = driver::result::event::destroy(self.event);
+        }
+    }
 }
 
 /// A CUDA device.
@@ -163,6 +237,7 @@ pub struct Gpu {
     /// What does not bear to be dropped after the device has failed: cudarc would panic.
     handles: ManuallyDrop<Handles>,
     pub(super) kernels: Kernels,
+    stored: Stored,
     blocks: Blocks,
     device: Arc<CudaDevice>,
 }
@@ -190,12 +265,13 @@ pub fn offset(start: u64, offset: usize) -> u64 {
 }
 
 impl Gpu {
-    /// Starts CUDA device `ordinal`, which [`super::driver::check`] has found. With `tf32`, matrix products are of
-    /// numbers with a mantissa of 10 bits.
+    /// Starts CUDA device `ordinal`, which [`super::driver::check`] has found. With [`Precision::Tf32`], matrix products
+    /// are of numbers with a mantissa of 10 bits; with [`Precision::Bf16`], activations and their gradients are stored
+    /// as bf16.
     ///
     /// # Errors
     /// The driver's, such as too little memory.
-    pub fn new(ordinal: usize, tf32: bool) -> Result<Self> {
+    pub fn new(ordinal: usize, precision: Precision) -> Result<Self> {
         let dfdx = Cuda::try_build(ordinal, 0)?;
         let device = Storage::<f32>::try_alloc_len(&dfdx, 1)?.device();
         let mut pool = std::ptr::null_mut();
@@ -208,21 +284,28 @@ impl Gpu {
                 let _ = sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut all).cast());
             }
         }
-        let (blas, kernels) = (CudaBlas::new(device.clone())?, Kernels::load(&device)?);
-        if tf32 {
-            // SAFETY: the handle is that of `blas`.
-            unsafe {
-                cublas::sys::cublasSetMathMode(*blas.handle(), cublas::sys::cublasMath_t::CUBLAS_TF32_TENSOR_OP_MATH)
-            }
-            .result()?;
-        }
-        let upload = Upload { stream: device.fork_default_stream()?, arrays: [None, None], next: 0, source: None };
+        let (stored, mode) = match precision {
+            Precision::F32 => (Stored::F32, cublasMath_t::CUBLAS_DEFAULT_MATH),
+            Precision::Tf32 => (Stored::F32, cublasMath_t::CUBLAS_TF32_TENSOR_OP_MATH),
+            // Parts of a sum are not rounded to bf16 before they are added.
+            Precision::Bf16 => (Stored::Bf16, cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION),
+        };
+        let (blas, kernels) = (CudaBlas::new(device.clone())?, Kernels::load(&device, stored)?);
+        // SAFETY: the handle is that of `blas`.
+        unsafe { cublas::sys::cublasSetMathMode(*blas.handle(), mode) }.result()?;
+        let upload =
+            Upload { stream: device.fork_default_stream()?, arrays: [None, None], next: 0, sources: [None, None] };
         let handles = Handles { blas, upload: Mutex::new(upload), _dfdx: dfdx };
-        Ok(Self { handles: ManuallyDrop::new(handles), kernels, blocks: Arc::default(), device })
+        Ok(Self { handles: ManuallyDrop::new(handles), kernels, stored, blocks: Arc::default(), device })
     }
 
-    /// Whether the device has products of numbers with a mantissa of 10 bits: from compute capability 8.0 on.
-    pub fn has_tf32(&self) -> bool {
+    /// How activations and their gradients are stored.
+    pub fn stored(&self) -> Stored {
+        self.stored
+    }
+
+    /// Whether the device has products of rounded numbers: from compute capability 8.0 on.
+    pub fn rounds(&self) -> bool {
         let major = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
         self.device.attribute(major).is_ok_and(|major| major >= 8)
     }
@@ -245,12 +328,17 @@ impl Gpu {
     /// # Errors
     /// Too little memory; also from 2^32 values on, which the kernels cannot count.
     pub(super) fn alloc<T>(&self, len: usize) -> Result<Array<T>> {
+        self.allocate(len, size_of::<T>())
+    }
+
+    /// [`Gpu::alloc`] for values of `size` bytes.
+    fn allocate<T>(&self, len: usize, size: usize) -> Result<Array<T>> {
         if u32::try_from(len).is_err() {
             return Err(driver::DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY).into());
         }
         self.device.bind_to_thread()?;
         // SAFETY: whoever takes the array writes all of it before it is read.
-        let start = unsafe { driver::result::malloc_async(stream(&self.device), len * size_of::<T>())? };
+        let start = unsafe { driver::result::malloc_async(stream(&self.device), len * size)? };
         Ok(Array { start, len, device: self.device.clone(), of: PhantomData })
     }
 
@@ -260,6 +348,14 @@ impl Gpu {
     /// As [`Gpu::alloc`].
     pub fn floats(&self, len: usize) -> Result<Floats> {
         self.alloc(len)
+    }
+
+    /// Memory for `len` activations, which are not set.
+    ///
+    /// # Errors
+    /// As [`Gpu::alloc`].
+    pub fn activations(&self, len: usize) -> Result<Activations> {
+        self.allocate(len, self.stored.size())
     }
 
     /// `len` zeros.
@@ -318,7 +414,7 @@ impl Gpu {
     ///
     /// # Errors
     /// The driver's.
-    pub fn upload_images(&self, images: Box<dyn Deref<Target = [f32]>>) -> Result<u64> {
+    pub fn upload_images(&self, images: Images) -> Result<u64> {
         let mut upload = lock(&self.handles.upload);
         let next = upload.next;
         if upload.arrays[next].as_ref().is_none_or(|array| array.len < images.len()) {
@@ -326,10 +422,10 @@ impl Gpu {
             upload.stream.wait_for_default()?;
         }
         let to = upload.arrays[next].as_ref().map_or(0, Array::at);
-        upload.source = Some(images);
-        let (source, stream) = (upload.source.as_deref().expect("it was set"), upload.stream.stream);
-        // SAFETY: the array is long enough, and the images are kept until the next call.
-        unsafe { driver::result::memcpy_htod_async(to, source, stream)? };
+        let stream = upload.stream.stream;
+        // SAFETY: the array is long enough, and the images are kept until the call after the next.
+        unsafe { driver::result::memcpy_htod_async(to, &images, stream)? };
+        upload.sources[next] = Some(images);
         self.device.wait_for(&upload.stream)?;
         upload.next = 1 - next;
         Ok(to)
@@ -361,6 +457,34 @@ impl Gpu {
         unsafe { driver::result::memcpy_dtoh_async(&mut values, start, stream(&self.device))? };
         self.device.synchronize()?;
         Ok(values)
+    }
+
+    /// Begins to copy `len` numbers from the device, after the work so far.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn fetch(&self, start: u64, len: usize) -> Result<Coming> {
+        let event = driver::result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)?;
+        // Where the system locks no memory, the driver copies to any.
+        let values: Box<dyn DerefMut<Target = [f32]>> = match self.pinned(len) {
+            Ok(values) => Box::new(values),
+            Err(_) => Box::new(vec![0.0; len]),
+        };
+        let mut coming = Coming { values, event, happened: false };
+        // SAFETY: `start` is the start of at least `len` values, and `coming` keeps the memory until the event.
+        unsafe {
+            driver::result::memcpy_dtoh_async(&mut coming.values, start, stream(&self.device))?;
+            driver::result::event::record(event, stream(&self.device))?;
+        }
+        Ok(coming)
+    }
+
+    /// A copy of images in memory that the device reads without another copy.
+    pub fn staged(&self, images: &[f32]) -> Images {
+        const PART: usize = 1 << 18;
+        let Ok(mut copy) = self.pinned(images.len()) else { return Box::new(images.to_vec()) };
+        copy.par_chunks_mut(PART).zip(images.par_chunks(PART)).for_each(|(to, from)| to.copy_from_slice(from));
+        Box::new(copy)
     }
 
     /// Copies `len` values on the device.
