@@ -176,6 +176,17 @@ fn fitted_classifiers_classify_new_cells() {
     std::fs::write(&file, bytes).unwrap();
     let refused = w.wbc(&["predict", "all", "data/raw/new"]).exits(2).stderr;
     assert!(refused.contains("classifier.safetensors"), "{refused}");
+    // It is set aside and fitted again; so is one of which a bit has flipped.
+    let again = || w.wbc(&["train", "--dataset", "d", "--pipeline", &pipeline, "--all", "--run", "all"]).ok().stderr;
+    let said = again();
+    assert!(said.contains("classifier.safetensors.damaged, and its model is trained again"), "{said}");
+    let whole = std::fs::read(&file).unwrap();
+    let mut bytes = whole.clone();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let said = again();
+    assert!(said.contains("classifier.safetensors.damaged") && std::fs::read(&file).unwrap() == whole, "{said}");
 }
 
 #[test]

@@ -294,8 +294,9 @@ fn damaged_results_of_a_fold_are_computed_again() {
     assert!(results(&w) == before && fold.join("checkpoint.safetensors.damaged").is_file());
     let doctor = w.wbc(&["doctor"]).exits(1);
     assert!(doctor.stdout.contains("1 file set aside because of damage"), "{}", doctor.stdout);
-    // An empty file, as after a power cut.
+    // An empty file, as after a power cut, and at the same time another that is no checkpoint at all.
     std::fs::write(&checkpoint, b"").unwrap();
+    std::fs::write(w.path("data/runs/r/fold-01/checkpoint.safetensors"), b"not a checkpoint").unwrap();
     w.train("d", "r");
     assert!(results(&w) == before);
     // Predictions alone are predicted again, without training.

@@ -3,6 +3,7 @@
 use super::{Globals, Outcome, advice, each_dataset};
 use crate::error::{Error, Input};
 use crate::page::dataset;
+use crate::table;
 use std::path::PathBuf;
 
 /// Writes reports/<DATASET>-data.html, a page to read before training: classes, differences in colour between classes
@@ -21,8 +22,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let pipeline = globals.pipeline()?;
     let ws = globals.workspace();
     if let Some(name) = globals.dataset.as_ref().or(pipeline.dataset.as_ref())
-        && ws.raw_dataset(name).exists()
-        && !ws.manifest(name).is_file()
+        && ws.raw_dataset(name).try_exists().map_err(Error::io(&ws.raw_dataset(name), "look for"))?
+        && !table::exists(&ws.manifest(name))?
     {
         return Err(Error::missing(Input::Manifest, ws.manifest(name)).into());
     }

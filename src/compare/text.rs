@@ -123,9 +123,7 @@ pub(super) fn summary(c: &Comparison, ws: &Workspace) -> Vec<String> {
             notes.push(format!("INCOMPLETE: fold {} left out, not finished in {run}", folds.join(", ")));
         }
     }
-    if notes::is_synthetic(ws, &c.dataset) {
-        notes.push(notes::SYNTHETIC.into());
-    }
+    notes.extend(notes::synthetic(ws, &c.dataset));
     notes
 }
 

@@ -259,7 +259,7 @@ fn of_gallery(
 ) -> Result<(Vec<FittedModel>, Vec<Cell>)> {
     let run = &source.run;
     let path = ws.features(&record.dataset);
-    if path.is_file() && record.input(Input::Features) != Some(&table::file_hash(&path)?) {
+    if table::exists(&path)? && record.input(Input::Features) != Some(&table::file_hash(&path)?) {
         return Err(Error::data(&record.dataset, format!("the features that {run} was fitted on"), "others")
             .with_hint("Give images instead of --gallery"));
     }

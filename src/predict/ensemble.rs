@@ -313,7 +313,7 @@ fn of_networks(ws: &Workspace, models: &[TrainedModel], ctx: &Context) -> Result
 fn of_classifiers(ws: &Workspace, models: &[FittedModel]) -> Result<Option<Home>> {
     let record = &models[0].record;
     let path = ws.features(&record.dataset);
-    if !path.is_file() || record.input(Input::Features) != Some(&table::file_hash(&path)?) {
+    if !table::exists(&path)? || record.input(Input::Features) != Some(&table::file_hash(&path)?) {
         return Ok(None);
     }
     let Some(features) = if_readable(features::read(ws, &record.dataset))? else { return Ok(None) };

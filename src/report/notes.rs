@@ -3,6 +3,7 @@
 use super::thousands;
 use crate::class::{Class, ClassInfo, Classes};
 use crate::dataset;
+use crate::error::{Error, Result};
 use crate::evaluate::People;
 use crate::nn::Precision;
 use crate::rows::IntervalRow;
@@ -11,6 +12,7 @@ use crate::scores::{Method, Metric};
 use crate::statistics::{MIN_CLUSTERS, RESAMPLES};
 use crate::storage;
 use crate::synth;
+use crate::table;
 use crate::workspace::Workspace;
 use std::collections::BTreeSet;
 
@@ -28,7 +30,7 @@ pub(crate) const PATIENTS: &str = "Patients are unknown: cells of one patient ma
 /// On training with one seed.
 const SEED: &str = "One seed: the figures do not show how much another seed would change them";
 /// On synthetic cells.
-pub(crate) const SYNTHETIC: &str = "Synthetic cells, not photographs: the figures say nothing about blood";
+const SYNTHETIC: &str = "Synthetic cells, not photographs: the figures say nothing about blood";
 /// On images that were not checked.
 const UNCHECKED: &str = "The images were not checked for near copies, which may be in different folds";
 /// With fewer test images of a class in a fold than this, the summary says so.
@@ -68,15 +70,30 @@ fn chosen_on(pipeline: &str) -> Option<&'static str> {
     }
 }
 
+/// What a reader must know of a data set whose cells are synthetic, or may be.
+pub(crate) fn synthetic(ws: &Workspace, dataset: &str) -> Option<String> {
+    match is_synthetic(ws, dataset) {
+        Ok(false) => None,
+        Ok(true) => Some(SYNTHETIC.into()),
+        Err(error) => Some(format!("Whether the cells of {dataset} are synthetic is not known: {error}")),
+    }
+}
+
 /// Whether a data set's cells are synthetic.
-pub(crate) fn is_synthetic(ws: &Workspace, dataset: &str) -> bool {
+///
+/// # Errors
+/// [`Error::Io`] where that is not known, or the error of a damaged table.
+pub(crate) fn is_synthetic(ws: &Workspace, dataset: &str) -> Result<bool> {
     let raw = ws.raw_dataset(dataset);
     if !storage::is_link(&raw) {
-        return raw.join(synth::MARKER).exists();
+        return table::exists(&raw.join(synth::MARKER));
     }
     // Ingest has seen all objects, and said that this one is no image.
-    let issues = dataset::issues(ws, dataset).unwrap_or_default();
-    issues.iter().any(|issue| issue.path == synth::MARKER)
+    match dataset::issues(ws, dataset) {
+        Ok(issues) => Ok(issues.iter().any(|issue| issue.path == synth::MARKER)),
+        Err(Error::Missing { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// What an interval is over: "over images", or "by patient (8 patients)".
@@ -141,7 +158,7 @@ pub(crate) fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Notes {
         ));
     }
     summary.extend(run.rare_classes());
-    summary.extend(is_synthetic(ws, &record.dataset).then(|| SYNTHETIC.to_string()));
+    summary.extend(synthetic(ws, &record.dataset));
     if let Some(fewest) = run.fewest().filter(|n| *n < FEW_IMAGES) {
         summary.push(format!(
             "As few as {fewest} test {} of a class in a fold: one image changes its recall by {:.0} points",
@@ -237,9 +254,7 @@ pub(crate) fn of_dataset(ws: &Workspace, dataset: &str, checked: bool) -> Vec<St
     if !checked {
         notes.push(UNCHECKED.into());
     }
-    if is_synthetic(ws, dataset) {
-        notes.push(SYNTHETIC.into());
-    }
+    notes.extend(synthetic(ws, dataset));
     notes
 }
 

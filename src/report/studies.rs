@@ -7,11 +7,9 @@ use crate::rows::IntervalRow;
 use crate::run::{self, Results, model_title};
 use crate::scores::Metric;
 use crate::workspace::Workspace;
+use std::collections::BTreeSet;
 
 pub(super) struct Studies;
-
-/// Follows the name of a data set of synthetic cells.
-const SYNTHETIC: &str = " (synthetic)";
 
 impl Table for Studies {
     fn number(&self) -> u32 {
@@ -25,6 +23,7 @@ impl Table for Studies {
     fn build(&self, ws: &Workspace, request: &Request) -> Result<Sheet> {
         let mut rows: Vec<Vec<String>> = STUDIES.iter().map(paper_row).collect();
         let (mut incomplete, mut left_out, mut leaks, mut rare) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut sources = BTreeSet::new();
         let requested = |name: &Option<String>, is: &str| name.as_ref().is_none_or(|name| name == is);
         let (runs, unusable) = run::list(ws)?;
         for (name, record) in runs {
@@ -38,6 +37,7 @@ impl Table for Studies {
                     if run.record.has_leaking_split() {
                         leaks.push(name);
                     }
+                    sources.extend(notes::synthetic(ws, &run.record.dataset));
                     rows.push(run_row(ws, &run));
                 }
                 Err(Error::Missing { .. }) => left_out.push(format!("{name} (no fold is finished)")),
@@ -64,9 +64,7 @@ impl Table for Studies {
         if !left_out.is_empty() {
             summary.push(format!("Left out: {}", left_out.join(", ")));
         }
-        if rows.iter().any(|row| row[1].ends_with(SYNTHETIC)) {
-            summary.push(notes::SYNTHETIC.into());
-        }
+        summary.extend(sources);
         summary.push("Each study has its own images, classes (C) and test procedure: this is not a ranking".into());
         let notes = [
             "Rows of wbc: test images of the finished folds; accuracy and balanced accuracy (mean over classes) are \
@@ -113,7 +111,7 @@ fn run_row(ws: &Workspace, run: &Results) -> Vec<String> {
     if missing > 0 {
         methods += &format!(", {} of {} folds", record.folds - missing, record.folds);
     }
-    let synthetic = if notes::is_synthetic(ws, &record.dataset) { SYNTHETIC } else { "" };
+    let synthetic = if notes::is_synthetic(ws, &record.dataset).unwrap_or(false) { " (synthetic)" } else { "" };
     vec![
         format!("wbc: {}", run.name),
         format!("{}{synthetic}", record.dataset),

@@ -140,7 +140,10 @@ pub(super) fn metadata<M: DeserializeOwned>(path: &Path) -> Result<Option<M>> {
         Err(e) => return Err(Error::io(path, "open")(e)),
     };
     let mut length = [0u8; 8];
-    file.read_exact(&mut length).map_err(Error::io(path, "read"))?;
+    file.read_exact(&mut length).map_err(|error| match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => broken(path, "the file ends too early"),
+        _ => Error::io(path, "read")(error),
+    })?;
     let mut header = Vec::new();
     let wanted = u64::from_le_bytes(length).min(1 << 24);
     file.take(wanted).read_to_end(&mut header).map_err(Error::io(path, "read"))?;
@@ -154,13 +157,21 @@ pub(super) fn metadata<M: DeserializeOwned>(path: &Path) -> Result<Option<M>> {
 /// # Errors
 /// [`Error::Io`] where it cannot be read.
 pub fn is_intact(path: &Path) -> Result<bool> {
+    is_sound::<Meta>(path)
+}
+
+/// Whether a file that [`write`] wrote with metadata `M`, where there is one, is as it was written.
+///
+/// # Errors
+/// [`Error::Io`] where it cannot be read.
+pub(super) fn is_sound<M: DeserializeOwned>(path: &Path) -> Result<bool> {
     let mut file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(true),
         Err(e) => return Err(Error::io(path, "open")(e)),
     };
     match integrity::safetensors_header(&mut file).and_then(|header| integrity::state(&mut file, header)) {
-        Ok(state) => Ok(state != State::Damaged && meta(path).is_ok()),
+        Ok(state) => Ok(state != State::Damaged && metadata::<M>(path).is_ok()),
         Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
         Err(e) => Err(Error::io(path, "read")(e)),
     }

@@ -75,6 +75,14 @@ impl FittedModel {
         checkpoint::write(&path, &meta, ("F64", 8), arrays.collect())
     }
 
+    /// Whether the file of a model, where there is one, is as it was written.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be read.
+    pub fn is_intact(dir: &RunDir, id: ModelId) -> Result<bool> {
+        checkpoint::is_sound::<Meta>(&dir.classifier(id))
+    }
+
     /// Whether a model of a run is there; `run` is the record's hash.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::{Error, Input, Result};
 use crate::rows::{EpochRow, PredictionRow};
 use crate::run::claim::{self, Claim, Taken};
-use crate::run::{ModelId, Recipe, Record, RunDir, checkpoint};
+use crate::run::{FittedModel, ModelId, Recipe, Record, RunDir, checkpoint};
 use crate::schema::{EPOCHS, PREDICTIONS};
 use crate::table;
 use crate::workspace::Workspace;
@@ -82,19 +82,38 @@ impl Work {
         Ok(record.classes.iter().filter(|class| !classes.contains(class)).collect())
     }
 
-    /// Whether a model is finished, and its weights are as they were written.
-    fn is_whole(&self, dir: &RunDir, id: ModelId) -> Result<bool> {
-        Ok(match self {
-            Self::Network(_) => checkpoint::is_intact(&dir.checkpoint(id))? && self.finished(dir, id)?.is_some(),
-            Self::Classical(_) => self.finished(dir, id)?.is_some(),
-        })
+    /// Whether the file of a model, where there is one, is as it was written.
+    fn is_intact(&self, dir: &RunDir, id: ModelId) -> Result<bool> {
+        match self {
+            Self::Network(_) => checkpoint::is_intact(&dir.checkpoint(id)),
+            Self::Classical(_) => FittedModel::is_intact(dir, id),
+        }
     }
 
-    /// The epochs of a model where it is finished; a classical classifier has none.
+    /// Whether a model is finished, and its file is as it was written.
+    fn is_whole(&self, dir: &RunDir, id: ModelId) -> Result<bool> {
+        Ok(self.is_intact(dir, id)? && self.finished(dir, id)?.is_some())
+    }
+
+    /// Sets the file of a model aside where it is damaged.
+    fn set_damaged_aside(&self, dir: &RunDir, id: ModelId, ctx: &Context) -> Result<()> {
+        let path = match self {
+            Self::Network(_) => dir.checkpoint(id),
+            Self::Classical(_) => dir.classifier(id),
+        };
+        if self.is_intact(dir, id)? { Ok(()) } else { folder::set_aside(&path, ctx) }
+    }
+
+    /// The epochs of a model where it is finished; a classical classifier has none. A model whose file cannot be
+    /// understood is not finished: when its turn comes, the file is set aside.
     fn finished(&self, dir: &RunDir, id: ModelId) -> Result<Option<Vec<EpochRow>>> {
-        match self {
+        let finished = match self {
             Self::Network(data) => data.finished(dir, id),
-            Self::Classical(data) => Ok(data.finished(dir, id)?.then(Vec::new)),
+            Self::Classical(data) => data.finished(dir, id).map(|finished| finished.then(Vec::new)),
+        };
+        match finished {
+            Err(Error::Format { .. }) => Ok(None),
+            finished => finished,
         }
     }
 }
@@ -183,11 +202,9 @@ pub fn run_with(
                 up_to_date.push(id);
                 continue;
             }
+            work.set_damaged_aside(&dir, id, ctx)?;
             match &work {
-                Work::Network(data) => {
-                    data.set_damaged_aside(&dir, id, ctx)?;
-                    data.train(&dir, id, &claim, &plan.logs, ctx)?;
-                }
+                Work::Network(data) => data.train(&dir, id, &claim, &plan.logs, ctx)?,
                 Work::Classical(data) => data.train(&dir, id, &claim, ctx)?,
             }
             drop(claim);

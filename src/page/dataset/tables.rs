@@ -83,7 +83,7 @@ impl Tables {
         for (i, row) in rows.iter().enumerate() {
             files.entry(row.path.clone()).or_insert(i..i).end = i + 1;
         }
-        let pairs = if checked && ws.copies(dataset).is_file() {
+        let pairs = if checked && table::exists(&ws.copies(dataset))? {
             table::read_rows::<CopyRow>(&ws.copies(dataset), &COPIES)?.0
         } else {
             Vec::new()

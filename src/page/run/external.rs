@@ -43,12 +43,17 @@ pub(super) fn section(ws: &Workspace, run: &Results, validation: &Validation) ->
     confusion.caption = "All models together: one row per true class, one column per predicted class; percentages are \
                          of the row."
         .into();
-    let same = table::file_hash(&ws.manifest(&about.dataset)).is_ok_and(|hash| hash == about.manifest);
+    let now = match table::file_hash(&ws.manifest(&about.dataset)) {
+        Ok(hash) if hash == about.manifest => None,
+        Ok(_) => Some(format!("{} has changed since this validation", about.dataset)),
+        Err(error) => {
+            Some(format!("Whether {} has changed since this validation is not known: {error}", about.dataset))
+        }
+    };
     let left_out = about.coverage.notes(&about.dataset).into_iter().map(|note| parts::capitalised(&note));
-    let changed = (!same).then(|| format!("{} has changed since this validation", about.dataset));
     let unlike = about.unlike.as_ref().map(|unlike| parts::capitalised(&unlike.to_string()));
     let notes: Vec<String> =
-        left_out.chain(validation.rare_classes()).chain(unlike).chain(about.note.clone()).chain(changed).collect();
+        left_out.chain(validation.rare_classes()).chain(unlike).chain(about.note.clone()).chain(now).collect();
     let coverage = curves::coverage(classes, &validation.predictions);
     let reliability = curves::reliability(classes, &validation.predictions);
     context! {

@@ -177,7 +177,7 @@ fn pictures<'a>(
     /// Side of a picture, px.
     const SIDE: u32 = 128;
     let manifest = ws.manifest(&record.dataset);
-    if !manifest.is_file() {
+    if !table::exists(&manifest)? {
         return Ok(Tensors::named(SIDE as usize, []));
     }
     let shown: BTreeSet<&str> = rows.map(|row| row.image_id.as_str()).collect();
