@@ -72,7 +72,7 @@ pub struct Args {
     /// Learning rate, the peak where the schedule has one [default: from the pipeline]
     #[arg(long, value_name = "RATE", env = "WBC_LEARNING_RATE")]
     learning_rate: Option<f64>,
-    /// What products round their operands to: f32 (not at all), bf16 (faster on GPUs and some processors), tf32 (on a GPU)
+    /// What products round their operands to: f32 (not at all), bf16 (faster on many machines), tf32 (on a GPU)
     /// [default: from the pipeline]
     #[arg(long, value_name = "PRECISION", env = "WBC_PRECISION")]
     precision: Option<Precision>,

@@ -87,8 +87,8 @@ fn gradients_in_bf16_are_near_those_in_f32() {
     assert_gradients_in_bf16_are_near_those_in_f32(Device::Cpu);
 }
 
-/// Prediction in bf16, on the CPU with packed weights (and ResNet50's normalisations folded into them), is near that in f32, and
-/// follows the weights when they change.
+/// Prediction in bf16, on the CPU with packed weights (and ResNet50's normalisations folded into them), is near that in
+/// f32, and follows the weights when they change.
 fn assert_predictions_in_bf16_are_near_those_in_f32(device: Device) {
     let (n, size) = (6, 64);
     let x: Vec<f32> = random(n * size * size * 3, 5);
@@ -440,7 +440,7 @@ mod on_cuda {
             let mut counts: [usize; 5] = std::array::from_fn(|i| after[i] - before[i]);
             counts[4] = after[4];
             println!(
-                "{name}, {precision:?}: {} launches, {} products, {:.1} MB copied in, waits {}, peak {:.1} GB, host {elapsed:.1?}",
+                "{name}, {precision:?}: {} launches, {} products, {:.1} MB in, waits {}, {:.1} GB, host {elapsed:.1?}",
                 counts[0],
                 counts[1],
                 counts[2] as f64 / 1e6,

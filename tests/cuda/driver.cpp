@@ -319,20 +319,23 @@ API cublasGemmEx(void *, int op_a, int op_b, int m, int n, int k, const float *a
     // cuBLAS's table of types: both factors are alike, and products of float are stored as float.
     if (added != ADDED_IN_F32 || type_a != type_b || (type_a == F32 && type_c != F32)) return 15;
     if (!computes) return SUCCESS;
-    // Rows of op(a) as columns, so that the innermost loop runs over neighbours.
-    std::vector<float> rows(size_t(m) * k), sums(m);
+    // Rows of op(a), a tile of them at a time and with the numbers of a column side by side, so that sums stay in registers.
+    const int TILE = 64;
+    std::vector<float> rows(size_t(m + TILE) * k), factors(k);
     for (int i = 0; i < m; i++)
-        for (int l = 0; l < k; l++) rows[size_t(l) * m + i] = number(a, type_a, op_a ? size_t(i) * lda + l : size_t(l) * lda + i);
+        for (int l = 0; l < k; l++)
+            rows[(size_t(i / TILE) * k + l) * TILE + i % TILE] = number(a, type_a, op_a ? size_t(i) * lda + l : size_t(l) * lda + i);
     for (int j = 0; j < n; j++) {
-        std::fill(sums.begin(), sums.end(), 0.0f);
-        for (int l = 0; l < k; l++) {
-            float factor = number(b, type_b, op_b ? size_t(l) * ldb + j : size_t(j) * ldb + l);
-            const float *column = rows.data() + size_t(l) * m;
-            for (int i = 0; i < m; i++) sums[i] += column[i] * factor;
-        }
-        for (int i = 0; i < m; i++) {
-            size_t at = size_t(j) * ldc + i;
-            put_number(c, type_c, at, *alpha * sums[i] + (*beta == 0 ? 0 : *beta * number(c, type_c, at)));
+        for (int l = 0; l < k; l++) factors[l] = number(b, type_b, op_b ? size_t(l) * ldb + j : size_t(j) * ldb + l);
+        for (int first = 0; first < m; first += TILE) {
+            float sums[TILE] = {0};
+            const float *column = rows.data() + size_t(first) * k;
+            for (int l = 0; l < k; l++, column += TILE)
+                for (int i = 0; i < TILE; i++) sums[i] += column[i] * factors[l];
+            for (int i = 0; i < min(TILE, m - first); i++) {
+                size_t at = size_t(j) * ldc + first + i;
+                put_number(c, type_c, at, *alpha * sums[i] + (*beta == 0 ? 0 : *beta * number(c, type_c, at)));
+            }
         }
     }
     return SUCCESS;

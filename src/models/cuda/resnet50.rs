@@ -104,8 +104,8 @@ impl Layer {
         (self.shape.kernel, self.shape.stride) == (1, 1)
     }
 
-    /// The layer's results, in training by the moments of the batch and otherwise by the running ones. The first layer's
-    /// input is images.
+    /// The layer's results, in training by the moments of the batch and otherwise by the running ones. The input of the
+    /// first layer is images.
     fn forward(&self, gpu: &Gpu, x: u64, n: usize, training: bool) -> cuda::Result<LayerOutput> {
         let ([rows, c], shape) = (self.rows(n), &self.shape);
         let (windows, width) = match shape.c_in {

@@ -101,8 +101,8 @@ macro_rules! kernels {
 }
 
 kernels!(first_block first_block_backward windows image_windows windows_backward stored pool2 pool2_backward bias
-    loss hidden hidden_backward relu_backward sum_rows sum_float_rows totals moments norm running_norm norm_relu shortcut
-    norm_sums norm_totals norm_backward pool3 pool3_backward mean_pool mean_pool_backward adam sgd);
+    loss hidden hidden_backward relu_backward sum_rows sum_float_rows totals moments norm running_norm norm_relu
+    shortcut norm_sums norm_totals norm_backward pool3 pool3_backward mean_pool mean_pool_backward adam sgd);
 
 /// `Dropout` in `kernels.cu`.
 #[derive(Clone, Copy)]
@@ -265,9 +265,9 @@ pub fn offset(start: u64, offset: usize) -> u64 {
 }
 
 impl Gpu {
-    /// Starts CUDA device `ordinal`, which [`super::driver::check`] has found. With [`Precision::Tf32`], matrix products
-    /// are of numbers with a mantissa of 10 bits; with [`Precision::Bf16`], activations and their gradients are stored
-    /// as bf16.
+    /// Starts CUDA device `ordinal`, which [`super::driver::check`] has found. With [`Precision::Tf32`], matrix
+    /// products are of numbers with a mantissa of 10 bits; with [`Precision::Bf16`], activations and their gradients
+    /// are stored as bf16.
     ///
     /// # Errors
     /// The driver's, such as too little memory.

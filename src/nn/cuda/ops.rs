@@ -100,8 +100,8 @@ impl Gpu {
         self.gemm([stored; 2], [true, false], [n, m, k], (b, k), (a, k), (c, n), more)
     }
 
-    /// `c = aᵀ b`: `[k, m]`, whose rows are `a_width` apart, and `[k, n]`, stored as `factors`, give `[m, n]`, stored as
-    /// `f32`.
+    /// `c = aᵀ b`: `[k, m]`, whose rows are `a_width` apart, and `[k, n]`, stored as `factors`, give `[m, n]`, stored
+    /// as `f32`.
     pub fn multiply_transpose(
         &self,
         factors: Stored,
@@ -207,8 +207,8 @@ impl Gpu {
         Ok(columns)
     }
 
-    /// As [`Gpu::windows`], of images: `[n, h, w, c_in]` → `[n * oh * ow, width]` with the windows first in each row, and
-    /// the width. What follows them in a row is not set: it is there because products are slow with other widths.
+    /// As [`Gpu::windows`], of images: `[n, h, w, c_in]` → `[n * oh * ow, width]` with the windows first in each row,
+    /// and the width. What follows them in a row is not set: it is there because products are slow with other widths.
     pub fn image_windows(&self, n: usize, shape: &Conv2d, images: u64) -> Result<(Activations, usize)> {
         let (rows, width) = (n * shape.out_h() * shape.out_w(), shape.depth().next_multiple_of(8));
         let (columns, len) = (self.activations(rows * width)?, rows * shape.kernel * shape.kernel);
@@ -306,7 +306,8 @@ impl Gpu {
         self.launch(&self.kernels.hidden, n * width, ((n * width) as u32, width as u32, bias, drop, y))
     }
 
-    /// The gradient of the input of [`Gpu::hidden`], from its output `y` and the gradient of that, both stored as `f32`.
+    /// The gradient of the input of [`Gpu::hidden`], from its output `y` and the gradient of that, both stored as
+    /// `f32`.
     pub fn hidden_backward(&self, len: usize, y: u64, scale: f32, d: u64) -> Result<Activations> {
         let before = self.activations(len)?;
         self.launch(&self.kernels.hidden_backward, len, (len as u32, y, scale, d, before.at()))?;
