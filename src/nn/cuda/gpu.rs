@@ -393,7 +393,9 @@ impl Gpu {
     /// The driver's, such as too little memory of that kind.
     pub fn pinned(&self, len: usize) -> Result<Pinned> {
         let mut blocks = lock(&self.blocks);
-        let free = blocks.iter().position(|block| block.len >= len);
+        // The smallest: a few numbers must not take the room of images.
+        let enough = blocks.iter().enumerate().filter(|(_, block)| block.len >= len);
+        let free = enough.min_by_key(|(_, block)| block.len).map(|(index, _)| index);
         let block = match free {
             Some(free) => blocks.swap_remove(free),
             None => {
