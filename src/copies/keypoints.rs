@@ -32,19 +32,21 @@ pub struct Keypoint {
     pub code: u64,
 }
 
-/// The frequencies (across, down) of the bits of a code, low ones first.
-static FREQUENCIES: LazyLock<Vec<(usize, usize)>> = LazyLock::new(|| {
-    let mut all: Vec<(usize, usize)> = (0..PATCH).flat_map(|v| (0..PATCH).map(move |u| (u, v))).collect();
-    all.retain(|f| *f != (0, 0));
-    all.sort_by_key(|(u, v)| (u * u + v * v, *u));
-    all.truncate(BITS);
-    all
+/// The frequencies of the bits of a code, low ones first: `PATCH` times that down, plus that across.
+static FREQUENCIES: LazyLock<[u8; BITS]> = LazyLock::new(|| {
+    let mut all: Vec<usize> = (1..PATCH * PATCH).collect();
+    all.sort_by_key(|f| {
+        let (u, v) = (f % PATCH, f / PATCH);
+        (u * u + v * v, u)
+    });
+    std::array::from_fn(|bit| all[bit] as u8)
 });
 
 /// The bits that differ between the codes of an image and of its mirror image: the frequencies that are odd across the
 /// direction of the gradient.
 pub static MIRROR: LazyLock<u64> = LazyLock::new(|| {
-    FREQUENCIES.iter().enumerate().filter(|(_, (_, v))| v % 2 == 1).fold(0, |mask, (bit, _)| mask | 1 << bit)
+    let odd = |f: &u8| usize::from(*f) / PATCH % 2 == 1;
+    FREQUENCIES.iter().enumerate().filter(|(_, f)| odd(f)).fold(0, |mask, (bit, _)| mask | 1 << bit)
 });
 
 impl Keypoint {
@@ -108,7 +110,10 @@ fn detect<S: Simd>(simd: S, view: &View) -> Vec<Keypoint> {
         let first = blur(simd, &current, width, height, (b * b - a * a).sqrt());
         let second = blur(simd, &first, width, height, (c * c - b * b).sqrt());
         for (i, (low, high)) in [(&current, &first), (&first, &second)].into_iter().enumerate() {
-            let pixels = high.iter().zip(low).map(|(high, low)| high - low).collect();
+            let mut pixels = vec![0f32; high.len()];
+            for ((pixel, high), low) in pixels.iter_mut().zip(high).zip(low) {
+                *pixel = high - low;
+            }
             differences.push(Level { sigma: sigma(i as f32), step, width, height, pixels });
         }
         let half = halve(&second, width, height);
@@ -154,100 +159,90 @@ fn blobs<S: Simd>(simd: S, view: &View, differences: &[Level]) -> Vec<Blob> {
     const EDGE: f32 = 8.0;
     let mut blobs = Vec::new();
     for (i, d) in differences.iter().enumerate() {
-        let (w, h) = (d.width, d.height);
-        let mut extremes = Extremes::new::<S>(w);
-        for y in 1..h - 1 {
-            let rows = [y - 1, y, y + 1].map(|y| &d.pixels[y * w..][..w]);
-            for &x in extremes.find(simd, rows, CONTRAST) {
-                let at = |dx: isize, dy: isize| d.pixels[(y as isize + dy) as usize * w + (x as isize + dx) as usize];
-                let v = at(0, 0);
-                let sign = v.signum();
-                // Of equal neighbours the first counts.
-                let equal = |(dx, dy): &(isize, isize)| at(*dx, *dy) == v;
-                if [(-1, -1), (0, -1), (1, -1), (-1, 0)].iter().any(equal) {
-                    continue;
-                }
-                let (dxx, dyy) = (at(1, 0) + at(-1, 0) - 2.0 * v, at(0, 1) + at(0, -1) - 2.0 * v);
-                let dxy = (at(1, 1) + at(-1, -1) - at(1, -1) - at(-1, 1)) / 4.0;
-                let (trace, det) = (dxx + dyy, dxx * dyy - dxy * dxy);
-                if det <= 0.0 || trace * trace * EDGE > (EDGE + 1.0) * (EDGE + 1.0) * det {
-                    continue;
-                }
-                let shift = |a: f32, c: f32, curvature: f32| ((a - c) / 2.0 / curvature).clamp(-0.5, 0.5);
-                let px = (x as f32 + shift(at(-1, 0), at(1, 0), dxx)) * d.step;
-                let py = (y as f32 + shift(at(0, -1), at(0, 1), dyy)) * d.step;
-                let below = if i > 0 { differences[i - 1].at(px, py) * sign } else { f32::NEG_INFINITY };
-                let above = differences.get(i + 1).map_or(f32::NEG_INFINITY, |d| d.at(px, py) * sign);
-                let v = v * sign;
-                if below > v || above > v {
-                    continue;
-                }
-                let mut octaves = 0.0;
-                if below.is_finite() && above.is_finite() {
-                    let curvature = below + above - 2.0 * v;
-                    if curvature < 0.0 {
-                        octaves = ((below - above) / 2.0 / curvature).clamp(-0.5, 0.5) / 2.0;
-                    }
-                }
-                let (vx, vy) = ((px.round() as usize).min(view.width - 1), (py.round() as usize).min(view.height - 1));
-                if !view.is_valid(vx, vy) && view.pixels[vy * view.width + vx] < 128 {
-                    continue;
-                }
-                blobs.push(Blob { x: px, y: py, sigma: d.sigma * 2f32.powf(octaves), level: i, strength: v });
+        let w = d.width;
+        for found in extremes(simd, d, CONTRAST) {
+            let (x, y) = (found % w, found / w);
+            if x == 0 || x + 1 == w {
+                continue;
             }
+            let at = |dx: isize, dy: isize| d.pixels[(y as isize + dy) as usize * w + (x as isize + dx) as usize];
+            let v = at(0, 0);
+            let sign = v.signum();
+            // Of equal neighbours the first counts.
+            let equal = |(dx, dy): &(isize, isize)| at(*dx, *dy) == v;
+            if [(-1, -1), (0, -1), (1, -1), (-1, 0)].iter().any(equal) {
+                continue;
+            }
+            let (dxx, dyy) = (at(1, 0) + at(-1, 0) - 2.0 * v, at(0, 1) + at(0, -1) - 2.0 * v);
+            let dxy = (at(1, 1) + at(-1, -1) - at(1, -1) - at(-1, 1)) / 4.0;
+            let (trace, det) = (dxx + dyy, dxx * dyy - dxy * dxy);
+            if det <= 0.0 || trace * trace * EDGE > (EDGE + 1.0) * (EDGE + 1.0) * det {
+                continue;
+            }
+            let shift = |a: f32, c: f32, curvature: f32| ((a - c) / 2.0 / curvature).clamp(-0.5, 0.5);
+            let px = (x as f32 + shift(at(-1, 0), at(1, 0), dxx)) * d.step;
+            let py = (y as f32 + shift(at(0, -1), at(0, 1), dyy)) * d.step;
+            let below = if i > 0 { differences[i - 1].at(px, py) * sign } else { f32::NEG_INFINITY };
+            let above = differences.get(i + 1).map_or(f32::NEG_INFINITY, |d| d.at(px, py) * sign);
+            let v = v * sign;
+            if below > v || above > v {
+                continue;
+            }
+            let mut octaves = 0.0;
+            if below.is_finite() && above.is_finite() {
+                let curvature = below + above - 2.0 * v;
+                if curvature < 0.0 {
+                    octaves = ((below - above) / 2.0 / curvature).clamp(-0.5, 0.5) / 2.0;
+                }
+            }
+            let (vx, vy) = ((px.round() as usize).min(view.width - 1), (py.round() as usize).min(view.height - 1));
+            if !view.is_valid(vx, vy) && view.pixels[vy * view.width + vx] < 128 {
+                continue;
+            }
+            blobs.push(Blob { x: px, y: py, sigma: d.sigma * 2f32.powf(octaves), level: i, strength: v });
         }
     }
     blobs
 }
 
-/// Searches rows for local extrema, with a test without branches.
-struct Extremes {
-    /// Highest and lowest value of each column of three rows, and the middle row; with what fills the last vector.
-    highest: Vec<f32>,
-    lowest: Vec<f32>,
-    middle: Vec<f32>,
-    /// Columns of the extrema of the last row.
-    found: Vec<usize>,
-}
-
-impl Extremes {
-    fn new<S: Simd>(width: usize) -> Self {
-        let row = || vec![0f32; width.next_multiple_of(S::F32_LANES) + S::F32_LANES];
-        Self { highest: row(), lowest: row(), middle: row(), found: Vec::new() }
-    }
-
-    /// Looks in the middle one of three rows, without its ends, for values of at least `contrast` or at most minus
-    /// that, of which no neighbour is larger or smaller.
-    #[inline(always)]
-    fn find<S: Simd>(&mut self, simd: S, [above, middle, below]: [&[f32]; 3], contrast: f32) -> &[usize] {
-        let width = middle.len();
-        let (highest, lowest) = (&mut self.highest[..width], &mut self.lowest[..width]);
-        for ((((high, low), a), b), c) in highest.iter_mut().zip(lowest).zip(above).zip(middle).zip(below) {
-            let (larger, smaller) = (if *a > *b { *a } else { *b }, if *a < *b { *a } else { *b });
-            *high = if *c > larger { *c } else { larger };
-            *low = if *c < smaller { *c } else { smaller };
-        }
-        self.middle[..width].copy_from_slice(middle);
-        let n = (width - 2).next_multiple_of(S::F32_LANES);
-        let high = [0, 1, 2].map(|at| S::as_simd_f32s(&self.highest[at..][..n]).0);
-        let low = [0, 1, 2].map(|at| S::as_simd_f32s(&self.lowest[at..][..n]).0);
-        let (zero, most, least) = (simd.splat_f32s(0.0), simd.splat_f32s(contrast), simd.splat_f32s(-contrast));
-        self.found.clear();
-        for (i, v) in S::as_simd_f32s(&self.middle[1..][..n]).0.iter().enumerate() {
-            let h = simd.max_f32s(simd.max_f32s(high[0][i], high[1][i]), high[2][i]);
-            let l = simd.min_f32s(simd.min_f32s(low[0][i], low[1][i]), low[2][i]);
-            let maximum = simd.min_f32s(simd.sub_f32s(*v, h), simd.sub_f32s(*v, most));
-            let minimum = simd.min_f32s(simd.sub_f32s(l, *v), simd.sub_f32s(least, *v));
-            let test = simd.max_f32s(maximum, minimum);
-            let passed = simd.greater_than_or_equal_f32s(test, zero);
-            if simd.first_true_m32s(passed) < S::F32_LANES {
-                let lanes = bytemuck::cast_slice::<S::f32s, f32>(std::slice::from_ref(&test));
-                let columns = lanes.iter().zip(1 + i * S::F32_LANES..width - 1);
-                self.found.extend(columns.filter(|(test, _)| **test >= 0.0).map(|(_, x)| x));
+/// The pixels with values of at least `contrast` or at most minus that, of which no neighbour is larger or smaller. In
+/// the first and the last column there are others as well; the first and the last row are not searched.
+#[inline(always)]
+fn extremes<S: Simd>(simd: S, level: &Level, contrast: f32) -> Vec<usize> {
+    // From the second pixel of the second row to the last but one of the last but one.
+    let (w, n) = (level.width, level.width * (level.height - 2) - 2);
+    let (zero, most, least) = (simd.splat_f32s(0.0), simd.splat_f32s(contrast), simd.splat_f32s(-contrast));
+    let (mut found, mut number) = (vec![0; n + S::F32_LANES], 0);
+    for start in (0..n).step_by(S::F32_LANES) {
+        // The last vector overlaps the one before.
+        let known = (start + S::F32_LANES).saturating_sub(n);
+        let start = start - known;
+        let pixels = &level.pixels[start..][..2 * w + 2 + S::F32_LANES];
+        let v = S::as_simd_f32s(&pixels[w + 1..][..S::F32_LANES]).0[0];
+        let (mut h, mut l) = (v, v);
+        for y in 0..3 {
+            for x in 0..3 {
+                let neighbour = S::as_simd_f32s(&pixels[y * w + x..][..S::F32_LANES]).0[0];
+                (h, l) = (simd.max_f32s(h, neighbour), simd.min_f32s(l, neighbour));
             }
         }
-        &self.found
+        let maximum = simd.min_f32s(simd.sub_f32s(v, h), simd.sub_f32s(v, most));
+        let minimum = simd.min_f32s(simd.sub_f32s(l, v), simd.sub_f32s(least, v));
+        let test = simd.max_f32s(maximum, minimum);
+        if simd.first_true_m32s(simd.greater_than_or_equal_f32s(test, zero)) < S::F32_LANES {
+            let lanes = bytemuck::cast_slice::<S::f32s, f32>(std::slice::from_ref(&test));
+            // Without branches, which would often be predicted wrongly.
+            let found = &mut found[number..][..S::F32_LANES];
+            let mut here = 0;
+            for (lane, test) in lanes.iter().enumerate().skip(known) {
+                found[here] = w + 1 + start + lane;
+                here += usize::from(*test >= 0.0);
+            }
+            number += here;
+        }
     }
+    found.truncate(number);
+    found
 }
 
 /// The main directions of the gradient around a blob, at most two.
@@ -259,52 +254,62 @@ fn main_gradients(level: &Level, blob: &Blob) -> ([f32; 2], usize) {
     let (cx, cy) = (blob.x / level.step, blob.y / level.step);
     let sigma = blob.sigma / level.step * 1.5;
     let radius = (REACH * sigma).round() as isize;
-    let mut bins = [0f32; BINS];
     let (w, h) = (level.width as isize, level.height as isize);
     // Of a finely resolved blob every second pixel, as on a chessboard, otherwise a quarter of them: the level is
     // blurred, so that its gradients vary slowly.
-    let (step, chessboard) = if sigma < 2.7 { (1, 1) } else { (2, 0) };
+    let (step, chessboard) = if sigma < 2.7 { (1, true) } else { (2, false) };
     const SAMPLES: usize = 160;
     let (mut gx, mut gy, mut near) = ([0f32; SAMPLES], [0f32; SAMPLES], [0f32; SAMPLES]);
     let mut n = 0;
-    let mut y = (cy as isize - radius).max(1);
-    while y <= (cy as isize + radius).min(h - 2) {
-        let rows = [y - 1, y, y + 1].map(|y| &level.pixels[(y * w) as usize..][..w as usize]);
-        let left = (cx as isize - radius).max(1);
-        let mut x = left + ((left + y) & chessboard);
-        while x <= (cx as isize + radius).min(w - 2) {
-            let (dx, dy) = (x as f32 - cx, y as f32 - cy);
-            let distance = (dx * dx + dy * dy) / (sigma * sigma);
-            if distance <= REACH * REACH && n < SAMPLES {
-                let at = x as usize;
-                gx[n] = rows[1][at + 1] - rows[1][at - 1];
-                gy[n] = rows[2][at] - rows[0][at];
-                near[n] = distance;
-                n += 1;
-            }
-            x += step + chessboard;
+    let first = (cx as isize - radius).max(1);
+    let reach = (REACH * sigma) * (REACH * sigma);
+    for y in ((cy as isize - radius).max(1)..=(cy as isize + radius).min(h - 2)).step_by(step) {
+        let dy = y as f32 - cy;
+        let half = (reach - dy * dy).max(0.0).sqrt();
+        let (left, right) = (((cx - half).ceil() as isize).max(1), ((cx + half).floor() as isize).min(w - 2));
+        let left = left + if chessboard { (left + y) & 1 } else { (left - first) & 1 };
+        let count = if left > right { 0 } else { ((right - left) as usize / 2 + 1).min(SAMPLES - n) };
+        let (y, w) = (y as usize, w as usize);
+        let [above, row, below] = [y - 1, y, y + 1].map(|y| &level.pixels[y * w..][..w]);
+        for i in 0..count {
+            let x = left as usize + 2 * i;
+            let dx = x as f32 - cx;
+            gx[n + i] = row[x + 1] - row[x - 1];
+            gy[n + i] = below[x] - above[x];
+            near[n + i] = dx * dx + dy * dy;
         }
-        y += step;
+        n += count;
     }
-    // In a loop of its own, which is compiled to vector instructions.
-    let (mut position, mut strength) = ([0f32; SAMPLES], [0f32; SAMPLES]);
-    for i in 0..n.next_multiple_of(16) {
-        position[i] = (arc_tangent(gy[i], gx[i]) + 1.0) * (BINS as f32 / 2.0);
-        // About the Gaussian weight, 0 where it ends.
-        let weight = (1.0 - near[i] / (REACH * REACH)).max(0.0);
-        strength[i] = (gx[i] * gx[i] + gy[i] * gy[i]).sqrt() * weight * weight * weight;
+    // In a loop of its own, which is compiled to vector instructions; there are seldom more than `USUAL` samples.
+    const USUAL: usize = 64;
+    let (mut low, mut part, mut strength) = ([0u32; SAMPLES], [0f32; SAMPLES], [0f32; SAMPLES]);
+    let scale = 1.0 / reach;
+    for i in 0..USUAL {
+        (low[i], part[i], strength[i]) = vote::<BINS>(gx[i], gy[i], near[i] * scale);
     }
-    for i in 0..n {
-        let low = position[i] as usize;
-        let part = position[i] - low as f32;
-        bins[low % BINS] += strength[i] * (1.0 - part);
-        bins[(low + 1) % BINS] += strength[i] * part;
+    if n > USUAL {
+        for i in USUAL..SAMPLES {
+            (low[i], part[i], strength[i]) = vote::<BINS>(gx[i], gy[i], near[i] * scale);
+        }
     }
-    let mut smooth = bins;
+    // The first bin again after the last one, and one more.
+    let mut bins = [0f32; BINS + 2];
+    for ((low, part), strength) in low.iter().zip(&part).zip(&strength).take(n) {
+        let low = (*low as usize).min(BINS);
+        bins[low] += strength * (1.0 - part);
+        bins[low + 1] += strength * part;
+    }
+    bins[0] += bins[BINS];
+    bins[1] += bins[BINS + 1];
+    let mut smooth = [0f32; BINS];
+    smooth.copy_from_slice(&bins[..BINS]);
     for _ in 0..2 {
-        let b = smooth;
+        // With the last bin before the first one, and the first one after the last one.
+        let mut ring = [0f32; BINS + 2];
+        (ring[0], ring[BINS + 1]) = (smooth[BINS - 1], smooth[0]);
+        ring[1..=BINS].copy_from_slice(&smooth);
         for i in 0..BINS {
-            smooth[i] = (b[(i + BINS - 1) % BINS] + 2.0 * b[i] + b[(i + 1) % BINS]) / 4.0;
+            smooth[i] = (ring[i] + 2.0 * ring[i + 1] + ring[i + 2]) / 4.0;
         }
     }
     let most = smooth.iter().copied().fold(0.0, f32::max);
@@ -328,6 +333,24 @@ fn main_gradients(level: &Level, blob: &Blob) -> ([f32; 2], usize) {
         peaks.swap(0, 1);
     }
     (peaks.map(|peak| peak.1), n)
+}
+
+/// Which of `N` bins of the circle, how far on towards the next one and with which weight a gradient votes for. `near`
+/// is its squared distance from the middle, 1 where the weights, about Gaussian ones, end.
+#[inline(always)]
+fn vote<const N: usize>(gx: f32, gy: f32, near: f32) -> (u32, f32, f32) {
+    let position = (arc_tangent(gy, gx) + 1.0) * (N as f32 / 2.0);
+    let bin = position.floor();
+    let weight = (1.0 - near).max(0.0);
+    (to_u32(bin), position - bin, (gx * gx + gy * gy).sqrt() * weight * weight * weight)
+}
+
+/// A whole number from 0 to 4,194,303. In vectors, which a conversion with its limits is not done in.
+#[inline(always)]
+fn to_u32(v: f32) -> u32 {
+    // From this number on, the last bit of the fraction is worth 1.
+    const UNITS: f32 = 8_388_608.0;
+    (v + UNITS).to_bits() - UNITS.to_bits()
 }
 
 /// The angle of a vector in half turns, -1 to 1, to about a thousandth.
@@ -369,29 +392,31 @@ fn code(level: &Level, blob: &Blob, angle: f32) -> u64 {
     let (scale, w) = (1.0 / level.step, level.width);
     let (most_x, most_y) = ((level.width - 1) as f32, (level.height - 1) as f32);
     // Positions, then pixels, then values between pixels: all but the second are compiled to vector instructions.
-    let (mut xs, mut ys) = ([0f32; PATCH * PATCH], [0f32; PATCH * PATCH]);
+    const SAMPLES: usize = PATCH * PATCH;
+    let (mut first, mut fx, mut fy) = ([0u32; SAMPLES], [0f32; SAMPLES], [0f32; SAMPLES]);
     for (j, v) in offsets.iter().enumerate() {
         for (i, u) in offsets.iter().enumerate() {
-            xs[j * PATCH + i] = ((blob.x + cos * u - sin * v) * scale).clamp(0.0, most_x);
-            ys[j * PATCH + i] = ((blob.y + sin * u + cos * v) * scale).clamp(0.0, most_y);
+            let x = ((blob.x + cos * u - sin * v) * scale).clamp(0.0, most_x);
+            let y = ((blob.y + sin * u + cos * v) * scale).clamp(0.0, most_y);
+            // There is a pixel right of the first one, and one below it.
+            let (left, top) = (x.floor().min(most_x - 1.0), y.floor().min(most_y - 1.0));
+            let at = j * PATCH + i;
+            first[at] = to_u32(top * w as f32 + left);
+            (fx[at], fy[at]) = (x - left, y - top);
         }
     }
-    let zero = [0f32; PATCH * PATCH];
+    let zero = [0f32; SAMPLES];
     let (mut a, mut b, mut c, mut d) = (zero, zero, zero, zero);
-    let pixels = level.pixels.as_slice();
-    for i in 0..PATCH * PATCH {
-        let (x, y) = (xs[i] as i32 as usize, ys[i] as i32 as usize);
-        let (right, below) = (usize::from(x + 1 < w), if y + 1 < level.height { w } else { 0 });
-        let at = y * w + x;
-        (a[i], b[i]) = (pixels[at], pixels[at + right]);
-        (c[i], d[i]) = (pixels[at + below], pixels[at + below + right]);
+    for i in 0..SAMPLES {
+        let square = &level.pixels[first[i] as usize..][..w + 2];
+        (a[i], b[i]) = (square[0], square[1]);
+        (c[i], d[i]) = (square[w], square[w + 1]);
     }
     let mut samples = [[0f32; PATCH]; PATCH];
     let values = samples.as_flattened_mut();
-    for i in 0..PATCH * PATCH {
-        let (fx, fy) = (xs[i] - xs[i].trunc(), ys[i] - ys[i].trunc());
-        let (top, bottom) = (a[i] + (b[i] - a[i]) * fx, c[i] + (d[i] - c[i]) * fx);
-        values[i] = top + (bottom - top) * fy;
+    for i in 0..SAMPLES {
+        let (top, bottom) = (a[i] + (b[i] - a[i]) * fx[i], c[i] + (d[i] - c[i]) * fx[i]);
+        values[i] = top + (bottom - top) * fy[i];
     }
     signs(&samples)
 }
@@ -419,8 +444,9 @@ fn signs(samples: &[[f32; PATCH]; PATCH]) -> u64 {
         }
     }
     let mut code = 0;
-    for (bit, (u, v)) in FREQUENCIES.iter().enumerate() {
-        code |= u64::from(sums[*v][*u] > 0.0) << bit;
+    let sums: &[f32; PATCH * PATCH] = sums.as_flattened().try_into().expect("8 x 8");
+    for (bit, f) in FREQUENCIES.iter().enumerate() {
+        code |= u64::from(sums[usize::from(*f) % sums.len()] > 0.0) << bit;
     }
     code
 }
@@ -428,11 +454,13 @@ fn signs(samples: &[[f32; PATCH]; PATCH]) -> u64 {
 /// Every second pixel of every second row.
 #[inline(always)]
 fn halve(pixels: &[f32], width: usize, height: usize) -> Vec<f32> {
-    let mut half = Vec::with_capacity(width.div_ceil(2) * height.div_ceil(2));
-    for row in pixels.chunks_exact(width).step_by(2) {
-        for pair in row.chunks(2) {
-            half.push(pair[0]);
+    let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
+    let mut half = vec![0f32; half_width * half_height];
+    for (row, out) in pixels.chunks_exact(width).step_by(2).zip(half.chunks_exact_mut(half_width)) {
+        for (pair, v) in row.chunks_exact(2).zip(&mut *out) {
+            *v = pair[0];
         }
+        out[half_width - 1] = row[(half_width - 1) * 2];
     }
     half
 }
@@ -440,74 +468,71 @@ fn halve(pixels: &[f32], width: usize, height: usize) -> Vec<f32> {
 /// Gaussian blur; beyond the border, the nearest pixel counts.
 #[inline(always)]
 pub fn blur<S: Simd>(simd: S, pixels: &[f32], width: usize, height: usize, sigma: f32) -> Vec<f32> {
-    const LARGEST_RADIUS: usize = 16;
     let radius = (3.0 * sigma).ceil() as usize;
-    assert!(radius <= LARGEST_RADIUS, "blurs are at most 5 px wide");
     let mut kernel: Vec<f32> = (0..=radius).map(|i| (-((i * i) as f32) / (2.0 * sigma * sigma)).exp()).collect();
     let sum = kernel[0] + 2.0 * kernel[1..].iter().sum::<f32>();
     kernel.iter_mut().for_each(|k| *k /= sum);
-    // Rows are extended to whole vectors.
+    // Rows are extended to whole vectors, and by the border's values as far as the kernel reaches.
     let stride = width.next_multiple_of(S::F32_LANES);
-    let mut padded = vec![0f32; stride + 2 * radius];
-    let mut across = vec![0f32; stride * height];
-    for (row, out) in pixels.chunks_exact(width).zip(across.chunks_exact_mut(stride)) {
-        padded[..radius].fill(row[0]);
-        padded[radius..][..width].copy_from_slice(row);
-        padded[radius + width..].fill(row[width - 1]);
-        let from = |at: usize| S::as_simd_f32s(&padded[at..][..stride]).0;
-        let mut around = [[from(radius); 2]; LARGEST_RADIUS];
-        for (i, pair) in around[..radius].iter_mut().enumerate() {
-            *pair = [from(radius - 1 - i), from(radius + 1 + i)];
-        }
-        weigh(simd, &kernel, from(radius), &around[..radius], S::as_mut_simd_f32s(out).0);
+    let mut row = vec![0f32; stride + 2 * radius];
+    let mut across = vec![0f32; stride * (height + 2 * radius)];
+    let inner = &mut across[stride * radius..][..stride * height];
+    for (pixels, out) in pixels.chunks_exact(width).zip(inner.chunks_exact_mut(stride)) {
+        row[..radius].fill(pixels[0]);
+        row[radius..][..width].copy_from_slice(pixels);
+        row[radius + width..].fill(pixels[width - 1]);
+        weigh(simd, &kernel, &row, 1, out);
     }
-    let row = |y: usize| S::as_simd_f32s(&across[y * stride..][..stride]).0;
-    let mut blurred = Vec::with_capacity(width * height);
-    let mut line = vec![0f32; stride];
-    for y in 0..height {
-        let mut around = [[row(y); 2]; LARGEST_RADIUS];
-        for (i, pair) in around[..radius].iter_mut().enumerate() {
-            *pair = [row(y.saturating_sub(i + 1)), row((y + i + 1).min(height - 1))];
+    for i in 0..radius {
+        across.copy_within(stride * radius..stride * (radius + 1), stride * i);
+        across.copy_within(stride * (radius + height - 1)..stride * (radius + height), stride * (radius + height + i));
+    }
+    let mut blurred = vec![0f32; stride * height];
+    weigh(simd, &kernel, &across, stride, &mut blurred);
+    if stride > width {
+        for y in 1..height {
+            blurred.copy_within(y * stride..y * stride + width, y * width);
         }
-        weigh(simd, &kernel, row(y), &around[..radius], S::as_mut_simd_f32s(&mut line).0);
-        blurred.extend_from_slice(&line[..width]);
+        blurred.truncate(width * height);
     }
     blurred
 }
 
-/// The sums of `middle` and of the pairs `around` it, weighted by a symmetric kernel.
+/// The sums of values `step` apart, weighted by a symmetric kernel: the first value is one kernel's radius into `values`.
 #[inline(always)]
-fn weigh<S: Simd>(simd: S, kernel: &[f32], middle: &[S::f32s], around: &[[&[S::f32s]; 2]], out: &mut [S::f32s]) {
-    // Four vectors at once: what belongs to a weight is then loaded only once for them.
-    let fours = out.len() / 4 * 4;
-    for x in (0..fours).step_by(4) {
-        weigh_at::<S, 4>(simd, kernel, middle, around, out, x);
+fn weigh<S: Simd>(simd: S, kernel: &[f32], values: &[f32], step: usize, out: &mut [f32]) {
+    let mut x = 0;
+    let out = S::as_mut_simd_f32s(out).0;
+    // Several vectors at once: a weight is then loaded only once for them.
+    while x + 6 <= out.len() {
+        weigh_at::<S, 6>(simd, kernel, &values[x * S::F32_LANES..], step, &mut out[x..]);
+        x += 6;
     }
-    for x in fours..out.len() {
-        weigh_at::<S, 1>(simd, kernel, middle, around, out, x);
+    while x + 2 <= out.len() {
+        weigh_at::<S, 2>(simd, kernel, &values[x * S::F32_LANES..], step, &mut out[x..]);
+        x += 2;
+    }
+    if x < out.len() {
+        weigh_at::<S, 1>(simd, kernel, &values[x * S::F32_LANES..], step, &mut out[x..]);
     }
 }
 
-/// [`weigh`] for `N` vectors from `x` on.
+/// [`weigh`] for `N` vectors.
 #[inline(always)]
-fn weigh_at<S: Simd, const N: usize>(
-    simd: S,
-    kernel: &[f32],
-    middle: &[S::f32s],
-    around: &[[&[S::f32s]; 2]],
-    out: &mut [S::f32s],
-    x: usize,
-) {
+fn weigh_at<S: Simd, const N: usize>(simd: S, kernel: &[f32], values: &[f32], step: usize, out: &mut [S::f32s]) {
+    let from = |at: usize| -> &[S::f32s] { S::as_simd_f32s(&values[at..][..N * S::F32_LANES]).0 };
+    let middle = (kernel.len() - 1) * step;
     let mut sums = [simd.splat_f32s(0.0); N];
     let first = simd.splat_f32s(kernel[0]);
-    for (sum, v) in sums.iter_mut().zip(&middle[x..][..N]) {
+    for (sum, v) in sums.iter_mut().zip(from(middle)) {
         *sum = simd.mul_f32s(first, *v);
     }
-    for (k, [before, after]) in kernel[1..].iter().zip(around) {
+    for (i, k) in kernel.iter().enumerate().skip(1) {
         let k = simd.splat_f32s(*k);
-        for ((sum, before), after) in sums.iter_mut().zip(&before[x..][..N]).zip(&after[x..][..N]) {
+        let (before, after) = (from(middle - i * step), from(middle + i * step));
+        for ((sum, before), after) in sums.iter_mut().zip(before).zip(after) {
             *sum = simd.add_f32s(*sum, simd.mul_f32s(k, simd.add_f32s(*before, *after)));
         }
     }
-    out[x..][..N].copy_from_slice(&sums);
+    out[..N].copy_from_slice(&sums);
 }

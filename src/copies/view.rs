@@ -144,20 +144,14 @@ impl WithSimd for Averages<'_> {
         let (stride, left, top) = (image.width_px as usize, part.x as usize, part.y as usize);
         let (part_width, part_height) = (part.width as usize, part.height as usize);
         let mut smaller = sizes.map(|size| Smaller::new(size, part_width, part_height));
-        // Of each column the sum of all rows so far: the image is read once for both.
-        let mut sums = vec![0u32; part_width];
+        // The image is read once for both.
         for y in 0..part_height {
             let row = &image.pixels[(top + y) * stride + left..][..part_width];
-            for (sum, v) in sums.iter_mut().zip(row) {
-                *sum += u32::from(*v);
-            }
             for image in &mut smaller {
-                if image.rows[image.next] == y + 1 {
-                    image.add_row(&sums);
-                }
+                image.add_row(y, row);
             }
         }
-        smaller.map(|image| image.pixels)
+        [smaller[0].pixels(), smaller[1].pixels()]
     }
 }
 
@@ -169,57 +163,102 @@ struct Smaller {
     rows: Vec<usize>,
     /// The edge that the next row of pixels ends at.
     next: usize,
-    /// Of each column the sum of all rows before those of the next row of pixels.
-    before: Vec<u32>,
-    /// Of the next row of pixels the sums of all columns up to each.
+    /// Of each column the sum of the rows so far that the next row of pixels is made of; and a 0.
     along: Vec<u32>,
-    /// Widths of the parts of a row.
-    widths: Vec<f32>,
-    /// Of the next row of pixels the sums of the parts.
-    sums: Vec<f32>,
-    pixels: Vec<u8>,
+    /// Width of the narrowest part of a row; no part is wider by more than 1.
+    narrowest: usize,
+    /// By how much each part is wider, 0 or 1.
+    wider: Vec<u32>,
+    /// `[rows, columns]`: the sums of the parts.
+    sums: Vec<u32>,
 }
 
 impl Smaller {
     fn new((width, height): (usize, usize), part_width: usize, part_height: usize) -> Self {
         let edges = |n: usize, length: usize| (0..=n).map(|i| (i * length + n / 2) / n).collect::<Vec<_>>();
-        let columns = edges(width, part_width);
+        let (columns, narrowest) = (edges(width, part_width), part_width / width);
         Self {
-            widths: columns.windows(2).map(|edges| (edges[1] - edges[0]) as f32).collect(),
+            wider: columns.windows(2).map(|edges| (edges[1] - edges[0] - narrowest) as u32).collect(),
+            narrowest,
             columns,
             rows: edges(height, part_height),
             next: 1,
-            before: vec![0; part_width],
-            along: vec![0; part_width],
-            sums: vec![0.0; width],
-            pixels: Vec::with_capacity(width * height),
+            along: vec![0; part_width + 1],
+            sums: vec![0; width * height],
         }
     }
 
-    /// Adds a row of pixels. `sums` are those of the columns down to its lower edge.
+    /// Adds row `y` of the image.
     #[inline(always)]
-    fn add_row(&mut self, sums: &[u32]) {
-        let rows = self.rows[self.next] - self.rows[self.next - 1];
-        // One loop for what vectors can do, and one for the running sum. It may overflow, but not its differences.
-        for ((along, total), before) in self.along.iter_mut().zip(sums).zip(&mut self.before) {
-            (*along, *before) = (total - *before, *total);
+    fn add_row(&mut self, y: usize, row: &[u8]) {
+        if self.rows[self.next - 1] == y {
+            for (sum, v) in self.along.iter_mut().zip(row) {
+                *sum = u32::from(*v);
+            }
+        } else {
+            for (sum, v) in self.along.iter_mut().zip(row) {
+                *sum += u32::from(*v);
+            }
         }
-        let mut sum = 0u32;
-        for along in &mut self.along {
-            sum = sum.wrapping_add(*along);
-            *along = sum;
+        if self.rows[self.next] == y + 1 {
+            match self.narrowest {
+                2 => self.add_parts::<2>(),
+                3 => self.add_parts::<3>(),
+                4 => self.add_parts::<4>(),
+                5 => self.add_parts::<5>(),
+                6 => self.add_parts::<6>(),
+                7 => self.add_parts::<7>(),
+                _ => self.add_wide_parts(),
+            }
+            self.next += 1;
         }
-        let mut before = 0;
-        for (part, edge) in self.sums.iter_mut().zip(&self.columns[1..]) {
-            let sum = self.along[edge - 1];
-            *part = sum.wrapping_sub(before) as i32 as f32;
-            before = sum;
-        }
-        let rows = rows as f32;
-        let means = self.sums.iter().zip(&self.widths).map(|(sum, width)| (sum / (rows * width) + 0.5) as u8);
-        self.pixels.extend(means);
-        self.next += 1;
     }
+
+    /// Sums up parts of `N` or `N + 1` columns, without branches.
+    #[inline(always)]
+    fn add_parts<const N: usize>(&mut self) {
+        let sums = &mut self.sums[(self.next - 1) * self.wider.len()..];
+        for ((part, first), wider) in sums.iter_mut().zip(&self.columns).zip(&self.wider) {
+            let columns = &self.along[*first..][..N + 1];
+            *part = columns[..N].iter().sum::<u32>() + columns[N] * wider;
+        }
+    }
+
+    #[inline(always)]
+    fn add_wide_parts(&mut self) {
+        let parts = self.wider.len();
+        for (part, edges) in self.sums[(self.next - 1) * parts..].iter_mut().zip(self.columns.windows(2)) {
+            *part = self.along[edges[0]..edges[1]].iter().sum();
+        }
+    }
+
+    /// The means of the parts, rounded to nearest, halves up.
+    #[inline(always)]
+    fn pixels(&self) -> Vec<u8> {
+        let parts = self.wider.len();
+        let mut pixels = vec![0; self.sums.len()];
+        let rows = pixels.chunks_exact_mut(parts).zip(self.sums.chunks_exact(parts)).zip(self.rows.windows(2));
+        for ((row, sums), edges) in rows {
+            let number = [self.narrowest, self.narrowest + 1].map(|columns| ((edges[1] - edges[0]) * columns) as f32);
+            // A quarter of a unit is more than the error of the product.
+            let (half, inverse) = (number.map(|n| n / 2.0 + 0.25), number.map(|n| 1.0 / n));
+            let (more, less) = (half[1] - half[0], inverse[1] - inverse[0]);
+            for ((v, sum), wider) in row.iter_mut().zip(sums).zip(&self.wider) {
+                let wider = *wider as i32 as f32;
+                let mean = (*sum as i32 as f32 + (half[0] + more * wider)) * (inverse[0] + less * wider);
+                *v = whole_part(mean);
+            }
+        }
+        pixels
+    }
+}
+
+/// The whole part of a number from 0 to 255 that is no whole number. In vectors, which a conversion is not done in.
+#[inline(always)]
+fn whole_part(v: f32) -> u8 {
+    // From this number on, the last bit of the fraction is worth 1.
+    const UNITS: f32 = 12_582_912.0;
+    (v - 0.5 + UNITS).to_bits() as u8
 }
 
 /// A part of an image at another size, by linear interpolation, or averages of more pixels where it becomes smaller.
@@ -251,7 +290,7 @@ fn valid(pixels: &[u8], width: usize, height: usize) -> Vec<bool> {
     let mut filled = vec![false; pixels.len()];
     let mut visited = vec![false; pixels.len()];
     let border = (0..width).flat_map(|x| [x, (height - 1) * width + x]);
-    let mut area = Vec::new();
+    let (mut area, mut any) = (Vec::new(), false);
     for seed in border.chain((0..height).flat_map(|y| [y * width, y * width + width - 1])) {
         let value = pixels[seed];
         if visited[seed] || (value > DARK && value < WHITE) {
@@ -278,9 +317,10 @@ fn valid(pixels: &[u8], width: usize, height: usize) -> Vec<bool> {
         }
         if area.len() * PART >= pixels.len() {
             area.iter().for_each(|at| filled[*at] = true);
+            any = true;
         }
     }
-    if !filled.contains(&true) {
+    if !any {
         return Vec::new();
     }
     let mut valid = vec![true; pixels.len()];
