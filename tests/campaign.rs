@@ -2,7 +2,8 @@
 //! same command must end with the files of an undisturbed one, and nothing may be said to be done that is not.
 //!
 //! `WBC_CAMPAIGN` is the number of calls that are tried for each stage and kind of fault, `all` for every one; by
-//! default 1. `WBC_CAMPAIGN_SEED` chooses them, by default 1; `WBC_CAMPAIGN_STAGE` is the only stage.
+//! default 1. `WBC_CAMPAIGN_SEED` chooses them, by default 1; `WBC_CAMPAIGN_STAGE` is the only stage. Without these, each
+//! stage also has one fault that the time of day chooses; a failure names its seed.
 
 use crate::common::{Workdir, copy};
 use std::collections::BTreeMap;
@@ -69,6 +70,16 @@ fn different(a: &BTreeMap<PathBuf, Vec<u8>>, b: &BTreeMap<PathBuf, Vec<u8>>) -> 
     names.into_iter().filter(|name| a.get(*name) != b.get(*name)).cloned().collect()
 }
 
+struct Stage {
+    name: &'static str,
+    words: Vec<&'static str>,
+    /// Exit status and files where nothing happens.
+    status: i32,
+    expected: BTreeMap<PathBuf, Vec<u8>>,
+    /// How many calls of each selection of classes there are.
+    calls: BTreeMap<&'static str, usize>,
+}
+
 struct Campaign {
     w: Workdir,
     tracer: PathBuf,
@@ -104,15 +115,24 @@ impl Campaign {
         (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
-    /// One stage with one kind of fault, at `cap` calls.
-    fn stage(&mut self, name: &str, words: &[&str], fault: (&str, &str, &str), cap: usize) {
+    /// One stage, undisturbed.
+    fn stage(&self, name: &'static str, words: Vec<&'static str>) -> Stage {
+        let work = self.w.path("work");
+        copy(&self.w.path("before"), &work);
+        let (status, stderr) = self.undisturbed(&words);
+        assert!(status < 2, "{name}: {stderr}");
+        Stage { name, words, status, expected: files(&work), calls: BTreeMap::new() }
+    }
+
+    /// A stage with one kind of fault, at `cap` calls.
+    fn disturb(&mut self, stage: &mut Stage, fault: (&str, &'static str, &str), cap: usize, seed: u64) {
         let (before, work) = (self.w.path("before"), self.w.path("work"));
-        copy(&before, &work);
-        let (status, ..) = self.undisturbed(words);
-        let expected = files(&work);
         let (kind, classes, action) = fault;
-        copy(&before, &work);
-        let (_, _, calls, _) = self.traced(words, classes, 0, "0");
+        let (name, words) = (stage.name, &stage.words);
+        let calls = *stage.calls.entry(classes).or_insert_with(|| {
+            copy(&before, &work);
+            self.traced(words, classes, 0, "0").2
+        });
         let numbers: Vec<usize> = match calls <= cap {
             true => (1..=calls).collect(),
             false => (0..cap).map(|_| 1 + self.random(calls)).collect(),
@@ -129,15 +149,16 @@ impl Campaign {
             if ended == 2 && stderr.trim().is_empty() {
                 problems.push("no message".into());
             }
-            if ended < 2 && !different(&now, &expected).is_empty() {
-                problems.push(format!("done, with other files: {:?}\n{stderr}", different(&now, &expected)));
+            let wrong = different(&now, &stage.expected);
+            if ended < 2 && !wrong.is_empty() {
+                problems.push(format!("done, with other files: {wrong:?}\n{stderr}"));
             }
             let (again, stderr) = self.undisturbed(words);
-            let left = different(&files(&work), &expected);
-            if again != status || !left.is_empty() {
+            let left = different(&files(&work), &stage.expected);
+            if again != stage.status || !left.is_empty() {
                 problems.push(format!("the same command again: exit status {again}, other files {left:?}\n{stderr}"));
             }
-            let place = format!("{name}, {kind} at call {number} of {calls} ({what})");
+            let place = format!("seed {seed}: {name}, {kind} at call {number} of {calls} ({what})");
             self.problems.extend(problems.into_iter().map(|problem| format!("{place}: {problem}")));
         }
     }
@@ -153,8 +174,13 @@ fn whatever_call_fails_the_same_command_ends_with_the_same_files() {
         Some("all") => usize::MAX,
         Some(number) => number.parse().expect("WBC_CAMPAIGN is a number, or all"),
     };
-    let seed = variable("WBC_CAMPAIGN_SEED").map_or(1, |seed| seed.parse().expect("WBC_CAMPAIGN_SEED is a number"));
+    let seed = variable("WBC_CAMPAIGN_SEED").map(|seed| seed.parse().expect("WBC_CAMPAIGN_SEED is a number"));
     let only = variable("WBC_CAMPAIGN_STAGE");
+    let fresh = (cap == 1 && seed.is_none() && only.is_none()).then(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        now.as_secs()
+    });
+    let seed = seed.unwrap_or(1);
     w.tiny(2, 2, "", "");
     w.wbc(&["synth", "--images", "60", "--name", "d", "--seed", "1"]).ok();
     std::fs::create_dir(w.path("before")).unwrap();
@@ -162,19 +188,24 @@ fn whatever_call_fails_the_same_command_ends_with_the_same_files() {
         std::fs::rename(w.path(name), w.path("before").join(name)).unwrap();
     }
     let mut campaign = Campaign { w, tracer, state: seed, tries: 0, problems: Vec::new() };
-    for (name, line) in STAGES {
-        let words: Vec<&str> = line.split(' ').collect();
+    for (at, (name, line)) in STAGES.into_iter().enumerate() {
+        let mut stage = campaign.stage(name, line.split(' ').collect());
+        let after = campaign.w.path("after");
+        copy(&campaign.w.path("work"), &after);
         if only.as_ref().is_none_or(|only| only == name) {
             for fault in FAULTS {
-                campaign.stage(name, &words, fault, cap);
+                campaign.disturb(&mut stage, fault, cap, seed);
+            }
+            if let Some(fresh) = fresh {
+                let state = std::mem::replace(&mut campaign.state, fresh + at as u64);
+                let fault = FAULTS[campaign.random(FAULTS.len())];
+                campaign.disturb(&mut stage, fault, 1, fresh);
+                campaign.state = state;
             }
         }
-        let (before, work) = (campaign.w.path("before"), campaign.w.path("work"));
-        copy(&before, &work);
-        let (status, stderr) = campaign.undisturbed(&words);
-        assert!(status < 2, "{name}: {stderr}");
-        copy(&work, &before);
+        copy(&after, &campaign.w.path("before"));
     }
-    println!("{} faults with seed {seed}, {} problems", campaign.tries, campaign.problems.len());
-    assert!(campaign.problems.is_empty(), "seed {seed}: {}", campaign.problems.join("\n"));
+    let tries = campaign.tries;
+    println!("{tries} faults with seed {seed} and {fresh:?}, {} problems", campaign.problems.len());
+    assert!(campaign.problems.is_empty(), "{}", campaign.problems.join("\n"));
 }

@@ -155,14 +155,14 @@ fn a_hundred_steps_of_resnet50_on_real_images_drive_the_loss_down() {
     for class in ["neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte"] {
         let mut images: Vec<_> = std::fs::read_dir(pbc.join(class)).unwrap().map(|e| e.unwrap().path()).collect();
         images.sort();
-        for image in &images[..40] {
+        for image in &images[..20] {
             let name = format!("data/raw/pbc/{class}/{}", image.file_name().unwrap().to_str().unwrap());
             w.write(name, std::fs::read(image).unwrap());
         }
     }
-    // 200 images in batches of 20: 10 steps per epoch.
+    // 100 images in batches of 10: 10 steps per epoch.
     let recipe = RESNET.replace("size_px = 32", "size_px = 64").replace("epochs = 2", "epochs = 10");
-    w.write("resnet.toml", recipe.replace("batch = 8", "batch = 20\nzero_init_residual = true"));
+    w.write("resnet.toml", recipe.replace("batch = 8", "batch = 10\nzero_init_residual = true"));
     w.wbc(&["ingest"]);
     w.wbc(&["split", "--stratified"]).ok();
     w.wbc(&["train", "--pipeline", "resnet.toml", "--all", "--run", "r"]).ok();
