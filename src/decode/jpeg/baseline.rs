@@ -148,7 +148,7 @@ impl Decode<'_> {
         let mut bits = Bits::new(&scan[..end + PAD]);
         let mut dc = [0i32; 3];
         let mut until_restart = h.restart;
-        let mut block = [0i32; 64];
+        let mut block = [0i16; 64];
         let shuffles = Shuffles::detect();
         for my in 0..last_mcu_row {
             for mx in 0..mcus_across {
@@ -222,7 +222,7 @@ fn read_block<const KEEP: bool>(
     ac_table: &Huffman,
     dc: &mut i32,
     quantise: &[u16; 64],
-    block: &mut [i32; 64],
+    block: &mut [i16; 64],
 ) -> Result<usize> {
     bits.fill();
     let entry = dc_table.lookup[bits.peek(LOOKUP_BITS) as usize];
@@ -238,7 +238,7 @@ fn read_block<const KEEP: bool>(
     };
     *dc = dc.wrapping_add(difference);
     if KEEP {
-        block[0] = dc.wrapping_mul(quantise[0].into());
+        block[0] = (*dc as i16).wrapping_mul(quantise[0] as i16);
     }
     let mut k = 0;
     loop {
@@ -257,7 +257,7 @@ fn read_block<const KEEP: bool>(
         if KEEP {
             // After the end this is position 63, which is still zero, and the value of an end is zero.
             let place = usize::from(ZIGZAG[k & 127]) & 63;
-            block[place] = i32::from(entry.value) * i32::from(quantise[place]);
+            block[place] = entry.value.wrapping_mul(quantise[place] as i16);
         }
         if k >= 63 {
             return match (k, entry.step) {

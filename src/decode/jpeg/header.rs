@@ -31,7 +31,21 @@ const LENGTH: Error = Error::Damaged("the length of a segment is wrong");
 pub const TOO_MANY_CODES: Error = Error::Damaged("a Huffman table has too many codes");
 const NO_SUCH_TABLE: Error = Error::Damaged("a table number is invalid");
 
-/// Position in the 8 x 8 block of each coefficient of the scan. Runs in damaged files can lead beyond the 64th.
+/// Place in a block of each coefficient, by rows.
+pub const PLACES: [u8; 64] = {
+    const ROWS: [u8; 8] = [0, 32, 16, 33, 1, 48, 17, 49];
+    const COLUMNS: [u8; 8] = [0, 8, 4, 10, 2, 12, 6, 14];
+    let (mut places, mut i) = ([0; 64], 0);
+    while i < 64 {
+        places[i] = ROWS[i / 8] + COLUMNS[i % 8];
+        i += 1;
+    }
+    places
+};
+
+/// Place in a block of each coefficient of the scan. A block is four registers of pairs: for each column, in the order 0,
+/// 4, 2, 6, 1, 3, 5, 7, the coefficients of two rows, first of 0 and 4, then of 2 and 6, 1 and 3, 5 and 7. That is how
+/// [`inverse`](super::transform::inverse) needs them. Runs in damaged files can lead beyond the 64th.
 pub const ZIGZAG: [u8; 128] = {
     let (mut order, mut k, mut diagonal) = ([63u8; 128], 0, 0);
     while diagonal < 15 {
@@ -39,7 +53,7 @@ pub const ZIGZAG: [u8; 128] = {
         while i <= diagonal {
             let (row, column) = if diagonal % 2 == 0 { (diagonal - i, i) } else { (i, diagonal - i) };
             if row < 8 && column < 8 {
-                order[k] = (row * 8 + column) as u8;
+                order[k] = PLACES[row * 8 + column];
                 k += 1;
             }
             i += 1;

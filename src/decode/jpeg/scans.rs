@@ -18,7 +18,7 @@ struct Plane {
     down: usize,
     /// Blocks in a row, with the filling ones.
     stride: usize,
-    /// Blocks of 64 coefficients in natural order, row by row.
+    /// Blocks of 64 coefficients, in the order of [`ZIGZAG`].
     coefficients: Vec<i16>,
     /// For each coefficient in zigzag order, the lowest bit that has been read; `UNREAD` before its first scan.
     lowest_bit: [u8; 64],
@@ -333,10 +333,10 @@ impl Plane {
         let stride = self.stride * 8;
         let mut small = vec![0u8; self.coefficients.len()];
         let shuffles = Shuffles::detect();
-        let mut block = [0i32; 64];
+        let mut block = [0i16; 64];
         for (i, coefficients) in self.coefficients.as_chunks::<64>().0.iter().enumerate() {
             for ((value, c), q) in block.iter_mut().zip(coefficients).zip(quantise) {
-                *value = i32::from(*c) * i32::from(*q);
+                *value = c.wrapping_mul(*q as i16);
             }
             let last = if coefficients[1..].iter().all(|c| *c == 0) { 0 } else { 63 };
             let at = i / self.stride * 8 * stride + i % self.stride * 8;

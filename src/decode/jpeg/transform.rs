@@ -1,7 +1,13 @@
 //! From coefficients to samples and from samples to colours, with libjpeg's arithmetic.
 
-/// The inverse DCT of libjpeg's jidctint.c on the eight columns of a block. Arithmetic wraps, because damaged files can
-/// contain coefficients of any size.
+use super::header::PLACES;
+#[cfg(target_arch = "x86_64")]
+use pulp::x86::V3;
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{__m256, __m256i};
+
+/// The inverse DCT of libjpeg's jidctint.c on the eight columns of a block, by rows. Arithmetic wraps, because damaged
+/// files can contain coefficients of any size.
 #[inline(always)]
 fn pass<const SHIFT: usize>(input: &[i32; 64], output: &mut [i32; 64]) {
     use std::num::Wrapping as W;
@@ -27,22 +33,31 @@ fn pass<const SHIFT: usize>(input: &[i32; 64], output: &mut [i32; 64]) {
     }
 }
 
-/// Transforms a block into samples and resets it to zero.
+/// The samples of a block, on every machine.
+#[inline(never)]
+fn samples(block: &[i16; 64]) -> [[u8; 8]; 8] {
+    let transpose = |square: &[i32; 64]| -> [i32; 64] { std::array::from_fn(|i| square[i % 8 * 8 + i / 8]) };
+    let (mut columns, mut rows) = ([0; 64], [0; 64]);
+    pass::<11>(&PLACES.map(|place| block[usize::from(place)].into()), &mut columns);
+    pass::<18>(&transpose(&columns), &mut rows);
+    std::array::from_fn(|y| std::array::from_fn(|x| rows[x * 8 + y].wrapping_add(128).clamp(0, 255) as u8))
+}
+
+/// Transforms a block into samples and resets it to zero. `last` is the position of its last coefficient in scan order.
+/// Coefficients wrap, as libjpeg-turbo's do: only damaged files have any that do not fit 16 bits.
 #[inline(always)]
-pub fn inverse(block: &mut [i32; 64], last: usize, out: &mut [u8], stride: usize, shuffles: Shuffles) {
+pub fn inverse(block: &mut [i16; 64], last: usize, out: &mut [u8], stride: usize, shuffles: Shuffles) {
     if last == 0 {
-        let level = ((block[0].wrapping_add(4) >> 3) + 128).clamp(0, 255) as u8;
+        let level = (((i32::from(block[0]) + 4) >> 3) + 128).clamp(0, 255) as u8;
         block[0] = 0;
         for row in 0..8 {
             out[row * stride..][..8].fill(level);
         }
         return;
     }
-    let (mut columns, mut rows) = ([0; 64], [0; 64]);
-    pass::<11>(block, &mut columns);
+    let rows = shuffles.samples(block);
     *block = [0; 64];
-    pass::<18>(&shuffles.transpose(&columns), &mut rows);
-    for (y, line) in shuffles.levels(&rows).iter().enumerate() {
+    for (y, line) in rows.iter().enumerate() {
         out[y * stride..][..8].copy_from_slice(line);
     }
 }
@@ -60,6 +75,74 @@ pub fn rgb<const N: usize>(luma: &[u8; N], blue: &[u8; N], red: &[u8; N]) -> [[u
     levels
 }
 
+/// [`pass`] on the columns of a block in pairs of rows, as [`ZIGZAG`](super::header::ZIGZAG) has them, with `round`
+/// added before the shift. The products are summed in pairs, which only changes their order.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn pass_in_pairs<const SHIFT: i32>(v3: V3, pairs: [__m256i; 4], round: i32) -> [__m256i; 8] {
+    let x = v3.avx2;
+    let times = |pair: __m256i, factors: [i16; 2]| x._mm256_madd_epi16(pair, pulp::cast([factors; 8]));
+    let (add, subtract) = (|a, b| x._mm256_add_epi32(a, b), |a, b| x._mm256_sub_epi32(a, b));
+    let [p04, p26, p13, p57] = pairs;
+    let round = pulp::cast([round; 8]);
+    let (even0, even1) = (add(times(p04, [8192, 8192]), round), add(times(p04, [8192, -8192]), round));
+    let (even2, even3) = (times(p26, [4433, -10704]), times(p26, [10703, 4433]));
+    let sums = [add(even0, even3), add(even1, even2), subtract(even1, even2), subtract(even0, even3)];
+    let odds = [
+        add(times(p13, [11363, 9633]), times(p57, [6437, 2260])),
+        add(times(p13, [9633, -2259]), times(p57, [-11362, -6436])),
+        add(times(p13, [6437, -11362]), times(p57, [2261, 9633])),
+        add(times(p13, [2260, -6436]), times(p57, [9633, -11363])),
+    ];
+    let mut out = [round; 8];
+    for k in 0..4 {
+        out[k] = x._mm256_srai_epi32::<SHIFT>(add(sums[k], odds[k]));
+        out[7 - k] = x._mm256_srai_epi32::<SHIFT>(subtract(sums[k], odds[k]));
+    }
+    out
+}
+
+/// Whether in each column the sum of absolute values is at most 4096, so that what is between the passes fits 16 bits.
+/// Few valid images have a block where it is larger.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn is_small(v3: V3, [p04, p26, p13, p57]: [__m256i; 4]) -> bool {
+    let x = v3.avx2;
+    let sums = x._mm256_adds_epu16(
+        x._mm256_adds_epu16(x._mm256_abs_epi16(p04), x._mm256_abs_epi16(p26)),
+        x._mm256_adds_epu16(x._mm256_abs_epi16(p13), x._mm256_abs_epi16(p57)),
+    );
+    // Each is that of four rows of a column.
+    let more = x._mm256_subs_epu16(sums, pulp::cast([2048u16; 16]));
+    v3.avx._mm256_testz_si256(more, more) == 1
+}
+
+/// Transposes a square of values and clamps them to 0 to 255.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn transposed_bytes(v3: V3, c: [__m256i; 8]) -> [[u8; 8]; 8] {
+    let x = v3.avx2;
+    // The packed bytes of a half are ordered by column and must be ordered by row.
+    const ORDER: [u8; 32] = {
+        let mut order = [0; 32];
+        let mut i = 0;
+        while i < 32 {
+            order[i] = (i % 4 * 4 + i % 16 / 4) as u8;
+            i += 1;
+        }
+        order
+    };
+    let mut half = [c[0]; 2];
+    for i in 0..2 {
+        let pairs = [x._mm256_packs_epi32(c[4 * i], c[4 * i + 1]), x._mm256_packs_epi32(c[4 * i + 2], c[4 * i + 3])];
+        half[i] = x._mm256_shuffle_epi8(x._mm256_packus_epi16(pairs[0], pairs[1]), pulp::cast(ORDER));
+    }
+    let [left, right] = half;
+    let [a, b, e, f]: [[u8; 8]; 4] = pulp::cast(x._mm256_unpacklo_epi32(left, right));
+    let [c, d, g, h]: [[u8; 8]; 4] = pulp::cast(x._mm256_unpackhi_epi32(left, right));
+    [a, b, c, d, e, f, g, h]
+}
+
 /// Number of pixels that are converted together.
 pub const PIXELS: usize = 16;
 
@@ -67,87 +150,46 @@ pub const PIXELS: usize = 16;
 #[derive(Clone, Copy)]
 pub struct Shuffles {
     #[cfg(target_arch = "x86_64")]
-    v3: Option<pulp::x86::V3>,
+    v3: Option<V3>,
 }
 
 impl Shuffles {
     pub fn detect() -> Self {
         Self {
             #[cfg(target_arch = "x86_64")]
-            v3: pulp::x86::V3::try_new(),
+            v3: V3::try_new(),
         }
     }
 
-    /// Transposes an 8 x 8 block.
+    /// The same as [`samples`].
     #[inline(always)]
-    fn transpose(self, square: &[i32; 64]) -> [i32; 64] {
+    fn samples(self, block: &[i16; 64]) -> [[u8; 8]; 8] {
         #[cfg(target_arch = "x86_64")]
-        if let Some(v3) = self.v3 {
+        if let Some(v3) = self.v3
+            && is_small(v3, pulp::cast(*block))
+        {
             let x = v3.avx2;
-            let rows: [std::arch::x86_64::__m256i; 8] = pulp::cast(*square);
-            let mut pairs = rows;
-            for i in (0..8).step_by(2) {
-                pairs[i] = x._mm256_unpacklo_epi32(rows[i], rows[i + 1]);
-                pairs[i + 1] = x._mm256_unpackhi_epi32(rows[i], rows[i + 1]);
-            }
-            let mut fours = rows;
-            for i in [0, 4] {
-                fours[i] = x._mm256_unpacklo_epi64(pairs[i], pairs[i + 2]);
-                fours[i + 1] = x._mm256_unpackhi_epi64(pairs[i], pairs[i + 2]);
-                fours[i + 2] = x._mm256_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
-                fours[i + 3] = x._mm256_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
-            }
-            let mut turned = rows;
+            let columns = pass_in_pairs::<11>(v3, pulp::cast(*block), 1 << 10);
+            let mut packed = pulp::cast::<_, [__m256i; 4]>(*block);
             for i in 0..4 {
-                turned[i] = x._mm256_permute2x128_si256::<0x20>(fours[i], fours[i + 4]);
-                turned[i + 4] = x._mm256_permute2x128_si256::<0x31>(fours[i], fours[i + 4]);
+                packed[i] = x._mm256_packs_epi32(columns[2 * i], columns[2 * i + 1]);
             }
-            return pulp::cast(turned);
+            // Rows 0, 1, 4, 5, then 2, 3, 6, 7: first of columns 0, 4, 2, 6, then of the others.
+            let [a, b, c, d] = packed;
+            let (a, c) = (x._mm256_permute2x128_si256::<0x20>(a, c), x._mm256_permute2x128_si256::<0x31>(a, c));
+            let (b, d) = (x._mm256_permute2x128_si256::<0x20>(b, d), x._mm256_permute2x128_si256::<0x31>(b, d));
+            let [a, b, c, d]: [__m256; 4] = [pulp::cast(a), pulp::cast(b), pulp::cast(c), pulp::cast(d)];
+            let pairs = [
+                v3.avx._mm256_shuffle_ps::<0x88>(a, b),
+                v3.avx._mm256_shuffle_ps::<0xDD>(a, b),
+                v3.avx._mm256_shuffle_ps::<0x88>(c, d),
+                v3.avx._mm256_shuffle_ps::<0xDD>(c, d),
+            ];
+            // With the 128 that is added to a sample.
+            let rows = pass_in_pairs::<18>(v3, pulp::cast(pairs), (1 << 17) + (128 << 18));
+            return transposed_bytes(v3, rows);
         }
-        let mut turned = [0; 64];
-        for (i, v) in square.iter().enumerate() {
-            turned[i % 8 * 8 + i / 8] = *v;
-        }
-        turned
-    }
-
-    /// Transposes a block of values around 0, and adds 128 and clamps to 0 to 255.
-    #[inline(always)]
-    fn levels(self, columns: &[i32; 64]) -> [[u8; 8]; 8] {
-        let mut moved = *columns;
-        for v in &mut moved {
-            *v = v.wrapping_add(128);
-        }
-        #[cfg(target_arch = "x86_64")]
-        if let Some(v3) = self.v3 {
-            let x = v3.avx2;
-            let c: [std::arch::x86_64::__m256i; 8] = pulp::cast(moved);
-            // The packed bytes of a half are ordered by column and must be ordered by row.
-            const ORDER: [u8; 32] = {
-                let mut order = [0; 32];
-                let mut i = 0;
-                while i < 32 {
-                    order[i] = (i % 4 * 4 + i % 16 / 4) as u8;
-                    i += 1;
-                }
-                order
-            };
-            let mut half = [c[0]; 2];
-            for i in 0..2 {
-                let pairs =
-                    [x._mm256_packs_epi32(c[4 * i], c[4 * i + 1]), x._mm256_packs_epi32(c[4 * i + 2], c[4 * i + 3])];
-                half[i] = x._mm256_shuffle_epi8(x._mm256_packus_epi16(pairs[0], pairs[1]), pulp::cast(ORDER));
-            }
-            let [left, right] = half;
-            let [a, b, e, f]: [[u8; 8]; 4] = pulp::cast(x._mm256_unpacklo_epi32(left, right));
-            let [c, d, g, h]: [[u8; 8]; 4] = pulp::cast(x._mm256_unpackhi_epi32(left, right));
-            return [a, b, c, d, e, f, g, h];
-        }
-        let mut rows = [[0; 8]; 8];
-        for (i, v) in moved.iter().enumerate() {
-            rows[i % 8][i / 8] = (*v).clamp(0, 255) as u8;
-        }
-        rows
+        samples(block)
     }
 
     /// Interleaves three planes to pixels.
@@ -177,6 +219,41 @@ impl Shuffles {
         }
         for (i, pixel) in pixels.as_chunks_mut::<3>().0.iter_mut().enumerate() {
             *pixel = [planes[0][i], planes[1][i], planes[2][i]];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5000))]
+        /// Blocks of few and of many coefficients, small ones and such as only damaged files have.
+        #[test]
+        fn every_machine_computes_the_same_samples(
+            coefficients in prop::collection::vec((0usize..64, any::<i16>(), 0u32..16), 1..40),
+        ) {
+            let mut block = [0i16; 64];
+            for (place, value, shift) in coefficients {
+                block[place] = value >> shift;
+            }
+            prop_assert_eq!(Shuffles::detect().samples(&block), samples(&block));
+        }
+    }
+
+    #[test]
+    fn the_largest_columns_are_the_same_on_every_machine() {
+        for signs in 0..256u32 {
+            let mut block = [0i16; 64];
+            for row in 0..8 {
+                let value = if signs >> row & 1 == 1 { -512 } else { 512 };
+                for column in 0..8 {
+                    block[usize::from(PLACES[row * 8 + column])] = value;
+                }
+            }
+            assert_eq!(Shuffles::detect().samples(&block), samples(&block), "{signs}");
         }
     }
 }
