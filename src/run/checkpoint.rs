@@ -171,7 +171,11 @@ pub(super) fn is_sound<M: DeserializeOwned>(path: &Path) -> Result<bool> {
         Err(e) => return Err(Error::io(path, "open")(e)),
     };
     match integrity::safetensors_header(&mut file).and_then(|header| integrity::state(&mut file, header)) {
-        Ok(state) => Ok(state != State::Damaged && metadata::<M>(path).is_ok()),
+        Ok(state) => match metadata::<M>(path) {
+            Ok(_) => Ok(state != State::Damaged),
+            Err(Error::Format { .. }) => Ok(false),
+            Err(other) => Err(other),
+        },
         Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
         Err(e) => Err(Error::io(path, "read")(e)),
     }

@@ -243,28 +243,35 @@ fn read_block<const KEEP: bool>(
     let mut k = 0;
     loop {
         bits.fill();
-        let mut entry = ac_table.lookup[bits.peek(LOOKUP_BITS) as usize];
-        if entry.bits > 0 {
-            bits.skip(entry.bits.into());
-        } else {
-            let symbol = bits.symbol(ac_table)?;
-            let size = u32::from(symbol & 15);
-            entry.step = if symbol == 0 { END } else { (symbol >> 4) + 1 };
-            entry.value = bits.value(size) as i16;
-        }
-        let before = k;
-        k += usize::from(entry.step);
-        if KEEP {
-            // After the end this is position 63, which is still zero, and the value of an end is zero.
-            let place = usize::from(ZIGZAG[k & 127]) & 63;
-            block[place] = entry.value.wrapping_mul(quantise[place] as i16);
-        }
-        if k >= 63 {
-            return match (k, entry.step) {
-                (63, _) => Ok(63),
-                (_, END) => Ok(before),
-                _ => Err(Error::Damaged("a block has too many coefficients")),
-            };
+        // The bits last for three symbols of the lookup table, or for two and a longer one.
+        for _ in 0..3 {
+            let mut entry = ac_table.lookup[bits.peek(LOOKUP_BITS) as usize];
+            let is_short = entry.bits > 0;
+            if is_short {
+                bits.skip(entry.bits.into());
+            } else {
+                let symbol = bits.symbol(ac_table)?;
+                let size = u32::from(symbol & 15);
+                entry.step = if symbol == 0 { END } else { (symbol >> 4) + 1 };
+                entry.value = bits.value(size) as i16;
+            }
+            let before = k;
+            k += usize::from(entry.step);
+            if KEEP {
+                // After the end this is position 63, which is still zero, and the value of an end is zero.
+                let place = usize::from(ZIGZAG[k & 127]) & 63;
+                block[place] = entry.value.wrapping_mul(quantise[place] as i16);
+            }
+            if k >= 63 {
+                return match (k, entry.step) {
+                    (63, _) => Ok(63),
+                    (_, END) => Ok(before),
+                    _ => Err(Error::Damaged("a block has too many coefficients")),
+                };
+            }
+            if !is_short {
+                break;
+            }
         }
     }
 }
