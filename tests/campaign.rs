@@ -2,8 +2,8 @@
 //! same command must end with the files of an undisturbed one, and nothing may be said to be done that is not.
 //!
 //! `WBC_CAMPAIGN` is the number of calls that are tried for each stage and kind of fault, `all` for every one; by
-//! default 1. `WBC_CAMPAIGN_SEED` chooses them, by default 1; `WBC_CAMPAIGN_STAGE` is the only stage. Without these, each
-//! stage also has one fault that the time of day chooses; a failure names its seed.
+//! default 1. `WBC_CAMPAIGN_SEED` chooses them, by default 1; `WBC_CAMPAIGN_STAGE` is the only stage. Without these,
+//! each stage also has one fault that the time of day chooses; a failure names its seed.
 
 use crate::common::{Workdir, copy};
 use std::collections::BTreeMap;

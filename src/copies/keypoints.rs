@@ -498,7 +498,7 @@ pub fn blur<S: Simd>(simd: S, pixels: &[f32], width: usize, height: usize, sigma
     blurred
 }
 
-/// The sums of values `step` apart, weighted by a symmetric kernel: the first value is one kernel's radius into `values`.
+/// The sums of values `step` apart, weighted by a symmetric kernel; the first value is a kernel's radius into `values`.
 #[inline(always)]
 fn weigh<S: Simd>(simd: S, kernel: &[f32], values: &[f32], step: usize, out: &mut [f32]) {
     let mut x = 0;

@@ -314,8 +314,8 @@ mod on_cuda {
         }
     }
 
-    /// Twenty steps of W-Net on cells (five where the device is simulated). ResNet50 makes three (one): after twenty, weights that were changed by one rounding
-    /// have led the CPU itself to arrays that differ by 20 %.
+    /// Twenty steps of W-Net on cells (five where the device is simulated). ResNet50 makes three (one): after twenty,
+    /// weights that were changed by one rounding have led the CPU itself to arrays that differ by 20 %.
     #[test]
     fn cells_train_as_on_the_cpu() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/pbc");

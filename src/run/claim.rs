@@ -241,8 +241,9 @@ fn place(path: &Path) -> Result<Option<Claim>> {
             holder.beat += 1;
             let _ = write(&file, &holder);
         }
-        if self::holder(&place).is_ok_and(|present| present.is_some_and(|p| p.token == holder.token)) {
-            // Once more after an error; if that fails too, the next command removes it.
+        // Once more after an error; if that fails too, the next command removes it.
+        let present = self::holder(&place).or_else(|_| self::holder(&place));
+        if present.is_ok_and(|present| present.is_some_and(|p| p.token == holder.token)) {
             let _ = fs::remove_file(&place).or_else(|_| fs::remove_file(&place));
         }
         drop(file);

@@ -4,8 +4,8 @@
 //! The part that is cut out for a cell is often a third of the image. Entropy coding must be read from the top, but
 //! only down to the last row of the part, and only the blocks inside it are transformed, upsampled and converted.
 
-use super::entropy::{Bits, END, Huffman, Intervals, LOOKUP_BITS, PAD, has_hole};
-use super::header::{Colours, Error, HOLE, Header, LEFT_OVER, Result, Scan, TRUNCATED, ZIGZAG};
+use super::entropy::{Bits, END, Huffman, Intervals, LOOKUP_BITS, PAD, UNDEFINED, has_hole, step};
+use super::header::{Colours, Error, HOLE, Header, LEFT_OVER, Result, Scan, TRUNCATED, UNDEFINED_CODE, ZIGZAG};
 use super::transform::{PIXELS, Shuffles, inverse, rgb};
 use crate::rect::Rect;
 use pulp::{Arch, WithSimd};
@@ -252,7 +252,7 @@ fn read_block<const KEEP: bool>(
             } else {
                 let symbol = bits.symbol(ac_table)?;
                 let size = u32::from(symbol & 15);
-                entry.step = if symbol == 0 { END } else { (symbol >> 4) + 1 };
+                entry.step = step(symbol);
                 entry.value = bits.value(size) as i16;
             }
             let before = k;
@@ -266,6 +266,7 @@ fn read_block<const KEEP: bool>(
                 return match (k, entry.step) {
                     (63, _) => Ok(63),
                     (_, END) => Ok(before),
+                    (_, UNDEFINED) => Err(UNDEFINED_CODE),
                     _ => Err(Error::Damaged("a block has too many coefficients")),
                 };
             }

@@ -30,6 +30,17 @@ pub struct Lookup {
 
 /// [`Lookup::step`] for the end of a block.
 pub const END: u8 = 64;
+/// [`Lookup::step`] for symbols that the standard leaves undefined: runs of zeros that neither end a block nor are 16.
+pub const UNDEFINED: u8 = 65;
+
+/// [`Lookup::step`] of a symbol of an AC table.
+pub fn step(symbol: u8) -> u8 {
+    match (symbol >> 4, symbol & 15) {
+        (0, 0) => END,
+        (1..=14, 0) => UNDEFINED,
+        (run, _) => run + 1,
+    }
+}
 
 impl<'a> Huffman<'a> {
     pub fn new(counts: &[u8; 16], symbols: &'a [u8]) -> Result<Self> {
@@ -43,9 +54,9 @@ impl<'a> Huffman<'a> {
                 if code + 1 >= 1 << length {
                     return Err(TOO_MANY_CODES);
                 }
-                let (run, size) = (symbols[k] >> 4, u32::from(symbols[k] & 15));
+                let size = u32::from(symbols[k] & 15);
                 if length + size <= LOOKUP_BITS {
-                    let step = if size == 0 && run == 0 { END } else { run + 1 };
+                    let step = step(symbols[k]);
                     let free = LOOKUP_BITS - length - size;
                     for value in 0..1 << size {
                         let first = ((code << size | value) << free) as usize;

@@ -28,6 +28,8 @@ pub const LEFT_OVER: Error = Error::Damaged("image data is left over after the l
 pub const HOLE: Error = Error::Damaged("a piece of the image data is zero");
 const SHORT: Error = Error::Damaged("a segment is too short");
 const LENGTH: Error = Error::Damaged("the length of a segment is wrong");
+/// libjpeg takes it for the end of a block, without a word.
+pub const UNDEFINED_CODE: Error = Error::Damaged("a code has no meaning in the standard");
 pub const TOO_MANY_CODES: Error = Error::Damaged("a Huffman table has too many codes");
 const NO_SUCH_TABLE: Error = Error::Damaged("a table number is invalid");
 
@@ -43,9 +45,9 @@ pub const PLACES: [u8; 64] = {
     places
 };
 
-/// Place in a block of each coefficient of the scan. A block is four registers of pairs: for each column, in the order 0,
-/// 4, 2, 6, 1, 3, 5, 7, the coefficients of two rows, first of 0 and 4, then of 2 and 6, 1 and 3, 5 and 7. That is how
-/// [`inverse`](super::transform::inverse) needs them. Runs in damaged files can lead beyond the 64th.
+/// Place in a block of each coefficient of the scan. A block is four registers of pairs: for each column, in the order
+/// 0, 4, 2, 6, 1, 3, 5, 7, the coefficients of two rows, first of 0 and 4, then of 2 and 6, 1 and 3, 5 and 7. That is
+/// how [`inverse`](super::transform::inverse) needs them. Runs in damaged files can lead beyond the 64th.
 pub const ZIGZAG: [u8; 128] = {
     let (mut order, mut k, mut diagonal) = ([63u8; 128], 0, 0);
     while diagonal < 15 {

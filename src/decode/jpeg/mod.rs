@@ -171,6 +171,25 @@ mod tests {
         assert!(matches!(decode(&damaged, WHOLE), Err(Error::Damaged(_))));
     }
 
+    /// libjpeg ends a block where an AC table stands for a run of zeros that is not 16 long.
+    #[test]
+    fn codes_without_a_meaning_are_damage() {
+        for (name, bytes, _) in fixtures() {
+            let mut damaged = bytes.to_vec();
+            let tables: Vec<usize> = (0..bytes.len() - 4)
+                .filter(|at| bytes[*at..at + 2] == [0xFF, 0xC4] && bytes[at + 4] >> 4 == 1)
+                .collect();
+            for at in &tables {
+                let symbols = at + 21..at + 2 + usize::from(bytes[at + 3]);
+                let end_of_block = symbols.into_iter().find(|at| bytes[*at] == 0).unwrap();
+                damaged[end_of_block] = 0x30;
+            }
+            let found = decode(&damaged, WHOLE);
+            assert!(tables.is_empty() || matches!(found, Err(Error::Damaged(_))), "{name}");
+            assert!(!tables.is_empty() || !matches!(name, "444" | "422" | "420"), "{name}");
+        }
+    }
+
     #[test]
     fn restart_markers_must_be_in_order() {
         let [(_, bytes, _)] = fixtures!("restart");

@@ -2,7 +2,7 @@
 //! CMYK. All coefficients are kept until the end, so this takes more time and memory.
 
 use super::entropy::{Bits, Huffman, Intervals, PAD, has_hole};
-use super::header::{Colours, Error, HOLE, Header, LEFT_OVER, Result, Scan, TRUNCATED, ZIGZAG};
+use super::header::{Colours, Error, HOLE, Header, LEFT_OVER, Result, Scan, TRUNCATED, UNDEFINED_CODE, ZIGZAG};
 use super::transform::{Shuffles, inverse, rgb};
 
 /// A file has about ten scans; damaged ones could have thousands, each of which passes over the whole image.
@@ -124,8 +124,13 @@ fn read_scan(header: &Header, scan: &Scan, planes: &mut [Plane], mcus: (usize, u
     let intervals = Intervals::read(scan.data, header.restart > 0)?;
     let mut ends = intervals.ends.iter();
     let mut end = *ends.next().ok_or(TRUNCATED)?;
-    let mut reader =
-        Reader { bits: Bits::new(&intervals.bytes[..end + PAD]), end_run: 0, spectrum: (first, last), low };
+    let mut reader = Reader {
+        bits: Bits::new(&intervals.bytes[..end + PAD]),
+        end_run: 0,
+        spectrum: (first, last),
+        low,
+        progressive: header.progressive,
+    };
     let mut dc = [0i32; 4];
     let single = scan.components.len() == 1;
     let (across, down) = match scan.components.as_slice() {
@@ -188,6 +193,8 @@ struct Reader<'a> {
     end_run: u32,
     spectrum: (usize, usize),
     low: u8,
+    /// Whether several blocks can end at once.
+    progressive: bool,
 }
 
 impl Reader<'_> {
@@ -252,6 +259,8 @@ impl Reader<'_> {
                 k += 1;
             } else if run == 15 {
                 k += 16;
+            } else if run > 0 && !self.progressive {
+                return Err(UNDEFINED_CODE);
             } else {
                 self.end_run = self.run_length(run as u32) - 1;
                 break;
