@@ -276,8 +276,8 @@ impl<'a> Header<'a> {
         for [id, tables] in tables.as_chunks().0 {
             let index = self.components.iter().position(|c| c.id == *id);
             let index = index.ok_or(Error::Damaged("a scan names a channel that does not exist"))?;
-            if components.iter().any(|(i, ..)| *i == index) {
-                return Err(Error::Damaged("a scan names a channel twice"));
+            if components.last().is_some_and(|(last, ..)| *last >= index) {
+                return Err(Error::Damaged("a scan names a channel twice, or channels out of order"));
             }
             let (dc, ac) = (usize::from(tables >> 4), usize::from(tables & 15));
             if dc > 3 || ac > 3 {

@@ -191,6 +191,15 @@ mod tests {
     }
 
     #[test]
+    fn channels_out_of_order_are_damage() {
+        let [(_, bytes, _)] = fixtures!("444");
+        let at = bytes.windows(2).position(|marker| marker == [0xFF, 0xDA]).unwrap();
+        let mut damaged = bytes.to_vec();
+        damaged.swap(at + 7, at + 9);
+        assert!(matches!(decode(&damaged, WHOLE), Err(Error::Damaged(_))));
+    }
+
+    #[test]
     fn restart_markers_must_be_in_order() {
         let [(_, bytes, _)] = fixtures!("restart");
         let start = data_start(bytes);
