@@ -240,8 +240,8 @@ impl Smaller {
         let rows = pixels.chunks_exact_mut(parts).zip(self.sums.chunks_exact(parts)).zip(self.rows.windows(2));
         for ((row, sums), edges) in rows {
             let number = [self.narrowest, self.narrowest + 1].map(|columns| ((edges[1] - edges[0]) * columns) as f32);
-            // A quarter of a unit is more than the error of the product, except in parts of many thousands of pixels: of a
-            // value half-way between two, either is right there.
+            // A quarter of a unit is more than the error of the product, except in parts of many thousands of pixels:
+            // there, either neighbour of a value half-way between two is right.
             let (half, inverse) = (number.map(|n| n / 2.0 + 0.25), number.map(|n| 1.0 / n));
             let (more, less) = (half[1] - half[0], inverse[1] - inverse[0]);
             for ((v, sum), wider) in row.iter_mut().zip(sums).zip(&self.wider) {
