@@ -245,6 +245,9 @@ pub struct Augment {
     /// ones, then each channel's times 1 - s to 1 + s with half as much of the others mixed in.
     #[serde(skip_serializing_if = "is_zero")]
     pub stain: f32,
+    /// Another counterstain: on everything that is not white, an optical density of up to this in a random colour.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub counterstain: f32,
     /// Shrink by up to 1 + r times each way and enlarge again: an image of fewer pixels, or out of focus.
     #[serde(skip_serializing_if = "is_zero")]
     pub coarse: f32,
@@ -265,6 +268,7 @@ impl Augment {
             ("tint", self.tint),
             ("zoom", self.zoom),
             ("stain", self.stain),
+            ("counterstain", self.counterstain),
         ];
         for (name, share) in shares {
             if !(0.0..1.0).contains(&share) {
@@ -296,8 +300,11 @@ impl Augment {
             true => 1.0 + unit() * self.stain,
             false => unit() * self.stain / 2.0,
         };
-        let stain = Stain { power, mix: std::array::from_fn(|c| std::array::from_fn(|d| mixed(c, d))) };
+        let mix = std::array::from_fn(|c| std::array::from_fn(|d| mixed(c, d)));
         let coarse = 1.0 + (unit() + 1.0) / 2.0 * self.coarse;
+        let mut share = || (unit() + 1.0) / 2.0;
+        let most = share() * self.counterstain;
+        let stain = Stain { power, mix, counterstain: [share(), share(), share()].map(|share| share * most) };
         let colour = [self.brightness, self.contrast, self.saturation, self.tint].iter().any(|v| *v > 0.0);
         // A quarter turn is a swap of axes and a mirror; with both flips all eight views are equally likely.
         let (flips, turns) = (self.flips, self.quarter_turns);
@@ -309,7 +316,7 @@ impl Augment {
             mirror: [mirror[0] ^ half_turn ^ swap, mirror[1] ^ half_turn],
             shift,
             zoom: (self.zoom > 0.0).then_some(zoom),
-            stain: (self.stain > 0.0).then_some(stain),
+            stain: (self.stain > 0.0 || self.counterstain > 0.0).then_some(stain),
             coarse: (self.coarse > 0.0).then_some(coarse),
             jitter: colour.then_some(jitter),
         }
@@ -333,12 +340,17 @@ pub struct View {
     jitter: Option<Jitter>,
 }
 
-/// What optical densities become: to the power, then mixed.
+/// What optical densities become: to the power, then mixed, then more where something is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Stain {
     power: f32,
     mix: [[f32; 3]; 3],
+    counterstain: [f32; 3],
 }
+
+/// A pixel has all of the counterstain if its darkest channel is as many grey levels below white as this, and less in
+/// proportion if it is paler.
+const PALEST: f32 = 40.0;
 
 /// Steps of the table of light by density, and how many to a density of 1: it goes to 8, where nothing is left to see.
 const DENSITIES: usize = 2048;
@@ -348,15 +360,25 @@ impl Stain {
     /// Grey levels (0 to 255) of a line of pixels after it; `planes` has those of red, then of green, then of blue.
     fn apply(&self, densities: &[f32; 256], planes: &mut [f32]) {
         let light = Self::light();
+        let stained = self.counterstain != [0.0; 3];
+        let present: Vec<f32> = match stained {
+            true => {
+                let [red, green, blue] = thirds(planes);
+                let darkest = red.iter().zip(green).zip(blue).map(|((r, g), b)| r.min(*g).min(*b));
+                darkest.map(|v| ((255.0 - v) / PALEST).min(1.0)).collect()
+            }
+            false => vec![0.0; planes.len() / 3],
+        };
         planes.iter_mut().for_each(|v| *v = densities[(*v as i32 & 255) as usize]);
         let [red, green, blue] = thirds_mut(planes);
-        for ((red, green), blue) in red.iter_mut().zip(green).zip(blue) {
+        for (((red, green), blue), present) in red.iter_mut().zip(green).zip(blue).zip(present) {
             let [r, g, b] = [*red, *green, *blue];
-            let place = |mix: [f32; 3]| {
-                let density = mix[0] * r + mix[1] * g + mix[2] * b;
+            let place = |c: usize| {
+                let mix = self.mix[c];
+                let density = mix[0] * r + mix[1] * g + mix[2] * b + present * self.counterstain[c];
                 (density * PER_DENSITY).max(0.0).min((DENSITIES - 1) as f32)
             };
-            [*red, *green, *blue] = self.mix.map(place);
+            [*red, *green, *blue] = [0, 1, 2].map(place);
         }
         planes.iter_mut().for_each(|v| *v = light[(*v as i32 as usize) & (DENSITIES - 1)]);
     }
@@ -589,11 +611,16 @@ mod tests {
         // Twice the density: the square of the share of light; what is white stays white.
         let mut mix = [[0.0; 3]; 3];
         (0..3).for_each(|c| mix[c][c] = 2.0);
-        let stain = Some(Stain { power: 1.0, mix });
+        let stain = Some(Stain { power: 1.0, mix, counterstain: [0.0; 3] });
         let dark = rendered(View { stain, ..View::default() }, size, &pixels);
         assert!((red(&dark, 0, 4) - (61f32.powi(2) / 256.0 - 1.0)).abs() < 0.5, "{}", red(&dark, 0, 4));
         assert!((red(&dark, 8, 4) - 255.0).abs() < 1e-3);
-        let augment = Augment { zoom: 0.2, stain: 0.3, ..Default::default() };
+        // A counterstain of 0.5 in red on what is there: e^-0.5 of the light; white stays white.
+        let stain = Stain { power: 1.0, mix: mix.map(|row| row.map(|v| v / 2.0)), counterstain: [0.5, 0.0, 0.0] };
+        let pink = rendered(View { stain: Some(stain), ..View::default() }, size, &pixels);
+        assert!((red(&pink, 0, 4) - (61.0 * (-0.5f32).exp() - 1.0)).abs() < 0.5, "{}", red(&pink, 0, 4));
+        assert!((pink[4 * 3 + 1] - 60.0).abs() < 0.5 && (red(&pink, 8, 4) - 255.0).abs() < 1e-3);
+        let augment = Augment { zoom: 0.2, stain: 0.3, counterstain: 0.4, ..Default::default() };
         let views: Vec<View> = (0..200).map(|i| augment.view(&mut seed::rng(1, "augment", 0, 0, i))).collect();
         assert!(views.iter().all(|v| (0.8..=1.2).contains(&v.zoom.unwrap())));
         assert!(views.iter().all(|v| (0.62..=1.61).contains(&v.stain.unwrap().power)));
@@ -602,6 +629,9 @@ mod tests {
                 && views.iter().any(|v| v.stain.unwrap().mix[0][0] < 0.8)
         );
         assert!(views.iter().all(|v| v.stain.unwrap().mix[1][2].abs() <= 0.15));
+        let counterstains = views.iter().flat_map(|v| v.stain.unwrap().counterstain);
+        assert!(counterstains.clone().all(|density| (0.0..=0.4).contains(&density)));
+        assert!(counterstains.clone().any(|density| density > 0.3) && counterstains.clone().any(|d| d < 0.05));
     }
 
     /// What rendering computes, one pixel at a time.
@@ -626,9 +656,12 @@ mod tests {
             None => pixel,
             Some(stain) => {
                 let densities = stain.densities();
+                let present = ((255.0 - pixel.into_iter().fold(255.0, f32::min)) / PALEST).min(1.0);
+                let present = if stain.counterstain == [0.0; 3] { 0.0 } else { present };
                 let [r, g, b] = pixel.map(|v| densities[v as usize]);
-                stain.mix.map(|mix| {
-                    let density = mix[0] * r + mix[1] * g + mix[2] * b;
+                [0, 1, 2].map(|c| {
+                    let mix = stain.mix[c];
+                    let density = mix[0] * r + mix[1] * g + mix[2] * b + present * stain.counterstain[c];
                     Stain::light()[((density * PER_DENSITY).max(0.0) as usize).min(DENSITIES - 1)]
                 })
             }
@@ -641,8 +674,11 @@ mod tests {
         let size = 24;
         let mut rng = seed::rng(1, "pixels", 0, 0, 0);
         let pixels: Vec<u8> = (0..size * size * 3).map(|_| rng.next_u32() as u8).collect();
-        for (zoom, stain) in [(0.0, 0.0), (0.3, 0.0), (0.0, 0.4), (0.3, 0.4)] {
-            let augment = Augment { flips: true, quarter_turns: true, shift_px: 3, zoom, stain, ..Augment::default() };
+        for (zoom, stain, counterstain) in
+            [(0.0, 0.0, 0.0), (0.3, 0.0, 0.0), (0.0, 0.4, 0.0), (0.3, 0.4, 0.0), (0.3, 0.4, 0.5), (0.0, 0.0, 0.5)]
+        {
+            let shared = Augment { flips: true, quarter_turns: true, shift_px: 3, ..Augment::default() };
+            let augment = Augment { zoom, stain, counterstain, ..shared };
             for item in 0..100 {
                 let view = augment.view(&mut seed::rng(1, "augment", 0, 0, item));
                 assert_eq!(rendered(view, size, &pixels), expected(&view, &pixels, size), "{view:?}");

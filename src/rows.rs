@@ -261,8 +261,9 @@ pub struct CellRow {
     /// training images are closer than 1 to others. Null if the tensors of the run are not in the workspace.
     pub appearance: Option<f32>,
     /// Why the class should not be trusted: low confidence (below 0.9), unlike training (`distance` or `appearance`
-    /// above 1), unfamiliar images (so many cells of the folder are unlike training that no cell of it can be
-    /// trusted), separated by commas; null for cells without a flag.
+    /// above 1), no nucleus (none was found, and the run measures cells or cuts them out by it), unfamiliar images (so
+    /// many cells of the folder are unlike training that no cell of it can be trusted), separated by commas; null for
+    /// cells without a flag.
     pub flag: Option<String>,
     /// The training image that shows the same piece of a slide; null if none is known.
     pub training_image: Option<String>,

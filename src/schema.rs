@@ -78,6 +78,8 @@ pub enum Kind {
     F64,
     /// Bytes.
     Binary,
+    /// True or false.
+    Bool,
 }
 
 impl Kind {
@@ -89,6 +91,7 @@ impl Kind {
             Kind::F32 => DataType::Float32,
             Kind::F64 => DataType::Float64,
             Kind::Binary => DataType::Binary,
+            Kind::Bool => DataType::Boolean,
         }
     }
 }

@@ -12,8 +12,8 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Float32Type;
 use arrow_array::{Array, ArrayRef, Float32Array, RecordBatch, StringArray};
 use arrow_schema::{Field, Fields};
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
@@ -218,9 +218,27 @@ fn is_of_class(field: &Field) -> bool {
 ///
 /// # Errors
 /// As [`read_rows`], and any error of `each`.
-pub fn read_batches(
+pub fn read_batches(path: &Path, schema: &Schema, each: impl FnMut(RecordBatch) -> Result<()>) -> Result<Provenance> {
+    read_projected(path, schema, None, each)
+}
+
+/// How many rows of a table have `value` in a column of truth values. Of the values, only the column's are decoded.
+///
+/// # Errors
+/// As [`read_rows`].
+pub fn count_of(path: &Path, schema: &Schema, column: &str, value: bool) -> Result<u64> {
+    let mut count = 0;
+    read_projected(path, schema, Some(column), |batch| {
+        count += batch.column(0).as_boolean().iter().filter(|found| *found == Some(value)).count() as u64;
+        Ok(())
+    })?;
+    Ok(count)
+}
+
+fn read_projected(
     path: &Path,
     schema: &Schema,
+    column: Option<&str>,
     mut each: impl FnMut(RecordBatch) -> Result<()>,
 ) -> Result<Provenance> {
     let (mut file, metadata, provenance) = open(path, schema)?;
@@ -231,8 +249,12 @@ pub fn read_batches(
         text => Error::format(path, "data", "a complete Parquet file", text),
     };
     let damaged = || unreadable(&"a damaged one");
-    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
+    let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
         .with_batch_size(schema.storage.row_group_rows);
+    if let Some(column) = column {
+        let mask = ProjectionMask::columns(reader.parquet_schema(), [column]);
+        reader = reader.with_projection(mask);
+    }
     let mut reader = guard::catch(|| reader.build()).ok_or_else(damaged)?.map_err(|e| unreadable(&e))?;
     while let Some(batch) = guard::catch(|| reader.next()).ok_or_else(damaged)? {
         each(batch.map_err(|e| unreadable(&e))?)?;

@@ -72,7 +72,7 @@ fn sums(path: &Path, schema: &schema::Schema) -> Vec<Option<String>> {
                     let bytes = array.as_binary::<i32>().iter().flatten().flatten();
                     bytes.map(|byte| u128::from(*byte)).sum()
                 }
-                Kind::String | Kind::F32 | Kind::F64 => 0,
+                Kind::String | Kind::F32 | Kind::F64 | Kind::Bool => 0,
             };
         }
         Ok(())

@@ -149,3 +149,30 @@ fn unreadable_files_are_reported_and_the_others_predicted() {
     assert!(refused.contains("Runs: r"), "{refused}");
     assert!(before == std::fs::read(w.path("cells.parquet")).unwrap(), "the earlier file stays");
 }
+
+#[test]
+fn cells_without_a_nucleus_are_counted_and_in_doubt_where_the_cut_looks_for_one() {
+    let w = Workdir::new("no-nucleus");
+    w.tiny(2, 1, "cut = \"cell\"\nstain = \"nucleus\"\naround = \"white\"", "");
+    w.wbc(&["synth", "--images", "40", "--name", "d"]).ok();
+    // A red cell, which somebody labelled as a neutrophil.
+    let red_cell = image::RgbImage::from_fn(360, 361, |x, y| {
+        let within = (f64::from(x) - 180.0).hypot(f64::from(y) - 180.0) < 60.0;
+        image::Rgb(if within { [205, 165, 160] } else { [254, 231, 204] })
+    });
+    red_cell.save(w.path("data/raw/d/neutrophil/red.png")).unwrap();
+    // As the images are said to be cut to their centre, it is not left out.
+    assert!(w.wbc(&["ingest", "--cut", "centre"]).status < 2);
+    w.wbc(&["split", "--stratified", "--pipeline", "tiny.toml"]).ok();
+    for _ in 0..2 {
+        let printed = w.wbc(&["preprocess", "--pipeline", "tiny.toml"]).ok().stdout;
+        let counted = "cut 41 by the cell that segmentation finds; no nucleus found in 1 image: the middle is shown";
+        assert!(printed.contains(counted), "{printed}");
+    }
+    w.train("d", "r");
+    w.wbc(&["predict", "r", "data/raw/d/neutrophil", "--shows", "cell"]);
+    for row in cells(&w, "cells.parquet") {
+        let flagged = row.flag.as_deref().unwrap_or_default().contains("no nucleus");
+        assert_eq!(flagged, row.path.ends_with("red.png"), "{row:?}");
+    }
+}

@@ -44,7 +44,7 @@ impl Window {
             return Self { image, origin, scale: 1.0 };
         }
         let square = Square { x: 0, y: 0, side: longer.into() };
-        let pixels = preprocess::tensor(&image, square, &settings.window(MAX_WINDOW_PX));
+        let pixels = preprocess::tensor(&image, square, &settings.window(MAX_WINDOW_PX)).pixels;
         let image = Rgb { width_px: MAX_WINDOW_PX, height_px: MAX_WINDOW_PX, pixels };
         Self { image, origin, scale: f64::from(longer) / f64::from(MAX_WINDOW_PX) }
     }

@@ -9,7 +9,8 @@ pub const CONFIDENT: f32 = 0.9;
 pub const LOW_CONFIDENCE: &str = "low confidence";
 /// A flag of [`CellRow`]: the cell is unlike the training cells.
 pub const UNLIKE_TRAINING: &str = "unlike training";
-/// A flag of [`CellRow`]: a classical classifier has nothing to go by, because no nucleus was found.
+/// A flag of [`CellRow`]: no nucleus was found, so that a classical classifier has nothing to go by, and a network that
+/// sees cells cut out along their segmentation sees something else.
 pub const NO_NUCLEUS: &str = "no nucleus";
 /// A flag of [`CellRow`]: the images of its folder are unlike the training images.
 pub const UNFAMILIAR: &str = "unfamiliar images";

@@ -6,7 +6,7 @@ use crate::decode::{self, Grey, Rgb};
 use crate::error::{Error, Input, Result};
 use crate::features::{self, Window};
 use crate::ingest;
-use crate::preprocess::{self, Cut};
+use crate::preprocess::{self, Cut, Preprocessed};
 use crate::rect::Rect;
 use crate::rows::{CutRule, ManifestRow, Severity};
 use crate::run::{Record, TrainedImages};
@@ -213,8 +213,8 @@ pub(crate) struct CellImage {
 
 /// A cell as the models of a run see it.
 pub(crate) enum CellInput {
-    /// For networks: `[size, size, 3]`.
-    Pixels(Vec<u8>),
+    /// For networks.
+    Pixels(Preprocessed),
     /// For classical classifiers: its features, in the order of the schema.
     Features(Vec<Option<f64>>),
 }
@@ -223,7 +223,7 @@ impl CellInput {
     /// The pixels of a network's input; none of a classifier's.
     pub fn pixels(&self) -> &[u8] {
         match self {
-            Self::Pixels(pixels) => pixels,
+            Self::Pixels(image) => &image.pixels,
             Self::Features(_) => &[],
         }
     }
@@ -236,9 +236,12 @@ impl CellInput {
         }
     }
 
-    /// Whether no nucleus was found to measure.
+    /// Whether no nucleus was found to measure, or to cut the cell out by.
     pub fn is_without_nucleus(&self) -> bool {
-        matches!(self, Self::Features(features) if features.iter().all(Option::is_none))
+        match self {
+            Self::Pixels(image) => image.nucleus_found == Some(false),
+            Self::Features(features) => features.iter().all(Option::is_none),
+        }
     }
 }
 

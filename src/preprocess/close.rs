@@ -2,7 +2,8 @@
 //! of cell, colour of plasma and strength of stain. A cell without a box is searched for in the central 260 px, of
 //! which it should fill a twentieth to a half. Images of a much larger magnification need boxes.
 
-use super::settings::{Around, Settings, Square, Stain};
+use super::pixels::{part, resize_sides};
+use super::settings::{Around, Filter, Settings, Square, Stain};
 use crate::decode::Rgb;
 use crate::segment::{self, Cell};
 
@@ -20,29 +21,75 @@ const NUCLEUS: [f32; 3] = [0.90, 1.25, 0.55];
 /// Largest factor, or its inverse, by which densities change: beyond it, the region is not a nucleus.
 const MOST: f32 = 3.0;
 
-/// The recoloured window, and the square to cut out of it; the window itself and its central square without a nucleus.
-pub fn normalise(mut window: Rgb, settings: &Settings) -> (Rgb, Square) {
-    let width = i64::from(window.width_px);
-    let segmented = segment::cell(&window);
-    let Some((cell, bounds)) = segmented.and_then(|c| c.whole.bounds().map(|b| (c, b))) else {
-        let side = width.min(settings.centre_px.into());
-        let start = (width - side) / 2;
-        return (window, Square { x: start, y: start, side });
-    };
-    if settings.stain != Stain::Keep {
-        recolour(&mut window, &cell, settings.stain);
-    }
-    if settings.around == Around::White {
-        let white = if settings.stain == Stain::Keep { cell.plasma.map(|v| v.round() as u8) } else { [255; 3] };
-        let away = cell.whole.distance();
-        for (pixel, _) in window.pixels.chunks_exact_mut(3).zip(away).filter(|(_, away)| *away > EDGE_PX) {
-            pixel.copy_from_slice(&white);
+/// The surroundings in which a cell is segmented.
+pub struct Window {
+    /// The part of the image that lies in `square`, reduced where it is large.
+    image: Rgb,
+    /// The square that was asked for, as seen from `image`.
+    square: Square,
+    /// Side of a window pixel in pixels of the image: above 1 if the window was reduced.
+    pub scale: f64,
+}
+
+/// A normalised window, and what to cut out of it.
+pub struct Normalised {
+    /// The window, recoloured.
+    pub image: Rgb,
+    /// The square around the cell, or the middle of the window where no nucleus was found.
+    pub square: Square,
+    /// What is outside the image; `None` for the pixels of its edge.
+    pub outside: Option<[u8; 3]>,
+    /// Whether a nucleus was found.
+    pub nucleus_found: bool,
+}
+
+impl Window {
+    /// `square` of an image, without the parts that lie outside it.
+    pub fn new(image: &Rgb, square: Square, filter: Filter) -> Self {
+        let (image, square) = part(image, square);
+        if square.side <= LARGEST_PX.into() {
+            return Self { image, square, scale: 1.0 };
+        }
+        let scale = square.side as f64 / f64::from(LARGEST_PX);
+        let from = [image.width_px, image.height_px];
+        let to = from.map(|side| ((f64::from(side) / scale).round() as u32).max(1));
+        let pixels = resize_sides(&image.pixels, from, to, filter);
+        let [x, y] = [square.x, square.y].map(|v| (v as f64 / scale).round() as i64);
+        Self {
+            image: Rgb { width_px: to[0], height_px: to[1], pixels },
+            square: Square { x, y, side: LARGEST_PX.into() },
+            scale,
         }
     }
-    let [left, top, right, bottom] = [bounds.x, bounds.y, bounds.right(), bounds.bottom()].map(i64::from);
-    let longer = (right - left).max(bottom - top);
-    let side = longer + 2 * (longer as f64 * settings.margin).round() as i64;
-    (window, Square { x: (left + right - side).div_euclid(2), y: (top + bottom - side).div_euclid(2), side })
+
+    /// Segments the cell and normalises the window by it. Without a nucleus the window stays as it is.
+    pub fn normalise(self, settings: &Settings) -> Normalised {
+        let Self { mut image, square, .. } = self;
+        let segmented = segment::cell(&image);
+        let Some((cell, bounds)) = segmented.and_then(|c| c.whole.bounds().map(|b| (c, b))) else {
+            let side = square.side.min(settings.centre_px.into());
+            let start = (square.side - side) / 2;
+            let square = Square { x: square.x + start, y: square.y + start, side };
+            return Normalised { image, square, outside: None, nucleus_found: false };
+        };
+        if settings.stain != Stain::Keep {
+            recolour(&mut image, &cell, settings.stain);
+        }
+        let mut outside = None;
+        if settings.around == Around::White {
+            let white = if settings.stain == Stain::Keep { cell.plasma.map(|v| v.round() as u8) } else { [255; 3] };
+            let away = cell.whole.distance();
+            for (pixel, _) in image.pixels.chunks_exact_mut(3).zip(away).filter(|(_, away)| *away > EDGE_PX) {
+                pixel.copy_from_slice(&white);
+            }
+            outside = Some(white);
+        }
+        let [left, top, right, bottom] = [bounds.x, bounds.y, bounds.right(), bounds.bottom()].map(i64::from);
+        let longer = (right - left).max(bottom - top);
+        let side = longer + 2 * (longer as f64 * settings.margin).round() as i64;
+        let square = Square { x: (left + right - side).div_euclid(2), y: (top + bottom - side).div_euclid(2), side };
+        Normalised { image, square, outside, nucleus_found: true }
+    }
 }
 
 /// Multiplies the optical density of each channel relative to the plasma by a gain, on white. In the law of Beer and
@@ -96,8 +143,9 @@ mod tests {
             ..Settings::default()
         };
         let square = Square { x: 0, y: 0, side: 240 };
-        let cut =
-            |x, y, radius, plasma, strength| tensor(&synthetic(x, y, radius, plasma, strength), square, &settings);
+        let cut = |x, y, radius, plasma, strength| {
+            tensor(&synthetic(x, y, radius, plasma, strength), square, &settings).pixels
+        };
         let reference = cut(120.0, 120.0, 60.0, [250.0, 240.0, 230.0], 1.0);
         assert_eq!(reference[..3], [255; 3], "white around");
         let nucleus = &reference[(32 * 64 + 32) * 3..][..3];
@@ -113,10 +161,41 @@ mod tests {
     }
 
     #[test]
+    fn a_cell_at_the_edge_of_its_image_is_white_beyond_it() {
+        let settings = Settings { size_px: 64, cut: Cut::Cell, around: Around::White, ..Settings::default() };
+        let plasma = [250.0, 240.0, 230.0];
+        // Half of the cell is beyond the left edge; the window reaches as far as it does for one in the middle.
+        let edge =
+            tensor(&synthetic(0.0, 120.0, 60.0, plasma, 1.0), Square { x: -60, y: 60, side: 120 }, &settings).pixels;
+        let row = &edge[32 * 64 * 3..][..64 * 3];
+        let dark = row.chunks_exact(3).filter(|pixel| pixel[1] < 200).count();
+        assert!((24..=40).contains(&dark), "{dark} of 64 px are cell: the half that is there\n{row:?}");
+        let corners = [0, 63, 63 * 64, 64 * 64 - 1].map(|i| edge[i * 3..][..3].to_vec());
+        assert_eq!(corners, [0; 4].map(|_| plasma.map(|v| v as u8).to_vec()));
+        // A window of more than 512 px is reduced, and its cell cut out just the same.
+        let large = synthetic(0.0, 120.0, 60.0, plasma, 1.0);
+        let wide = Rgb {
+            width_px: 960,
+            height_px: 960,
+            pixels: (0..960 * 960)
+                .flat_map(|i| {
+                    let at = (i / 960 / 4 * 240 + i % 960 / 4) * 3;
+                    large.pixels[at..at + 3].to_vec()
+                })
+                .collect(),
+        };
+        let reduced = tensor(&wide, Square { x: -240, y: 240, side: 720 }, &settings).pixels;
+        let apart: f64 = edge.iter().zip(&reduced).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / 12_288.0;
+        assert!(apart < 8.0, "{apart} grey levels apart");
+    }
+
+    #[test]
     fn an_image_without_a_cell_is_cut_to_its_centre() {
         let blank = Rgb { width_px: 240, height_px: 240, pixels: vec![230; 240 * 240 * 3] };
         let settings = Settings { cut: Cut::Cell, stain: Stain::Nucleus, around: Around::White, ..Settings::default() };
-        let (window, square) = normalise(blank.clone(), &settings);
-        assert_eq!((window, square), (blank, Square { x: 20, y: 20, side: 200 }));
+        let window = Window::new(&blank, Square { x: -20, y: 0, side: 260 }, Filter::Bilinear);
+        let Normalised { image, square, outside, nucleus_found } = window.normalise(&settings);
+        assert_eq!((image, square, outside), (blank, Square { x: 10, y: 30, side: 200 }, None));
+        assert!(!nucleus_found);
     }
 }

@@ -21,29 +21,23 @@ use crate::storage;
 use crate::table::{self, Provenance};
 use crate::text;
 use crate::workspace::Workspace;
-use arrow_array::{ArrayRef, BinaryArray, RecordBatch, StringArray, UInt32Array};
+use arrow_array::{ArrayRef, BinaryArray, BooleanArray, RecordBatch, StringArray, UInt32Array};
 use arrow_buffer::{Buffer, OffsetBuffer};
-use fast_image_resize::images::{TypedImage, TypedImageRef};
-use fast_image_resize::pixels::U8x3;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+use pixels::{cut_out, seen_from};
 use rayon::prelude::*;
 use serde::Serialize;
-use std::borrow::Cow;
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 mod close;
 pub mod contact_sheet;
+mod pixels;
 mod settings;
 
+pub(crate) use pixels::inside;
+pub use pixels::{part, resize};
 pub use settings::{Around, Cut, Filter, Settings, Square, Stain};
-
-thread_local! {
-    /// One per thread, because it keeps its buffers.
-    static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
-}
 
 /// Tensors per file.
 const FILE: usize = 4096;
@@ -118,76 +112,38 @@ pub fn visible_square(raw: &Path, row: &ManifestRow, settings: &Settings) -> Res
         return Ok(around);
     }
     let (image, in_image) = read_part(raw, row, around)?;
-    let window = window(&image, in_image, settings);
-    let scale = around.side as f64 / f64::from(window.width_px);
-    let (_, inner) = close::normalise(window, settings);
+    let window = close::Window::new(&image, in_image, settings.filter);
+    let (part, scale) = (inside(around, row.width_px, row.height_px), window.scale);
+    let inner = window.normalise(settings).square;
     let [x, y, side] = [inner.x, inner.y, inner.side].map(|v| (v as f64 * scale).round() as i64);
-    Ok(Square { x: around.x + x, y: around.y + y, side })
+    Ok(Square { x: i64::from(part.x) + x, y: i64::from(part.y) + y, side })
 }
 
-/// `square` of the image, in which the cell is segmented; larger ones are reduced.
-fn window(image: &Rgb, square: Square, settings: &Settings) -> Rgb {
-    let (cut, side) = cut_out(image, square);
-    let to = side.min(close::LARGEST_PX);
-    Rgb { width_px: to, height_px: to, pixels: resize(&cut, side, to, settings.filter) }
-}
-
-/// Cuts `square` out and resizes it to `size_px`: `[size, size, 3]`, u8. `image` is the image or a part of it that
-/// `square` counts from; where the square reaches over its edge, the edge's pixels are repeated. Every image that a
+/// Cuts `square` out and resizes it to `size_px`. `image` is the image or a part of it that `square` counts from. Where
+/// the square reaches over its edge, the edge's pixels are repeated, or what is around the cell. Every image that a
 /// model sees, while training or later, is computed here.
-pub fn tensor(image: &Rgb, square: Square, settings: &Settings) -> Vec<u8> {
-    let cut_and_resize = |image: &Rgb, square: Square| {
-        let (cut, side) = cut_out(image, square);
+pub fn tensor(image: &Rgb, square: Square, settings: &Settings) -> Preprocessed {
+    let cut_and_resize = |image: &Rgb, square: Square, outside: Option<[u8; 3]>| {
+        let (cut, side) = cut_out(image, square, outside);
         resize(&cut, side, settings.size_px, settings.filter)
     };
     if settings.cut != Cut::Cell {
-        return cut_and_resize(image, square);
+        return Preprocessed { pixels: cut_and_resize(image, square, None), nucleus_found: None };
     }
-    let (window, square) = close::normalise(window(image, square, settings), settings);
-    cut_and_resize(&window, square)
+    let cell = close::Window::new(image, square, settings.filter).normalise(settings);
+    Preprocessed {
+        pixels: cut_and_resize(&cell.image, cell.square, cell.outside),
+        nucleus_found: Some(cell.nucleus_found),
+    }
 }
 
-/// Squares with a longer side than this are first reduced by leaving out pixels, px: one around a cell of 60,000 x 1 px
-/// would take 11 GB.
-const MAX_SIDE_PX: i64 = 8192;
-
-/// `square` of the image, `[side, side, 3]`, and its side.
-fn cut_out(image: &Rgb, square: Square) -> (Cow<'_, [u8]>, u32) {
-    let (width, height) = (i64::from(image.width_px), i64::from(image.height_px));
-    if (square.x, square.y, square.side, square.side) == (0, 0, width, height) {
-        return (Cow::Borrowed(&image.pixels), image.width_px);
-    }
-    let step = (square.side + MAX_SIDE_PX - 1) / MAX_SIDE_PX;
-    let side = square.side / step;
-    let columns: Vec<usize> = (0..side).map(|i| (square.x + i * step).clamp(0, width - 1) as usize * 3).collect();
-    let mut cut = Vec::with_capacity((side * side * 3) as usize);
-    for i in 0..side {
-        let y = (square.y + i * step).clamp(0, height - 1) as usize;
-        let row = &image.pixels[y * width as usize * 3..][..width as usize * 3];
-        for x in &columns {
-            cut.extend_from_slice(&row[*x..x + 3]);
-        }
-    }
-    (Cow::Owned(cut), side as u32)
-}
-
-/// A square image of `from` px a side as one of `to` px.
-pub fn resize(pixels: &[u8], from: u32, to: u32, filter: Filter) -> Vec<u8> {
-    if from == to {
-        return pixels.to_vec();
-    }
-    let filter = match filter {
-        Filter::Bilinear => FilterType::Bilinear,
-        Filter::Box => FilterType::Box,
-        Filter::Lanczos3 => FilterType::Lanczos3,
-    };
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
-    // Typed: the generic way compiles the resizer for every pixel there is.
-    let source = TypedImageRef::<U8x3>::from_buffer(from, from, pixels).expect("from * from * 3 bytes");
-    let mut resized = vec![0; (to * to * 3) as usize];
-    let mut target = TypedImage::<U8x3>::from_buffer(to, to, &mut resized).expect("to * to * 3 bytes");
-    RESIZER.with_borrow_mut(|r| r.resize_typed(&source, &mut target, &options)).expect("the whole source");
-    resized
+/// A preprocessed image.
+pub struct Preprocessed {
+    /// `[size, size, 3]`, u8.
+    pub pixels: Vec<u8>,
+    /// With [`Cut::Cell`], whether a nucleus was found to cut the cell out by. If not, the pixels show the middle of
+    /// the image, in its own colours and with what is around the cell.
+    pub nucleus_found: Option<bool>,
 }
 
 /// The result of the stage.
@@ -203,6 +159,8 @@ pub struct Summary {
     pub size_px: u32,
     /// Preprocessed images by the rule that cut them.
     pub cuts: BTreeMap<Cut, u64>,
+    /// Of those cut by their segmented cell: images in which no nucleus was found.
+    pub without_nucleus: u64,
     /// Rows without a class, or with an issue of severity error.
     pub left_out: u64,
     /// Folders of the files.
@@ -221,6 +179,10 @@ impl std::fmt::Display for Summary {
         };
         let cuts: Vec<String> = self.cuts.iter().map(|(cut, n)| format!("{n} by {}", name(cut))).collect();
         write!(f, ", cut {}", cuts.join(", "))?;
+        if self.without_nucleus > 0 {
+            let images = text::of(self.without_nucleus, "image");
+            write!(f, "; no nucleus found in {images}: the middle is shown, in its own colours")?;
+        }
         if self.left_out > 0 {
             write!(f, "; {} left out", self.left_out)?;
         }
@@ -277,6 +239,15 @@ impl Work {
         let missing = (0..self.files()).filter(|number| !self.is_file_current(dir, *number));
         let missing: BTreeSet<u32> = missing.map(|number| (number % count as usize) as u32 + 1).collect();
         Waiting { step: "preprocess", shards: count, missing: missing.into_iter().collect() }
+    }
+
+    /// Images in the files of `dir` that should have been cut by their segmented cell, but no nucleus was found.
+    fn without_nucleus(&self, dir: &Path, settings: &Settings) -> Result<u64> {
+        if settings.cut != Cut::Cell {
+            return Ok(0);
+        }
+        let of_file = |number| table::count_of(&self.file(dir, number).0, &TENSORS, "nucleus_found", false);
+        (0..self.files()).map(of_file).sum()
     }
 
     fn cuts(&self, settings: &Settings) -> Result<BTreeMap<Cut, u64>> {
@@ -341,9 +312,11 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
             }
         }
     }
+    let without_nucleus = work.without_nucleus(&dir, settings)?;
     Ok(Summary {
         dataset: dataset.into(),
         up_to_date,
+        without_nucleus,
         images: work.rows.len() as u64,
         size_px: settings.size_px,
         cuts,
@@ -382,6 +355,7 @@ fn of_members(
     Ok(Summary {
         dataset: dataset.into(),
         up_to_date: members.iter().all(|member| member.up_to_date),
+        without_nucleus: members.iter().map(|member| member.without_nucleus).sum(),
         images: work.rows.len() as u64,
         size_px: settings.size_px,
         cuts: work.cuts(settings)?,
@@ -421,10 +395,13 @@ fn write_file(
 fn batch(raw: &Path, rows: &[ManifestRow], settings: &Settings, ctx: &Context) -> Result<RecordBatch> {
     let length = (settings.size_px * settings.size_px * 3) as usize;
     let mut pixels = vec![0u8; rows.len() * length];
-    let cut = pixels.par_chunks_exact_mut(length).zip(rows);
-    let cut_one = |(pixels, row): (&mut [u8], &ManifestRow)| {
+    let mut found = vec![None; rows.len()];
+    let cut = pixels.par_chunks_exact_mut(length).zip(&mut found).zip(rows);
+    let cut_one = |((pixels, found), row): ((&mut [u8], &mut Option<bool>), &ManifestRow)| {
         ctx.check_stop()?;
-        pixels.copy_from_slice(&read_tensor(raw, row, settings)?);
+        let image = read_tensor(raw, row, settings)?;
+        pixels.copy_from_slice(&image.pixels);
+        *found = image.nucleus_found;
         ctx.progress.advance(1);
         Ok(())
     };
@@ -436,15 +413,16 @@ fn batch(raw: &Path, rows: &[ManifestRow], settings: &Settings, ctx: &Context) -
         Arc::new(sides.clone()),
         Arc::new(sides),
         Arc::new(BinaryArray::new(ends, Buffer::from_vec(pixels), None)),
+        Arc::new(BooleanArray::from(found)),
     ];
     Ok(RecordBatch::try_new(TENSORS.arrow(), columns).expect("the columns are the schema's"))
 }
 
-/// Reads, verifies, decodes, cuts and resizes one image: `[size, size, 3]`.
+/// Reads, verifies, decodes, cuts and resizes one image.
 ///
 /// # Errors
 /// As [`read_part`] and [`square`].
-pub fn read_tensor(raw: &Path, row: &ManifestRow, settings: &Settings) -> Result<Vec<u8>> {
+pub fn read_tensor(raw: &Path, row: &ManifestRow, settings: &Settings) -> Result<Preprocessed> {
     let (image, square) = read_part(raw, row, square(row, settings)?.0)?;
     Ok(tensor(&image, square, settings))
 }
@@ -468,32 +446,6 @@ pub fn read_part(raw: &Path, row: &ManifestRow, square: Square) -> Result<(Rgb, 
         other => other,
     })?;
     Ok((image, seen_from(rect, square)))
-}
-
-/// The part of `square` that lies in an image, and the square as seen from that part.
-pub fn part(image: &Rgb, square: Square) -> (Rgb, Square) {
-    let rect = inside(square, image.width_px, image.height_px);
-    let rows = (rect.y..rect.y + rect.height).flat_map(|y| {
-        let start = 3 * (y as usize * image.width_px as usize + rect.x as usize);
-        image.pixels[start..start + 3 * rect.width as usize].iter().copied()
-    });
-    (Rgb { width_px: rect.width, height_px: rect.height, pixels: rows.collect() }, seen_from(rect, square))
-}
-
-/// The part of a square that lies in an image of that size; never empty.
-pub(crate) fn inside(square: Square, width_px: u32, height_px: u32) -> Rect {
-    let (width, height) = (i64::from(width_px), i64::from(height_px));
-    let (x, y) = (square.x.clamp(0, width - 1), square.y.clamp(0, height - 1));
-    Rect {
-        x: x as u32,
-        y: y as u32,
-        width: ((square.x + square.side).min(width) - x) as u32,
-        height: ((square.y + square.side).min(height) - y) as u32,
-    }
-}
-
-fn seen_from(rect: Rect, square: Square) -> Square {
-    Square { x: square.x - i64::from(rect.x), y: square.y - i64::from(rect.y), ..square }
 }
 
 #[cfg(test)]
@@ -526,7 +478,7 @@ mod tests {
         for size_px in [64, 200, 256] {
             let settings = Settings { size_px, ..Settings::default() };
             let (cut, _) = square(&row(width, height, None), &settings).unwrap();
-            let got = tensor(&image, cut, &settings);
+            let got = tensor(&image, cut, &settings).pixels;
             let at = |x: u32, y: u32| &got[((y * size_px + x) * 3) as usize..][..3];
             let last = size_px - 1;
             assert!(at(0, 0)[2] > 200 && at(last, 0)[2] < 50 && at(0, last)[2] < 50 && at(last, last)[2] < 50);
@@ -552,8 +504,8 @@ mod tests {
         let settings = Settings { size_px: 16, ..Settings::default() };
         let (cut, _) = square(&row, &settings).unwrap();
         let image = Rgb { width_px: 65_500, height_px: 1, pixels: vec![9; 65_500 * 3] };
-        assert_eq!(cut_out(&image, cut).1, 7_836, "a tenth of 78,360 px");
-        assert_eq!(tensor(&image, cut, &settings), vec![9; 16 * 16 * 3]);
+        assert_eq!(cut_out(&image, cut, None).1, 7_836, "a tenth of 78,360 px");
+        assert_eq!(tensor(&image, cut, &settings).pixels, vec![9; 16 * 16 * 3]);
     }
 
     proptest! {
@@ -577,7 +529,7 @@ mod tests {
             prop_assert!(cut.x <= bx.into() && cut.y <= by.into());
             prop_assert!(cut.x + cut.side >= i64::from(bx + bw) && cut.y + cut.side >= i64::from(by + bh));
             let image = Rgb { width_px: width, height_px: height, pixels: vec![7; (width * height * 3) as usize] };
-            prop_assert_eq!(tensor(&image, cut, &settings), vec![7; 16 * 16 * 3]);
+            prop_assert_eq!(tensor(&image, cut, &settings).pixels, vec![7; 16 * 16 * 3]);
         }
     }
 }

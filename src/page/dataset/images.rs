@@ -189,7 +189,7 @@ fn decode_file(
     let background = preprocess::Settings { size_px: BACKGROUND_PX, cut: Cut::Whole, ..settings.clone() };
     let cut = |row: &ManifestRow, settings: &preprocess::Settings| {
         let (square, _) = preprocess::square(row, settings).map_err(reason)?;
-        Ok::<_, String>(preprocess::tensor(&image, square, settings))
+        Ok::<_, String>(preprocess::tensor(&image, square, settings).pixels)
     };
     let background =
         segment::plasma(&Rgb { width_px: BACKGROUND_PX, height_px: BACKGROUND_PX, pixels: cut(first, &background)? });

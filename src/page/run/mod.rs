@@ -184,8 +184,8 @@ fn pictures<'a>(
     let (manifest, _) = table::read_rows::<ManifestRow>(&manifest, &MANIFEST)?;
     let (raw, cut) = (ws.raw_dataset(&record.dataset), settings.window(SIDE));
     let picture = |row: &ManifestRow| {
-        let pixels = if_readable(preprocess::read_tensor(&raw, row, &cut))?;
-        Ok(pixels.map(|pixels| (row.image_id.clone(), pixels)))
+        let image = if_readable(preprocess::read_tensor(&raw, row, &cut))?;
+        Ok(image.map(|image| (row.image_id.clone(), image.pixels)))
     };
     let rows: Vec<&ManifestRow> = manifest.iter().filter(|row| shown.contains(row.image_id.as_str())).collect();
     let pictures: Vec<Option<(String, Vec<u8>)>> = rows.par_iter().map(|row| picture(row)).collect::<Result<_>>()?;
