@@ -133,7 +133,10 @@ impl Tensors {
 /// The files of a `tensors-<size>` folder, in order.
 fn files_in(dir: &std::path::Path) -> Result<Vec<PathBuf>> {
     let missing = || Error::missing(Input::Tensors, dir);
-    let entries = std::fs::read_dir(dir).map_err(|_| missing())?;
+    let entries = std::fs::read_dir(dir).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => missing(),
+        _ => Error::Io { path: dir.into(), action: "list", source },
+    })?;
     let mut paths = Vec::new();
     for entry in entries {
         let path = entry.map_err(Error::io(dir, "list"))?.path();
@@ -684,6 +687,15 @@ mod tests {
                 assert_eq!(rendered(view, size, &pixels), expected(&view, &pixels, size), "{view:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_listed_is_not_a_missing_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("tensors-8");
+        assert!(matches!(files_in(&folder), Err(Error::Missing { .. })));
+        std::fs::write(&folder, "").unwrap();
+        assert!(matches!(files_in(&folder), Err(Error::Io { .. })), "there, but no folder");
     }
 
     #[test]
