@@ -363,15 +363,9 @@ impl Stain {
     /// Grey levels (0 to 255) of a line of pixels after it; `planes` has those of red, then of green, then of blue.
     fn apply(&self, densities: &[f32; 256], planes: &mut [f32]) {
         let light = Self::light();
-        let stained = self.counterstain != [0.0; 3];
-        let present: Vec<f32> = match stained {
-            true => {
-                let [red, green, blue] = thirds(planes);
-                let darkest = red.iter().zip(green).zip(blue).map(|((r, g), b)| r.min(*g).min(*b));
-                darkest.map(|v| ((255.0 - v) / PALEST).min(1.0)).collect()
-            }
-            false => vec![0.0; planes.len() / 3],
-        };
+        let [red, green, blue] = thirds(planes);
+        let darkest = red.iter().zip(green).zip(blue).map(|((r, g), b)| r.min(*g).min(*b));
+        let present: Vec<f32> = darkest.map(|v| ((255.0 - v) / PALEST).min(1.0)).collect();
         planes.iter_mut().for_each(|v| *v = densities[(*v as i32 & 255) as usize]);
         let [red, green, blue] = thirds_mut(planes);
         for (((red, green), blue), present) in red.iter_mut().zip(green).zip(blue).zip(present) {
@@ -660,7 +654,6 @@ mod tests {
             Some(stain) => {
                 let densities = stain.densities();
                 let present = ((255.0 - pixel.into_iter().fold(255.0, f32::min)) / PALEST).min(1.0);
-                let present = if stain.counterstain == [0.0; 3] { 0.0 } else { present };
                 let [r, g, b] = pixel.map(|v| densities[v as usize]);
                 [0, 1, 2].map(|c| {
                     let mix = stain.mix[c];
