@@ -11,7 +11,7 @@ use crate::table;
 use crate::workspace::Workspace;
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
-use arrow_array::types::UInt32Type;
+use arrow_array::types::{Float32Type, UInt32Type};
 use rand::Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,8 @@ pub struct Tensors {
     /// Side, px.
     pub size_px: usize,
     pixels: Vec<u8>,
+    /// Diameters of discs as large as the cell and its nucleus, px of the original image, where they are known.
+    diameters_px: Vec<Option<[f32; 2]>>,
     index: HashMap<String, usize>,
     /// BLAKE3 over the files' hashes.
     pub hash: String,
@@ -48,7 +50,7 @@ impl Tensors {
             files.extend(of_one.into_iter().map(|path| (path, name.as_str())));
         }
         let size = size_px as usize;
-        let mut tensors = Self { size_px: size, pixels: Vec::new(), index: HashMap::new(), hash: String::new() };
+        let mut tensors = Self::from_pixels(size, Vec::new());
         // All at once: a vector that grows is there twice while it is moved.
         let rows = files.iter().map(|(path, _)| table::count(path, &TENSORS)).sum::<Result<usize>>()?;
         // Tensors are not compressed, so that a file cannot claim more of them than it holds.
@@ -63,6 +65,12 @@ impl Tensors {
                 let (widths, heights) =
                     (batch.column(1).as_primitive::<UInt32Type>(), batch.column(2).as_primitive::<UInt32Type>());
                 let pixels = batch.column(3).as_binary::<i32>();
+                let [cells, nuclei] = [5, 6].map(|i| batch.column(i).as_primitive::<Float32Type>());
+                let diameters = cells.iter().zip(nuclei).map(|(cell, nucleus)| Some([cell?, nucleus?]));
+                // Anything else is of no cell.
+                let known =
+                    |diameters: &[f32; 2]| diameters.iter().all(|diameter| *diameter > 0.0 && diameter.is_finite());
+                tensors.diameters_px.extend(diameters.map(|diameters| diameters.filter(known)));
                 for row in 0..batch.num_rows() {
                     let (w, h, bytes) = (widths.value(row), heights.value(row), pixels.value(row));
                     if (w, h, bytes.len()) != (size_px, size_px, size * size * 3) {
@@ -87,7 +95,7 @@ impl Tensors {
 
     /// Tensors that are here already, `[n, size, size, 3]`; they have rows and no names.
     pub fn from_pixels(size_px: usize, pixels: Vec<u8>) -> Self {
-        Self { size_px, pixels, index: HashMap::new(), hash: String::new() }
+        Self { size_px, pixels, diameters_px: Vec::new(), index: HashMap::new(), hash: String::new() }
     }
 
     /// The same with names, each of `[size, size, 3]`.
@@ -113,6 +121,12 @@ impl Tensors {
     /// The row of an image, where it was preprocessed.
     pub fn row(&self, image_id: &str) -> Option<usize> {
         self.index.get(image_id).copied()
+    }
+
+    /// Diameters of discs as large as an image's cell and its nucleus, px of the original image; none where they are
+    /// not known.
+    pub fn diameters_px(&self, row: usize) -> Option<[f32; 2]> {
+        self.diameters_px.get(row).copied().flatten()
     }
 
     /// An image's bytes, `[size, size, 3]`.
@@ -696,7 +710,7 @@ mod tests {
         let mut pixels = vec![10u8; 12];
         pixels.extend([30; 12]);
         pixels.extend([200; 12]);
-        let tensors = Tensors { size_px: 2, pixels, index: HashMap::new(), hash: String::new() };
+        let tensors = Tensors::from_pixels(2, pixels);
         let fitted = Normalise::fit(Normalisation::Channel, &tensors, &[0, 1]);
         assert_eq!(fitted.mean, [20.0; 3]);
         assert_eq!(fitted.deviation, [10.0; 3]);

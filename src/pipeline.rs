@@ -139,7 +139,7 @@ impl Pipeline {
         self.train.validate()?;
         self.slurm.validate()?;
         match &self.train {
-            Recipe::Network(settings) => settings.suits(self.preprocess.size_px),
+            Recipe::Network(settings) => settings.suits(&self.preprocess),
             Recipe::Classical(_) => Ok(()),
         }
     }

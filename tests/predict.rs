@@ -176,3 +176,54 @@ fn cells_without_a_nucleus_are_counted_and_in_doubt_where_the_cut_looks_for_one(
         assert_eq!(flagged, row.path.ends_with("red.png"), "{row:?}");
     }
 }
+
+#[test]
+fn the_size_of_cells_counts_and_their_scale_is_said() {
+    let w = Workdir::new("cell-size");
+    let cut = "cut = \"cell\"\nstain = \"nucleus\"\naround = \"white\"";
+    w.tiny(2, 2, cut, "learning_rate = 2e-3\ncell_size = 0.5");
+    w.split("d", "100", 0);
+    w.train("d", "r");
+    w.wbc(&["synth", "--images", "40", "--name", "new", "--seed", "5"]).ok();
+    // The same images by a microscope of half the magnification.
+    for class in Classes::wbc5().iter() {
+        let (from, to) = (w.path(format!("data/raw/new/{class}")), w.path(format!("data/raw/half/{class}")));
+        std::fs::create_dir_all(&to).unwrap();
+        for file in std::fs::read_dir(from).unwrap().map(|file| file.unwrap().path()) {
+            let image = image::open(&file).unwrap();
+            let half = image.resize(image.width() / 2, image.height(), image::imageops::FilterType::Triangle);
+            half.to_rgb8().save(to.join(file.with_extension("png").file_name().unwrap())).unwrap();
+        }
+    }
+    let factors = |text: &str| -> Vec<f64> {
+        let line = text.lines().find(|line| line.starts_with("cells appear ")).unwrap_or_else(|| panic!("{text}"));
+        assert!(line.contains("times as large as those of d (estimated)"), "{line}");
+        line.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+    };
+    for (images, expected) in [("new", 1.0), ("half", 0.5)] {
+        let printed = w.wbc(&["predict", "r", &format!("data/raw/{images}"), "--shows", "cell"]).stdout;
+        let found = factors(&printed);
+        assert!(!found.is_empty() && found.iter().all(|f| (f / expected - 1.0).abs() < 0.15), "{images}: {printed}");
+        assert!(w.wbc(&["ingest", "--dataset", images]).status < 2);
+        let printed = w.wbc(&["validate", "r", "--dataset", images]).stdout;
+        let found = factors(&printed);
+        assert!(matches!(found[..], [f] if (f / expected - 1.0).abs() < 0.1), "{images}: {printed}");
+    }
+    // The same network without sizes gives other probabilities to the test images.
+    w.tiny(2, 2, cut, "learning_rate = 2e-3");
+    w.train("d", "plain");
+    let of = |run: &str| -> Vec<(String, Vec<f32>)> {
+        let mut rows = wbc::run::predictions(&w.workspace(), run).unwrap();
+        rows.sort_by(|a, b| a.image_id.cmp(&b.image_id));
+        rows.into_iter().map(|row| (row.image_id, row.probabilities)).collect()
+    };
+    let (with, without) = (of("r"), of("plain"));
+    assert!(with.iter().zip(&without).all(|(a, b)| a.0 == b.0));
+    let moved = with.iter().zip(&without).filter(|(a, b)| a.1.iter().zip(&b.1).any(|(a, b)| (a - b).abs() > 1e-3));
+    assert!(moved.count() > with.len() / 2);
+    assert!(!w.wbc(&["predict", "plain", "data/raw/new", "--shows", "cell"]).stdout.contains("cells appear"));
+    // Where cells are not looked for, nothing is known of their size.
+    w.tiny(2, 2, "", "cell_size = 0.5");
+    let refused = w.wbc(&["train", "--dataset", "d", "--pipeline", "tiny.toml", "--run", "no"]);
+    assert!(refused.status != 0 && refused.stderr.contains("train.cell_size: expected 0 unless"), "{}", refused.stderr);
+}

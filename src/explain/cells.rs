@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::error::{Error, Input, Result};
 use crate::features;
 use crate::figure::gallery;
-use crate::predict::{BATCH, Cutter, Ensemble, Reader};
+use crate::predict::{BATCH, CellImage, Classified, Cutter, Ensemble, Reader, appearance};
 use crate::preprocess::{self, Cut, Square};
 use crate::rect::Rect;
 use crate::rows::{ManifestRow, PredictionRow};
@@ -102,34 +102,37 @@ pub fn of_images(
     reader: &mut Reader,
     ctx: &Context,
 ) -> Result<Vec<Cell>> {
-    let (mut names, mut cells) = (Names::default(), Vec::new());
+    let (mut read, mut looked) = (Vec::new(), Vec::new());
     for images in images.chunks(BATCH) {
         ctx.check_stop()?;
-        let read = reader.read(images, cutter, ctx)?;
-        for read in read.chunks(BATCH) {
-            for (image, classified) in read.iter().zip(ensemble.classify(read)?) {
-                let row = classified.row;
-                let stem = image.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                cells.push(Cell {
-                    name: names.unique(match image.rect {
-                        Some(_) => format!("{stem}-cell-{}", image.cell),
-                        None => stem,
-                    }),
-                    path: row.path.clone(),
-                    number: image.cell,
-                    rect: image.rect,
-                    fold: None,
-                    truth: None,
-                    class: row.class,
-                    probabilities: row.probabilities,
-                    pixels: image.input.pixels().to_vec(),
-                    segmented: Segmented::new(Path::new(""), &image.row, &image.cut),
-                });
-            }
+        let cells = reader.read(images, cutter, ctx)?;
+        for cells in cells.chunks(BATCH) {
+            looked.extend(ensemble.look(cells)?);
         }
+        read.extend(cells);
     }
     reader.require_any()?;
-    Ok(cells)
+    let mut names = Names::default();
+    let (classified, _) = ensemble.classify(looked, appearance::folder);
+    let cell = |(image, classified): (CellImage, Classified)| {
+        let (row, stem) = (classified.row, image.path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
+        Cell {
+            name: names.unique(match image.rect {
+                Some(_) => format!("{stem}-cell-{}", image.cell),
+                None => stem,
+            }),
+            path: row.path.clone(),
+            number: image.cell,
+            rect: image.rect,
+            fold: None,
+            truth: None,
+            class: row.class,
+            probabilities: row.probabilities,
+            pixels: image.input.pixels().to_vec(),
+            segmented: Segmented::new(Path::new(""), &image.row, &image.cut),
+        }
+    };
+    Ok(read.into_iter().zip(classified).map(cell).collect())
 }
 
 /// Test cells of a run, or of one of its folds.

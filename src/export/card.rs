@@ -96,6 +96,12 @@ pub fn text(
         ),
         Recipe::Classical(_) => (String::new(), 1),
     };
+    let sized = match &record.recipe {
+        Recipe::Network(s) if s.cell_size > 0.0 => {
+            ", and has the sizes of the cells of a folder count beside their pixels, which these files do not"
+        }
+        _ => "",
+    };
     let outputs = config.classes.len();
     let input = match format {
         Format::Onnx => format!(
@@ -148,8 +154,8 @@ tags: [haematology, {tag}microscopy, {model}]
 - Run `{run}`, recipe `{pipeline}`, seed {seed}, {folds} folds, {training}; trained with wbc {version}. If you have the
   models of several folds, average their probabilities.
 - The probabilities are those of the network for the image as it is. `wbc predict` also calibrates them by a temperature
-  and averages over rotated and flipped views where the recipe says so, so its results differ. The figures above are
-  over {views} view{s}.
+  and averages over rotated and flipped views where the recipe says so{sized}, so its results differ. The figures above
+  are over {views} view{s}.
 - {input}
 - Images of {size_px} px. {cut} `{example}` shows how to load the files.
 

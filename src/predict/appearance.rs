@@ -356,9 +356,9 @@ pub fn doubt(
     found
 }
 
-/// The folder of a cell's image.
-pub fn folder(row: &CellRow) -> String {
-    let folder = Path::new(&row.path).parent().map_or(String::new(), |parent| parent.display().to_string());
+/// The folder of an image's path.
+pub fn folder(path: &str) -> String {
+    let folder = Path::new(path).parent().map_or(String::new(), |parent| parent.display().to_string());
     if folder.is_empty() { ".".into() } else { folder }
 }
 
@@ -421,7 +421,7 @@ mod tests {
         let mut rows: Vec<CellRow> = rows.map(|(path, properties)| row(path, home.distance(properties))).collect();
         let shifts: Vec<Vec<f64>> = properties.iter().map(|x| home.shifts(x)).collect();
         let by = |cells: &[usize]| differing(&cells.iter().map(|i| &shifts[*i][..]).collect::<Vec<_>>(), name);
-        let unlike = doubt(&mut rows, self::folder, by);
+        let unlike = doubt(&mut rows, |row| self::folder(&row.path), by);
         (rows.iter().filter(|row| row.flag.is_some()).count(), unlike)
     }
 

@@ -136,7 +136,7 @@ pub fn notes(classes: &Classes, confusion: &Confusion) -> Vec<String> {
 pub fn by_folder(classes: &Classes, rows: &[CellRow], confusion: &Confusion) -> Vec<Differential> {
     let mut folders: BTreeMap<String, Vec<&CellRow>> = BTreeMap::new();
     for row in rows {
-        folders.entry(appearance::folder(row)).or_default().push(row);
+        folders.entry(appearance::folder(&row.path)).or_default().push(row);
     }
     folders.into_iter().map(|(folder, rows)| count(classes, folder, &rows, confusion)).collect()
 }

@@ -14,12 +14,14 @@ use crate::dataset::Dataset;
 use crate::error::{Error, Input, Result, if_readable};
 use crate::features;
 use crate::nn::device::Device;
+use crate::rect::Rect;
 use crate::rows::{CellRow, PredictionRow};
-use crate::run::{self, FittedModel, ModelId, ModelRef, Recipe, Record, TrainedModel};
+use crate::run::{self, FittedModel, ModelId, ModelRef, Recipe, Record, Scale, TrainedModel};
 use crate::split::{self, Splits};
 use crate::table::{self, Provenance};
 use crate::workspace::Workspace;
 use rayon::prelude::*;
+use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 
 /// Models of a run that classify together.
@@ -86,6 +88,40 @@ struct Home {
     references: Vec<Reference>,
     /// How the training images look; none where they are too few, and for classifiers, whose features show it.
     appearance: Option<Appearance>,
+}
+
+/// A cell that the models have looked at, without its pixels.
+pub(crate) struct Looked {
+    path: String,
+    cell: u32,
+    rect: Option<Rect>,
+    without_nucleus: bool,
+    diameters_px: Option<[f32; 2]>,
+    found: Found,
+}
+
+/// How large the cells of a folder appear.
+#[derive(Clone, Debug, Serialize)]
+pub struct FolderScale {
+    /// The folder, or the data set.
+    pub folder: String,
+    /// The factor, as the first model sees it.
+    #[serde(flatten)]
+    pub scale: Scale,
+}
+
+impl FolderScale {
+    /// What is to be said of the scales of folders; nothing where sizes do not count.
+    pub fn note(scales: &[Self]) -> Option<String> {
+        let factors = || scales.iter().map(|of| of.scale.factor);
+        let (least, most) = (factors().fold(f64::MAX, f64::min), factors().fold(0.0, f64::max));
+        let beside = &scales.first()?.scale.beside;
+        let factor = if least == most { format!("{least:.2}") } else { format!("{least:.2} to {most:.2}") };
+        Some(format!(
+            "cells appear {factor} times as large as those of {beside} (estimated); among the cells of one folder, size \
+             counts beside the pixels"
+        ))
+    }
 }
 
 /// What the models find of a cell.
@@ -173,20 +209,42 @@ impl Ensemble {
         }
     }
 
-    /// Classifies cells, in order.
+    /// Has the models look at cells, in order.
     ///
     /// # Errors
     /// [`Error::Compute`] where the device is out of memory.
-    pub fn classify(&self, cells: &[CellImage]) -> Result<Vec<Classified>> {
+    pub fn look(&self, cells: &[CellImage]) -> Result<Vec<Looked>> {
         let found = match &self.models {
             Models::Networks(models) => self.by_networks(models, cells)?,
             Models::Classifiers(models) => by_classifiers(models, self.home.as_ref(), cells)?,
         };
-        let classified = |(cell, found)| {
-            let row = self.row(cell, &found);
-            Classified { row, by_model: found.by_model, shifts: found.shifts }
+        let looked = |(cell, found): (&CellImage, Found)| Looked {
+            path: cell.path.display().to_string(),
+            cell: cell.cell,
+            rect: cell.rect,
+            without_nucleus: cell.input.is_without_nucleus(),
+            diameters_px: cell.input.diameters_px(),
+            found,
         };
-        Ok(cells.iter().zip(found).map(classified).collect())
+        Ok(cells.iter().zip(found).map(looked).collect())
+    }
+
+    /// Classifies all cells that were looked at, in order: the sizes of the cells of a folder count beside each other.
+    /// `folder` names that of a path. Also returns how large cells appear, where this counts.
+    pub fn classify(
+        &self,
+        mut cells: Vec<Looked>,
+        folder: impl Fn(&str) -> String,
+    ) -> (Vec<Classified>, Vec<FolderScale>) {
+        let scales = match &self.models {
+            Models::Networks(models) => weigh_sizes(models, &mut cells, folder),
+            Models::Classifiers(_) => Vec::new(),
+        };
+        let classified = |cell: Looked| {
+            let row = self.row(&cell);
+            Classified { row, by_model: cell.found.by_model, shifts: cell.found.shifts }
+        };
+        (cells.into_iter().map(classified).collect(), scales)
     }
 
     fn by_networks(&self, models: &[TrainedModel], cells: &[CellImage]) -> Result<Vec<Found>> {
@@ -221,7 +279,8 @@ impl Ensemble {
     }
 
     /// The row of a cell.
-    fn row(&self, cell: &CellImage, found: &Found) -> CellRow {
+    fn row(&self, cell: &Looked) -> CellRow {
+        let found = &cell.found;
         let by_model = &found.by_model;
         let share = 1.0 / by_model.len() as f32;
         let classes = self.classes();
@@ -231,7 +290,7 @@ impl Ensemble {
         let class = classes.likeliest(&p);
         let votes = by_model.iter().filter(|p| classes.likeliest(p) == class).count();
         let mut row = CellRow {
-            path: cell.path.display().to_string(),
+            path: cell.path.clone(),
             cell: cell.cell,
             x_px: cell.rect.map(|r| r.x),
             y_px: cell.rect.map(|r| r.y),
@@ -252,11 +311,30 @@ impl Ensemble {
         if row.is_unlike_training() {
             add_flag(&mut row, UNLIKE_TRAINING);
         }
-        if cell.input.is_without_nucleus() {
+        if cell.without_nucleus {
             add_flag(&mut row, NO_NUCLEUS);
         }
         row
     }
+}
+
+/// Has the sizes of cells count, as each model learned them, and returns how large the cells of each folder appear to
+/// the first.
+fn weigh_sizes(models: &[TrainedModel], cells: &mut [Looked], folder: impl Fn(&str) -> String) -> Vec<FolderScale> {
+    let names: Vec<String> = cells.iter().map(|cell| folder(&cell.path)).collect();
+    let folders: Vec<&str> = names.iter().map(String::as_str).collect();
+    let diameters: Vec<Option<[f32; 2]>> = cells.iter().map(|cell| cell.diameters_px).collect();
+    let mut scales = Vec::new();
+    for (number, model) in models.iter().enumerate() {
+        let take = |cell: &mut Looked| std::mem::take(&mut cell.found.by_model[number]);
+        let mut probabilities: Vec<Vec<f32>> = cells.iter_mut().map(take).collect();
+        let of_folders = model.weigh_sizes(&mut probabilities, &diameters, &folders);
+        cells.iter_mut().zip(probabilities).for_each(|(cell, p)| cell.found.by_model[number] = p);
+        if number == 0 {
+            scales = of_folders.into_iter().map(|(folder, scale)| FolderScale { folder, scale }).collect();
+        }
+    }
+    scales
 }
 
 /// What classifiers find of cells.

@@ -3,7 +3,7 @@
 
 use super::BATCH;
 use super::appearance::Unlike;
-use super::ensemble::Ensemble;
+use super::ensemble::{Ensemble, FolderScale};
 use super::images::{CellImage, Prepare};
 use crate::atomic;
 use crate::class::{Class, Classes};
@@ -72,6 +72,8 @@ pub struct Summary {
     pub distances: bool,
     /// Set where the images do not look like the training images: all are flagged.
     pub unlike: Option<Unlike>,
+    /// How large the cells appear, where their sizes count.
+    pub scales: Vec<FolderScale>,
     /// What is not known about the models' training images.
     pub note: Option<String>,
     /// The folder with the tables.
@@ -129,6 +131,9 @@ impl std::fmt::Display for Summary {
         if let Some(unlike) = &self.unlike {
             writeln!(f, "{unlike}")?;
         }
+        if let Some(note) = FolderScale::note(&self.scales) {
+            writeln!(f, "{note}")?;
+        }
         if !self.distances {
             writeln!(f, "{}", super::NO_DISTANCES)?;
         }
@@ -183,6 +188,7 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
     let ensemble = Ensemble::open(ws, source, device, ctx)?;
     let raw = ws.raw_dataset(dataset);
     let (mut cells, mut averaged, mut single, mut shifts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut looked = Vec::new();
     let task = ctx.progress.task("validate", Some(rows.len() as u64), "images");
     for rows in rows.chunks(BATCH) {
         let read = |row: &ManifestRow| {
@@ -190,18 +196,20 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
             prepare.cell_image(&raw, row)
         };
         let images: Vec<CellImage> = rows.par_iter().map(read).collect::<Result<_>>()?;
-        for (row, cell) in rows.iter().zip(ensemble.classify(&images)?) {
-            let truth = row.class.expect("usable rows have a class");
-            let prediction = |fold, p| PredictionRow::new(row.image_id.clone(), fold, truth, p);
-            averaged.push(prediction(0, cell.row.probabilities.clone()));
-            let by_model = ensemble.ids().into_iter().zip(cell.by_model);
-            single.extend(by_model.filter_map(|(id, p)| Some(prediction(id.fold()?, p))));
-            cells.push(cell.row);
-            shifts.push(cell.shifts);
-        }
+        looked.extend(ensemble.look(&images)?);
         task.advance(rows.len() as u64);
     }
     drop(task);
+    let (classified, scales) = ensemble.classify(looked, |_| dataset.into());
+    for (row, cell) in rows.iter().zip(classified) {
+        let truth = row.class.expect("usable rows have a class");
+        let prediction = |fold, p| PredictionRow::new(row.image_id.clone(), fold, truth, p);
+        averaged.push(prediction(0, cell.row.probabilities.clone()));
+        let by_model = ensemble.ids().into_iter().zip(cell.by_model);
+        single.extend(by_model.filter_map(|(id, p)| Some(prediction(id.fold()?, p))));
+        cells.push(cell.row);
+        shifts.push(cell.shifts);
+    }
     let unlike = ensemble.doubt(&mut cells, &shifts, |_| dataset.into()).pop();
     let people = evaluate::People::read(ws, dataset)?;
     let (metrics, intervals) = evaluate::ensemble(&averaged, &single, &people, classes, record.seed)?;
@@ -240,6 +248,7 @@ pub fn run(ws: &Workspace, source: &ModelRef, dataset: &str, device: Device, ctx
         rare_classes: validation.rare_classes(),
         distances: ensemble.has_distances(),
         unlike,
+        scales,
         note,
         folder: folder.path().into(),
     })

@@ -236,6 +236,15 @@ impl CellInput {
         }
     }
 
+    /// Diameters of discs as large as the cell and its nucleus, px of the image, where a network's input was cut out by
+    /// them.
+    pub fn diameters_px(&self) -> Option<[f32; 2]> {
+        match self {
+            Self::Pixels(image) => image.diameters_px,
+            Self::Features(_) => None,
+        }
+    }
+
     /// Whether no nucleus was found to measure, or to cut the cell out by.
     pub fn is_without_nucleus(&self) -> bool {
         match self {

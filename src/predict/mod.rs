@@ -30,9 +30,10 @@ mod seen;
 
 use appearance::Unlike;
 use differential::Differential;
-pub(crate) use ensemble::{Ensemble, Models};
+pub use ensemble::FolderScale;
+pub(crate) use ensemble::{Classified, Ensemble, Models};
 pub use flags::{CONFIDENT, LOW_CONFIDENCE, NO_NUCLEUS, UNFAMILIAR, UNLIKE_TRAINING};
-pub(crate) use images::{Cutter, Prepare, Reader};
+pub(crate) use images::{CellImage, Cutter, Prepare, Reader};
 pub use images::{ImageKind, Images, find};
 pub use seen::Seen;
 
@@ -93,6 +94,8 @@ pub struct Summary {
     pub distances: bool,
     /// Folders whose images do not look like the training images: all their cells are flagged.
     pub unlike: Vec<Unlike>,
+    /// How large the cells of each folder appear, where their sizes count.
+    pub scales: Vec<FolderScale>,
     /// Images in which no cell was found; they are not counted.
     pub empty: Vec<PathBuf>,
     /// Images whose nucleus is outside the part that is cut as in training, or across its edge.
@@ -185,6 +188,9 @@ impl std::fmt::Display for Summary {
             text::of(self.images, "image"),
             self.temperature
         )?;
+        if let Some(note) = FolderScale::note(&self.scales) {
+            writeln!(f, "{note}")?;
+        }
         for (flag, cells) in &self.flagged {
             writeln!(f, "flagged, {flag}: {cells}")?;
         }
@@ -231,26 +237,26 @@ pub fn run(
     let prepare = Prepare::of(&record, &source.run)?;
     let cutter = Cutter::new(kind, &prepare, &record);
     let ensemble = Ensemble::open(ws, source, device, ctx)?;
-    let (mut rows, mut shifts): (Vec<CellRow>, Vec<Vec<f64>>) = Default::default();
+    let mut looked = Vec::new();
     let mut reader = Reader::default();
     let task = ctx.progress.task("predict", Some(images.files.len() as u64), "images");
     for images in images.files.chunks(BATCH) {
         ctx.check_stop()?;
         for cells in reader.read(images, &cutter, ctx)?.chunks(BATCH) {
-            for cell in ensemble.classify(cells)? {
-                rows.push(cell.row);
-                shifts.push(cell.shifts);
-            }
+            looked.extend(ensemble.look(cells)?);
         }
         task.advance(images.len() as u64);
     }
     drop(task);
     reader.require_any()?;
+    let (classified, scales) = ensemble.classify(looked, appearance::folder);
+    let (mut rows, shifts): (Vec<CellRow>, Vec<Vec<f64>>) =
+        classified.into_iter().map(|cell| (cell.row, cell.shifts)).unzip();
     let weights = Weights { key: "run", from: &source.run, record: &record, model: source.model };
     let read = reader.images.len() as u64;
     let seen = Seen::find(ws, weights, &reader.images, ctx)?;
     seen.mark(&mut rows);
-    let unlike = ensemble.doubt(&mut rows, &shifts, appearance::folder);
+    let unlike = ensemble.doubt(&mut rows, &shifts, |row| appearance::folder(&row.path));
     write(output, format, &source.run, &ensemble, &rows)?;
     let mut flagged: BTreeMap<String, u64> = BTreeMap::new();
     rows.iter().filter_map(|row| row.flag.clone()).for_each(|flag| *flagged.entry(flag).or_default() += 1);
@@ -265,6 +271,7 @@ pub fn run(
         temperature: ensemble.temperature,
         distances: ensemble.has_distances(),
         unlike,
+        scales,
         empty: reader.empty,
         outside: reader.outside,
         frames: reader.frames,

@@ -39,8 +39,8 @@ pub struct Normalised {
     pub square: Square,
     /// What is outside the image; `None` for the pixels of its edge.
     pub outside: Option<[u8; 3]>,
-    /// Whether a nucleus was found.
-    pub nucleus_found: bool,
+    /// Diameters of discs as large as the cell and its nucleus, px of the window; `None` where no nucleus was found.
+    pub diameters_px: Option<[f32; 2]>,
 }
 
 impl Window {
@@ -70,7 +70,7 @@ impl Window {
             let side = square.side.min(settings.centre_px.into());
             let start = (square.side - side) / 2;
             let square = Square { x: square.x + start, y: square.y + start, side };
-            return Normalised { image, square, outside: None, nucleus_found: false };
+            return Normalised { image, square, outside: None, diameters_px: None };
         };
         if settings.stain != Stain::Keep {
             recolour(&mut image, &cell, settings.stain);
@@ -88,7 +88,8 @@ impl Window {
         let longer = (right - left).max(bottom - top);
         let side = longer + 2 * (longer as f64 * settings.margin).round() as i64;
         let square = Square { x: (left + right - side).div_euclid(2), y: (top + bottom - side).div_euclid(2), side };
-        Normalised { image, square, outside, nucleus_found: true }
+        let diameters_px = Some([&cell.whole, &cell.nucleus].map(|mask| 2.0 * mask.radius()));
+        Normalised { image, square, outside, diameters_px }
     }
 }
 
@@ -194,8 +195,8 @@ mod tests {
         let blank = Rgb { width_px: 240, height_px: 240, pixels: vec![230; 240 * 240 * 3] };
         let settings = Settings { cut: Cut::Cell, stain: Stain::Nucleus, around: Around::White, ..Settings::default() };
         let window = Window::new(&blank, Square { x: -20, y: 0, side: 260 }, Filter::Bilinear);
-        let Normalised { image, square, outside, nucleus_found } = window.normalise(&settings);
+        let Normalised { image, square, outside, diameters_px } = window.normalise(&settings);
         assert_eq!((image, square, outside), (blank, Square { x: 10, y: 30, side: 200 }, None));
-        assert!(!nucleus_found);
+        assert_eq!(diameters_px, None);
     }
 }

@@ -21,7 +21,7 @@ use crate::storage;
 use crate::table::{self, Provenance};
 use crate::text;
 use crate::workspace::Workspace;
-use arrow_array::{ArrayRef, BinaryArray, BooleanArray, RecordBatch, StringArray, UInt32Array};
+use arrow_array::{ArrayRef, BinaryArray, BooleanArray, Float32Array, RecordBatch, StringArray, UInt32Array};
 use arrow_buffer::{Buffer, OffsetBuffer};
 use pixels::{cut_out, seen_from};
 use rayon::prelude::*;
@@ -128,12 +128,16 @@ pub fn tensor(image: &Rgb, square: Square, settings: &Settings) -> Preprocessed 
         resize(&cut, side, settings.size_px, settings.filter)
     };
     if settings.cut != Cut::Cell {
-        return Preprocessed { pixels: cut_and_resize(image, square, None), nucleus_found: None };
+        let pixels = cut_and_resize(image, square, None);
+        return Preprocessed { pixels, nucleus_found: None, diameters_px: None };
     }
-    let cell = close::Window::new(image, square, settings.filter).normalise(settings);
+    let window = close::Window::new(image, square, settings.filter);
+    let scale = window.scale as f32;
+    let cell = window.normalise(settings);
     Preprocessed {
         pixels: cut_and_resize(&cell.image, cell.square, cell.outside),
-        nucleus_found: Some(cell.nucleus_found),
+        nucleus_found: Some(cell.diameters_px.is_some()),
+        diameters_px: cell.diameters_px.map(|diameters| diameters.map(|diameter| scale * diameter)),
     }
 }
 
@@ -144,6 +148,8 @@ pub struct Preprocessed {
     /// With [`Cut::Cell`], whether a nucleus was found to cut the cell out by. If not, the pixels show the middle of
     /// the image, in its own colours and with what is around the cell.
     pub nucleus_found: Option<bool>,
+    /// Diameters of discs as large as the cell and its nucleus, px of the image, where one was found.
+    pub diameters_px: Option<[f32; 2]>,
 }
 
 /// The result of the stage.
@@ -395,25 +401,28 @@ fn write_file(
 fn batch(raw: &Path, rows: &[ManifestRow], settings: &Settings, ctx: &Context) -> Result<RecordBatch> {
     let length = (settings.size_px * settings.size_px * 3) as usize;
     let mut pixels = vec![0u8; rows.len() * length];
-    let mut found = vec![None; rows.len()];
+    let mut found = vec![(None, None); rows.len()];
     let cut = pixels.par_chunks_exact_mut(length).zip(&mut found).zip(rows);
-    let cut_one = |((pixels, found), row): ((&mut [u8], &mut Option<bool>), &ManifestRow)| {
+    let cut_one = |((pixels, found), row): ((&mut [u8], &mut (Option<bool>, Option<[f32; 2]>)), &ManifestRow)| {
         ctx.check_stop()?;
         let image = read_tensor(raw, row, settings)?;
         pixels.copy_from_slice(&image.pixels);
-        *found = image.nucleus_found;
+        *found = (image.nucleus_found, image.diameters_px);
         ctx.progress.advance(1);
         Ok(())
     };
     storage::on_threads(raw, || cut.try_for_each(cut_one))?;
     let sides = UInt32Array::from_value(settings.size_px, rows.len());
+    let diameters = |k: usize| found.iter().map(move |(_, diameters)| diameters.map(|diameters| diameters[k]));
     let ends = OffsetBuffer::from_repeated_length(length, rows.len());
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.image_id))),
         Arc::new(sides.clone()),
         Arc::new(sides),
         Arc::new(BinaryArray::new(ends, Buffer::from_vec(pixels), None)),
-        Arc::new(BooleanArray::from(found)),
+        Arc::new(found.iter().map(|(nucleus, _)| *nucleus).collect::<BooleanArray>()),
+        Arc::new(diameters(0).collect::<Float32Array>()),
+        Arc::new(diameters(1).collect::<Float32Array>()),
     ];
     Ok(RecordBatch::try_new(TENSORS.arrow(), columns).expect("the columns are the schema's"))
 }

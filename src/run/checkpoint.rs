@@ -1,6 +1,7 @@
 //! A network's checkpoint: one safetensors file, replaced atomically after every epoch (on a GPU every ten seconds).
 //! Its metadata hold all that a resumed run needs besides the weights, so that the two can never disagree.
 
+use super::cell_size::CellSizes;
 use super::dir::RunDir;
 use super::model_id::ModelId;
 use crate::atomic;
@@ -37,6 +38,9 @@ pub struct Meta {
     pub finished: bool,
     /// How tensors are normalised, fitted on the training images.
     pub normalise: Normalise,
+    /// The sizes of the training cells, where they count beside the pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cell_sizes: Option<CellSizes>,
     /// One entry per epoch done.
     pub epochs: Vec<Epoch>,
 }

@@ -2,6 +2,7 @@
 //!
 //! `train` writes runs; everything that only reads them uses this module.
 
+mod cell_size;
 pub mod checkpoint;
 pub mod claim;
 mod dir;
@@ -14,6 +15,7 @@ mod record;
 mod results;
 pub mod timings;
 
+pub use cell_size::{CellSizes, Scale, SizedCell};
 pub use dir::{ExternalDir, RunDir, names};
 pub use fitted::FittedModel;
 pub(crate) use model::infer;

@@ -1,5 +1,6 @@
 //! The finished networks of a run, opened to predict with.
 
+use super::cell_size::Scale;
 use super::checkpoint::{self, Meta};
 use super::dir::RunDir;
 use super::fitted::FittedModel;
@@ -13,6 +14,7 @@ use crate::models::grad_cam::ClassMap;
 use crate::models::{self, Inference, Model};
 use crate::nn::device::Device;
 use crate::workspace::Workspace;
+use std::collections::BTreeMap;
 
 /// A finished network of a run, with the run's record and the checkpoint's metadata.
 pub struct TrainedModel {
@@ -44,6 +46,18 @@ impl TrainedModel {
     /// [`Error::Compute`] where the device is out of memory.
     pub fn infer(&self, tensors: &Tensors, rows: &[usize]) -> Result<Inference> {
         infer(self.model.as_ref(), &self.meta.normalise, self.settings.test_views, tensors, rows)
+    }
+
+    /// Has the sizes of cells count as the recipe says, and returns how large those of each folder appear; nothing
+    /// where they do not count. See [`CellSizes::weigh`](super::CellSizes::weigh).
+    pub fn weigh_sizes(
+        &self,
+        probabilities: &mut [Vec<f32>],
+        diameters_px: &[Option<[f32; 2]>],
+        folders: &[&str],
+    ) -> BTreeMap<String, Scale> {
+        let Some(sizes) = &self.meta.cell_sizes else { return BTreeMap::new() };
+        sizes.weigh(self.settings.cell_size, probabilities, diameters_px, folders, true)
     }
 
     /// [`TrainedModel::infer`] on the unturned tensors alone.

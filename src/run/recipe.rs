@@ -10,10 +10,15 @@ use crate::models::{self, MODELS, Model};
 use crate::nn::device::Device;
 use crate::nn::optim::{Optimiser, Schedule};
 use crate::nn::{Precision, Vector};
+use crate::preprocess::{self, Cut};
 use serde::{Deserialize, Serialize};
 
 /// The exponent of the focal loss in its paper.
 const USUAL_GAMMA: f32 = 2.0;
+
+fn is_zero(value: &f32) -> bool {
+    *value == 0.0
+}
 
 fn is_usual_gamma(gamma: &f32) -> bool {
     *gamma == USUAL_GAMMA
@@ -97,6 +102,10 @@ pub struct NetworkSettings {
     /// as fast as `f32`.
     #[serde(skip_serializing_if = "Precision::is_usual")]
     pub precision: Precision,
+    /// How much the size of a cell and its nucleus counts beside its pixels, 0 to 1; above 0 with `cut = "cell"`. See
+    /// [`super::CellSizes`].
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cell_size: f32,
     /// Views of each test image whose probabilities are averaged: 1, or the 8 combinations of rotations and flips.
     pub test_views: usize,
 }
@@ -119,6 +128,7 @@ impl Default for NetworkSettings {
             loss: LossKind::CrossEntropy,
             focal_gamma: USUAL_GAMMA,
             precision: Precision::F32,
+            cell_size: 0.0,
             test_views: 1,
         }
     }
@@ -144,6 +154,8 @@ impl NetworkSettings {
             "0 to below 1 (the share dropped)",
             self.dropout.to_string(),
         )?;
+        let weight = self.cell_size;
+        check((0.0..=1.0).contains(&weight), "cell_size", "0 to 1", weight.to_string())?;
         check([1, 8].contains(&self.test_views), "test_views", "1 or 8", self.test_views.to_string())?;
         let gamma = self.focal_gamma;
         check((0.0..=10.0).contains(&gamma), "focal_gamma", "0 to 10", gamma.to_string())?;
@@ -163,12 +175,17 @@ impl NetworkSettings {
         self.augment.validate()
     }
 
-    /// Checks that the network takes tensors of that size and has this optimiser, before any image is preprocessed.
+    /// Checks that the network takes tensors as `preprocess` makes them and has this optimiser, before any image is
+    /// preprocessed.
     ///
     /// # Errors
     /// [`Error::Setting`] that names the key, the expected values and the value given.
-    pub fn suits(&self, size_px: u32) -> Result<()> {
-        models::find(&self.model)?.validate(&self.spec(size_px as usize, Classes::MIN, 0, 0))
+    pub fn suits(&self, preprocess: &preprocess::Settings) -> Result<()> {
+        if self.cell_size > 0.0 && preprocess.cut != Cut::Cell {
+            let expected = "0 unless preprocess.cut = \"cell\", which finds out how large cells are";
+            return Err(Error::setting("train.cell_size", expected, self.cell_size));
+        }
+        models::find(&self.model)?.validate(&self.spec(preprocess.size_px as usize, Classes::MIN, 0, 0))
     }
 
     /// A network for `classes` classes with random weights, keyed by `seed` and `fold`: see

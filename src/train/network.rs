@@ -16,7 +16,8 @@ use crate::rows::{EpochRow, PredictionRow};
 use crate::run::checkpoint::{self, Epoch, Meta};
 use crate::run::claim::Claim;
 use crate::run::{
-    self, LossKind, ModelId, NetworkSettings, OwnSplit, Recipe, Record, RunDir, Sampling, TrainedImages, timings,
+    self, CellSizes, LossKind, ModelId, NetworkSettings, OwnSplit, Recipe, Record, RunDir, Sampling, SizedCell,
+    TrainedImages, timings,
 };
 use crate::seed;
 use crate::split::{self, Splits};
@@ -281,8 +282,31 @@ impl Data {
             epoch: 0,
             finished: false,
             normalise: Normalise::fit(self.settings.normalise, &self.tensors, &rows),
+            cell_sizes: self.cell_sizes(train, ctx),
             epochs: Vec::new(),
         })
+    }
+
+    /// The sizes of the training cells, where they are to count.
+    fn cell_sizes(&self, train: &[Image], ctx: &Context) -> Option<CellSizes> {
+        if self.settings.cell_size == 0.0 {
+            return None;
+        }
+        let sized = |image: &Image| {
+            let diameters_px = self.tensors.diameters_px(image.row)?;
+            let class = self.record.position(image.class);
+            Some((dataset::of_image(image.id).to_string(), class, diameters_px))
+        };
+        let cells: Vec<(String, usize, [f32; 2])> = train.iter().filter_map(sized).collect();
+        let cells: Vec<SizedCell> = cells
+            .iter()
+            .map(|(dataset, class, diameters_px)| SizedCell { dataset, class: *class, diameters_px: *diameters_px })
+            .collect();
+        let sizes = CellSizes::fit(&cells, self.record.classes.len());
+        if sizes.is_none() {
+            ctx.progress.log("the sizes of cells do not count: too few training cells were found by segmentation");
+        }
+        sizes
     }
 
     fn train_epoch(
@@ -372,27 +396,26 @@ impl Data {
     /// Predicts the test images of a fold, and the held-out test set.
     fn write_predictions(&self, dir: &RunDir, model: &dyn Model, meta: &Meta) -> Result<()> {
         let ModelId::Fold(fold) = meta.id else { return Ok(()) };
-        let predict = |images: Vec<Image>| self.predict(model, &meta.normalise, fold, &images);
+        let predict = |images: Vec<Image>| self.predict(model, meta, fold, &images);
         let test = predict(self.images(self.splits.test(fold))?)?;
         let held_out = predict(self.images(self.splits.held_out())?)?;
         write_predictions(dir, &self.record, fold, &test, &held_out)
     }
 
-    fn predict(
-        &self,
-        model: &dyn Model,
-        normalise: &Normalise,
-        fold: u32,
-        images: &[Image],
-    ) -> Result<Vec<PredictionRow>> {
-        let mut predictions = Vec::with_capacity(images.len());
+    fn predict(&self, model: &dyn Model, meta: &Meta, fold: u32, images: &[Image]) -> Result<Vec<PredictionRow>> {
+        let mut probabilities = Vec::with_capacity(images.len());
         for images in images.chunks(PREDICT_BATCH) {
             let rows: Vec<usize> = images.iter().map(|image| image.row).collect();
-            let inferred = run::infer(model, normalise, self.settings.test_views, &self.tensors, &rows)?;
-            let row = |(image, p): (&Image, _)| PredictionRow::new(image.id.into(), fold, image.class, p);
-            predictions.extend(images.iter().zip(inferred.probabilities).map(row));
+            let inferred = run::infer(model, &meta.normalise, self.settings.test_views, &self.tensors, &rows)?;
+            probabilities.extend(inferred.probabilities);
         }
-        Ok(predictions)
+        if let Some(sizes) = &meta.cell_sizes {
+            let diameters: Vec<_> = images.iter().map(|image| self.tensors.diameters_px(image.row)).collect();
+            let datasets: Vec<&str> = images.iter().map(|image| dataset::of_image(image.id)).collect();
+            sizes.weigh(self.settings.cell_size, &mut probabilities, &diameters, &datasets, false);
+        }
+        let row = |(image, p): (&Image, _)| PredictionRow::new(image.id.into(), fold, image.class, p);
+        Ok(images.iter().zip(probabilities).map(row).collect())
     }
 }
 
