@@ -102,6 +102,12 @@ fn a_job_that_fails_is_named_and_the_others_go_on() {
     std::fs::remove_file(w.path("data/runs/d-wnet-tiny/fold-01")).unwrap();
     assert!(w.wbc(&submit).ok().stdout.contains("trained: 1; finished: 0, 2"));
     as_trained_plainly(&w, &[("d-wnet-tiny", "tiny.toml", "0")]);
+    // A folder that cannot be listed is not an empty one.
+    let logs = w.path("data/runs/d-wnet-tiny/local");
+    std::fs::remove_dir_all(&logs).unwrap();
+    std::os::unix::fs::symlink(&logs, &logs).unwrap();
+    let text = w.wbc(&["status"]).stdout;
+    assert!(text.contains("3 of 3 folds done") && text.contains("which models were sent to local is not"), "{text}");
 }
 
 /// `WBC_TEST_KILLS` times, by default 50.

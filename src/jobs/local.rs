@@ -4,7 +4,7 @@ use super::plan::{Arguments, Engine, Job, Plan, Sharded, Task, last_line, report
 use crate::atomic;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::run::{ModelId, RunDir, claim};
+use crate::run::{self, ModelId, RunDir, claim};
 use crate::text;
 use crate::workspace::Workspace;
 use std::collections::{BTreeMap, VecDeque};
@@ -195,10 +195,9 @@ impl Engine for Local {
         Ok(false)
     }
 
-    fn sent(&self, ws: &Workspace, run: &str) -> Vec<ModelId> {
-        let entries = std::fs::read_dir(RunDir::new(ws, run).jobs(self.name())).into_iter().flatten().flatten();
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        names.filter_map(|name| ModelId::from_folder_name(name.strip_suffix(".log")?)).collect()
+    fn sent(&self, ws: &Workspace, run: &str) -> Result<Vec<ModelId>> {
+        let names = run::visible(&RunDir::new(ws, run).jobs(self.name()))?;
+        Ok(names.iter().filter_map(|name| ModelId::from_folder_name(name.strip_suffix(".log")?)).collect())
     }
 
     fn last(&self, ws: &Workspace, run: &str, id: ModelId) -> Option<(String, PathBuf)> {

@@ -236,7 +236,11 @@ pub trait Engine: Sync {
     fn is_reporting(&self, ws: &Workspace, run: &str) -> Result<bool>;
 
     /// The models of a run for which a job was ever sent.
-    fn sent(&self, ws: &Workspace, run: &str) -> Vec<ModelId>;
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::error::Error::Io) or [`Error::Format`](crate::error::Error::Format) where this cannot be
+    /// read.
+    fn sent(&self, ws: &Workspace, run: &str) -> Result<Vec<ModelId>>;
 
     /// The last job that was sent for a model, by name and with its log, whatever became of it.
     fn last(&self, ws: &Workspace, run: &str, id: ModelId) -> Option<(String, PathBuf)>;

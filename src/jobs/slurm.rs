@@ -326,9 +326,8 @@ impl Engine for Slurm {
         Ok(reports.iter().any(|id| queue.contains_key(id)))
     }
 
-    fn sent(&self, ws: &Workspace, run: &str) -> Vec<ModelId> {
-        let sent = Sent::read(ws, run).unwrap_or_default();
-        sent.models.keys().filter_map(|model| model.parse().ok()).collect()
+    fn sent(&self, ws: &Workspace, run: &str) -> Result<Vec<ModelId>> {
+        Ok(Sent::read(ws, run)?.models.keys().filter_map(|model| model.parse().ok()).collect())
     }
 
     fn last(&self, ws: &Workspace, run: &str, id: ModelId) -> Option<(String, PathBuf)> {

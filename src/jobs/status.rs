@@ -90,12 +90,11 @@ impl State {
 /// [`Error::Io`].
 pub fn names(ws: &Workspace) -> Result<Vec<String>> {
     let mut names: BTreeSet<String> = run::names(ws)?.into_iter().collect();
-    let entries = std::fs::read_dir(ws.runs()).into_iter().flatten().flatten();
-    for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
-        if !name.starts_with('.') && ENGINES.iter().any(|engine| !engine.sent(ws, &name).is_empty()) {
-            names.insert(name);
-        }
-    }
+    // Where it cannot be known whether jobs were sent, the run's status says why.
+    let is_folder = |name: &String| std::fs::metadata(ws.runs().join(name)).map_or(true, |about| about.is_dir());
+    let sent =
+        |name: &String| ENGINES.iter().any(|engine| !matches!(engine.sent(ws, name), Ok(none) if none.is_empty()));
+    names.extend(run::visible(&ws.runs())?.into_iter().filter(is_folder).filter(sent));
     Ok(names.into_iter().collect())
 }
 
@@ -131,7 +130,12 @@ pub fn of_run(ws: &Workspace, name: &str) -> Result<Status> {
     // The model of all images is one of them where it was begun or sent.
     let mut models: BTreeSet<ModelId> = dir.models()?.into_iter().collect();
     models.extend((0..record.as_ref().map_or(0, |record| record.folds)).map(ModelId::Fold));
-    models.extend(ENGINES.iter().flat_map(|engine| engine.sent(ws, name)));
+    for engine in ENGINES {
+        match engine.sent(ws, name) {
+            Ok(sent) => models.extend(sent),
+            Err(error) => problems.push(format!("which models were sent to {} is not known: {error}", engine.name())),
+        }
+    }
     for id in models {
         let is_finished =
             record.as_ref().map_or(Ok(false), |record| run::is_finished(&dir, record, id, &record.hash()));

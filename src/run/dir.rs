@@ -105,15 +105,8 @@ impl RunDir {
     /// # Errors
     /// [`Error::Io`].
     pub fn models(&self) -> Result<Vec<ModelId>> {
-        let entries = match std::fs::read_dir(&self.path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(Error::io(&self.path, "list"))?,
-        };
-        let mut models = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(Error::io(&self.path, "list"))?.file_name();
-            models.extend(name.to_str().and_then(ModelId::from_folder_name));
-        }
+        let names = visible(&self.path)?;
+        let mut models: Vec<ModelId> = names.iter().filter_map(|name| ModelId::from_folder_name(name)).collect();
         models.sort();
         Ok(models)
     }
@@ -231,16 +224,24 @@ impl ExternalDir {
 /// # Errors
 /// [`Error::Io`] if the folder of the runs cannot be listed.
 pub fn names(ws: &Workspace) -> Result<Vec<String>> {
-    let runs = ws.runs();
-    let entries = match std::fs::read_dir(&runs) {
+    let mut names = visible(&ws.runs())?;
+    names.retain(|name| guard::is_file(&RunDir::new(ws, name).record()).unwrap_or(true));
+    Ok(names)
+}
+
+/// The names in a folder that do not start with a dot, sorted; none where there is no such folder.
+///
+/// # Errors
+/// [`Error::Io`] if it cannot be listed.
+pub(crate) fn visible(folder: &Path) -> Result<Vec<String>> {
+    let entries = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(Error::io(&runs, "list"))?,
+        entries => entries.map_err(Error::io(folder, "list"))?,
     };
     let mut names = Vec::new();
     for entry in entries {
-        let name = entry.map_err(Error::io(&runs, "list"))?.file_name();
-        let name = name.into_string().ok().filter(|name| !name.starts_with('.'));
-        names.extend(name.filter(|name| guard::is_file(&RunDir::new(ws, name).record()).unwrap_or(true)));
+        let name = entry.map_err(Error::io(folder, "list"))?.file_name().into_string().ok();
+        names.extend(name.filter(|name| !name.starts_with('.')));
     }
     names.sort();
     Ok(names)

@@ -16,6 +16,7 @@ mod results;
 pub mod timings;
 
 pub use cell_size::{CellSizes, Scale, SizedCell};
+pub(crate) use dir::visible;
 pub use dir::{ExternalDir, RunDir, names};
 pub use fitted::FittedModel;
 pub(crate) use model::infer;
