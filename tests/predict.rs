@@ -197,8 +197,8 @@ fn the_size_of_cells_counts_and_their_scale_is_said() {
     }
     let factors = |text: &str| -> Vec<f64> {
         let line = text.lines().find(|line| line.starts_with("cells appear ")).unwrap_or_else(|| panic!("{text}"));
-        assert!(line.contains("times as large as those of d (estimated)"), "{line}");
-        line.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+        assert!(line.contains("times as large as those of d (estimated from "), "{line}");
+        line[..line.find("times").unwrap()].split_whitespace().filter_map(|word| word.parse().ok()).collect()
     };
     for (images, expected) in [("new", 1.0), ("half", 0.5)] {
         let printed = w.wbc(&["predict", "r", &format!("data/raw/{images}"), "--shows", "cell"]).stdout;
@@ -225,5 +225,9 @@ fn the_size_of_cells_counts_and_their_scale_is_said() {
     // Where cells are not looked for, nothing is known of their size.
     w.tiny(2, 2, "", "cell_size = 0.5");
     let refused = w.wbc(&["train", "--dataset", "d", "--pipeline", "tiny.toml", "--run", "no"]);
-    assert!(refused.status != 0 && refused.stderr.contains("train.cell_size: expected 0 unless"), "{}", refused.stderr);
+    assert!(
+        refused.status != 0 && refused.stderr.contains("`train.cell_size`: expected 0 unless"),
+        "{}",
+        refused.stderr
+    );
 }

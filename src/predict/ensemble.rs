@@ -19,6 +19,7 @@ use crate::rows::{CellRow, PredictionRow};
 use crate::run::{self, FittedModel, ModelId, ModelRef, Recipe, Record, Scale, TrainedModel};
 use crate::split::{self, Splits};
 use crate::table::{self, Provenance};
+use crate::text;
 use crate::workspace::Workspace;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -117,9 +118,10 @@ impl FolderScale {
         let (least, most) = (factors().fold(f64::MAX, f64::min), factors().fold(0.0, f64::max));
         let beside = &scales.first()?.scale.beside;
         let factor = if least == most { format!("{least:.2}") } else { format!("{least:.2} to {most:.2}") };
+        let cells = text::of(scales.iter().map(|of| of.scale.cells as u64).sum(), "cell");
         Some(format!(
-            "cells appear {factor} times as large as those of {beside} (estimated); among the cells of one folder, size \
-             counts beside the pixels"
+            "cells appear {factor} times as large as those of {beside} (estimated from {cells}); among the cells of \
+             one folder, size counts beside the pixels"
         ))
     }
 }

@@ -128,6 +128,8 @@ pub struct Scale {
     pub factor: f64,
     /// Name of the data set.
     pub beside: String,
+    /// From how many cells it was estimated.
+    pub cells: usize,
 }
 
 impl CellSizes {
@@ -148,10 +150,10 @@ impl CellSizes {
         Some(Self { scales, classes: sizes })
     }
 
-    /// Multiplies the probabilities of cells by those of their sizes, to the power of `weight` (0 to 1), and returns how
-    /// large the cells of each group appear, by its name. `diameters_px` are those of cell and nucleus, where they are
-    /// known; cells without them stay as they are. Cells of one of `groups` are in images by one microscope and camera;
-    /// those of all groups are if the groups are `alike`, unless their sizes say otherwise.
+    /// Multiplies the probabilities of cells by those of their sizes, to the power of `weight` (0 to 1), and returns
+    /// how large the cells of each group appear, by its name. `diameters_px` are those of cell and nucleus, where they
+    /// are known; cells without them stay as they are. Cells of one of `groups` are in images by one microscope and
+    /// camera; those of all groups are if the groups are `alike`, unless their sizes say otherwise.
     pub fn weigh(
         &self,
         weight: f32,
@@ -173,6 +175,8 @@ impl CellSizes {
         let mut scales = BTreeMap::new();
         for (group, cells) in members {
             let Likely { best, scales: likely } = self.likely(weight, probabilities, &cells, near);
+            let beside = self.scales.keys().next().cloned().unwrap_or_default();
+            scales.insert(group.to_string(), Scale { factor: best.exp(), beside, cells: cells.len() });
             for (i, size) in cells {
                 let mut means = vec![0.0; probabilities[i].len()];
                 for (scale, likely) in &likely {
@@ -182,8 +186,6 @@ impl CellSizes {
                 }
                 probabilities[i] = means.into_iter().map(|p| p as f32).collect();
             }
-            let beside = self.scales.keys().next().cloned().unwrap_or_default();
-            scales.insert(group.to_string(), Scale { factor: best.exp(), beside });
         }
         scales
     }
@@ -266,7 +268,8 @@ mod tests {
         CellSizes::fit(&sized, 3).unwrap()
     }
 
-    /// The shares of cells that are told right, where the network cannot tell lymphocytes from monocytes; and the scale.
+    /// The shares of cells that are told right, where the network cannot tell lymphocytes from monocytes; and their
+    /// scale.
     fn told(sizes: &CellSizes, counts: [usize; 3], scale: f32) -> ([f32; 3], f64) {
         let (mut truth, mut p, mut diameters) = (Vec::new(), Vec::new(), Vec::new());
         for (class, n) in counts.into_iter().enumerate() {
