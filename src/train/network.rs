@@ -288,20 +288,16 @@ impl Data {
     }
 
     /// The sizes of the training cells, where they are to count.
-    fn cell_sizes(&self, train: &[Image], ctx: &Context) -> Option<CellSizes> {
+    fn cell_sizes<'a>(&self, train: &[Image<'a>], ctx: &Context) -> Option<CellSizes> {
         if self.settings.cell_size == 0.0 {
             return None;
         }
-        let sized = |image: &Image| {
+        let sized = |image: &Image<'a>| {
             let diameters_px = self.tensors.diameters_px(image.row)?;
-            let class = self.record.position(image.class);
-            Some((dataset::of_image(image.id).to_string(), class, diameters_px))
+            let (dataset, class) = (dataset::of_image(image.id), self.record.position(image.class));
+            Some(SizedCell { dataset, class, diameters_px })
         };
-        let cells: Vec<(String, usize, [f32; 2])> = train.iter().filter_map(sized).collect();
-        let cells: Vec<SizedCell> = cells
-            .iter()
-            .map(|(dataset, class, diameters_px)| SizedCell { dataset, class: *class, diameters_px: *diameters_px })
-            .collect();
+        let cells: Vec<SizedCell> = train.iter().filter_map(sized).collect();
         let sizes = CellSizes::fit(&cells, self.record.classes.len());
         if sizes.is_none() {
             ctx.progress.log("the sizes of cells do not count: too few training cells were found by segmentation");
