@@ -270,7 +270,7 @@ pub struct Augment {
     pub coarse: f32,
 }
 
-fn is_zero(value: &f32) -> bool {
+pub(crate) fn is_zero(value: &f32) -> bool {
     *value == 0.0
 }
 

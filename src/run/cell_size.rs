@@ -103,17 +103,11 @@ fn scales_of(cells: &[SizedCell], classes: usize) -> BTreeMap<String, f64> {
     for _ in 0..ROUNDS {
         for (class, size) in sizes.iter_mut().enumerate() {
             let own = medians.iter().filter(|(_, of, ..)| *of == class);
-            let (sum, n) = own.fold((0.0, 0.0), |(sum, n), (dataset, _, weight, median)| {
-                (sum + weight * (median - scales[*dataset]), n + weight)
-            });
-            *size = if n > 0.0 { sum / n } else { 0.0 };
+            *size = mean(own.map(|(dataset, _, weight, median)| (*weight, median - scales[*dataset])));
         }
         for (dataset, scale) in &mut scales {
             let own = medians.iter().filter(|(of, ..)| of == dataset);
-            let (sum, n) = own.fold((0.0, 0.0), |(sum, n), (_, class, weight, median)| {
-                (sum + weight * (median - sizes[*class]), n + weight)
-            });
-            *scale = sum / n;
+            *scale = mean(own.map(|(_, class, weight, median)| (*weight, median - sizes[*class])));
         }
     }
     let first = scales.values().next().copied().unwrap_or_default();
@@ -234,6 +228,12 @@ type Size = (usize, [f64; 2]);
 struct Likely {
     best: f64,
     scales: Vec<(f64, f64)>,
+}
+
+/// The mean of values with weights; 0 of none.
+fn mean(values: impl Iterator<Item = (f64, f64)>) -> f64 {
+    let (sum, n) = values.fold((0.0, 0.0), |(sum, n), (weight, value)| (sum + weight * value, n + weight));
+    if n > 0.0 { sum / n } else { 0.0 }
 }
 
 /// The median; of an even number of values the mean of the two middle ones.

@@ -1,7 +1,7 @@
 //! The recipe: `[train]` of a pipeline. `model` names a network or a classical classifier and decides which other keys
 //! there are.
 
-use crate::batch::{Augment, Normalisation};
+use crate::batch::{self, Augment, Normalisation};
 use crate::class::ClassWeight;
 use crate::class::Classes;
 use crate::classical;
@@ -15,10 +15,6 @@ use serde::{Deserialize, Serialize};
 
 /// The exponent of the focal loss in its paper.
 const USUAL_GAMMA: f32 = 2.0;
-
-fn is_zero(value: &f32) -> bool {
-    *value == 0.0
-}
 
 fn is_usual_gamma(gamma: &f32) -> bool {
     *gamma == USUAL_GAMMA
@@ -104,7 +100,7 @@ pub struct NetworkSettings {
     pub precision: Precision,
     /// How much the size of a cell and its nucleus counts beside its pixels, 0 to 1; above 0 with `cut = "cell"`. See
     /// [`super::CellSizes`].
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "batch::is_zero")]
     pub cell_size: f32,
     /// Views of each test image whose probabilities are averaged: 1, or the 8 combinations of rotations and flips.
     pub test_views: usize,
