@@ -148,6 +148,7 @@ pub fn checkpoint_seeds() -> Vec<Vec<u8>> {
         epoch: 1,
         finished,
         normalise: Normalise { kind: Normalisation::default(), mean: [1.0; 3], deviation: [2.0; 3] },
+        cell_sizes: None,
         epochs: vec![checkpoint::Epoch {
             epoch: 1,
             steps: 2,
