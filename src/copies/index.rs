@@ -1,13 +1,21 @@
-//! An index of keypoints by their codes: which images have keypoints in common with an image. Building and searching it
-//! takes a time that grows in proportion to the number of images.
+//! Keypoints in common: which earlier images have keypoints that look like those of an image. It takes a time that grows
+//! in proportion to the number of images.
+//!
+//! Keypoints are found by tables, of which only one is in memory at a time: what each of them finds is kept, of many
+//! images in a file, until all have been searched.
 
 use super::keypoints::{BITS, MIRROR};
+use crate::context::Context;
+use crate::error::{Error, Result};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
+use std::io::{BufReader, Read, Seek, Write};
 use std::ops::Range;
+use std::path::{Path, PathBuf};
+use tempfile::SpooledTempFile;
 
 /// Number of tables. Each has its own selection of bits as key; a keypoint is found if all bits of one key are equal.
-const TABLES: usize = 5;
+pub const TABLES: usize = 5;
 /// How many of the nearest earlier keypoints with an equal key are compared. An image that has been copied very often
 /// is found through the copies just before it.
 const NEAREST: usize = 8;
@@ -16,16 +24,7 @@ const FAR: u32 = 7;
 /// Of images with a single keypoint in common, only so many are candidates.
 const SINGLE: usize = 2;
 
-/// The index.
-pub struct Index {
-    tables: Vec<Table>,
-    codes: Vec<u64>,
-    /// For each keypoint its image.
-    images: Vec<u32>,
-    /// For each image its first keypoint, and their number.
-    first: Vec<u32>,
-}
-
+/// Keypoints by some of the bits of their codes.
 struct Table {
     /// For each byte of a code and each of its values the bits of the key.
     bits: Box<[[u32; 256]; 7]>,
@@ -60,32 +59,41 @@ impl Table {
         }
         let mut table = Self { bits, mirror: 0, starts: vec![0; (1 << key_bits) + 1], keypoints: vec![0; codes.len()] };
         table.mirror = table.key(*MIRROR);
-        let keys: Vec<u32> = codes.iter().map(|code| table.key(*code) as u32).collect();
-        keys.iter().for_each(|key| table.starts[*key as usize + 1] += 1);
-        for key in 1..table.starts.len() {
-            table.starts[key] += table.starts[key - 1];
+        // Counted, added up, and filled from the last to the first, so that nothing else need be in memory.
+        for code in codes {
+            let key = table.key(*code);
+            table.starts[key] += 1;
         }
-        let mut next = table.starts.clone();
-        for (keypoint, key) in keys.iter().enumerate() {
-            let at = &mut next[*key as usize];
-            table.keypoints[*at as usize] = keypoint as u32;
-            *at += 1;
+        let mut end = 0;
+        for start in &mut table.starts {
+            end += *start;
+            *start = end;
+        }
+        for (keypoint, code) in codes.iter().enumerate().rev() {
+            let key = table.key(*code);
+            table.starts[key] -= 1;
+            table.keypoints[table.starts[key] as usize] = keypoint as u32;
         }
         table
     }
 }
 
-/// Codes of images, which become an index.
+/// Codes of the keypoints of images.
 pub struct Codes {
     codes: Vec<u64>,
-    images: Vec<u32>,
+    /// For each image its first keypoint, and their number.
     first: Vec<u32>,
+    /// The image of every [`STEP`]th keypoint.
+    images: Vec<u32>,
 }
+
+/// See [`Codes::images`].
+const STEP: usize = 16;
 
 /// Of no images.
 impl Default for Codes {
     fn default() -> Self {
-        Self { codes: Vec::new(), images: Vec::new(), first: vec![0] }
+        Self { codes: Vec::new(), first: vec![0], images: Vec::new() }
     }
 }
 
@@ -94,50 +102,162 @@ impl Codes {
     pub fn push(&mut self, codes: impl Iterator<Item = u64>) {
         let image = self.first.len() as u32 - 1;
         self.codes.extend(codes);
-        self.images.resize(self.codes.len(), image);
+        self.images.resize(self.codes.len().div_ceil(STEP), image);
         self.first.push(self.codes.len() as u32);
     }
-}
 
-impl Index {
-    /// Indexes the codes of images.
-    pub fn new(codes: Codes) -> Self {
-        let Codes { codes, images, first } = codes;
-        // A few keypoints to a key, so that a search takes the same time in a large set.
-        let key_bits = (codes.len().max(2).ilog2() as usize).saturating_sub(1).clamp(10, 26);
-        let tables = (0..TABLES as u64).into_par_iter().map(|number| Table::new(&codes, number, key_bits)).collect();
-        Self { tables, codes, images, first }
+    /// The image of a keypoint.
+    #[inline(always)]
+    fn image(&self, keypoint: u32) -> u32 {
+        let mut image = self.images[keypoint as usize / STEP];
+        while self.first[image as usize + 1] <= keypoint {
+            image += 1;
+        }
+        image
     }
 
-    /// Of the images before the image `before`, those that have most keypoints in common with an image, at most `most`,
-    /// with the number of these keypoints; most first. If `mirrored`, keypoints of the mirror image are looked for as
-    /// well.
-    pub fn candidates(&self, image: usize, before: usize, most: usize, mirrored: bool) -> Vec<(usize, u32)> {
-        let keypoints = self.first[image] as usize..self.first[image + 1] as usize;
-        let before = self.first[before];
-        let mut images = Arch::new().dispatch(Search { index: self, keypoints, before, mirrored });
-        // Counted for the image and for its mirror image, of which the larger number counts.
-        images.sort_unstable();
-        let mut candidates: Vec<(usize, u32)> = Vec::new();
-        for same in images.chunk_by(|a, b| a == b) {
-            let (image, n) = ((same[0] >> 1) as usize, same.len() as u32);
-            match candidates.last_mut() {
-                Some((last, most)) if *last == image => *most = n.max(*most),
-                _ => candidates.push((image, n)),
+    /// Number of images.
+    fn len(&self) -> usize {
+        self.first.len() - 1
+    }
+}
+
+/// Images whose keypoints are looked for among earlier ones.
+pub struct Query<'a> {
+    /// Codes of all images.
+    pub codes: &'a Codes,
+    /// The first image that is looked for; all after it are.
+    pub from: usize,
+    /// Whether they are looked for only among the images before `from`: else each among all before it.
+    pub among_known: bool,
+    /// Whether keypoints of the mirror image are looked for as well.
+    pub mirrored: bool,
+}
+
+/// Images whose results are in memory at the same time.
+pub const AT_ONCE: usize = 8192;
+/// Bytes of what a table finds that are kept in memory; more are in a file.
+const IN_MEMORY: usize = 32 << 20;
+/// Bytes of a keypoint that was found: see [`Found`].
+const BYTES: usize = 5;
+
+/// The keypoints in common of an image: the number of its own keypoint, times 2 to the power of 33, plus twice the
+/// other image, and one more for its mirror image.
+type Found = u64;
+
+impl Query<'_> {
+    /// Looks for the keypoints of all images. `advance` is called once for each image and table. What does not fit into
+    /// memory is in files without a name in `folder`, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::Interrupted`].
+    pub fn search(&self, folder: Option<&Path>, advance: &(dyn Fn() + Sync), ctx: &Context) -> Result<InCommon> {
+        let Self { codes, from, .. } = self;
+        // A few keypoints to a key, so that a search takes the same time in a large set.
+        let key_bits = (codes.codes.len().max(2).ilog2() as usize).saturating_sub(1).clamp(10, 26);
+        let images: Vec<usize> = (*from..codes.len()).collect();
+        let mut tables = Vec::with_capacity(TABLES);
+        for number in 0..TABLES as u64 {
+            ctx.check_stop()?;
+            let table = Table::new(&codes.codes, number, key_bits);
+            let mut file = match folder {
+                Some(folder) => tempfile::spooled_tempfile_in(IN_MEMORY, folder),
+                None => tempfile::spooled_tempfile(usize::MAX),
+            };
+            let failed = || Error::io(folder.unwrap_or(Path::new("")), "write a temporary file in");
+            for images in images.chunks(AT_ONCE) {
+                let found: Result<Vec<Vec<u8>>> = images
+                    .par_iter()
+                    .map(|image| {
+                        ctx.check_stop()?;
+                        advance();
+                        let found = self.in_table(&table, *image);
+                        let count = (found.len() as u32).to_le_bytes();
+                        let found = found.iter().flat_map(|found| found.to_le_bytes().into_iter().take(BYTES));
+                        Ok(count.into_iter().chain(found).collect())
+                    })
+                    .collect();
+                file.write_all(&found?.concat()).map_err(failed())?;
+            }
+            file.rewind().map_err(failed())?;
+            tables.push(BufReader::with_capacity(1 << 20, file));
+        }
+        Ok(InCommon { folder: folder.unwrap_or(Path::new("")).into(), tables })
+    }
+
+    /// The keypoints that an image has in common with others as far as a table finds them, in order, each once.
+    fn in_table(&self, table: &Table, image: usize) -> Vec<Found> {
+        let Self { codes, from, among_known, mirrored } = *self;
+        let keypoints = codes.first[image] as usize..codes.first[image + 1] as usize;
+        let before = codes.first[if among_known { from } else { image }];
+        Arch::new().dispatch(Search { codes, table, keypoints, before, mirrored })
+    }
+}
+
+/// What a [`Query`] found.
+pub struct InCommon {
+    /// Where the files are.
+    folder: PathBuf,
+    /// For each table and each image the number of keypoints that were found, and these.
+    tables: Vec<BufReader<SpooledTempFile>>,
+}
+
+impl InCommon {
+    /// The keypoints in common of the next `count` images.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn next(&mut self, count: usize) -> Result<Vec<Vec<Found>>> {
+        let mut images = vec![Vec::new(); count];
+        for table in &mut self.tables {
+            for image in &mut images {
+                read(table, image).map_err(Error::io(&self.folder, "read a temporary file in"))?;
             }
         }
-        // Of equal ones, the nearest.
-        candidates.sort_by_key(|(image, n)| (std::cmp::Reverse(*n), std::cmp::Reverse(*image)));
-        let single = candidates.iter().position(|(_, n)| *n == 1).unwrap_or(candidates.len());
-        candidates.truncate(most.min(single + SINGLE));
-        candidates
+        Ok(images)
     }
 }
 
-/// The images with keypoints in common with some keypoints, each as often as there are such keypoints: twice the number
-/// of the image, and one more for its mirror image. Compiled for the processor's instruction to count bits.
+/// Adds what a table found for the next image.
+fn read(table: &mut impl Read, found: &mut Vec<Found>) -> std::io::Result<()> {
+    let mut count = [0; 4];
+    table.read_exact(&mut count)?;
+    for _ in 0..u32::from_le_bytes(count) {
+        let mut bytes = [0; 8];
+        table.read_exact(&mut bytes[..BYTES])?;
+        found.push(Found::from_le_bytes(bytes));
+    }
+    Ok(())
+}
+
+/// The images that have most keypoints in common with an image, at most `most`, with the number of these keypoints; most
+/// first.
+pub fn candidates(mut found: Vec<Found>, most: usize) -> Vec<(usize, u32)> {
+    // A keypoint is often found by several tables.
+    found.sort_unstable();
+    found.dedup();
+    let mut images: Vec<u32> = found.into_iter().map(|found| found as u32).collect();
+    // Counted for the image and for its mirror image, of which the larger number counts.
+    images.sort_unstable();
+    let mut candidates: Vec<(usize, u32)> = Vec::new();
+    for same in images.chunk_by(|a, b| a == b) {
+        let (image, n) = ((same[0] >> 1) as usize, same.len() as u32);
+        match candidates.last_mut() {
+            Some((last, most)) if *last == image => *most = n.max(*most),
+            _ => candidates.push((image, n)),
+        }
+    }
+    // Of equal ones, the nearest.
+    candidates.sort_by_key(|(image, n)| (std::cmp::Reverse(*n), std::cmp::Reverse(*image)));
+    let single = candidates.iter().position(|(_, n)| *n == 1).unwrap_or(candidates.len());
+    candidates.truncate(most.min(single + SINGLE));
+    candidates
+}
+
+/// [`Query::in_table`], compiled for the processor's instruction to count bits.
 struct Search<'a> {
-    index: &'a Index,
+    codes: &'a Codes,
+    table: &'a Table,
     keypoints: Range<usize>,
     /// Only keypoints before this one are looked at.
     before: u32,
@@ -145,21 +265,19 @@ struct Search<'a> {
 }
 
 impl WithSimd for Search<'_> {
-    type Output = Vec<u32>;
+    type Output = Vec<Found>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Vec<u32> {
-        let Self { index, before, .. } = self;
+    fn with_simd<S: Simd>(self, _: S) -> Vec<Found> {
+        let Self { codes, table, before, .. } = self;
         // In steps, so that no read has to wait for another: where to look, which keypoints are there, their codes.
-        let mut runs: Vec<(u64, u64, &[u32])> = Vec::with_capacity(2 * TABLES * self.keypoints.len());
+        let mut runs: Vec<(u64, u64, &[u32])> = Vec::with_capacity(2 * self.keypoints.len());
         let mut first = 0;
-        for (number, code) in index.codes[self.keypoints].iter().enumerate() {
-            for table in &index.tables {
-                let key = table.key(*code);
-                runs.push(((number as u64) << 33, *code, table.run(key)));
-                if self.mirrored {
-                    runs.push(((number as u64) << 33 | 1, code ^ *MIRROR, table.run(key ^ table.mirror)));
-                }
+        for (number, code) in codes.codes[self.keypoints].iter().enumerate() {
+            let key = table.key(*code);
+            runs.push(((number as u64) << 33, *code, table.run(key)));
+            if self.mirrored {
+                runs.push(((number as u64) << 33 | 1, code ^ *MIRROR, table.run(key ^ table.mirror)));
             }
         }
         for (_, _, run) in &runs {
@@ -171,15 +289,15 @@ impl WithSimd for Search<'_> {
             let earlier = run.partition_point(|other| *other < before);
             nearest.extend(run[earlier.saturating_sub(NEAREST)..earlier].iter().map(|other| (tag, code, *other)));
         }
-        let mut found: Vec<u64> = Vec::new();
+        let mut found: Vec<Found> = Vec::new();
         for (tag, code, other) in nearest {
-            if (index.codes[other as usize] ^ code).count_ones() <= FAR {
-                found.push(tag | u64::from(index.images[other as usize]) << 1);
+            if (codes.codes[other as usize] ^ code).count_ones() <= FAR {
+                found.push(tag | u64::from(codes.image(other)) << 1);
             }
         }
         found.sort_unstable();
         found.dedup();
-        found.into_iter().map(|found| found as u32).collect()
+        found
     }
 }
 

@@ -2,7 +2,7 @@
 //! shifted, cropped, enlarged, with other brightness or stain, blurred, or compressed again.
 //!
 //! 1. Every image is made small ([`view`]) and its keypoints are computed ([`keypoints`]).
-//! 2. An index finds images with keypoints in common ([`index`]).
+//! 2. Images with keypoints in common are found ([`index`]).
 //! 3. The keypoints of two such images give the transform between them ([`consensus`]).
 //! 4. Their pixels decide: the images are aligned, and their textures correlated where they overlap ([`align`]). How
 //!    much they must agree depends on how much there is to see.
@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use align::Texture;
 use consensus::Affine;
-use index::{Codes, Index};
+use index::{AT_ONCE, Codes, InCommon, Query, TABLES, candidates};
 use rayon::prelude::*;
 use source::Source;
 use std::collections::HashMap;
@@ -158,50 +158,67 @@ fn search(images: &dyn Source, known: Option<usize>, correlation: f32, ctx: &Con
         }
     }
     drop(first);
-    let searched = known.map_or(0, |known| distinct.partition_point(|i| *i < known));
-    let (index, whole) = (Index::new(codes), Index::new(wholes));
+    let from = known.map_or(0, |known| distinct.partition_point(|i| *i < known));
+    let among_known = known.is_some();
+    let in_common = |codes: Codes, mirrored: bool, label: &str| -> Result<InCommon> {
+        let task = ctx.progress.task(label, Some((TABLES * (distinct.len() - from)) as u64), "searches");
+        Query { codes: &codes, from, among_known, mirrored }.search(images.folder(), &|| task.advance(1), ctx)
+    };
+    let mut by_keypoints = in_common(codes, true, "looking for keypoints in common")?;
+    let mut as_whole = in_common(wholes, false, "looking for similar images")?;
     let features = |i: usize| {
         let features = images.get(distinct[i])?;
         features.ok_or_else(|| Error::compute("the features of images", "those of one are no longer there"))
     };
-    let task = ctx.progress.task("looking for copies", Some((distinct.len() - searched) as u64), "images");
-    let candidates: Result<Vec<Vec<Candidate>>> = (searched..distinct.len())
-        .into_par_iter()
-        .map(|b| {
-            ctx.check_stop()?;
-            task.advance(1);
-            let before = if known.is_some() { searched } else { b };
-            let from = features(b)?;
-            let mut candidates = Vec::new();
-            for (a, _) in index.candidates(b, before, CANDIDATES, true) {
-                candidates.extend(Candidate::new((&*features(a)?, a), (&*from, b)));
-            }
-            for (a, _) in whole.candidates(b, before, WHOLE, false) {
-                candidates.push(Candidate::whole((&*features(a)?, a), (&*from, b)));
-            }
-            Ok(candidates)
-        })
-        .collect();
-    let mut candidates = candidates?;
-    drop((task, index, whole));
-    candidates.iter_mut().for_each(|of_image| of_image.sort_by_key(|c| std::cmp::Reverse(c.matches)));
+    let task = ctx.progress.task("looking for copies", Some((distinct.len() - from) as u64), "images");
+    let mut of_images: Vec<Box<[Candidate]>> = Vec::with_capacity(distinct.len() - from);
+    for start in (from..distinct.len()).step_by(AT_ONCE) {
+        let count = AT_ONCE.min(distinct.len() - start);
+        let (by_keypoints, as_whole) = (by_keypoints.next(count)?, as_whole.next(count)?);
+        let of_these: Result<Vec<Box<[Candidate]>>> = by_keypoints
+            .into_par_iter()
+            .zip(as_whole)
+            .enumerate()
+            .map(|(i, (by_keypoints, as_whole))| {
+                ctx.check_stop()?;
+                task.advance(1);
+                let second = features(start + i)?;
+                let mut of_image = Vec::new();
+                for (a, _) in candidates(by_keypoints, CANDIDATES) {
+                    of_image.extend(Candidate::new((&*features(a)?, a), &second));
+                }
+                for (a, _) in candidates(as_whole, WHOLE) {
+                    of_image.push(Candidate::whole((&*features(a)?, a), &second));
+                }
+                of_image.sort_by_key(|c| std::cmp::Reverse(c.matches));
+                Ok(of_image.into())
+            })
+            .collect();
+        of_images.extend(of_these?);
+    }
+    drop((task, by_keypoints, as_whole));
     // First the best candidate of each image, then the others, unless their images are in one group by then.
     for others in [false, true] {
-        let compared: Result<Vec<Vec<Pair>>> = candidates
+        let compared: Result<Vec<Vec<Pair>>> = of_images
             .par_iter()
-            .map(|of_image| {
+            .enumerate()
+            .map(|(i, of_image)| {
                 ctx.check_stop()?;
+                let b = from + i;
                 let (best, rest) = of_image.split_at(of_image.len().min(1));
                 let of_round = if others { rest } else { best };
-                let open = |c: &&Candidate| !groups.joined(distinct[c.a], distinct[c.b]);
+                let open = |c: &&Candidate| !groups.joined(distinct[c.a as usize], distinct[b]);
                 let open: Vec<&Candidate> = of_round.iter().filter(open).collect();
-                let Some(first) = open.first() else { return Ok(Vec::new()) };
-                let second = features(first.b)?;
+                if open.is_empty() {
+                    return Ok(Vec::new());
+                }
+                let second = features(b)?;
                 let texture = Texture::new(&second.view);
                 let mut pairs = Vec::new();
                 for candidate in open {
-                    let pair = candidate.compare(&*features(candidate.a)?, &second, &texture, correlation);
-                    pairs.extend(pair.map(|pair| Pair { a: distinct[pair.a], b: distinct[pair.b], ..pair }));
+                    let a = candidate.a as usize;
+                    let (first, second) = ((distinct[a], &*features(a)?), (distinct[b], &*second));
+                    pairs.extend(candidate.compare(first, second, &texture, correlation));
                 }
                 Ok(pairs)
             })
@@ -215,18 +232,20 @@ fn search(images: &dyn Source, known: Option<usize>, correlation: f32, ctx: &Con
     Ok(pairs)
 }
 
-/// Two images with keypoints in common.
+/// An image that has keypoints in common with another, the second one.
 struct Candidate {
-    a: usize,
-    b: usize,
+    /// The first image.
+    a: u32,
+    /// Number of keypoints that agree on the transform.
+    matches: u32,
+    /// From the view of the second image to that of the first.
     map: Affine,
-    matches: usize,
 }
 
 impl Candidate {
     /// Two images that are similar as a whole.
-    fn whole((to, a): (&Features, usize), (from, b): (&Features, usize)) -> Self {
-        Self { a, b, map: Self::alike(&to.view, &from.view), matches: 0 }
+    fn whole((to, a): (&Features, usize), from: &Features) -> Self {
+        Self { a: a as u32, matches: 0, map: Self::alike(&to.view, &from.view) }
     }
 
     /// From the pixels of one view to those of another, which shows the same.
@@ -237,7 +256,7 @@ impl Candidate {
     }
 
     /// None if fewer keypoints agree on a transform than chance brings about.
-    fn new((to, a): (&Features, usize), (from, b): (&Features, usize)) -> Option<Self> {
+    fn new((to, a): (&Features, usize), from: &Features) -> Option<Self> {
         const MATCHES: usize = 6;
         const STRENGTH: u32 = 22;
         /// Least share of the keypoints in the overlap that agree. Of 8,044 pairs of drawn copies 0.3 % have less, and
@@ -258,14 +277,20 @@ impl Candidate {
         let many = consensus.matches >= MATCHES
             && consensus.strength >= STRENGTH
             && consensus.matches as f32 >= SHARE * inside as f32;
-        let candidate = Self { a, b, map: consensus.map, matches: consensus.matches };
+        let candidate = Self { a: a as u32, matches: consensus.matches as u32, map: consensus.map };
         let some = consensus.matches >= IN_PLACE.0 && consensus.strength >= IN_PLACE.1;
         let is_plausible = many || some && Self::is_in_place(&to.view, &from.view, &candidate.map, ROUGHLY);
         (is_plausible && least > 0.25 && most < 4.0 && most < 1.8 * least).then_some(candidate)
     }
 
     /// Aligns the images, of which the second has this texture, and returns a pair if their pixels agree.
-    fn compare(&self, first: &Features, second: &Features, texture: &Texture, correlation: f32) -> Option<Pair> {
+    fn compare(
+        &self,
+        (a, first): (usize, &Features),
+        (b, second): (usize, &Features),
+        texture: &Texture,
+        correlation: f32,
+    ) -> Option<Pair> {
         /// Least correlation of the blurred textures before they are aligned: as the keypoints say, and of images that
         /// are similar as a whole, which lie alike.
         const BY_KEYPOINTS: f32 = 0.2;
@@ -274,7 +299,7 @@ impl Candidate {
         let agreement = align::align(texture, &Texture::new(&first.view), self.map, least)?;
         let (least, most) = agreement.map.stretch();
         let in_place = Self::is_in_place(&first.view, &second.view, &agreement.map, 0.05);
-        let needed = needed(correlation, self.matches, agreement.structure, in_place);
+        let needed = needed(correlation, self.matches as usize, agreement.structure, in_place);
         if agreement.correlation < needed || agreement.overlap < OVERLAP || most > 1.8 * least {
             return None;
         }
@@ -293,7 +318,7 @@ impl Candidate {
             y0: to.top + (m.y0 + 0.5) * to.down - yx * left - yy * top,
         };
         let (overlap, correlation) = (agreement.overlap, agreement.correlation);
-        Some(Pair { a: self.a, b: self.b, map, overlap, correlation, matches: self.matches as u32 })
+        Some(Pair { a, b, map, overlap, correlation, matches: self.matches })
     }
 
     /// Whether the second image lies in the first as both do in their frames: it was neither turned nor mirrored nor

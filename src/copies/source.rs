@@ -19,6 +19,11 @@ pub trait Source: Sync {
     /// # Errors
     /// [`Error::Io`].
     fn get(&self, image: usize) -> Result<Option<Cow<'_, Features>>>;
+
+    /// Where there is room for temporary files; none if everything is in memory.
+    fn folder(&self) -> Option<&Path> {
+        None
+    }
 }
 
 impl Source for &[Option<&Features>] {
@@ -86,6 +91,10 @@ impl Source for Store {
         read_at(file, &mut bytes, place).map_err(Error::io(&self.folder, "read a temporary file in"))?;
         let damaged = || Error::compute("the temporary file of features", "it was changed by another program");
         from_bytes(&bytes).map(|features| Some(Cow::Owned(features))).ok_or_else(damaged)
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        self.file.as_ref().map(|_| self.folder.as_path())
     }
 }
 
