@@ -70,7 +70,7 @@ fn shard_of(key: &str, count: u32) -> u32 {
 }
 
 /// Items whose results are in memory at the same time.
-const AT_ONCE: usize = 8192;
+const AT_ONCE: usize = 4096;
 
 /// The results of `compute` for all items, in their order: see [`each_into`].
 ///

@@ -4,8 +4,8 @@
 //!
 //! Where the server is and who may read it is found as S3's other tools find it: in `AWS_ENDPOINT_URL_S3`,
 //! `AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, the profile
-//! `AWS_PROFILE` of `~/.aws/credentials` and `~/.aws/config`, or the role of an EC2 instance. Without any, requests are
-//! not signed, as public buckets allow.
+//! `AWS_PROFILE` of `~/.aws/credentials` and `~/.aws/config`, or the role of a container or an EC2 instance. Without
+//! any, requests are not signed, as public buckets allow.
 
 use rusty_s3::actions::ListObjectsV2;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
@@ -365,7 +365,11 @@ impl Link {
         match &*kept {
             Some((credentials, since)) if since.elapsed() < VALID => credentials.clone(),
             _ => {
-                let found = Credentials::from_env().or_else(of_profile).or_else(of_instance).map(Arc::new);
+                let found = Credentials::from_env()
+                    .or_else(of_profile)
+                    .or_else(of_container)
+                    .or_else(of_instance)
+                    .map(Arc::new);
                 *kept = Some((found.clone(), Instant::now()));
                 found
             }
@@ -434,6 +438,38 @@ fn of_profile() -> Option<Credentials> {
     })
 }
 
+/// Asks the servers that only answer in a container or on an instance.
+fn near_agent() -> Agent {
+    Agent::config_builder().timeout_global(Some(Duration::from_secs(1))).build().into()
+}
+
+/// The credentials of the role of a container: of ECS's tasks, and of EKS's pods.
+fn of_container() -> Option<Credentials> {
+    let address = match setting(&["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"]) {
+        Some(path) => format!("http://169.254.170.2{path}"),
+        None => setting(&["AWS_CONTAINER_CREDENTIALS_FULL_URI"]).filter(|address| is_near(address))?,
+    };
+    let of_file = || std::fs::read_to_string(setting(&["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"])?).ok();
+    let token = of_file().or_else(|| setting(&["AWS_CONTAINER_AUTHORIZATION_TOKEN"]));
+    let request = near_agent().get(address);
+    let request = match token {
+        Some(token) => request.header("authorization", token.trim()),
+        None => request,
+    };
+    of_role(&request.call().ok()?.body_mut().read_to_string().ok()?)
+}
+
+/// Whether an address is one to which a token may be sent: encrypted, of this machine, or of ECS's or EKS's server.
+fn is_near(address: &str) -> bool {
+    /// ECS's, and EKS's.
+    const SERVERS: [&str; 4] = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]", "localhost"];
+    let Some(rest) = address.strip_prefix("http://") else { return address.starts_with("https://") };
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(host, _)| host);
+    let is_own = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|host| host.is_loopback());
+    is_own || SERVERS.contains(&host)
+}
+
 /// The credentials of the role of an EC2 instance, whose server only answers there.
 fn of_instance() -> Option<Credentials> {
     if setting(&["AWS_EC2_METADATA_DISABLED"]).is_some_and(|value| value.eq_ignore_ascii_case("true")) {
@@ -441,15 +477,19 @@ fn of_instance() -> Option<Credentials> {
     }
     let server = setting(&["AWS_EC2_METADATA_SERVICE_ENDPOINT"]).unwrap_or_else(|| "http://169.254.169.254".into());
     let server = server.trim_end_matches('/');
-    let agent: Agent = Agent::config_builder().timeout_global(Some(Duration::from_secs(1))).build().into();
+    let agent = near_agent();
     let token = agent.put(format!("{server}/latest/api/token")).header("x-aws-ec2-metadata-token-ttl-seconds", "300");
     let token = token.send_empty().ok()?.body_mut().read_to_string().ok()?;
     let get = |path: &str| {
         let address = format!("{server}/latest/meta-data/iam/security-credentials/{path}");
         agent.get(address).header("x-aws-ec2-metadata-token", &token).call().ok()?.body_mut().read_to_string().ok()
     };
-    let role = get("")?;
-    let about: serde_json::Value = serde_json::from_str(&get(role.lines().next()?)?).ok()?;
+    of_role(&get(get("")?.lines().next()?)?)
+}
+
+/// The credentials in the answer of a server of roles.
+fn of_role(text: &str) -> Option<Credentials> {
+    let about: serde_json::Value = serde_json::from_str(text).ok()?;
     let value = |key: &str| about[key].as_str().map(String::from);
     Some(Credentials::new_with_token(value("AccessKeyId")?, value("SecretAccessKey")?, value("Token")?))
 }
@@ -465,6 +505,24 @@ mod tests {
         assert_eq!(of("s3://cells").unwrap(), ("cells".into(), String::new()));
         for wrong in ["s3://", "http://cells", "s3://a b", "s3://a\ns3://b"] {
             assert_eq!(of(wrong).unwrap_err().kind(), ErrorKind::InvalidData, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_sent_only_to_servers_of_roles() {
+        for near in [
+            "https://a.b/c",
+            "http://127.0.0.1:8080/x",
+            "http://[::1]/x",
+            "http://169.254.170.23/v1",
+            "http://[fd00:ec2::23]/v1",
+        ] {
+            assert!(is_near(near), "{near}");
+        }
+        for far in
+            ["http://a.b/c", "http://169.254.170.2.a.b/", "ftp://127.0.0.1/", "127.0.0.1", "http://127.0.0.1@a.b/"]
+        {
+            assert!(!is_near(far), "{far}");
         }
     }
 

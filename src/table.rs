@@ -142,7 +142,10 @@ pub fn write_rows<T: Serialize>(path: &Path, schema: &Schema, provenance: &Prove
 /// [`Error::Missing`] if there is no file, [`Error::Stale`] for another version of the schema and a file that was
 /// damaged, [`Error::Format`] if the file is no such table or a value is not allowed.
 pub fn read_rows<T: DeserializeOwned>(path: &Path, schema: &Schema) -> Result<(Vec<T>, Provenance)> {
-    let mut rows = Vec::new();
+    /// Most rows that there is room for before they are read: a damaged footer may say any number.
+    const AT_FIRST: usize = 1 << 20;
+    // As many as there are: a list that grows takes up to three times the memory of its rows meanwhile.
+    let mut rows = Vec::with_capacity(count(path, schema)?.min(AT_FIRST));
     let provenance = read_batches(path, schema, |batch| {
         let part: Vec<T> = serde_arrow::from_record_batch(&batch).map_err(|e| {
             Error::format(path, format!("rows from {}", rows.len()), format!("rows of schema {}", schema.tag()), e)
@@ -235,6 +238,9 @@ pub fn count_of(path: &Path, schema: &Schema, column: &str, value: bool) -> Resu
     Ok(count)
 }
 
+/// Largest number of rows of a batch that is read: what a batch takes besides its rows should not count.
+const BATCH_ROWS: usize = 8192;
+
 fn read_projected(
     path: &Path,
     schema: &Schema,
@@ -250,7 +256,7 @@ fn read_projected(
     };
     let damaged = || unreadable(&"a damaged one");
     let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
-        .with_batch_size(schema.storage.row_group_rows);
+        .with_batch_size(schema.storage.row_group_rows.min(BATCH_ROWS));
     if let Some(column) = column {
         let mask = ProjectionMask::columns(reader.parquet_schema(), [column]);
         reader = reader.with_projection(mask);

@@ -100,8 +100,24 @@ fn answer(
         String::from_utf8(bytes).unwrap()
     };
     let refused = |code: &str| format!("<Error><Code>{code}</Code></Error>").into_bytes();
+    // The servers of roles: a container's, and an instance's.
+    let of_role = br#"{"AccessKeyId": "role", "SecretAccessKey": "secret", "Token": "of a role"}"#;
+    let has = |header: &str| headers.to_lowercase().contains(header);
+    let role = match path {
+        "/container" if has("authorization: word\r\n") => Some(&of_role[..]),
+        "/latest/api/token" if request.starts_with("PUT ") => Some(&b"token"[..]),
+        "/latest/meta-data/iam/security-credentials/" if has("-token: token\r\n") => Some(&b"lab"[..]),
+        "/latest/meta-data/iam/security-credentials/lab" if has("-token: token\r\n") => Some(&of_role[..]),
+        _ => None,
+    };
+    if let Some(body) = role {
+        return send("200 OK", "", body, body.len());
+    }
     let is_one_of = |every: usize| every > 0 && number.is_multiple_of(every);
-    if faults.forbidden || !query.contains("X-Amz-Signature=") {
+    let is_signed = query.contains("X-Amz-Signature=")
+        && (query.contains("X-Amz-Credential=key%2F")
+            || query.contains("X-Amz-Credential=role%2F") && query.contains("X-Amz-Security-Token=of%20a%20role"));
+    if faults.forbidden || !is_signed {
         let body = refused("AccessDenied");
         return send("403 Forbidden", "", &body, body.len());
     }
@@ -194,6 +210,50 @@ fn images_in_a_bucket_give_what_a_folder_gives_whatever_the_network_does() {
         }
     }
     assert!(tables(&w) == tables_before);
+}
+
+#[test]
+fn roles_of_containers_and_instances_give_keys() {
+    let server = Server::start(Faults::default());
+    server.objects.lock().unwrap().insert("1.jpg".into(), vec![1]);
+    let w = Workdir::new("roles");
+    let link = |variables: &[(&str, &str)]| {
+        let mut command = w.command(&["link", "d", "s3://cells"]);
+        command.env("AWS_ENDPOINT_URL", &server.address).envs(variables.iter().copied());
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let container = format!("{}/container", server.address);
+    let container = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", container.as_str());
+    let (none, instance) = (("AWS_EC2_METADATA_DISABLED", "true"), server.address.as_str());
+    let word = ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "word");
+    assert_eq!(link(&[none, container, word]).0, Some(0));
+    assert_eq!(link(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", instance)]).0, Some(0));
+    for refused in [&[none, container, ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "other")][..], &[none]] {
+        let (status, errors) = link(refused);
+        assert!(status == Some(2) && errors.contains("403"), "{errors}");
+    }
+}
+
+#[test]
+fn a_folder_elsewhere_is_a_data_set_too() {
+    let (w, elsewhere) = (Workdir::new("links"), Workdir::new("elsewhere"));
+    elsewhere.wbc(&["synth", "--images", "15", "--name", "d"]).ok();
+    let folder = elsewhere.path("data/raw/d").to_string_lossy().into_owned();
+    for address in [folder.clone(), format!("file://{folder}"), format!("file://localhost{folder}")] {
+        w.wbc(&["link", "d", &address]).ok();
+    }
+    assert!(w.wbc(&["ingest"]).status < 2);
+    assert_eq!(w.manifest("d").len(), 15);
+    for (address, expected) in [
+        ("file:///nowhere", "/nowhere"),
+        (&*format!("file://{}", elsewhere.path("data/raw/d/README.md").display()), "No such file"),
+        (&*elsewhere.path("data").to_string_lossy(), "the name of a new data set"),
+        ("https://example.org/cells", "wbc fetch"),
+    ] {
+        let run = w.wbc(&["link", "d", address]).exits(2);
+        assert!(run.stderr.contains(expected), "{address}: {}", run.stderr);
+    }
 }
 
 #[test]

@@ -74,6 +74,8 @@ fn jobs_of_this_machine_give_what_train_gives() {
     let refused = submit(&[]).exits(2).stderr;
     assert!(refused.contains("d-wnet-tiny to hold the same experiment"), "{refused}");
     assert!(refused.contains("epochs 4 instead of 2"), "{refused}");
+    let dry = submit(&["--restart", "--dry-run"]).ok().stdout;
+    assert!(dry.contains("d-wnet-tiny: would be sent: 0, 1, 2\n"), "nothing would be kept of it: {dry}");
     w.tiny(3, 2, "", "");
     for (wrong, says) in [
         (&["--fold", "9"][..], "0 to 2"),
@@ -356,6 +358,30 @@ fn what_slurm_refuses_is_said_and_nothing_is_lost() {
     w.wbc(&submit).ok();
     until_over(&w);
     as_trained_plainly(&w, &[("d-wnet-tiny", "tiny.toml", "0")]);
+}
+
+#[cfg(unix)]
+#[test]
+fn how_jobs_ended_is_asked_of_slurms_account() {
+    use std::os::unix::fs::PermissionsExt;
+    let w = Workdir::new("account");
+    w.write("data/runs/r/slurm/jobs.json", r#"{"models": {"0": "7_0", "1": "7_1"}, "prepare": null}"#);
+    w.write("data/runs/r/slurm/7_0.log", "epoch 3\nKilled\n");
+    for (name, text) in [("squeue", ""), ("sacct", "7_0|OUT_OF_MEMORY\n7_1|CANCELLED by 1000\n")] {
+        let path = w.write(&format!("bin/{name}"), &format!("#!/bin/sh\nprintf '{text}'\n"));
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let status = |path: std::ffi::OsString| {
+        String::from_utf8(w.command(&["status"]).env("PATH", path).output().unwrap().stdout).unwrap()
+    };
+    let path = std::env::var_os("PATH").unwrap();
+    let with_account = std::env::join_paths([w.path("bin")].into_iter().chain(std::env::split_paths(&path))).unwrap();
+    let text = status(with_account);
+    assert!(text.contains("fold 0: ended unfinished (job 7_0, OUT_OF_MEMORY): Killed"), "{text}");
+    assert!(text.contains("fold 1: ended unfinished (job 7_1, CANCELLED), without a log"), "{text}");
+    std::fs::remove_file(w.path("bin/sacct")).unwrap();
+    let text = status(w.path("bin").into());
+    assert!(text.contains("fold 0: ended unfinished (job 7_0): Killed"), "{text}");
 }
 
 #[test]

@@ -158,10 +158,10 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
             claims.push(claim(&path, engine, &ctx)?);
         }
     }
-    runs.iter().try_for_each(|run| run.require_same(&ws, engine, &args))?;
+    let are_new: Vec<bool> = runs.iter().map(|run| run.is_new(&ws, engine, &args)).collect::<Result<_>>()?;
     let (mut sent, mut left_out, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
-    for run in &runs {
-        let record = if_readable(Record::read(&ws, &run.name))?;
+    for (run, is_new) in runs.iter().zip(are_new) {
+        let record = if is_new { None } else { if_readable(Record::read(&ws, &run.name))? };
         // Without a queue to ask, the engine says so when it is to start.
         let jobs = engine.jobs(&ws, &run.name).unwrap_or_default();
         for id in models(&args, run)? {
@@ -348,9 +348,9 @@ fn runs(args: &Args, globals: &Globals, ws: &Workspace, engine: &dyn Engine, ctx
 }
 
 impl Run {
-    /// Checks that an existing run of the name is this one, and that its jobs are; deletes another run, if the user
-    /// wants that.
-    fn require_same(&self, ws: &Workspace, engine: &dyn Engine, args: &Args) -> Result<()> {
+    /// Whether nothing is kept of an existing run of the name. Checks that it is this one, and that its jobs are;
+    /// deletes another run, if the user wants that (with --dry-run, says that nothing would be kept).
+    fn is_new(&self, ws: &Workspace, engine: &dyn Engine, args: &Args) -> Result<bool> {
         let dir = RunDir::new(ws, &self.name);
         let json = |pipeline: &Pipeline| {
             serde_json::json!({ "train": pipeline.train, "preprocess": pipeline.preprocess, "split": pipeline.split,
@@ -365,7 +365,7 @@ impl Run {
             return Err(Error::setting("pipeline", expected, format!("others: {differing}")));
         }
         if !dir.record().exists() {
-            return Ok(());
+            return Ok(true);
         }
         let pipeline = &self.pipeline;
         let is_same = |record: &Record| {
@@ -377,10 +377,13 @@ impl Run {
         };
         let record = if_readable(Record::read(ws, &self.name))?;
         if record.as_ref().is_some_and(is_same) {
-            return Ok(());
+            return Ok(false);
         }
         if args.restart {
-            return if args.dry_run { Ok(()) } else { self.remove(&dir, engine) };
+            if !args.dry_run {
+                self.remove(&dir, engine)?;
+            }
+            return Ok(true);
         }
         let expected = format!("{} to hold the same experiment (or --restart, to delete it)", dir.path().display());
         let old = record.map(|record| json(&Pipeline { split: pipeline.split.clone(), ..Pipeline::of_run(&record) }));

@@ -1,5 +1,5 @@
-//! Keypoints in common: which earlier images have keypoints that look like those of an image. It takes a time that grows
-//! in proportion to the number of images.
+//! Keypoints in common: which earlier images have keypoints that look like those of an image. It takes a time that
+//! grows in proportion to the number of images.
 //!
 //! Keypoints are found by tables, of which only one is in memory at a time: what each of them finds is kept, of many
 //! images in a file, until all have been searched.
@@ -137,7 +137,7 @@ pub struct Query<'a> {
 /// Images whose results are in memory at the same time.
 pub const AT_ONCE: usize = 8192;
 /// Bytes of what a table finds that are kept in memory; more are in a file.
-const IN_MEMORY: usize = 32 << 20;
+const IN_MEMORY: usize = 8 << 20;
 /// Bytes of a keypoint that was found: see [`Found`].
 const BYTES: usize = 5;
 
@@ -230,8 +230,8 @@ fn read(table: &mut impl Read, found: &mut Vec<Found>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The images that have most keypoints in common with an image, at most `most`, with the number of these keypoints; most
-/// first.
+/// The images that have most keypoints in common with an image, at most `most`, with the number of these keypoints;
+/// most first.
 pub fn candidates(mut found: Vec<Found>, most: usize) -> Vec<(usize, u32)> {
     // A keypoint is often found by several tables.
     found.sort_unstable();

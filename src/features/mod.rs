@@ -17,6 +17,7 @@ use arrow_array::types::Float64Type;
 use arrow_array::{Array, ArrayRef, Float64Array, RecordBatch, StringArray};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -119,8 +120,13 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
             Err(error @ Error::Image { .. }) => Ok(Err(error.to_string())),
             Err(other) => Err(other),
         };
-        let measured = shards::each(&step, &items, measure, ctx)?;
-        summary.unreadable = measured.iter().filter_map(|cell| cell.as_ref().err().cloned()).collect();
+        let mut measured = Measured::new(rows.len());
+        let mut keep = |cell, features: Result<Vec<Option<f64>>, String>| {
+            measured.keep(cell, features);
+            Ok(())
+        };
+        shards::each_into(&step, &items, measure, &mut keep, ctx)?;
+        summary.unreadable = measured.unreadable.values().cloned().collect();
         summary.unreadable.iter().for_each(|message| ctx.progress.log(message));
         if summary.unreadable.len() == rows.len() {
             let found = format!("none among {}, such as {}", rows.len(), summary.unreadable[0]);
@@ -133,9 +139,9 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
             provenance.inputs.insert("unreadable".into(), summary.unreadable.len().to_string());
         }
         table::write_stream(&path, &FEATURES, &provenance, |put| {
-            let rows_of_group = FEATURES.storage.row_group_rows;
-            let groups = rows.chunks(rows_of_group).zip(measured.chunks(rows_of_group));
-            groups.map(|(rows, measured)| batch(rows, measured)).try_for_each(|batch| put(&batch))
+            let step = FEATURES.storage.row_group_rows;
+            let groups = (0..rows.len()).step_by(step).map(|from| from..rows.len().min(from + step));
+            groups.map(|cells| measured.batch(&rows, cells)).try_for_each(|batch| put(&batch))
         })?;
         shards::remove(&folder)?;
     }
@@ -160,14 +166,50 @@ pub fn is_current(ws: &Workspace, dataset: &str, settings: &Settings) -> Result<
     Ok(table::is_current(&ws.features(dataset), &FEATURES, &provenance(inputs, settings)))
 }
 
-/// The features of those of `rows` that could be measured.
-fn batch(rows: &[ManifestRow], measured: &[Result<Vec<Option<f64>>, String>]) -> RecordBatch {
-    let ids = rows.iter().zip(measured).filter(|(_, m)| m.is_ok()).map(|(row, _)| &row.image_id);
-    let mut columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from_iter_values(ids))];
-    for k in 0..FEATURES.columns.len() - 1 {
-        columns.push(Arc::new(measured.iter().flatten().map(|values| values[k]).collect::<Float64Array>()));
+/// The features of cells while they are measured.
+struct Measured {
+    /// `[cell, feature]`.
+    values: Vec<f64>,
+    /// Whether the feature is defined, `[cell, feature]`.
+    is_defined: Vec<bool>,
+    /// Of cells whose image cannot be decoded, why.
+    unreadable: BTreeMap<usize, String>,
+}
+
+impl Measured {
+    /// Of so many cells.
+    fn new(cells: usize) -> Self {
+        let values = cells * (FEATURES.columns.len() - 1);
+        Self { values: vec![0.0; values], is_defined: vec![false; values], unreadable: BTreeMap::new() }
     }
-    RecordBatch::try_new(FEATURES.arrow(), columns).expect("columns match the schema")
+
+    fn keep(&mut self, cell: usize, features: Result<Vec<Option<f64>>, String>) {
+        match features {
+            Ok(features) => {
+                let from = cell * (FEATURES.columns.len() - 1);
+                for (i, value) in features.iter().enumerate() {
+                    (self.values[from + i], self.is_defined[from + i]) = (value.unwrap_or_default(), value.is_some());
+                }
+            }
+            Err(message) => {
+                self.unreadable.insert(cell, message);
+            }
+        }
+    }
+
+    /// The rows of those of some cells that could be measured.
+    fn batch(&self, rows: &[ManifestRow], cells: Range<usize>) -> RecordBatch {
+        let cells: Vec<usize> = cells.filter(|cell| !self.unreadable.contains_key(cell)).collect();
+        let ids = cells.iter().map(|cell| &rows[*cell].image_id);
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from_iter_values(ids))];
+        let of_cell = FEATURES.columns.len() - 1;
+        for k in 0..of_cell {
+            let at = cells.iter().map(|cell| cell * of_cell + k);
+            columns
+                .push(Arc::new(at.map(|at| self.is_defined[at].then_some(self.values[at])).collect::<Float64Array>()));
+        }
+        RecordBatch::try_new(FEATURES.arrow(), columns).expect("columns match the schema")
+    }
 }
 
 /// A data set's features.

@@ -205,6 +205,10 @@ impl Engine for Local {
         log.exists().then(|| ("on this machine".into(), log))
     }
 
+    fn ended(&self, _: &Workspace, _: &str) -> BTreeMap<ModelId, String> {
+        BTreeMap::new()
+    }
+
     fn cancel(&self, ws: &Workspace, run: &str) -> Result<Vec<String>> {
         let dir = RunDir::new(ws, run);
         let mut stopped = Vec::new();

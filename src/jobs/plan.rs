@@ -245,6 +245,9 @@ pub trait Engine: Sync {
     /// The last job that was sent for a model, by name and with its log, whatever became of it.
     fn last(&self, ws: &Workspace, run: &str, id: ModelId) -> Option<(String, PathBuf)>;
 
+    /// How the last jobs of the models of a run ended, in the engine's words; none where it keeps no account of jobs.
+    fn ended(&self, ws: &Workspace, run: &str) -> BTreeMap<ModelId, String>;
+
     /// Ends the jobs of a run; returns them.
     ///
     /// # Errors

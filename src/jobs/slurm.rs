@@ -1,5 +1,5 @@
-//! Slurm: scripts for `sbatch`. What is queued is asked of `squeue`; which job trains which model is kept in the runs'
-//! folders.
+//! Slurm: scripts for `sbatch`. What is queued is asked of `squeue`, and how jobs ended of `sacct`; which job trains
+//! which model is kept in the runs' folders.
 
 use super::plan::{Engine, Job, Plan, Round, Sharded, last_line};
 use super::script;
@@ -80,6 +80,13 @@ fn queued(line: &str) -> Option<Job> {
     let is_running = ["RUNNING", "COMPLETING", "SUSPENDED", "STOPPED"].contains(&state);
     let reason = (!is_running && reason != "None").then(|| reason.to_string());
     Some(Job { id: id.into(), is_running, reason })
+}
+
+/// A line of `sacct`: job, and the state in which it ended, without who cancelled it; none for one that did not fail.
+fn accounted(line: &str) -> Option<(&str, &str)> {
+    let (id, state) = line.trim().split_once('|')?;
+    let state = state.split(' ').next()?;
+    (!["", "COMPLETED", "RUNNING", "PENDING"].contains(&state)).then_some((id, state))
 }
 
 /// A value of an `#SBATCH` line.
@@ -341,6 +348,18 @@ impl Engine for Slurm {
         Some((format!("job {job}"), failed.unwrap_or(log)))
     }
 
+    fn ended(&self, ws: &Workspace, run: &str) -> BTreeMap<ModelId, String> {
+        let sent = Sent::read(ws, run).unwrap_or_default();
+        let ids = sent.models.values().cloned().collect::<Vec<_>>().join(",");
+        let mut command = Command::new("sacct");
+        command.args(["--noheader", "--parsable2", "--allocations", "--format", "JobID,State", "--jobs", &ids]);
+        // Many clusters keep no account.
+        let text = if ids.is_empty() { String::new() } else { call(&mut command).unwrap_or_default() };
+        let states: BTreeMap<&str, &str> = text.lines().filter_map(accounted).collect();
+        let of_model = |(model, id): (&String, &String)| Some((model.parse().ok()?, states.get(&**id)?.to_string()));
+        sent.models.iter().filter_map(of_model).collect()
+    }
+
     fn cancel(&self, ws: &Workspace, run: &str) -> Result<Vec<String>> {
         let mut sent = Sent::read(ws, run)?;
         if sent == Sent::default() {
@@ -386,12 +405,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_squeue_are_read() {
+    fn lines_of_squeue_and_sacct_are_read() {
         let job = queued("123_4|PENDING|Priority").unwrap();
         assert_eq!((job.id.as_str(), job.is_running, job.reason.as_deref()), ("123_4", false, Some("Priority")));
         let job = queued("99|RUNNING|None").unwrap();
         assert_eq!((job.is_running, job.reason), (true, None));
         assert!(queued("").is_none() && queued("error").is_none());
+        assert_eq!(accounted("812_9|OUT_OF_MEMORY"), Some(("812_9", "OUT_OF_MEMORY")));
+        assert_eq!(accounted("812_8|CANCELLED by 1000"), Some(("812_8", "CANCELLED")));
+        assert!(accounted("812_7|COMPLETED").is_none() && accounted("").is_none());
     }
 
     #[test]

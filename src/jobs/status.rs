@@ -69,6 +69,8 @@ pub enum State {
     Failed {
         /// The job.
         job: String,
+        /// How it ended, where the engine keeps account of that, such as OUT_OF_MEMORY.
+        ended: Option<String>,
         /// The last line of its log, where there is one.
         last_line: Option<String>,
         /// Its log.
@@ -167,12 +169,20 @@ pub fn of_run(ws: &Workspace, name: &str) -> Result<Status> {
                 let last = ENGINES.iter().find_map(|engine| Some((engine.name(), engine.last(ws, name, id)?)));
                 match last {
                     Some((engine, (job, _))) if silent.contains(&engine) => State::Unknown { job },
-                    Some((_, (job, log))) => State::Failed { job, last_line: last_line(&log), log },
+                    Some((_, (job, log))) => State::Failed { job, ended: None, last_line: last_line(&log), log },
                     None => State::Idle,
                 }
             }
         };
         unfinished.push(Unfinished { model: id, epochs_done, epochs, state });
+    }
+    if unfinished.iter().any(|model| matches!(model.state, State::Failed { .. })) {
+        let states: BTreeMap<ModelId, String> = ENGINES.iter().flat_map(|engine| engine.ended(ws, name)).collect();
+        for model in &mut unfinished {
+            if let State::Failed { ended, .. } = &mut model.state {
+                *ended = states.get(&model.model).cloned();
+            }
+        }
     }
     let seconds_left = seconds_left(&unfinished, &seconds);
     let (dataset, folds) = (record.as_ref().map(|r| r.dataset.clone()), record.as_ref().map(|r| r.folds));
@@ -217,14 +227,17 @@ impl fmt::Display for Status {
                     write!(f, "\n  {title}: queued{epoch} (job {}{reason})", job.id)?;
                 }
                 State::Unknown { job } => write!(f, "\n  {title}: sent{epoch} ({job})")?,
-                State::Failed { job, last_line: Some(line), log } => {
-                    write!(f, "\n  {title}: ended unfinished{epoch} ({job}): {line}\n    {}", log.display())?;
+                State::Failed { job, ended, last_line, log } => {
+                    let ended = ended.as_ref().map_or(String::new(), |state| format!(", {state}"));
+                    write!(f, "\n  {title}: ended unfinished{epoch} ({job}{ended})")?;
+                    match last_line {
+                        Some(line) => write!(f, ": {line}\n    {}", log.display())?,
+                        None => {
+                            let folder = log.parent().unwrap_or(log).display();
+                            write!(f, ", without a log: was {folder} there on the node?")?;
+                        }
+                    }
                 }
-                State::Failed { job, last_line: None, log } => write!(
-                    f,
-                    "\n  {title}: ended unfinished{epoch} ({job}), without a log: was {} there on the node?",
-                    log.parent().unwrap_or(log).display()
-                )?,
                 State::Idle if epoch.is_empty() => idle.push(title),
                 State::Idle => write!(f, "\n  {title}: not running{epoch}")?,
             }
