@@ -135,9 +135,9 @@ pub struct Query<'a> {
 }
 
 /// Images whose results are in memory at the same time.
-pub const AT_ONCE: usize = 8192;
+pub const AT_ONCE: usize = 1024;
 /// Bytes of what a table finds that are kept in memory; more are in a file.
-const IN_MEMORY: usize = 8 << 20;
+const IN_MEMORY: usize = 2 << 20;
 /// Bytes of a keypoint that was found: see [`Found`].
 const BYTES: usize = 5;
 

@@ -99,45 +99,61 @@ impl Mask {
         const FAR: i32 = 1 << 14;
         // Distances along the columns, then the lower envelope of parabolas along the rows.
         let mut down: Vec<i32> = self.on.iter().map(|on| if *on { 0 } else { FAR }).collect();
-        let mut propagate = |from: usize, to: usize| {
-            for x in 0..width {
-                down[to * width + x] = down[to * width + x].min(down[from * width + x] + 1);
-            }
+        let propagate = |from: &[i32], to: &mut [i32]| {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = (*to).min(*from + 1));
         };
-        (1..height).for_each(|y| propagate(y - 1, y));
-        (1..height).rev().for_each(|y| propagate(y, y - 1));
-        let mut distance = vec![f32::INFINITY; width * height];
+        for y in 1..height {
+            let (above, here) = down.split_at_mut(y * width);
+            propagate(&above[(y - 1) * width..], &mut here[..width]);
+        }
+        for y in (1..height).rev() {
+            let (above, here) = down.split_at_mut(y * width);
+            propagate(&here[..width], &mut above[(y - 1) * width..]);
+        }
+        let mut squares = vec![i32::MAX; width * height];
         // The columns whose parabolas form the envelope, and the first column of each.
         let mut envelope: Vec<(usize, usize)> = Vec::with_capacity(width);
-        for y in 0..height {
-            let f = |x: usize| down[y * width + x].pow(2);
-            envelope.clear();
-            for x in (0..width).filter(|x| down[y * width + x] < FAR) {
-                let mut start = 0;
-                while let Some(&(root, from)) = envelope.last() {
-                    // The first column that is closer to x than to the previous root. Dividing as f64 is faster than as
-                    // integers, and its integer part is exact because both numbers are far below 2^53.
-                    let (a, b) = (root as i32, x as i32);
-                    let ahead = (f(x) + b * b) - (f(root) + a * a);
-                    start = if ahead < 0 { 0 } else { (f64::from(ahead) / f64::from(2 * (b - a))) as usize + 1 };
-                    if start > from {
-                        break;
+        for (down, squares) in down.chunks_exact(width).zip(squares.chunks_exact_mut(width)) {
+            let f = |x: usize| down[x] * down[x];
+            let mut next = 0;
+            // The pixels between two of the mask are nearest to one of these or to one of another row between them.
+            while next < width {
+                if down[next] == 0 {
+                    squares[next] = 0;
+                    next += 1;
+                    continue;
+                }
+                let first = next;
+                next = down[first..].iter().position(|d| *d == 0).map_or(width, |ahead| first + ahead);
+                envelope.clear();
+                for x in (first.saturating_sub(1)..width.min(next + 1)).filter(|x| down[*x] < FAR) {
+                    let mut start = 0;
+                    while let Some(&(root, from)) = envelope.last() {
+                        // The first column that is closer to x than to the previous root. Dividing as f64 is faster
+                        // than as integers, and its integer part is exact because both are far below 2^53.
+                        let (a, b) = (root as i32, x as i32);
+                        let ahead = (f(x) + b * b) - (f(root) + a * a);
+                        start = if ahead < 0 { 0 } else { (f64::from(ahead) / f64::from(2 * (b - a))) as usize + 1 };
+                        if start > from {
+                            break;
+                        }
+                        envelope.pop();
+                        start = 0;
                     }
-                    envelope.pop();
-                    start = 0;
+                    envelope.push((x, start));
                 }
-                envelope.push((x, start));
-            }
-            let mut k = 0;
-            for x in 0..if envelope.is_empty() { 0 } else { width } {
-                while envelope.get(k + 1).is_some_and(|(_, from)| *from <= x) {
-                    k += 1;
+                let mut k = 0;
+                for x in if envelope.is_empty() { 0..0 } else { first..next } {
+                    while envelope.get(k + 1).is_some_and(|(_, from)| *from <= x) {
+                        k += 1;
+                    }
+                    let along = x as i32 - envelope[k].0 as i32;
+                    squares[x] = along * along + f(envelope[k].0);
                 }
-                let along = x as i32 - envelope[k].0 as i32;
-                distance[y * width + x] = ((along * along + f(envelope[k].0)) as f32).sqrt();
             }
         }
-        distance
+        // There is a pixel in the mask, so that no distance is infinite.
+        squares.into_iter().map(|square| (square as f32).sqrt()).collect()
     }
 
     /// The distance of each pixel to the nearest pixel outside the mask, px. The surroundings of the image do not count
