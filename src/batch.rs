@@ -15,7 +15,7 @@ use arrow_array::types::{Float32Type, UInt32Type};
 use rand::Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 /// All tensors of a data set in memory: u8, `[size, size, 3]` each.
@@ -37,6 +37,28 @@ impl Tensors {
     /// [`Error::Missing`] where nothing was preprocessed, [`Error::Stale`] where it was from another manifest, and
     /// [`Error::Format`] where a file is not what the schema says.
     pub fn load(ws: &Workspace, name: &str, settings: &preprocess::Settings) -> Result<Self> {
+        Self::load_if(ws, name, settings, None)
+    }
+
+    /// As [`Tensors::load`], but only those of the cells `ids` are in memory; the hash is that of all.
+    ///
+    /// # Errors
+    /// As [`Tensors::load`].
+    pub fn load_some(
+        ws: &Workspace,
+        name: &str,
+        settings: &preprocess::Settings,
+        ids: &BTreeSet<&str>,
+    ) -> Result<Self> {
+        Self::load_if(ws, name, settings, Some(ids))
+    }
+
+    fn load_if(
+        ws: &Workspace,
+        name: &str,
+        settings: &preprocess::Settings,
+        wanted: Option<&BTreeSet<&str>>,
+    ) -> Result<Self> {
         let size_px = settings.size_px;
         // A joint data set has the tensors of its members.
         let members = join::members(ws, name);
@@ -52,7 +74,10 @@ impl Tensors {
         let size = size_px as usize;
         let mut tensors = Self::from_pixels(size, Vec::new());
         // All at once: a vector that grows is there twice while it is moved.
-        let rows = files.iter().map(|(path, _)| table::count(path, &TENSORS)).sum::<Result<usize>>()?;
+        let rows = match wanted {
+            Some(ids) => ids.len(),
+            None => files.iter().map(|(path, _)| table::count(path, &TENSORS)).sum::<Result<usize>>()?,
+        };
         // Tensors are not compressed, so that a file cannot claim more of them than it holds.
         let stored: u64 =
             files.iter().filter_map(|(path, _)| std::fs::metadata(path).ok()).map(|about| about.len()).sum();
@@ -70,8 +95,10 @@ impl Tensors {
                 // Anything else is of no cell.
                 let known =
                     |diameters: &[f32; 2]| diameters.iter().all(|diameter| *diameter > 0.0 && diameter.is_finite());
-                tensors.diameters_px.extend(diameters.map(|diameters| diameters.filter(known)));
-                for row in 0..batch.num_rows() {
+                for (row, diameters) in diameters.enumerate() {
+                    if wanted.is_some_and(|wanted| !wanted.contains(ids.value(row))) {
+                        continue;
+                    }
                     let (w, h, bytes) = (widths.value(row), heights.value(row), pixels.value(row));
                     if (w, h, bytes.len()) != (size_px, size_px, size * size * 3) {
                         return Err(Error::Format {
@@ -82,6 +109,7 @@ impl Tensors {
                         });
                     }
                     tensors.index.insert(ids.value(row).into(), tensors.index.len());
+                    tensors.diameters_px.push(diameters.filter(known));
                     tensors.pixels.extend_from_slice(bytes);
                 }
                 Ok(())

@@ -17,7 +17,7 @@ use crate::segment;
 use crate::table;
 use crate::text;
 use crate::workspace::Workspace;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// A cell to explain.
@@ -148,11 +148,6 @@ pub fn of_gallery(ws: &Workspace, source: &ModelRef, which: Which) -> Result<Vec
         let expected = format!("a run or one of its folds, 0 to {}, because it has test cells", record.folds - 1);
         return Err(Error::setting("gallery", expected, format!("the model of {}", id.title())));
     }
-    let tensors = Tensors::load(ws, &record.dataset, cut)?;
-    if record.input(Input::Tensors) != Some(&tensors.hash) {
-        return Err(Error::data(&record.dataset, format!("the tensors that {run} was trained on"), "others")
-            .with_hint("Give images instead of --gallery"));
-    }
     let mut predictions = run::predictions(ws, run)?;
     predictions.retain(|row| {
         let id = ModelId::Fold(row.fold);
@@ -170,6 +165,12 @@ pub fn of_gallery(ws: &Workspace, source: &ModelRef, which: Which) -> Result<Vec
             let examples = gallery::examples(&predictions, class, record.classes.len()).into_iter().enumerate();
             chosen.extend(examples.map(|(i, row)| (format!("{}-{}", text::in_file_name(class.name()), i + 1), row)));
         }
+    }
+    let ids: BTreeSet<&str> = chosen.iter().map(|(_, row)| row.image_id.as_str()).collect();
+    let tensors = Tensors::load_some(ws, &record.dataset, cut, &ids)?;
+    if record.input(Input::Tensors) != Some(&tensors.hash) {
+        return Err(Error::data(&record.dataset, format!("the tensors that {run} was trained on"), "others")
+            .with_hint("Give images instead of --gallery"));
     }
     let raw = ws.raw_dataset(&record.dataset);
     let mut names = Names::default();

@@ -89,8 +89,11 @@ impl Results {
     pub fn load(ws: &Workspace, run: &str) -> Result<Self> {
         let record = Record::read(ws, run)?;
         let dir = RunDir::new(ws, run);
-        let none = |error: Error| error.with_hint(format!("No fold of {run} is finished"));
         let predictions = dir.predictions();
+        let none = |error: Error| match table::exists(&predictions) {
+            Ok(true) => error.with_hint(format!("The folds of {run} that are finished have not been evaluated")),
+            _ => error.with_hint(format!("No fold of {run} is finished")),
+        };
         let metrics = evaluated(&predictions, dir.metrics(), &METRICS).map_err(none)?;
         let intervals = evaluated(&predictions, dir.intervals(), &INTERVALS)?;
         let folder = dir.held_out();

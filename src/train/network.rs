@@ -66,7 +66,10 @@ impl Data {
     ) -> Result<Self> {
         let splits = split::read(ws, dataset)?;
         let Dataset { classes, cells, .. } = Dataset::read(ws, dataset)?;
-        let tensors = Tensors::load(ws, dataset, &plan.preprocess)?;
+        let tensors = match plan.target {
+            Target::NoModel => Tensors::load_some(ws, dataset, &plan.preprocess, &BTreeSet::new())?,
+            _ => Tensors::load(ws, dataset, &plan.preprocess)?,
+        };
         let find = |source| Start::find(ws, source, &settings.model, &classes);
         let start = plan.init.as_ref().map(find).transpose()?;
         let note = match &start {

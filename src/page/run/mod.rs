@@ -102,15 +102,16 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
         Some(sheet) => sheet.all_notes().cloned().collect(),
         None => notes::of_run(ws, run, &[]).all().collect(),
     };
-    let tensors = match &record.preprocess {
-        Some(settings) => if_readable(Tensors::load(ws, &record.dataset, settings))?,
-        None => None,
-    };
-    let tensors = tensors.as_ref().filter(|t| record.input(Input::Tensors) == Some(&t.hash));
     let mistakes = gallery::mistakes(run.classes(), &loaded.predictions);
     let of_class = |class| gallery::examples(&loaded.predictions, class, run.classes().len());
     let shown = run.classes().iter().flat_map(of_class).chain(mistakes.iter().copied());
-    let measured = record.features.as_ref().map(|settings| pictures(ws, record, settings, shown)).transpose()?;
+    let ids: BTreeSet<&str> = shown.map(|row| row.image_id.as_str()).collect();
+    let tensors = match &record.preprocess {
+        Some(settings) => if_readable(Tensors::load_some(ws, &record.dataset, settings, &ids))?,
+        None => None,
+    };
+    let tensors = tensors.as_ref().filter(|t| record.input(Input::Tensors) == Some(&t.hash));
+    let measured = record.features.as_ref().map(|settings| pictures(ws, record, settings, &ids)).transpose()?;
     let tensors = tensors.or(measured.as_ref());
     let maps = Maps::compute(ws, &run.name, record, tensors, &mistakes)?;
     let no_mistakes = match mistakes.is_empty() {
@@ -162,25 +163,19 @@ pub fn write(ws: &Workspace, run: &str, sheets: &[Sheet], path: &Path) -> Result
     parts::write("run.html", values, path)
 }
 
-/// The cells of rows as a classical classifier's features were measured in them. Those whose image is gone or has
+/// Cells as a classical classifier's features were measured in them. Those whose image is gone or has
 /// changed are left out.
 ///
 /// # Errors
 /// [`crate::error::Error::Format`] where the manifest is damaged, [`crate::error::Error::Io`] where an image is there
 /// and cannot be read.
-fn pictures<'a>(
-    ws: &Workspace,
-    record: &Record,
-    settings: &features::Settings,
-    rows: impl Iterator<Item = &'a PredictionRow>,
-) -> Result<Tensors> {
+fn pictures(ws: &Workspace, record: &Record, settings: &features::Settings, shown: &BTreeSet<&str>) -> Result<Tensors> {
     /// Side of a picture, px.
     const SIDE: u32 = 128;
     let manifest = ws.manifest(&record.dataset);
     if !table::exists(&manifest)? {
         return Ok(Tensors::named(SIDE as usize, []));
     }
-    let shown: BTreeSet<&str> = rows.map(|row| row.image_id.as_str()).collect();
     let (manifest, _) = table::read_rows::<ManifestRow>(&manifest, &MANIFEST)?;
     let (raw, cut) = (ws.raw_dataset(&record.dataset), settings.window(SIDE));
     let picture = |row: &ManifestRow| {
