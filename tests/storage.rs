@@ -257,6 +257,21 @@ fn a_folder_elsewhere_is_a_data_set_too() {
 }
 
 #[test]
+fn results_are_not_written_to_a_bucket() {
+    let w = Workdir::new("bucket");
+    let refused = |args: &[&str]| {
+        let run = w.wbc(args).exits(2);
+        assert!(run.stderr.contains("results are not written to a bucket"), "{args:?}: {}", run.stderr);
+    };
+    refused(&["synth", "--images", "10", "--workspace", "s3://cells/ws"]);
+    refused(&["report", "--table", "3", "--reports", "s3://cells/reports"]);
+    refused(&["predict", "r", "x.jpg", "--output", "https://example.org/x.csv"]);
+    let output = w.command(&["status"]).env("WBC_WORKSPACE", "s3://cells/ws").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(std::fs::read_dir(w.path("")).unwrap().count(), 0);
+}
+
+#[test]
 fn a_changed_object_and_a_server_that_refuses_are_named() {
     let disk = on_disk();
     let server = Server::start(Faults::default());

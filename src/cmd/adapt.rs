@@ -60,6 +60,7 @@ pub struct Args {
     restart: bool,
     /// Folder for the list, the page and the table
     #[arg(long, value_name = "DIR", default_value = "reports", env = "WBC_REPORTS")]
+    #[arg(value_parser = super::globals::local_path())]
     reports: PathBuf,
 }
 

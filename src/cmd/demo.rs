@@ -11,6 +11,7 @@ use std::path::PathBuf;
 pub struct Args {
     /// Folder for the data, the run and the reports
     #[arg(long, value_name = "DIR", default_value = "demo")]
+    #[arg(value_parser = super::globals::local_path())]
     into: PathBuf,
     /// Number of images: in total, or per class as NE,EO,BA,LY,MO
     #[arg(long, value_name = "N", default_value = "90,80,60,90,80")]

@@ -42,6 +42,7 @@ pub struct Args {
     stride: Option<u32>,
     /// Output folder [default: explanations/<RUN>]
     #[arg(long, value_name = "DIR")]
+    #[arg(value_parser = super::globals::local_path())]
     output: Option<PathBuf>,
 }
 

@@ -23,6 +23,7 @@ pub struct Args {
     to: Format,
     /// Output folder [default: exports/<RUN>]
     #[arg(long, value_name = "DIR")]
+    #[arg(value_parser = super::globals::local_path())]
     output: Option<PathBuf>,
 }
 

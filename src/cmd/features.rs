@@ -15,6 +15,7 @@ use std::path::PathBuf;
 pub struct Args {
     /// Also write a PNG of some of the cells with their outlines, one row per class
     #[arg(long, value_name = "FILE")]
+    #[arg(value_parser = super::globals::local_path())]
     contact_sheet: Option<PathBuf>,
     #[command(flatten)]
     shards: shards::Args,

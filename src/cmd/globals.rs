@@ -11,6 +11,7 @@ use crate::progress::Progress;
 use crate::text;
 use crate::workspace::Workspace;
 use clap::Args;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -32,6 +33,7 @@ pub enum Outcome {
 pub struct Globals {
     /// Workspace folder: images in raw/DATASET/, results beside raw/
     #[arg(long, global = true, value_name = "DIR", default_value = "data", env = "WBC_WORKSPACE")]
+    #[arg(value_parser = local_path())]
     #[arg(hide_short_help = true, hide_long_help = true)]
     pub workspace: PathBuf,
     /// Data set to work on: a folder in raw/ [default: every data set, or the only one]
@@ -62,6 +64,14 @@ pub struct Globals {
     #[arg(long, global = true, env = "WBC_OK_FINDINGS")]
     #[arg(hide_short_help = true, hide_long_help = true)]
     pub ok_findings: bool,
+}
+
+/// A path of this machine, of something that is written.
+pub(super) fn local_path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path.to_string_lossy().contains("://") {
+        true => Err("expected a path of this machine: results are not written to a bucket or a server"),
+        false => Ok(path),
+    })
 }
 
 impl Globals {

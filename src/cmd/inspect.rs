@@ -15,6 +15,7 @@ use std::path::PathBuf;
 pub struct Args {
     /// Folder for the pages
     #[arg(long, value_name = "DIR", default_value = "reports", env = "WBC_REPORTS")]
+    #[arg(value_parser = super::globals::local_path())]
     reports: PathBuf,
 }
 

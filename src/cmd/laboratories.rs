@@ -42,6 +42,7 @@ pub struct Args {
     fold: Vec<u32>,
     /// Folder for the page and the tables
     #[arg(long, value_name = "DIR", default_value = "reports", env = "WBC_REPORTS")]
+    #[arg(value_parser = super::globals::local_path())]
     reports: PathBuf,
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const EXAMPLES: &str = "\
 Examples:
   wbc link pbc s3://our-lab/blood/pbc         # then: wbc ingest --dataset pbc
-  wbc link pbc /mnt/microscope/pbc            # a folder of this machine, or file:///mnt/...
+  wbc link pbc /mnt/microscope/pbc            # a folder of this machine
   AWS_ENDPOINT_URL=http://minio:9000 wbc link pbc s3://cells";
 
 /// Makes the images of an S3 bucket (or of MinIO, Ceph and the like) a data set, without copying them: data/raw/<NAME>

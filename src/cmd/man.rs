@@ -13,6 +13,7 @@ use std::path::PathBuf;
 pub struct Args {
     /// Folder to write the pages to
     #[arg(value_name = "DIR")]
+    #[arg(value_parser = super::globals::local_path())]
     folder: Option<PathBuf>,
 }
 

@@ -316,6 +316,7 @@ mod tests {
                 "laboratories",
                 "adapt",
                 "submit",
+                "link",
             ]
             .contains(&name);
             assert_eq!(examples > 1, main, "{name}:\n{help}");

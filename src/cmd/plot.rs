@@ -17,6 +17,7 @@ pub struct Args {
     format: Format,
     /// Folder to write the figures to
     #[arg(long, value_name = "DIR", default_value = "reports", env = "WBC_REPORTS")]
+    #[arg(value_parser = super::globals::local_path())]
     reports: PathBuf,
 }
 

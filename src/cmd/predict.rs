@@ -37,6 +37,7 @@ pub struct Args {
     format: Option<OutputFormat>,
     /// Output file, with one row per cell [default: cells.<FORMAT>]
     #[arg(long, value_name = "FILE")]
+    #[arg(value_parser = super::globals::local_path())]
     output: Option<PathBuf>,
 }
 

@@ -21,6 +21,7 @@ pub struct Args {
     cut: Option<preprocess::Cut>,
     /// Also write a PNG of some preprocessed images, one row per class
     #[arg(long, value_name = "FILE")]
+    #[arg(value_parser = super::globals::local_path())]
     contact_sheet: Option<PathBuf>,
     #[command(flatten)]
     shards: shards::Args,

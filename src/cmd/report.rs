@@ -38,6 +38,7 @@ pub struct Args {
     notes: bool,
     /// Folder to write the tables to
     #[arg(long, value_name = "DIR", default_value = "reports", env = "WBC_REPORTS")]
+    #[arg(value_parser = super::globals::local_path())]
     reports: PathBuf,
 }
 

@@ -40,6 +40,7 @@ pub struct Args {
     log: Vec<LogFormat>,
     /// Folder for the tables and pages
     #[arg(long, value_name = "DIR", default_value = "reports", env = "WBC_REPORTS")]
+    #[arg(value_parser = super::globals::local_path())]
     reports: PathBuf,
 }
 

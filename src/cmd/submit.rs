@@ -78,6 +78,7 @@ pub struct Args {
     dry_run: bool,
     /// Folder for the tables and pages: those of each run are in a folder of its name
     #[arg(long, value_name = "DIR", default_value = "reports", env = "WBC_REPORTS")]
+    #[arg(value_parser = super::globals::local_path())]
     reports: PathBuf,
     /// Options for sbatch, after --
     #[arg(last = true, value_name = "SBATCH OPTION")]

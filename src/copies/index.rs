@@ -90,14 +90,18 @@ pub struct Codes {
 /// See [`Codes::images`].
 const STEP: usize = 16;
 
-/// Of no images.
-impl Default for Codes {
-    fn default() -> Self {
-        Self { codes: Vec::new(), first: vec![0], images: Vec::new() }
-    }
-}
-
 impl Codes {
+    /// Of no images, with room for so many, each with so many codes at most: a list that grows is in memory twice while
+    /// it is moved, and room that is not used is not memory that is.
+    pub fn with_room(images: usize, codes: usize) -> Self {
+        let mut room = Self { codes: Vec::new(), first: vec![0], images: Vec::new() };
+        // Where there is none, the lists grow.
+        let _ = room.codes.try_reserve_exact(images.saturating_mul(codes));
+        let _ = room.first.try_reserve_exact(images);
+        let _ = room.images.try_reserve_exact(images.saturating_mul(codes).div_ceil(STEP));
+        room
+    }
+
     /// Adds the codes of the next image.
     pub fn push(&mut self, codes: impl Iterator<Item = u64>) {
         let image = self.first.len() as u32 - 1;

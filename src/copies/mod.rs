@@ -135,7 +135,8 @@ fn search(images: &dyn Source, known: Option<usize>, correlation: f32, ctx: &Con
     // Equal images first: one of them stands for all.
     let mut first: HashMap<(u64, (u32, u32)), usize> = HashMap::new();
     let mut distinct = Vec::new();
-    let (mut codes, mut wholes) = (Codes::default(), Codes::default());
+    let count = images.count();
+    let (mut codes, mut wholes) = (Codes::with_room(count, keypoints::MOST), Codes::with_room(count, 1));
     for i in 0..images.count() {
         ctx.check_stop()?;
         let Some(features) = images.get(i)?.filter(|f| !f.is_blank()) else { continue };
