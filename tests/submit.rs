@@ -368,7 +368,7 @@ fn how_jobs_ended_is_asked_of_slurms_account() {
     w.write("data/runs/r/slurm/jobs.json", r#"{"models": {"0": "7_0", "1": "7_1"}, "prepare": null}"#);
     w.write("data/runs/r/slurm/7_0.log", "epoch 3\nKilled\n");
     for (name, text) in [("squeue", ""), ("sacct", "7_0|OUT_OF_MEMORY\n7_1|CANCELLED by 1000\n")] {
-        let path = w.write(&format!("bin/{name}"), &format!("#!/bin/sh\nprintf '{text}'\n"));
+        let path = w.write(format!("bin/{name}"), format!("#!/bin/sh\nprintf '{text}'\n"));
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     let status = |path: std::ffi::OsString| {
