@@ -369,7 +369,7 @@ fn every_command_prints_one_json_document() {
     json("features --contact-sheet cells.png", 0);
     let sent = json("submit --engine local --pipeline tiny.toml --fold 1", 0);
     assert_eq!(sent["sent"], serde_json::json!([{"run": "d-wnet-tiny", "model": 1}]));
-    assert_eq!(json("status d-wnet-tiny", 0)[0]["finished"], serde_json::json!([1]));
+    assert_eq!(json("status d-wnet-tiny", 0)["runs"][0]["finished"], serde_json::json!([1]));
     assert_eq!(json("cancel d-wnet-tiny", 0)["cancelled"], serde_json::json!([]));
     json("train --pipeline tiny.toml --run net --log csv", 0);
     json("train --pipeline knn --run knn", 0);

@@ -221,6 +221,10 @@ fn the_size_of_cells_counts_and_their_scale_is_said() {
     assert!(with.iter().zip(&without).all(|(a, b)| a.0 == b.0));
     let moved = with.iter().zip(&without).filter(|(a, b)| a.1.iter().zip(&b.1).any(|(a, b)| (a - b).abs() > 1e-3));
     assert!(moved.count() > with.len() / 2);
+    // A table says so.
+    let noted =
+        |run: &str| w.wbc(&["report", "--table", "3", "--run", run, "--notes"]).ok().stdout.contains("cell_size");
+    assert!(noted("r") && !noted("plain"));
     assert!(!w.wbc(&["predict", "plain", "data/raw/new", "--shows", "cell"]).stdout.contains("cells appear"));
     // Where cells are not looked for, nothing is known of their size.
     w.tiny(2, 2, "", "cell_size = 0.5");

@@ -37,7 +37,7 @@ fn kill_all(w: &Workdir) {
 }
 
 fn status(w: &Workdir, run: &str) -> serde_json::Value {
-    serde_json::from_str::<serde_json::Value>(&w.wbc(&["status", run, "--json"]).ok().stdout).unwrap()[0].take()
+    serde_json::from_str::<serde_json::Value>(&w.wbc(&["status", run, "--json"]).ok().stdout).unwrap()["runs"][0].take()
 }
 
 #[test]
@@ -306,9 +306,29 @@ fn jobs_of_slurm_share_images() {
     assert!(dry.contains("--array=1-3\n") && dry.contains("--shard \"$SLURM_ARRAY_TASK_ID/3\""), "{dry}");
     assert!(dry.contains("--merge \"3\"") && dry.contains("nothing was sent"), "{dry}");
     assert!(!w.path("data/d").exists());
+    // What is queued is not sent twice, and can be cancelled.
+    let held = w.wbc(&[&submit[..], &["--", "--hold"]].concat()).ok().stdout;
+    assert!(held.contains("3 shards") && held.contains("merges them"), "{held}");
+    let again = w.wbc(&submit).ok().stdout;
+    assert!(again.contains("d: ingest, step 1 of 7") && again.contains("nothing was sent: these jobs"), "{again}");
+    assert!(w.wbc(&["status"]).ok().stdout.contains("0 of 3 tasks done, 3 queued (JobHeldUser)"));
+    assert!(w.wbc(&["cancel", "--ingest"]).ok().stdout.contains("d: cancelled job"));
+    until_over(&w);
+    // Shards that fail are named: there is a file where their folder should be.
+    w.write("data/d/shards", "");
+    w.wbc(&submit).ok();
+    until_over(&w);
+    let text = w.wbc(&["status"]).ok().stdout;
+    assert!(
+        text.contains("d: ingest, step 1 of 7") && text.contains("0 of 3 tasks done, 3 ended unfinished"),
+        "{text}"
+    );
+    assert!(text.contains("data/d/shards") && text.contains("slurm/ingest-shards-"), "{text}");
+    std::fs::remove_file(w.path("data/d/shards")).unwrap();
     let log = w.wbc(&submit).ok().stdout;
     assert!(log.contains("3 shards") && log.contains("merges them") && log.contains("wbc check --dataset d"), "{log}");
     until_over(&w);
+    assert_eq!(w.wbc(&["status"]).ok().stdout.trim(), "d: ingest, done");
     assert!(tables(&w) == tables(&whole), "the tables differ");
     w.wbc(&["split", "--stratified", "--pipeline", "tiny.toml"]).ok();
     let shared = ["submit", "--pipeline", "tiny.toml", "--pipeline", "lda", "--shards", "2", "--threads", "1"];
@@ -316,6 +336,20 @@ fn jobs_of_slurm_share_images() {
     assert!(log.contains("2 shards") && log.contains("trains 6 models"), "{log}");
     until_over(&w);
     as_trained_plainly(&w, &[("d-wnet-tiny", "tiny.toml", "0"), ("d-lda-lda", "lda", "0")]);
+    // Where the images cannot be prepared, every run says why, not only the first, which has the log.
+    let image = std::fs::read_dir(w.path("data/raw/d/neutrophil")).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(&image, "no image").unwrap();
+    let tiny = std::fs::read_to_string(w.path("tiny.toml")).unwrap().replace("size_px = 32", "size_px = 40");
+    for name in ["a", "b"] {
+        w.write(format!("{name}.toml"), tiny.replace("tiny", name));
+    }
+    w.wbc(&["submit", "--pipeline", "a.toml", "--pipeline", "b.toml", "--shards", "2", "--threads", "1"]).ok();
+    until_over(&w);
+    for run in ["d-wnet-a", "d-wnet-b"] {
+        let text = w.wbc(&["status", run]).ok().stdout;
+        assert!(text.contains("fold 0: ended unfinished") && text.contains("prepare-shards-"), "{text}");
+        assert!(text.contains(image.file_name().unwrap().to_str().unwrap()), "{text}");
+    }
     let refused = w.wbc(&[&submit[..], &["--engine", "local"]].concat()).exits(2).stderr;
     assert!(refused.contains("one machine needs no shards"), "{refused}");
 }

@@ -33,6 +33,7 @@ use crate::rows::{CheckRow, IssueRow, ManifestRow, Severity};
 use crate::schema;
 use crate::shards::{self, Step};
 use crate::table::{self, Provenance};
+use crate::text;
 use crate::workspace::Workspace;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -97,7 +98,7 @@ pub struct CheckSummary {
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-        write!(f, "{}: {} images checked", self.dataset, self.images)?;
+        write!(f, "{}: {} checked", self.dataset, text::of(self.images, "image"))?;
         if self.up_to_date {
             write!(f, " (up to date)")?;
         }
@@ -118,7 +119,8 @@ impl std::fmt::Display for Summary {
         write!(f, "\n{table}")?;
         if self.copy_groups > 0 {
             let (groups, largest) = (self.copy_groups, self.largest_group);
-            write!(f, "\n{groups} groups of copies, the largest with {largest} images; each group stays in one fold")?;
+            let groups = text::of(groups, "group");
+            write!(f, "\n{groups} of copies, the largest with {largest} images; each group stays in one fold")?;
         }
         write!(f, "\nAll findings: {}", self.issues)
     }

@@ -36,7 +36,7 @@ Examples:
 /// Where the images have no labels yet, chooses the cells that are most worth labelling: those that the run is in doubt
 /// about, and that differ from each other. Writes a list to fill in and a page that shows the cells.
 ///
-/// Where they have labels, goes on training from the run's weights, with these cells and the run's own training images,
+/// Where they have labels, trains the run's network for some more epochs, with these cells and the run's own training images,
 /// and reports what 10, 25, 50, 100, ... labelled cells bring, measured on cells that are not among them. Each is a run
 /// of its own.
 #[derive(clap::Args)]
@@ -363,9 +363,14 @@ fn sheet(
         row.extend(classes.iter().map(|class| recalls.get(class).map_or("-".into(), |recall| percent(*recall))));
         row
     });
-    let rows: Vec<Vec<String>> = rows.collect();
     let title = format!("{source} adapted to {dataset}");
-    let mut sheet = Sheet::plain("adapted", &title, columns.into_iter().chain(titles), rows);
+    let mut sheet = match measured {
+        true => Sheet::plain("adapted", &title, columns.into_iter().chain(titles), rows),
+        false => {
+            let rows = curve.iter().map(|point| vec![point.labelled.to_string(), point.run.clone()]);
+            Sheet::plain("adapted", &title, ["Labelled cells", "Run"].map(String::from), rows)
+        }
+    };
     sheet.summary.push(match measured {
         true if by_people => {
             format!("Measured on {rest} labelled cells of patients or slides of {dataset} of whom no cell was chosen")

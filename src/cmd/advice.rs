@@ -3,6 +3,7 @@
 use crate::error::{Error, Input};
 use crate::ingest;
 use crate::join;
+use crate::pipeline::{BUILT_IN, Pipeline};
 use crate::run::{ModelId, Record, RunDir};
 use crate::workspace::Workspace;
 use std::path::{Component, Path};
@@ -59,12 +60,25 @@ fn command(error: &Error, ws: &Workspace) -> Option<String> {
         | Input::Intervals
         | Input::Validation => {
             let record = run.as_ref().and_then(|name| Some((name, Record::read(ws, name).ok()?)));
-            let Some((name, record)) = record else { return Some("wbc train".into()) };
+            let Some((name, record)) = record else { return Some(training(run.as_deref().unwrap_or_default())) };
             if input == Input::Validation {
                 return Some(format!("wbc validate {} --dataset NAME", quoted(name)));
             }
             Some(resume(ws, name, &record) + &model_option(path))
         }
+    }
+}
+
+/// The command that trains a run which is not there: by its name, if it is a usual one.
+fn training(run: &str) -> String {
+    let usual = BUILT_IN.iter().find_map(|(name, _)| {
+        let pipeline = Pipeline::load(name).ok()?;
+        let dataset = run.strip_suffix(&format!("-{}-{name}", pipeline.train.model()))?;
+        Some((dataset.to_string(), *name))
+    });
+    match usual {
+        Some((dataset, pipeline)) => format!("wbc train --dataset {} --pipeline {pipeline}", quoted(&dataset)),
+        None => "wbc train".into(),
     }
 }
 
@@ -169,6 +183,8 @@ mod tests {
         assert_eq!(advice(missing).unwrap(), "wbc preprocess --dataset cuk");
         assert_eq!(advice(Error::missing(Input::Manifest, "data")).unwrap(), "wbc ingest");
         assert_eq!(advice(Error::missing(Input::Run, "data/runs/a/run.json")).unwrap(), "wbc train");
+        let usual = advice(Error::missing(Input::Run, "data/runs/my-cells-svm-svm/run.json")).unwrap();
+        assert_eq!(usual, "wbc train --dataset my-cells --pipeline svm");
         assert_eq!(advice(Error::missing(Input::Images, "data/raw")), None);
         assert_eq!(advice(Error::setting("seed", "a number", "x")), None);
     }

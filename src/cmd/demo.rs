@@ -30,7 +30,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let settings = synth::Settings { images: args.images, ..Default::default() };
     let summary = synth::run(&globals.workspace(), DATASET, &settings, &ctx)?;
     say(format_args!("{summary}\n"));
-    let report = run::full_pipeline(&globals, &pipeline, DATASET, Vec::new(), true, &args.into.join("reports"))?;
+    let report = run::full_pipeline(&globals, &pipeline, DATASET, None, Vec::new(), true, &args.into.join("reports"))?;
     globals.print(&report, &report)?;
     say(format_args!(
         "\nFor your own images, put each data set in a folder such as data/raw/mine/neutrophil/*.jpg, then run"

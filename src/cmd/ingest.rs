@@ -22,7 +22,7 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// Layout of the files: class_folders, list, path, voc, coco, yolo, jtsc or lisc [default: recognised]
+    /// Layout of the files: class_folders, list, path, voc, coco, yolo, boxes, jtsc or lisc [default: recognised]
     #[arg(long, value_name = "NAME", env = "WBC_LAYOUT")]
     layout: Option<String>,
     /// Classes: wbc5, pbc8, all (every label), a list (blast,normal), or a .toml file [default: wbc5

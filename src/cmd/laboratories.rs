@@ -27,7 +27,7 @@ Examples:
 ///
 /// Trains, with the pipeline's recipe, a model on each data set alone, on all but each, and on all together, and tests
 /// each on the images of every data set that it was not trained on; where a data set is among those trained on, by
-/// folds. Each is a run of its own, so that the same command goes on after an interruption, and `wbc predict`,
+/// folds. Each is a run of its own, so that the same command resumes after an interruption, and `wbc predict`,
 /// `wbc report` and `wbc compare` can use them.
 ///
 /// Writes reports/laboratories.html, with the matrix as a heat map, and the table as Markdown, CSV and LaTeX.

@@ -177,7 +177,7 @@ const GROUPS: [(&str, &[(&str, &str)]); 4] = [
             ("laboratories", "Train on some data sets and test on others, each with each"),
             ("adapt", "Fit a run to another laboratory with a few labelled cells"),
             ("explain", "Show which parts of a cell a network relies on"),
-            ("export", "Export trained networks for PyTorch or ONNX"),
+            ("export", "Export trained models for PyTorch or ONNX"),
         ],
     ),
     (

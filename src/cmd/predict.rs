@@ -1,4 +1,4 @@
-//! `wbc predict`: classifies the cells of new images with the networks of a run.
+//! `wbc predict`: classifies the cells of new images with the models of a run.
 
 use super::{Globals, Outcome};
 use crate::error::Error;
@@ -12,7 +12,7 @@ Examples:
   wbc predict pbc-wnet-quick:0 a.jpg b.jpg    # with the model of fold 0 alone
   wbc predict pbc-wnet-quick smears --shows frame --format csv --output smears.csv";
 
-/// Classifies the cells of new images with the networks of a run, and prints a differential count for each folder.
+/// Classifies the cells of new images with the models of a run, and prints a differential count for each folder.
 ///
 /// The probabilities are the mean over the models of all folds, calibrated on the run's own test images. A cell with
 /// low confidence, or unlike the training cells, is flagged as in doubt. Images are cut as the training images

@@ -32,6 +32,9 @@ pub struct Args {
     /// Classes: wbc5, pbc8, all, a list (blast,normal), or a .toml file; as of `wbc ingest`
     #[arg(long, value_name = "SET", env = "WBC_CLASSES")]
     classes: Option<ingest::Set>,
+    /// Name of the run [default: as of `wbc train`]
+    #[arg(long, value_name = "NAME", env = "WBC_RUN")]
+    run: Option<String>,
     /// Delete an earlier run of the same name with other settings or data
     #[arg(long)]
     restart: bool,
@@ -101,7 +104,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
             say(format_args!("ingest: as {dataset} was ingested before, with {}", kept.join(", ")));
         }
     }
-    let report = full_pipeline(&globals, &pipeline, &dataset, args.log, args.restart, &args.reports)?;
+    let report = full_pipeline(&globals, &pipeline, &dataset, args.run, args.log, args.restart, &args.reports)?;
     globals.print(&report, &report)?;
     Ok(if report.has_findings() { Outcome::Findings } else { Outcome::Done })
 }
@@ -111,6 +114,7 @@ pub(super) fn full_pipeline(
     globals: &Globals,
     pipeline: &Pipeline,
     dataset: &str,
+    run: Option<String>,
     logs: Vec<LogFormat>,
     restart: bool,
     reports: &Path,
@@ -119,7 +123,7 @@ pub(super) fn full_pipeline(
     let ws = &globals.workspace();
     let progress = globals.progress();
     let ctx: &Context = &globals.context(pipeline.seed, &progress);
-    let run = globals.run_name(dataset, pipeline)?;
+    let run = run.map_or_else(|| globals.run_name(dataset, pipeline), Ok)?;
     let plan = Plan {
         pipeline: pipeline.name.clone(),
         device: globals.device,

@@ -7,7 +7,8 @@ use super::{Globals, Outcome};
 use crate::bench;
 use crate::context::Context;
 use crate::error::{Error, Result, if_readable};
-use crate::jobs::{self, Arguments, Engine, Job, Plan, Round, Sharded, Task};
+use crate::jobs::rounds::{self, Chain, Round, Sharded, Standing};
+use crate::jobs::{self, Arguments, Engine, Job, Plan, Task};
 use crate::join;
 use crate::nn::device::Device;
 use crate::pipeline::Pipeline;
@@ -36,7 +37,7 @@ Examples:
 ///
 /// The scripts lie in data/runs/<RUN>/slurm/, with the logs of the jobs. What jobs ask for is in [slurm] of the
 /// pipeline (partition, account, time, memory, cpus, gpus, max_parallel); time and memory that are not given are
-/// estimated. A job that reaches its time limit goes back to the queue and on from its last epoch.
+/// estimated. A job that reaches its time limit is requeued and resumes from its last epoch.
 ///
 /// With --ingest, reads and checks the images of a large data set instead of training: --shards jobs share them, others
 /// put together what they found. With --shards alone, so many jobs preprocess the images before the training.
@@ -146,7 +147,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let seed = globals.seed.or(args.seeds.first().copied()).unwrap_or(0);
     let ctx = globals.context(seed, &progress);
     if args.ingest {
-        return ingest_in_shards(&args, globals, &ws, engine);
+        return ingest_in_shards(&args, globals, &ws, engine, &ctx);
     }
     let runs = runs(&args, globals, &ws, engine, &ctx)?;
     // One submit after the other, so that nothing is sent twice.
@@ -234,6 +235,8 @@ fn check_options(args: &Args, engine: &dyn Engine) -> Result<()> {
 struct Ingesting {
     dataset: String,
     shards: u32,
+    /// Jobs that were sent before and are not over: nothing is sent beside them.
+    queued: Option<Standing>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     scripts: Vec<Script>,
     done: Vec<String>,
@@ -241,10 +244,16 @@ struct Ingesting {
 
 /// Sends the jobs that ingest and check a data set. Its findings are to be read before it is split, so that nothing
 /// else follows.
-fn ingest_in_shards(args: &Args, globals: &Globals, ws: &Workspace, engine: &dyn Engine) -> anyhow::Result<Outcome> {
+fn ingest_in_shards(
+    args: &Args,
+    globals: &Globals,
+    ws: &Workspace,
+    engine: &dyn Engine,
+    ctx: &Context,
+) -> anyhow::Result<Outcome> {
     let pipeline = globals.pipeline()?;
     let dataset = ws.choose(globals.dataset.as_deref().or(pipeline.dataset.as_deref()), &ws.raw_datasets()?)?;
-    let folder = ws.root.join(&dataset).join(engine.name());
+    let folder = rounds::ingest_folder(ws, &dataset, engine.name());
     // A copy: a pipeline file may be changed while jobs wait.
     let file = folder.join("pipeline.toml");
     let path = |path: &Path| path.to_string_lossy().into_owned();
@@ -275,12 +284,21 @@ fn ingest_in_shards(args: &Args, globals: &Globals, ws: &Workspace, engine: &dyn
         options: args.options.clone(),
     };
     let scripts = engine.sharded_scripts(&plan, &work)?;
-    let mut report = Ingesting { dataset, shards: args.shards, scripts: Vec::new(), done: Vec::new() };
+    let mut report = Ingesting { dataset, shards: args.shards, queued: None, scripts: Vec::new(), done: Vec::new() };
+    // One submit after the other, so that nothing is sent twice.
+    let _claim = if args.dry_run { None } else { Some(claim(&work.folder.join("claim.json"), engine, ctx)?) };
+    if let Some(chain) = Chain::read(ws, &report.dataset, engine.name())? {
+        // Without a queue to ask, the engine says so when it is to start.
+        let queue = engine.queued(&chain).unwrap_or_default();
+        report.queued = Some(chain.standing(&report.dataset, "ingest", Ok(queue))).filter(Standing::is_active);
+    }
     if args.dry_run {
         report.scripts = scripts.into_iter().map(|(path, text)| Script { path, text }).collect();
-    } else {
+    } else if report.queued.is_none() {
         atomic::write_bytes(&file, pipeline.to_toml()?.as_bytes())?;
-        report.done = engine.start_sharded(&plan, &work)?;
+        let (chain, done) = engine.start_sharded(&plan, &work)?;
+        chain.write(ws, &report.dataset, engine.name())?;
+        report.done = done;
     }
     globals.print(&report, &report)?;
     Ok(Outcome::Done)
@@ -292,9 +310,19 @@ impl fmt::Display for Ingesting {
             writeln!(f, "# {}\n{text}", path.display())?;
         }
         self.done.iter().try_for_each(|line| writeln!(f, "{line}"))?;
-        match self.scripts.is_empty() {
-            true => write!(f, "When these jobs are over, read what they found: wbc check --dataset {}", self.dataset),
-            false => f.write_str("nothing was sent (--dry-run)"),
+        if let Some(standing) = &self.queued {
+            writeln!(f, "{standing}")?;
+        }
+        match (self.scripts.is_empty(), &self.queued) {
+            (false, _) => f.write_str("nothing was sent (--dry-run)"),
+            (true, None) => {
+                write!(f, "When these jobs are over, read what they found: wbc check --dataset {}", self.dataset)
+            }
+            (true, Some(_)) => write!(
+                f,
+                "nothing was sent: these jobs are not over (wbc cancel --ingest --dataset {} ends them)",
+                self.dataset
+            ),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! `wbc validate`: evaluates the networks of a run on another data set.
+//! `wbc validate`: evaluates the models of a run on another data set.
 
 use super::{Globals, Outcome};
 use crate::predict::external;
 use crate::run::ModelRef;
 
-/// Evaluates the networks of a run on the labelled cells of another data set (--dataset), preprocessed like the run's
+/// Evaluates the models of a run on the labelled cells of another data set (--dataset), preprocessed like the run's
 /// own, and compares the result with the run's own test images.
 ///
 /// Classes are matched by name. Images of classes that the run does not know are left out, and metrics are over the

@@ -3,6 +3,7 @@
 use super::occlusion::LEAST;
 use crate::class::{Class, Classes};
 use crate::figure::heat::Measured;
+use crate::text;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -149,7 +150,8 @@ impl std::fmt::Display for Summary {
         if unmoved > 0 {
             writeln!(
                 f,
-                "{unmoved} cells lose less than one percentage point wherever they are covered: try a larger --patch"
+                "{}: less than one percentage point is lost wherever the cell is covered: try a larger --patch",
+                text::of(unmoved as u64, "cell")
             )?;
         }
         if !self.empty.is_empty() {

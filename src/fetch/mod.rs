@@ -89,7 +89,12 @@ impl Source {
         }
         let names: Vec<&str> = catalogue::DATASETS.iter().map(|d| d.name.as_str()).collect();
         let expected = format!("a known data set ({}), an http or https address, or an archive", names.join(", "));
-        Err(Error::setting("source", expected, text))
+        let is_path = text.contains(['/', '\\', '.']);
+        Err(Error::setting(
+            "source",
+            expected,
+            if is_path { format!("{text}, which is not there") } else { text.into() },
+        ))
     }
 
     /// The default name of the data set.

@@ -35,7 +35,7 @@ pub struct Summary {
     pub given_roles: BTreeMap<String, u64>,
     /// Number of rows that are exact copies of another or share a frame with another.
     pub grouped: u64,
-    /// Number of issues and their highest severity, by name.
+    /// Number of issues of the highest severity, and that severity, by name.
     pub issues: BTreeMap<String, (u64, Severity)>,
     /// What concerns more than one file, in words: the most serious first.
     pub messages: Vec<(Severity, String)>,
@@ -62,8 +62,11 @@ impl Summary {
         rows.iter().for_each(|r| *group_sizes.entry(&r.content_hash).or_default() += 1);
         let mut counts: BTreeMap<String, (u64, Severity)> = BTreeMap::new();
         for issue in issues {
-            let entry = counts.entry(issue.check.clone()).or_insert((0, issue.severity));
-            *entry = (entry.0 + 1, entry.1.min(issue.severity));
+            let (n, severity) = counts.entry(issue.check.clone()).or_insert((0, issue.severity));
+            if issue.severity < *severity {
+                (*n, *severity) = (0, issue.severity);
+            }
+            *n += u64::from(issue.severity == *severity);
         }
         let different =
             |of: fn(&ManifestRow) -> Option<&String>| rows.iter().filter_map(of).collect::<BTreeSet<_>>().len() as u64;

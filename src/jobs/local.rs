@@ -1,6 +1,7 @@
 //! This machine: each task is a process of its own.
 
-use super::plan::{Arguments, Engine, Job, Plan, Sharded, Task, last_line, reported, reporting};
+use super::plan::{Arguments, Engine, Job, Plan, Task, last_line, reported, reporting};
+use super::rounds::{Chain, Sharded};
 use crate::atomic;
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -150,8 +151,16 @@ impl Engine for Local {
         Err(Error::setting("engine", expected, format!("local, with {} shards", work.shards)))
     }
 
-    fn start_sharded(&self, plan: &Plan, work: &Sharded) -> Result<Vec<String>> {
-        self.sharded_scripts(plan, work).map(|_| Vec::new())
+    fn start_sharded(&self, plan: &Plan, work: &Sharded) -> Result<(Chain, Vec<String>)> {
+        self.sharded_scripts(plan, work).map(|_| (Chain::default(), Vec::new()))
+    }
+
+    fn queued(&self, _: &Chain) -> Result<BTreeMap<String, Job>> {
+        Ok(BTreeMap::new())
+    }
+
+    fn cancel_sharded(&self, _: &Chain) -> Result<Vec<String>> {
+        Ok(Vec::new())
     }
 
     fn start(&self, plan: &Plan, ctx: &Context) -> Result<Vec<String>> {

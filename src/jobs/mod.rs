@@ -9,11 +9,12 @@ use crate::error::{Error, Result};
 
 mod local;
 mod plan;
+pub mod rounds;
 mod script;
 mod slurm;
 pub mod status;
 
-pub use plan::{Arguments, Engine, Job, Plan, Round, Settings, Sharded, Task, is_reported};
+pub use plan::{Arguments, Engine, Job, Plan, Settings, Task, is_reported};
 
 /// The engines, by name.
 pub static ENGINES: [&dyn Engine; 2] = [&slurm::Slurm, &local::Local];

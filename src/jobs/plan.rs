@@ -1,5 +1,6 @@
 //! What is to be run, and what an engine does with it.
 
+use super::rounds::{Chain, Round, Sharded};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::run::{ModelId, RunDir};
@@ -157,31 +158,6 @@ impl Plan {
     }
 }
 
-/// Work on the images of data sets that is shared by many tasks and then merged, in some rounds: each round is an array
-/// with a task for each shard, or a single task that merges.
-#[derive(Clone, Debug)]
-pub struct Sharded {
-    /// What it is for, in the names of jobs and scripts, such as `ingest`.
-    pub name: String,
-    /// Folder of the scripts and logs.
-    pub folder: PathBuf,
-    /// Number of shards.
-    pub shards: u32,
-    /// Calls of wbc, but for `--shard` and `--merge`.
-    pub calls: Vec<Arguments>,
-    /// What is done one after the other.
-    pub rounds: Vec<Round>,
-}
-
-/// A round of [`Sharded`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Round {
-    /// Every shard makes the calls.
-    Shards,
-    /// One task makes the calls to merge.
-    Merge,
-}
-
 /// A job that is not over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Job {
@@ -214,11 +190,23 @@ pub trait Engine: Sync {
     /// [`Error::Setting`] where the engine has no use for shards.
     fn sharded_scripts(&self, plan: &Plan, work: &Sharded) -> Result<Vec<(PathBuf, String)>>;
 
-    /// Hands work in shards to the scheduler; returns what was done, in words.
+    /// Hands work in shards to the scheduler; returns the jobs, and what was done, in words.
     ///
     /// # Errors
     /// As [`Engine::sharded_scripts`] and [`Engine::start`].
-    fn start_sharded(&self, plan: &Plan, work: &Sharded) -> Result<Vec<String>>;
+    fn start_sharded(&self, plan: &Plan, work: &Sharded) -> Result<(Chain, Vec<String>)>;
+
+    /// Which tasks of work in shards are queued or running, as the engine calls them.
+    ///
+    /// # Errors
+    /// As [`Engine::jobs`].
+    fn queued(&self, chain: &Chain) -> Result<BTreeMap<String, Job>>;
+
+    /// Ends the jobs of work in shards; returns them.
+    ///
+    /// # Errors
+    /// As [`Engine::cancel`].
+    fn cancel_sharded(&self, chain: &Chain) -> Result<Vec<String>>;
 
     /// Whether a second `wbc submit` of a run may wait until this one is over, which is soon.
     fn is_soon_over(&self) -> bool;

@@ -1,6 +1,7 @@
 //! The shell scripts of jobs: plain enough to be read, changed and sent by hand.
 
-use super::plan::{Arguments, Engine, Plan, Round, Sharded, reported, reporting};
+use super::plan::{Arguments, Engine, Plan, reported, reporting};
+use super::rounds::{DONE, Round, Sharded};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -37,7 +38,7 @@ pub fn prepare(plan: &Plan, lines: &[String]) -> String {
     for arguments in &plan.prepare {
         writeln!(text, "\"$wbc\" {}", call(arguments)).expect("a string");
     }
-    text
+    text + &ending()
 }
 
 /// A round of work in shards. Exit status 1 says that there are findings, which is no failure.
@@ -58,7 +59,12 @@ pub fn round(plan: &Plan, work: &Sharded, round: Round, lines: &[String]) -> Str
         )
         .expect("a string");
     }
-    text
+    text + &ending()
+}
+
+/// The end of a script whose log says whether it did its work.
+fn ending() -> String {
+    format!("# By this line `wbc status` knows that the work was done.\necho {DONE}\n")
 }
 
 /// Trains one model per task of an array. `lines` are for the scheduler.

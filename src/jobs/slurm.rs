@@ -1,7 +1,8 @@
 //! Slurm: scripts for `sbatch`. What is queued is asked of `squeue`, and how jobs ended of `sacct`; which job trains
 //! which model is kept in the runs' folders.
 
-use super::plan::{Engine, Job, Plan, Round, Sharded, last_line};
+use super::plan::{Engine, Job, Plan};
+use super::rounds::{self, Chain, Link, Round, Sharded};
 use super::script;
 use crate::atomic;
 use crate::context::Context;
@@ -21,8 +22,8 @@ pub struct Slurm;
 struct Sent {
     /// The last job of each model, as Slurm writes it: `123_4`.
     models: BTreeMap<String, String>,
-    /// The last job that prepares.
-    prepare: Option<String>,
+    /// The last jobs that prepare.
+    prepare: Option<Chain>,
     /// The jobs that make reports.
     #[serde(default)]
     reports: Vec<String>,
@@ -33,6 +34,11 @@ fn sent_path(ws: &Workspace, run: &str) -> PathBuf {
 }
 
 impl Sent {
+    /// The jobs that prepare and report.
+    fn shared(&self) -> impl Iterator<Item = &String> {
+        self.prepare.iter().flat_map(|chain| &chain.jobs).map(|link| &link.job).chain(&self.reports)
+    }
+
     /// Those of a run; none where nothing was sent.
     fn read(ws: &Workspace, run: &str) -> Result<Self> {
         let path = sent_path(ws, run);
@@ -87,6 +93,11 @@ fn accounted(line: &str) -> Option<(&str, &str)> {
     let (id, state) = line.trim().split_once('|')?;
     let state = state.split(' ').next()?;
     (!["", "COMPLETED", "RUNNING", "PENDING"].contains(&state)).then_some((id, state))
+}
+
+/// The options of a job that starts only if another has done its work.
+fn after_success(before: &Link) -> Vec<String> {
+    vec![format!("--dependency=afterok:{}", before.job), "--kill-on-invalid-dep=yes".into()]
 }
 
 /// A value of an `#SBATCH` line.
@@ -173,25 +184,28 @@ impl Slurm {
         })
     }
 
-    /// Hands the rounds of work in shards to Slurm, each after the one before; returns the last job, and what was done.
-    fn send_rounds(&self, plan: &Plan, work: &Sharded) -> Result<(String, Vec<String>)> {
+    /// Hands the rounds of work in shards to Slurm, each after the one before; returns the jobs, and what was done.
+    fn send_rounds(&self, plan: &Plan, work: &Sharded) -> Result<(Chain, Vec<String>)> {
         let scripts = self.rounds(&without_memory(plan), work);
         for (_, path, text) in &scripts {
             atomic::write_bytes(path, text.as_bytes())?;
         }
-        let (mut before, mut done): (Option<String>, Vec<String>) = (None, Vec::new());
+        let (mut chain, mut done) = (Chain { logs: work.folder.clone(), jobs: Vec::new() }, Vec::new());
         for round in &work.rounds {
             let (_, path, _) = scripts.iter().find(|(of, ..)| of == round).expect("there is a script of each kind");
-            let own: Vec<String> = before.iter().map(|id| format!("--dependency=afterok:{id}")).collect();
-            let own = if own.is_empty() { own } else { [own, vec!["--kill-on-invalid-dep=yes".into()]].concat() };
-            let id = self.send(plan, path, &own)?;
+            let own: Vec<String> = chain.jobs.last().map_or(Vec::new(), after_success);
+            let job = self.send(plan, path, &own)?;
+            let (what, tasks) = match round {
+                Round::Shards => ("shards", Some(work.shards)),
+                Round::Merge => ("merge", None),
+            };
             done.push(match round {
-                Round::Shards => format!("job {id}: {} shards, {}", work.shards, path.display()),
-                Round::Merge => format!("job {id}: merges them, {}", path.display()),
+                Round::Shards => format!("job {job}: {} shards, {}", work.shards, path.display()),
+                Round::Merge => format!("job {job}: merges them, {}", path.display()),
             });
-            before = Some(id);
+            chain.jobs.push(Link { log: format!("{}-{what}-{job}", work.name), job, tasks });
         }
-        Ok((before.unwrap_or_default(), done))
+        Ok((chain, done))
     }
 
     /// Hands a script to Slurm; returns the number of the job.
@@ -238,12 +252,28 @@ impl Engine for Slurm {
         Ok(self.rounds(&without_memory(plan), work).map(|(_, path, text)| (path, text)).into())
     }
 
-    fn start_sharded(&self, plan: &Plan, work: &Sharded) -> Result<Vec<String>> {
+    fn start_sharded(&self, plan: &Plan, work: &Sharded) -> Result<(Chain, Vec<String>)> {
         queue()?;
         std::fs::create_dir_all(&work.folder).map_err(Error::io(&work.folder, "create"))?;
-        let (_, mut done) = self.send_rounds(plan, work)?;
+        let (chain, mut done) = self.send_rounds(plan, work)?;
         done.push(format!("logs: {}", work.folder.display()));
-        Ok(done)
+        Ok((chain, done))
+    }
+
+    fn queued(&self, chain: &Chain) -> Result<BTreeMap<String, Job>> {
+        let mut queue = queue()?;
+        queue.retain(|id, _| chain.jobs.iter().any(|link| link.is(id)));
+        Ok(queue)
+    }
+
+    fn cancel_sharded(&self, chain: &Chain) -> Result<Vec<String>> {
+        let queued = self.queued(chain)?;
+        let is_queued = |link: &&Link| queued.keys().any(|id| link.is(id));
+        let jobs: Vec<String> = chain.jobs.iter().filter(is_queued).map(|link| link.job.clone()).collect();
+        if !jobs.is_empty() {
+            call(Command::new("scancel").args(&jobs))?;
+        }
+        Ok(jobs.into_iter().map(|id| format!("job {id}")).collect())
     }
 
     fn start(&self, plan: &Plan, _: &Context) -> Result<Vec<String>> {
@@ -263,23 +293,21 @@ impl Engine for Slurm {
         let mut done = Vec::new();
         let prepare = match (plan.prepared_in_shards(self), script("prepare.sh")) {
             (Some(work), _) => {
-                let (id, what) = self.send_rounds(plan, &work)?;
+                let (chain, what) = self.send_rounds(plan, &work)?;
                 done.extend(what);
-                Some(id)
+                Some(chain)
             }
             (None, None) => None,
             (None, Some(path)) => {
-                let id = self.send(plan, path, &[])?;
-                done.push(format!("job {id}: prepares, {}", path.display()));
-                Some(id)
+                let job = self.send(plan, path, &[])?;
+                done.push(format!("job {job}: prepares, {}", path.display()));
+                let link = Link { log: format!("prepare-{job}"), job, tasks: None };
+                Some(Chain { logs: self.folder(plan), jobs: vec![link] })
             }
         };
         let mut before = BTreeSet::new();
         if let Some(path) = script("train.sh") {
-            let mut own = Vec::new();
-            if let Some(id) = &prepare {
-                own = vec![format!("--dependency=afterok:{id}"), "--kill-on-invalid-dep=yes".into()];
-            }
+            let own = prepare.as_ref().and_then(|chain| chain.jobs.last()).map_or(Vec::new(), after_success);
             let array = self.send(plan, path, &own)?;
             done.push(format!("job {array}: trains {}, {}", models(plan.tasks.len()), path.display()));
             for (sent, run) in known.iter_mut().zip(&plan.runs) {
@@ -343,9 +371,8 @@ impl Engine for Slurm {
         let folder = RunDir::new(ws, run).jobs(self.name());
         let log = folder.join(format!("{job}.log"));
         // Where the preparation failed, no task began.
-        let prepare = sent.prepare.map(|prepare| folder.join(format!("prepare-{prepare}.log")));
-        let failed = prepare.filter(|path| !log.exists() && last_line(path).is_some());
-        Some((format!("job {job}"), failed.unwrap_or(log)))
+        let prepare = sent.prepare.filter(|_| !log.exists()).and_then(|chain| chain.first_ended());
+        Some((format!("job {job}"), prepare.map_or(log, |ended| ended.log)))
     }
 
     fn ended(&self, ws: &Workspace, run: &str) -> BTreeMap<ModelId, String> {
@@ -373,12 +400,12 @@ impl Engine for Slurm {
         for other in names.filter(|other| other != run) {
             let other = Sent::read(ws, &other)?;
             if other.models.values().any(|id| queue.contains_key(id)) {
-                needed.extend(other.prepare.into_iter().chain(other.reports));
+                needed.extend(other.shared().cloned());
             }
         }
-        let shared = sent.prepare.iter().chain(&sent.reports).filter(|id| !needed.contains(*id));
-        let jobs: Vec<String> =
-            sent.models.values().chain(shared).filter(|id| queue.contains_key(*id)).cloned().collect();
+        let is_queued = |id: &&String| queue.keys().any(|job| rounds::is_of(job, id));
+        let shared = sent.shared().filter(|id| !needed.contains(*id));
+        let jobs: Vec<String> = sent.models.values().chain(shared).filter(is_queued).cloned().collect();
         if !jobs.is_empty() {
             call(Command::new("scancel").args(&jobs))?;
             // They did not fail.

@@ -2,6 +2,7 @@
 
 use super::ENGINES;
 use super::plan::{Job, last_line};
+use super::rounds::{Chain, Standing};
 use crate::error::{Error, Result};
 use crate::progress;
 use crate::run::claim::{self, Holder};
@@ -98,6 +99,22 @@ pub fn names(ws: &Workspace) -> Result<Vec<String>> {
         |name: &String| ENGINES.iter().any(|engine| !matches!(engine.sent(ws, name), Ok(none) if none.is_empty()));
     names.extend(run::visible(&ws.runs())?.into_iter().filter(is_folder).filter(sent));
     Ok(names.into_iter().collect())
+}
+
+/// Where the jobs stand that were sent to ingest data sets, sorted by data set.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Format`].
+pub fn of_images(ws: &Workspace) -> Result<Vec<Standing>> {
+    let mut standings = Vec::new();
+    for dataset in run::visible(&ws.root)? {
+        for engine in ENGINES {
+            if let Some(chain) = Chain::read(ws, &dataset, engine.name())? {
+                standings.push(chain.standing(&dataset, "ingest", engine.queued(&chain)));
+            }
+        }
+    }
+    Ok(standings)
 }
 
 /// Where a run stands.

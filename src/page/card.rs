@@ -71,8 +71,11 @@ pub(super) fn facts(
         fact("Fetched from", origin.source.clone());
         origin.citation.iter().for_each(|citation| fact("Citation", citation.clone()));
     }
-    let terms = origin.and_then(|o| o.terms).unwrap_or("not known to wbc: see the images' source".into());
-    fact("Licence", terms);
+    // Generated cells need none.
+    if !matches!(notes::is_synthetic(ws, dataset), Ok(true)) {
+        let terms = origin.and_then(|o| o.terms).unwrap_or("not known to wbc: see the images' source".into());
+        fact("Licence", terms);
+    }
     facts
 }
 

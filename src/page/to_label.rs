@@ -30,7 +30,7 @@ pub fn write(dataset: &str, model: &str, cells: &[Cell], size_px: u32, path: &Pa
     });
     let values = context! {
         title => format!("{dataset}: cells to label"),
-        subtitle => format!("In the order of the list. Below each cell: its file, and what {model} says"),
+        subtitle => format!("In the order of the list. Below each cell: its file, and the prediction of {model}"),
         cells => cells.collect::<Vec<Value>>(),
     };
     parts::write("to_label.html", values, path)

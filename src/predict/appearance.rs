@@ -312,8 +312,8 @@ impl std::fmt::Display for Unlike {
         };
         write!(
             f,
-            "{}: not like the training images: {} of {} ({:.0} %, where 1 to 2 % are expected) differ, {by}. No figure \
-             that was measured on the training data holds for them, so that all are in doubt",
+            "{}: not like the training images: {} of {} ({:.0} %, where 1 to 2 % are expected) differ, {by}. What \
+             was measured on the training data does not hold for them: all are in doubt",
             self.folder,
             text::thousands(self.unlike),
             text::of(self.cells, "cell"),

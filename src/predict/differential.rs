@@ -92,15 +92,17 @@ impl Confusion {
         Self { counts, seed }
     }
 
+    /// The classes of which too few test images are known, with their numbers.
+    fn few(&self, classes: &Classes) -> Vec<String> {
+        let known = self.counts.iter().map(|counts| counts.iter().sum::<u64>()).enumerate();
+        known.filter(|(_, n)| *n < MIN_KNOWN).map(|(i, n)| format!("{} {n}", classes.at(i))).collect()
+    }
+
     /// What is to be said of the estimated shares, or why there are none.
     fn note(&self, classes: &Classes) -> String {
-        let known = |i: usize| self.counts[i].iter().sum::<u64>();
-        let few: Vec<String> = (0..classes.len())
-            .filter(|i| known(*i) < MIN_KNOWN)
-            .map(|i| format!("{} {}", classes.at(i), known(i)))
-            .collect();
+        let few = self.few(classes);
         if few.is_empty() {
-            let n = text::of((0..classes.len()).map(known).sum(), "test image");
+            let n = text::of(self.counts.iter().flatten().sum(), "test image");
             format!(
                 "estimated %: corrected for how often the run confuses the classes on its own {n}; it holds for images \
                  like those, and takes the cells in doubt as they were classified"
@@ -117,11 +119,13 @@ impl Confusion {
 
 /// What must be known of the counts: of the estimates, and why no usual ranges are shown although some are known. They
 /// are shares of white cells, which cannot be computed where it is not known which classes are white cells.
-pub fn notes(classes: &Classes, confusion: &Confusion) -> Vec<String> {
+pub fn notes(classes: &Classes, confusion: &Confusion, counts: &[Differential]) -> Vec<String> {
+    let estimated = counts.iter().flat_map(|count| &count.shares).any(|share| share.estimated_percent.is_some());
     let unknown: Vec<&str> =
         classes.infos().iter().filter(|info| is_white(info).is_none()).map(|info| info.name.name()).collect();
     let ranges = classes.infos().iter().any(|info| info.usual_percent.is_some());
-    let mut notes = vec![confusion.note(classes)];
+    let mut notes: Vec<String> =
+        (estimated || !confusion.few(classes).is_empty()).then(|| confusion.note(classes)).into_iter().collect();
     if ranges && !unknown.is_empty() {
         notes.push(format!(
             "Shares are of all cells, without the usual ranges: those are shares of white cells, and it is not known \
@@ -299,7 +303,7 @@ mod tests {
         let shares: Vec<_> = counts[1].shares.iter().map(|s| (s.cells, s.outside)).collect();
         assert_eq!(shares, [(50, None), (50, Some("high")), (0, None), (0, Some("low")), (0, None)]);
         assert!(counts[1].to_string().contains("40.4 to 59.6"), "{}", counts[1]);
-        assert!(notes(&classes, &without_known_cells(&classes))[0].contains("not corrected"));
+        assert!(notes(&classes, &without_known_cells(&classes), &[])[0].contains("not corrected"));
         // Sixty cells in doubt: neutrophils are few among those that are sure, and may be many.
         rows.extend((0..60).map(|i| row(&format!("b/d{i}.png"), Class::NEUTROPHIL, Some("low confidence"))));
         let doubtful = by_folder(&classes, &rows, &without_known_cells(&classes)).remove(1);
@@ -334,7 +338,8 @@ mod tests {
         assert!(basophil.estimated_percent.unwrap() < 1.0 && basophil.interval.high > 1.0, "{basophil:?}");
         assert_eq!(basophil.outside, None, "10 % would be high");
         assert!(
-            count.to_string().contains("estimated %") && notes(&classes, &confusion)[0].contains("500 test images")
+            count.to_string().contains("estimated %")
+                && notes(&classes, &confusion, std::slice::from_ref(&count))[0].contains("500 test images")
         );
     }
 
@@ -363,9 +368,9 @@ mod tests {
         assert!(count.shares.iter().all(|share| share.usual_percent.is_none()) && count.others.is_empty());
         assert!(
             !count.to_string().contains("usual")
-                && notes(&classes, &without_known_cells(&classes))[1].ends_with("white cells: red")
+                && notes(&classes, &without_known_cells(&classes), &[])[1].ends_with("white cells: red")
         );
         let named = Classes::named([young, red]);
-        assert_eq!(notes(&named, &without_known_cells(&named)).len(), 1, "no usual range is known");
+        assert_eq!(notes(&named, &without_known_cells(&named), &[]).len(), 1, "no usual range is known");
     }
 }

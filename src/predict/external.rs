@@ -114,13 +114,11 @@ impl std::fmt::Display for Summary {
             }
             writeln!(f)?;
         }
-        writeln!(
-            f,
-            "flagged: {} of {}; accuracy on the others {}",
-            self.flagged,
-            self.images,
-            percent(self.accuracy_without_flagged)
-        )?;
+        write!(f, "flagged: {} of {}", self.flagged, self.images)?;
+        match self.accuracy_without_flagged {
+            Some(accuracy) => writeln!(f, "; accuracy on the others {}", percent(Some(accuracy)))?,
+            None => writeln!(f)?,
+        }
         let quarters = self.coverage_of_confident.iter();
         let quarters =
             quarters.map(|point| format!("{:.0} %: {}", 100.0 * point.coverage, percent(Some(point.accuracy))));
@@ -385,7 +383,8 @@ impl Coverage {
             notes.push(format!("the run knows {classes}: ingest {dataset} with these classes to include their images"));
         }
         if self.faulty > 0 {
-            notes.push(format!("left out: {} that check found to be faulty", images(self.faulty)));
+            notes
+                .push(format!("left out: {} that `wbc check` excludes from training and testing", images(self.faulty)));
         }
         if let Some((image, seen)) = &self.trained_on_example {
             let images = images(self.trained_on);

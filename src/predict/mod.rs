@@ -260,6 +260,7 @@ pub fn run(
     write(output, format, &source.run, &ensemble, &rows)?;
     let mut flagged: BTreeMap<String, u64> = BTreeMap::new();
     rows.iter().filter_map(|row| row.flag.clone()).for_each(|flag| *flagged.entry(flag).or_default() += 1);
+    let differentials = differential::by_folder(ensemble.classes(), &rows, &ensemble.confusion);
     Ok(Summary {
         run: source.run.clone(),
         classes: ensemble.classes().len(),
@@ -280,8 +281,8 @@ pub fn run(
         repeated: images.repeated,
         others: images.others.clone(),
         seen,
-        differentials: differential::by_folder(ensemble.classes(), &rows, &ensemble.confusion),
-        notes: differential::notes(ensemble.classes(), &ensemble.confusion),
+        notes: differential::notes(ensemble.classes(), &ensemble.confusion, &differentials),
+        differentials,
         file: output.into(),
     })
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::People;
 use crate::nn::Precision;
 use crate::rows::IntervalRow;
-use crate::run::{HeldOut, ModelId, Recipe, Record, Results, model_title};
+use crate::run::{HeldOut, ModelId, NetworkSettings, Recipe, Record, Results, model_title};
 use crate::scores::{Method, Metric};
 use crate::statistics::{MIN_CLUSTERS, RESAMPLES};
 use crate::storage;
@@ -168,8 +168,8 @@ pub(crate) fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Notes {
     }
     let mut details = summary.split_off(summary.len().min(SUMMARY));
     details.push(
-        "A cell is the share of the class's test images that are predicted correctly (recall), which the paper calls \
-         accuracy; the last row is the mean over classes (balanced accuracy), the last column the mean over folds"
+        "Each entry is the recall: the share of the class's test images that are predicted correctly, which the paper \
+         calls accuracy; the last row is the mean over classes (balanced accuracy), the last column the mean over folds"
             .into(),
     );
     let classes = short_names(run.classes()).into_iter().zip(run.images());
@@ -192,11 +192,23 @@ pub(crate) fn of_run(ws: &Workspace, run: &Results, caveats: &[&str]) -> Notes {
                 precision => format!(", operands of products rounded to {}", precision.name()),
             },
         ));
+        details.extend(cell_size(settings));
     }
     details.extend(chosen_on(&record.pipeline).map(Into::into));
     details.extend(caveats.iter().map(|c| c.to_string()));
     details.extend([patients(run), SEED.into()]);
     Notes { summary, details }
+}
+
+/// That the test images of a fold were not judged one by one.
+fn cell_size(settings: &NetworkSettings) -> Option<String> {
+    (settings.cell_size > 0.0).then(|| {
+        format!(
+            "Sizes of cells and nuclei count beside the pixels (train.cell_size {}): how large cells appear is \
+             estimated from all test images of a fold, without their labels",
+            settings.cell_size
+        )
+    })
 }
 
 /// The result on the held-out test set.

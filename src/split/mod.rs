@@ -161,13 +161,21 @@ fn folds(
         let got = match (n, kept.len()) {
             (1, 1) => "1 image".into(),
             (n, images) if n == images => format!("{images} images"),
-            (n, images) => {
+            (n, count) => {
                 let of = match (subjects.len(), slides.len()) {
                     (0, 0) => "copies or cells of one frame".into(),
                     (0, _) => format!("slides ({}) and copies", listed(slides)),
                     (_, _) => format!("subjects ({}) and copies", listed(subjects)),
                 };
-                format!("{images} images in {n} {} of {of}", if n == 1 { "group" } else { "groups" })
+                let people = |group: &Vec<usize>| {
+                    let own = || group.iter().map(|i| kept[*i]);
+                    are_of_several(images, own()).then(|| name(images, own())).flatten()
+                };
+                let joined =
+                    members.iter().filter_map(people).max_by_key(String::len).map_or(String::new(), |joined| {
+                        format!("; {joined} are one group, as images of them show the same (copies.parquet)")
+                    });
+                format!("{count} images in {} of {of}{joined}", text::of(n as u64, "group"))
             }
         };
         let hint = match n {
@@ -230,6 +238,12 @@ fn name(images: &Images, of: impl Iterator<Item = usize> + Clone) -> Option<Stri
     let (what, names) = if subjects.is_empty() { ("slide", slides) } else { ("subject", subjects) };
     let plural = if names.len() == 1 { "" } else { "s" };
     (!names.is_empty()).then(|| format!("{what}{plural} {}", listed(names)))
+}
+
+/// Whether images are of several subjects, or several slides where no subject is known.
+fn are_of_several(images: &Images, of: impl Iterator<Item = usize> + Clone) -> bool {
+    let subjects = images.subjects_of(of.clone()).len();
+    subjects > 1 || subjects == 0 && images.slides_of(of).len() > 1
 }
 
 /// What is kept together, in words.
