@@ -397,3 +397,23 @@ fn summary(name: &str, members: &[Member], joint: &Dataset, copies: &[CopyRow], 
             .collect(),
     }
 }
+/// Whether the files of a data set, or of the members of a joint one, have changed since they were ingested.
+///
+/// # Errors
+/// As [`ingest::has_changed`].
+pub fn has_changed(ws: &Workspace, dataset: &str, ctx: &Context) -> Result<bool> {
+    let members = members(ws, dataset);
+    if members.is_empty() {
+        return ingest::has_changed(ws, dataset, ctx);
+    }
+    match require_current(ws, dataset) {
+        Err(Error::Stale { .. }) => return Ok(true),
+        current => current?,
+    }
+    for member in members {
+        if ingest::has_changed(ws, &member, ctx)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -77,6 +77,8 @@ pub mod progress;
 pub mod rect;
 pub mod scores;
 pub mod seed;
+pub mod spool;
+pub mod statistics;
 pub mod storage;
 pub mod text;
 // 1: tables
@@ -116,7 +118,6 @@ pub mod laboratories;
 pub mod page;
 pub mod predict;
 pub mod report;
-pub mod statistics;
 pub mod verify;
 // 5: the program
 pub mod bench;

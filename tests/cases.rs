@@ -1,6 +1,6 @@
 //! Inputs of users that earlier versions read wrongly: `../shared/cases`, where it is available.
 
-use crate::common::Workdir;
+use crate::common::{self, Workdir};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -484,6 +484,32 @@ fn white_cells_of_frames_are_found_without_their_boxes_in_any_size_and_light() {
     }
 }
 
+/// Wide fields, put together of all of BCCD's frames.
+#[test]
+fn white_cells_of_wide_fields_are_found() {
+    let Some([bccd, _]) = frames_with_boxes() else { return };
+    let mut number = 0;
+    for (across, down) in [(2, 2), (4, 3), (4, 4), (8, 5)] {
+        let (width, height) = bccd.iter().fold((u32::MAX, u32::MAX), |(width, height), (image, _)| {
+            (width.min(image.width_px), height.min(image.height_px))
+        });
+        let mut field = image::RgbImage::new(across * width, down * height);
+        let mut boxes = Vec::new();
+        for place in 0..across * down {
+            number = (number + 11) % bccd.len();
+            let (frame, of_frame) = &bccd[number];
+            let (left, top) = (place % across * width, place / across * height);
+            let frame = image::RgbImage::from_raw(frame.width_px, frame.height_px, frame.pixels.clone()).unwrap();
+            image::imageops::replace(&mut field, &frame, i64::from(left), i64::from(top));
+            let [left, top] = [left, top].map(f64::from);
+            boxes.extend(of_frame.iter().map(|b| [b[0] + left, b[1] + top, b[2] + left, b[3] + top]));
+        }
+        let field = decode::Rgb { width_px: across * width, height_px: down * height, pixels: field.into_raw() };
+        let (all, hits, others) = found(&[&(field, boxes)], 1.0, [1.0; 3], 0.0);
+        assert!(10 * hits >= 9 * all && others <= 1, "{across} x {down}: {hits} of {all} found, {others} others");
+    }
+}
+
 #[test]
 fn case_22_no_image_ends_the_program() {
     let Some((w, _, issues)) = ingested("22-odd-jpeg-sampling") else { return };
@@ -510,5 +536,20 @@ fn damaged_and_oversized_jpegs_are_rejected_quickly() {
         // The only one of them that is valid.
         let valid = path.file_name().unwrap().to_str().unwrap().starts_with("panic-8x8");
         assert_eq!(decoded.is_ok(), valid, "{}", path.display());
+    }
+}
+
+#[test]
+fn boxes_of_mirrored_frames_have_no_nucleus_inside() {
+    let Some(source) = shared("data/bccd-voc") else { return };
+    for mirrored in [false, true] {
+        let w = Workdir::new("mirrored");
+        common::copy(&source, &w.path("data/raw/bccd"));
+        for entry in std::fs::read_dir(w.path("data/raw/bccd/JPEGImages")).unwrap().filter(|_| mirrored) {
+            let path = entry.unwrap().path();
+            image::imageops::flip_horizontal(&image::open(&path).unwrap().to_rgb8()).save(&path).unwrap();
+        }
+        let text = w.wbc(&["ingest", "--no-check"]).stdout;
+        assert_eq!(text.contains("annotated boxes sampled have no stained nucleus inside"), mirrored, "{text}");
     }
 }

@@ -316,3 +316,83 @@ fn a_mask_that_is_all_black_is_not_taken_for_the_image() {
     let (status, text, found) = ingest(&w);
     assert_eq!((status, values(&found, |row| Some(row.path.clone())).as_str()), (1, "1.bmp 2.bmp"), "{text}");
 }
+
+#[test]
+fn numbers_of_yolo_that_count_from_one_are_not_read_as_the_class_before() {
+    let names = ("data.yaml", "names: [neutrophil, monocyte]\nnc: 2\n");
+    let images = ["a.png", "b.png"];
+    let w = data(&images, &[names, ("a.txt", "1 0.5 0.5 0.2 0.2\n"), ("b.txt", "2 0.5 0.5 0.2 0.2\n")]);
+    let message = refused(&w);
+    assert!(message.contains("data.yaml") && message.contains("1 to 2, as of names that count from 1"), "{message}");
+    // As the names are numbered, all is well.
+    w.write("data/raw/d/data.yaml", "names: {1: neutrophil, 2: monocyte}\n");
+    let (status, text, found) = ingest(&w);
+    assert_eq!((status, values(&found, class).as_str()), (0, "neutrophil monocyte"), "{text}");
+    // A number without a name is no other class.
+    let w = data(&images, &[names, ("a.txt", "0 0.5 0.5 0.2 0.2\n"), ("b.txt", "7 0.5 0.5 0.2 0.2\n")]);
+    let (status, text, found) = ingest(&w);
+    assert_eq!((status, values(&found, class).as_str()), (1, "neutrophil"), "{text}");
+    assert!(text.contains("b.txt: line 1: class number 7 has no name"), "{text}");
+}
+
+#[test]
+fn boxes_of_another_size_or_beyond_the_image_are_said() {
+    let header = "filename,width,height,class,xmin,ymin,xmax,ymax\n";
+    let list = format!("{header}a.png,100,80,neutrophil,40,30,60,50\nb.png,50,40,monocyte,20,15,30,25\n");
+    let (status, text, found) = ingest(&data(&["a.png", "b.png"], &[("boxes.csv", &list)]));
+    assert_eq!((status, values(&found, class).as_str()), (1, "neutrophil"), "{text}");
+    assert!(text.contains("b.png: left out: its boxes are for 50 x 40 px"), "{text}");
+    let list = "path,class,xmin,ymin,xmax,ymax\na.png,neutrophil,40,30,60,50\nb.png,monocyte,70,30,140,50\n";
+    let (status, text, found) = ingest(&data(&["a.png", "b.png"], &[("boxes.csv", list)]));
+    assert_eq!((status, found.len()), (1, 2), "{text}");
+    assert!(text.contains("by up to 40 px, and are cut at its edge: 1 of 2, in b.png"), "{text}");
+}
+
+#[test]
+fn predictions_are_no_labels() {
+    let folders = ["neutrophil/1.png", "monocyte/2.png"];
+    let own = "path,class,confidence,agreement,p_neutrophil,p_monocyte\nneutrophil/1.png,monocyte,0.9,1,0.1,0.9\n";
+    let w = data(&folders, &[("cells.csv", own)]);
+    let (status, text, found) = ingest(&w);
+    assert_eq!((status, values(&found, class).as_str()), (1, "monocyte neutrophil"), "{text}");
+    assert!(text.contains("what wbc predict wrote"), "{text}");
+    let other = "path,class,prob\nneutrophil/1.png,monocyte,0.9\nmonocyte/2.png,monocyte,0.8\n";
+    let (_, text, _) = ingest(&data(&folders, &[("predictions.csv", other)]));
+    assert!(text.contains("may be predictions, which are no labels: it has the column prob"), "{text}");
+}
+
+#[test]
+fn what_is_pooled_or_guessed_is_named() {
+    let images = ["Train/neutrophil/1.png", "TestA/neutrophil/2.png", "TestB/monocyte/3.png"];
+    let (status, text, _) = ingest(&data(&images, &[]));
+    assert!(status == 1 && text.contains("folders that are taken together as test: TestA, TestB"), "{text}");
+    let list = "path,class,group\na.png,neutrophil,1\nb.png,monocyte,2\n";
+    let (_, text, found) = ingest(&data(&["a.png", "b.png"], &[("list.csv", list)]));
+    assert_eq!(values(&found, |row| row.subject_id.clone()), "1 2");
+    assert!(text.contains("the column group is taken as the patients"), "{text}");
+    // Two versions of each cell.
+    let images = ["A/neutrophil/1.png", "A/monocyte/2.png", "B/neutrophil/1.png", "B/monocyte/2.png"];
+    let (_, text, _) = ingest(&data(&images, &[]));
+    assert!(text.contains("Most images have one of the same class and name in another folder"), "{text}");
+    let images = ["Images/neutrophil/1.png", "Segmented Images/neutrophil/1.png"];
+    let (_, text, found) = ingest(&data(&images, &[]));
+    assert_eq!(found.len(), 1, "{text}");
+}
+
+#[test]
+fn labels_that_changed_since_are_said_where_they_are_not_read_again() {
+    let w = Workdir::new("changed");
+    w.tiny(2, 1, "", "");
+    w.split("d", "50", 0);
+    let split = || w.wbc(&["split", "--stratified", "--folds", "2"]);
+    assert!(!split().stderr.contains("have changed"));
+    let folder = w.path("data/raw/d");
+    let image = std::fs::read_dir(folder.join("neutrophil")).unwrap().next().unwrap().unwrap().path();
+    std::fs::rename(&image, folder.join("monocyte/moved.jpg")).unwrap();
+    let again = split();
+    assert!(
+        again.stderr.contains("the files or labels of d have changed since") && again.status < 2,
+        "{}",
+        again.stderr
+    );
+}

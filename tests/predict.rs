@@ -102,6 +102,16 @@ fn frames_are_cut_into_their_cells() {
 }
 
 #[test]
+fn an_image_that_is_there_twice_is_said_to_be() {
+    let w = trained();
+    let folder = w.path("data/raw/new/monocyte");
+    let image = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    std::fs::copy(&image, folder.join("again.jpg")).unwrap();
+    let report = w.wbc(&["predict", "r", "data/raw/new"]).stdout;
+    assert!(report.contains("show the same as another of these images: 1 of 61"), "{report}");
+}
+
+#[test]
 fn unreadable_files_are_reported_and_the_others_predicted() {
     let w = trained();
     std::fs::create_dir(w.path("empty")).unwrap();

@@ -175,7 +175,7 @@ fn the_notes_give_intervals_and_limitations() {
         "Fay et al. 2015",
         "Nadeau & Bengio 2003",
         "monocyte 59.5 to 90.8", // proportion_confint(19, 24, method="wilson") of statsmodels
-        "recall), which the paper calls accuracy",
+        "the recall: the share of the class's test images that are predicted correctly, which the paper calls accuracy",
         "As few as 6 test images of a class in a fold: one image changes its recall by 17 points",
         "lymphocytes 95 % (97 % in the table)",
         "CUK images and folds, which are not public",

@@ -43,6 +43,8 @@ pub mod seed;
 pub mod segment;
 #[path = "../../src/shards.rs"]
 pub mod shards;
+#[path = "../../src/spool.rs"]
+pub mod spool;
 #[path = "../../src/storage.rs"]
 pub mod storage;
 #[path = "../../src/table.rs"]
@@ -59,6 +61,9 @@ pub mod batch;
 #[cfg(feature = "runs")]
 #[path = "../../src/check/mod.rs"]
 pub mod check;
+#[cfg(feature = "runs")]
+#[path = "../../src/statistics/mod.rs"]
+pub mod statistics;
 #[cfg(feature = "runs")]
 #[path = "../../src/classical/mod.rs"]
 pub mod classical;

@@ -6,6 +6,7 @@
 pub mod against;
 mod blank;
 mod blurred;
+mod class_apart;
 mod class_counts;
 mod copies;
 mod exposure;
@@ -45,7 +46,7 @@ pub(crate) const STAGE: &str = "check";
 const IN_MEMORY: usize = 50_000;
 
 /// The checks, in the order of the summary.
-pub static CHECKS: [&dyn Check; 11] = [
+pub static CHECKS: [&dyn Check; 12] = [
     &undecodable::Undecodable,
     &blank::Blank,
     &copies::ExactCopy,
@@ -57,6 +58,7 @@ pub static CHECKS: [&dyn Check; 11] = [
     &exposure::TooBright,
     &blurred::Blurred,
     &class_counts::ClassCounts,
+    &class_apart::ClassApart,
 ];
 
 /// Result of the stage.
@@ -266,8 +268,11 @@ fn check_rows(images: &Images, issues: &[IssueRow]) -> Vec<CheckRow> {
     let mut checks = dataset::unchecked(&images.rows);
     group(&images.rows, &images.copies, &mut checks);
     for (check, file) in checks.iter_mut().zip(&images.file_of_row) {
-        if check.left_out.is_none() {
-            check.left_out = errors.get(check.image_id.as_str()).map(|name| name.to_string());
+        // The finding says more than that there is no box.
+        if check.left_out.as_deref().is_none_or(|why| why == dataset::NO_CELL)
+            && let Some(name) = errors.get(check.image_id.as_str())
+        {
+            check.left_out = Some(name.to_string());
         }
         if let Ok(measured) = &images.files[*file] {
             check.grey_p05 = Some(measured.grey_p05.into());

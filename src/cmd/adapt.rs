@@ -36,7 +36,7 @@ Examples:
 /// Where the images have no labels yet, chooses the cells that are most worth labelling: those that the run is in doubt
 /// about, and that differ from each other. Writes a list to fill in and a page that shows the cells.
 ///
-/// Where they have labels, trains the run's network for some more epochs, with these cells and the run's own training images,
+/// Where they have labels, trains the run's network for some more epochs, with these cells and the run's own images,
 /// and reports what 10, 25, 50, 100, ... labelled cells bring, measured on cells that are not among them. Each is a run
 /// of its own.
 #[derive(clap::Args)]

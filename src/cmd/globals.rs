@@ -4,6 +4,7 @@ use super::advice;
 use super::terminal::{Terminal, say};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::join;
 use crate::nn::device::Device;
 use crate::part::Part;
 use crate::pipeline::Pipeline;
@@ -144,6 +145,23 @@ impl Globals {
 pub(super) fn run_name(dataset: &str, pipeline: &Pipeline, seed_of_file: u64) -> String {
     let name = format!("{dataset}-{}-{}", pipeline.train.model(), pipeline.name);
     if pipeline.seed == seed_of_file { name } else { format!("{name}-s{}", pipeline.seed) }
+}
+
+/// Says where the files of a data set have changed since they were ingested, as nothing reads them again but ingest.
+///
+/// # Errors
+/// [`Error::Interrupted`].
+pub(super) fn warn_of_changes(ws: &Workspace, dataset: &str, ctx: &Context) -> Result<()> {
+    match join::has_changed(ws, dataset, ctx) {
+        Ok(true) => say(format_args!(
+            "wbc: warning: the files or labels of {dataset} have changed since they were ingested: what follows is of \
+             the old ones. Run: wbc ingest --dataset {dataset}"
+        )),
+        Err(Error::Interrupted) => return Err(Error::Interrupted),
+        // Where they cannot be read, what was read before is used.
+        _ => {}
+    }
+    Ok(())
 }
 
 /// The data sets that a command failed on, after it reported each error.

@@ -1,5 +1,6 @@
 //! `wbc split`: assigns the images of every ingested data set, or of that of `--dataset`, to folds.
 
+use super::globals::warn_of_changes;
 use super::{Globals, Outcome, each_dataset};
 use crate::split;
 
@@ -53,7 +54,10 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
     let present = ws.ingested_datasets()?;
     let progress = globals.progress();
     let ctx = globals.context(pipeline.seed, &progress);
-    let work = |dataset: &str| split::run(&ws, dataset, &settings, &ctx);
+    let work = |dataset: &str| {
+        warn_of_changes(&ws, dataset, &ctx)?;
+        split::run(&ws, dataset, &settings, &ctx)
+    };
     let (summaries, failed) = each_dataset(globals, &pipeline, &present, work)?;
     let text: Vec<String> = summaries.iter().map(ToString::to_string).collect();
     globals.print(&summaries, text.join("\n\n"))?;

@@ -1,6 +1,7 @@
 //! `wbc train`: preprocesses images or measures features where needed, trains every fold, predicts its test images, and
 //! evaluates.
 
+use super::globals::warn_of_changes;
 use super::terminal::say;
 use super::{Globals, Outcome};
 use crate::context::Context;
@@ -126,6 +127,10 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Outcome> {
         [] => globals.one_dataset(&pipeline)?,
         members => joint(&ws, members, &mut pipeline, &ctx)?,
     };
+    // Jobs that train single folds need not all look.
+    if args.fold.is_empty() && !args.gather {
+        warn_of_changes(&ws, &dataset, &ctx)?;
+    }
     let chosen = Chosen {
         run: args.run,
         target: match (args.all, args.gather) {

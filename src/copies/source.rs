@@ -4,9 +4,8 @@ use super::features::Features;
 use super::keypoints::Keypoint;
 use super::view::{Frame, View};
 use crate::error::{Error, Result};
+use crate::spool::Spool;
 use std::borrow::Cow;
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Features of images by number.
@@ -40,8 +39,8 @@ impl Source for &[Option<&Features>] {
 pub struct Store {
     folder: PathBuf,
     memory: Vec<Option<Features>>,
-    /// The file, its length, and where in it the features of each image are: place and length.
-    file: Option<(File, u64)>,
+    /// The file, and where in it the features of each image are: place and length.
+    file: Option<Spool>,
     places: Vec<Option<(u64, u32)>>,
 }
 
@@ -53,10 +52,7 @@ impl Store {
     /// [`Error::Io`].
     pub fn new(count: usize, in_memory: usize, folder: &Path) -> Result<Self> {
         let is_small = count <= in_memory;
-        let file = match is_small {
-            true => None,
-            false => Some((tempfile::tempfile_in(folder).map_err(Error::io(folder, "create a file in"))?, 0)),
-        };
+        let file = if is_small { None } else { Some(Spool::new(folder)?) };
         let memory = if is_small { (0..count).map(|_| None).collect() } else { Vec::new() };
         let places = if is_small { Vec::new() } else { vec![None; count] };
         Ok(Self { folder: folder.into(), memory, file, places })
@@ -67,14 +63,12 @@ impl Store {
     /// # Errors
     /// [`Error::Io`].
     pub fn put(&mut self, image: usize, features: Features) -> Result<()> {
-        let Some((file, length)) = &mut self.file else {
+        let Some(file) = &mut self.file else {
             self.memory[image] = Some(features);
             return Ok(());
         };
         let bytes = to_bytes(&features);
-        file.write_all(&bytes).map_err(Error::io(&self.folder, "write a temporary file in"))?;
-        self.places[image] = Some((*length, bytes.len() as u32));
-        *length += bytes.len() as u64;
+        self.places[image] = Some((file.put(&bytes)?, bytes.len() as u32));
         Ok(())
     }
 }
@@ -85,10 +79,10 @@ impl Source for Store {
     }
 
     fn get(&self, image: usize) -> Result<Option<Cow<'_, Features>>> {
-        let Some((file, _)) = &self.file else { return Ok(self.memory[image].as_ref().map(Cow::Borrowed)) };
+        let Some(file) = &self.file else { return Ok(self.memory[image].as_ref().map(Cow::Borrowed)) };
         let Some((place, length)) = self.places[image] else { return Ok(None) };
         let mut bytes = vec![0; length as usize];
-        read_at(file, &mut bytes, place).map_err(Error::io(&self.folder, "read a temporary file in"))?;
+        file.get(place, &mut bytes)?;
         let damaged = || Error::compute("the temporary file of features", "it was changed by another program");
         from_bytes(&bytes).map(|features| Some(Cow::Owned(features))).ok_or_else(damaged)
     }
@@ -96,22 +90,6 @@ impl Source for Store {
     fn folder(&self) -> Option<&Path> {
         self.file.as_ref().map(|_| self.folder.as_path())
     }
-}
-
-#[cfg(unix)]
-fn read_at(file: &File, bytes: &mut [u8], place: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, place)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, mut bytes: &mut [u8], mut place: u64) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        match std::os::windows::fs::FileExt::seek_read(file, bytes, place)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            n => (bytes, place) = (&mut bytes[n..], place + n as u64),
-        }
-    }
-    Ok(())
 }
 
 /// Features as bytes, least significant first.

@@ -10,6 +10,7 @@ use crate::error::{Error, Input, Result};
 use crate::rows::ManifestRow;
 use crate::schema::FEATURES;
 use crate::shards::{self, Step};
+use crate::spool::Spool;
 use crate::table::{self, Provenance};
 use crate::workspace::Workspace;
 use arrow_array::cast::AsArray;
@@ -18,7 +19,7 @@ use arrow_array::{Array, ArrayRef, Float64Array, RecordBatch, StringArray};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 mod colour;
@@ -120,11 +121,8 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
             Err(error @ Error::Image { .. }) => Ok(Err(error.to_string())),
             Err(other) => Err(other),
         };
-        let mut measured = Measured::new(rows.len());
-        let mut keep = |cell, features: Result<Vec<Option<f64>>, String>| {
-            measured.keep(cell, features);
-            Ok(())
-        };
+        let mut measured = Measured::new(rows.len(), &ws.root.join(dataset))?;
+        let mut keep = |cell, features| measured.keep(cell, features);
         shards::each_into(&step, &items, measure, &mut keep, ctx)?;
         summary.unreadable = measured.unreadable.values().cloned().collect();
         summary.unreadable.iter().for_each(|message| ctx.progress.log(message));
@@ -141,7 +139,7 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
         table::write_stream(&path, &FEATURES, &provenance, |put| {
             let step = FEATURES.storage.row_group_rows;
             let groups = (0..rows.len()).step_by(step).map(|from| from..rows.len().min(from + step));
-            groups.map(|cells| measured.batch(&rows, cells)).try_for_each(|batch| put(&batch))
+            groups.map(|cells| measured.batch(&rows, cells)).try_for_each(|batch| put(&batch?))
         })?;
         shards::remove(&folder)?;
     }
@@ -166,49 +164,59 @@ pub fn is_current(ws: &Workspace, dataset: &str, settings: &Settings) -> Result<
     Ok(table::is_current(&ws.features(dataset), &FEATURES, &provenance(inputs, settings)))
 }
 
-/// The features of cells while they are measured.
+/// The features of cells while they are measured, in a temporary file: a million cells have 900 MB of them.
 struct Measured {
-    /// `[cell, feature]`.
-    values: Vec<f64>,
-    /// Whether the feature is defined, `[cell, feature]`.
-    is_defined: Vec<bool>,
+    spool: Spool,
+    /// Where the features of each cell are; none of a cell that could not be measured.
+    places: Vec<Option<u64>>,
     /// Of cells whose image cannot be decoded, why.
     unreadable: BTreeMap<usize, String>,
 }
 
 impl Measured {
-    /// Of so many cells.
-    fn new(cells: usize) -> Self {
-        let values = cells * (FEATURES.columns.len() - 1);
-        Self { values: vec![0.0; values], is_defined: vec![false; values], unreadable: BTreeMap::new() }
+    /// Bytes of a feature: whether it is defined, and its value.
+    const BYTES: usize = 9;
+
+    /// Of so many cells, with the file in `folder`.
+    fn new(cells: usize, folder: &Path) -> Result<Self> {
+        Ok(Self { spool: Spool::new(folder)?, places: vec![None; cells], unreadable: BTreeMap::new() })
     }
 
-    fn keep(&mut self, cell: usize, features: Result<Vec<Option<f64>>, String>) {
+    fn keep(&mut self, cell: usize, features: Result<Vec<Option<f64>>, String>) -> Result<()> {
         match features {
             Ok(features) => {
-                let from = cell * (FEATURES.columns.len() - 1);
-                for (i, value) in features.iter().enumerate() {
-                    (self.values[from + i], self.is_defined[from + i]) = (value.unwrap_or_default(), value.is_some());
+                let mut bytes = Vec::with_capacity(Self::BYTES * features.len());
+                for value in features {
+                    bytes.push(u8::from(value.is_some()));
+                    bytes.extend(value.unwrap_or_default().to_le_bytes());
                 }
+                self.places[cell] = Some(self.spool.put(&bytes)?);
             }
             Err(message) => {
                 self.unreadable.insert(cell, message);
             }
         }
+        Ok(())
     }
 
     /// The rows of those of some cells that could be measured.
-    fn batch(&self, rows: &[ManifestRow], cells: Range<usize>) -> RecordBatch {
-        let cells: Vec<usize> = cells.filter(|cell| !self.unreadable.contains_key(cell)).collect();
-        let ids = cells.iter().map(|cell| &rows[*cell].image_id);
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from_iter_values(ids))];
+    fn batch(&self, rows: &[ManifestRow], cells: Range<usize>) -> Result<RecordBatch> {
         let of_cell = FEATURES.columns.len() - 1;
-        for k in 0..of_cell {
-            let at = cells.iter().map(|cell| cell * of_cell + k);
-            columns
-                .push(Arc::new(at.map(|at| self.is_defined[at].then_some(self.values[at])).collect::<Float64Array>()));
+        let mut ids = Vec::with_capacity(cells.len());
+        let mut values: Vec<Vec<Option<f64>>> = (0..of_cell).map(|_| Vec::with_capacity(cells.len())).collect();
+        let mut bytes = vec![0; Self::BYTES * of_cell];
+        for cell in cells {
+            let Some(place) = self.places[cell] else { continue };
+            self.spool.get(place, &mut bytes)?;
+            ids.push(rows[cell].image_id.as_str());
+            for (column, bytes) in values.iter_mut().zip(bytes.as_chunks::<{ Self::BYTES }>().0) {
+                let [is_defined, value @ ..] = *bytes;
+                column.push((is_defined == 1).then(|| f64::from_le_bytes(value)));
+            }
         }
-        RecordBatch::try_new(FEATURES.arrow(), columns).expect("columns match the schema")
+        let numbers = values.into_iter().map(|values| Arc::new(Float64Array::from(values)) as ArrayRef);
+        let columns = std::iter::once(Arc::new(StringArray::from(ids)) as ArrayRef).chain(numbers).collect();
+        Ok(RecordBatch::try_new(FEATURES.arrow(), columns).expect("columns match the schema"))
     }
 }
 

@@ -2,9 +2,11 @@
 //! sets. In PBC, the prefix of the file name is the subtype.
 
 use super::checks;
+use super::facts;
 use super::folders;
 use super::labels::Vocabulary;
 use super::layout::{Layout, Output};
+use super::lists;
 use super::pairs::Masks;
 use super::settings::Settings;
 use super::tree::{ScannedFile, Tree};
@@ -112,12 +114,20 @@ impl Layout for ClassFolders {
                 format!("the folder names contradict each other ({classes}); its {images} images are not used");
             output.issue(folder, checks::AMBIGUOUS_CLASS, Severity::Error, message).score = Some(images as f64);
         }
+        facts::report_roles(&images, output);
+        lists::report_predictions(tree, output);
+        let repeated = folders::repeated_names(&images, &places);
         for (names, template) in folders::unused_levels(&places) {
-            let message = format!(
+            let mut message = format!(
                 "folders whose names are not used, but whose images are: {}. Where they are patients: [ingest] path = \
                  \"{template}\"; where they do not belong to the data set, move them out of its folder",
                 text::some(names.iter().map(String::as_str))
             );
+            if repeated {
+                message += ". Most images have one of the same class and name in another folder: where these are two \
+                            versions of one cell, such as without its background, both would be in training and test \
+                            folds";
+            }
             output.issue("", checks::NOT_USED, Severity::Warning, message).score = Some(names.len() as f64);
         }
         masks.apply(tree, ctx, output)

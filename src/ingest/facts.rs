@@ -89,7 +89,16 @@ pub fn gather<'a>(
     report_labels(&facts, lists, output);
     fill_from_paths(&mut facts, lists, vocabulary, output);
     report_unused_folders(images, &facts, vocabulary, output);
+    report_roles(images, output);
     facts
+}
+
+/// Reports folders that are taken as one role.
+pub fn report_roles(images: &[&ScannedFile], output: &mut Output) {
+    for (role, names) in folders::pooled_roles(images) {
+        let message = format!("folders that are taken together as {role}: {}", text::some(names.iter().copied()));
+        output.issue("", checks::NOT_USED, Severity::Warning, message).score = Some(names.len() as f64);
+    }
 }
 
 /// What the paths of images say.

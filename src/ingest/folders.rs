@@ -6,13 +6,10 @@ use crate::class::{Class, Classes};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Names of folders that say nothing about the images in them.
-const NEUTRAL: [&str; 24] = [
+const NEUTRAL: [&str; 20] = [
     "all",
     "bmp",
     "cells",
-    "crop",
-    "cropped",
-    "crops",
     "data",
     "dataset",
     "frames",
@@ -28,7 +25,6 @@ const NEUTRAL: [&str; 24] = [
     "pictures",
     "png",
     "raw",
-    "segmented",
     "tif",
     "tiff",
 ];
@@ -50,6 +46,9 @@ pub struct Place {
     pub role: Option<&'static str>,
     /// Folders that say something else, at depth n below the data set.
     others: Vec<(usize, String)>,
+    /// Number of folders, and at which depth one names a role.
+    depth: usize,
+    role_depth: Option<usize>,
 }
 
 /// The role that a word gives an image: "TRAIN", "test_set", "TestA", "val", ...
@@ -87,8 +86,41 @@ pub fn is_slide(name: &str) -> bool {
     is_one_of(name, &["slide", "smear", "ausstrich"])
 }
 
+/// Words in the names of folders with other versions of images, from which something was removed.
+const VERSIONS: [&str; 14] = [
+    "background",
+    "bg",
+    "crop",
+    "cropped",
+    "crops",
+    "masked",
+    "no",
+    "nobg",
+    "normalised",
+    "normalized",
+    "preprocessed",
+    "processed",
+    "removed",
+    "segmented",
+];
+
+/// Whether a name says nothing about the images, or only which version of them they are: `Segmented Images`,
+/// `bg_removed`.
 fn is_neutral(name: &str) -> bool {
-    NEUTRAL.contains(&name.to_lowercase().as_str())
+    /// Which alone may be the name of a class.
+    const NOT_ALONE: [&str; 4] = ["background", "bg", "no", "removed"];
+    let name = name.to_lowercase();
+    let words: Vec<&str> = name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    match words[..] {
+        [] => false,
+        [word] if NOT_ALONE.contains(&word) => false,
+        _ => words.iter().all(|word| NEUTRAL.contains(word) || VERSIONS.contains(word)),
+    }
+}
+
+/// Whether a folder's name says that something was removed from its images.
+fn is_version(name: &str) -> bool {
+    name.to_lowercase().split(|c: char| !c.is_alphanumeric()).any(|word| VERSIONS.contains(&word))
 }
 
 /// The places of files, in their order, or `None` where no folder can be told to be named after a class.
@@ -147,13 +179,14 @@ fn with_label(folders: &[&str], label: Option<usize>, contradiction: Option<usiz
         label: label.map(|n| folders[n].into()),
         label_depth: label,
         contradiction: contradiction.map(|n| folders[n].into()),
+        depth: folders.len(),
         ..Place::default()
     };
     for (n, name) in folders.iter().enumerate().filter(|(n, _)| Some(*n) != label && Some(*n) != contradiction) {
         match () {
             () if is_subject(name) => place.subject = Some(name.to_string()),
             () if is_slide(name) => place.slide = Some(name.to_string()),
-            () if role(name).is_some() => place.role = role(name),
+            () if role(name).is_some() => (place.role, place.role_depth) = (role(name), Some(n)),
             () if is_neutral(name) => {}
             () => place.others.push((n, name.to_string())),
         }
@@ -206,11 +239,10 @@ pub struct Versions<'a> {
 
 /// The other versions among files, if most images have several.
 pub fn versions<'a>(files: &[&'a ScannedFile]) -> Option<Versions<'a>> {
-    const LAST: [&str; 4] = ["segmented", "crop", "cropped", "crops"];
     let mut images: BTreeMap<String, BTreeMap<(bool, String), &ScannedFile>> = BTreeMap::new();
     for file in files {
         let (neutral, others): (Vec<&str>, Vec<&str>) = file.folders().partition(|name| is_neutral(name));
-        let is_last = neutral.iter().any(|name| LAST.contains(&name.to_lowercase().as_str()));
+        let is_last = neutral.iter().any(|name| is_version(name));
         let image = format!("{}/{}", others.join("/"), file.stem());
         images.entry(image).or_default().entry((is_last, neutral.join("/"))).or_insert(file);
     }
@@ -233,23 +265,54 @@ pub fn versions<'a>(files: &[&'a ScannedFile]) -> Option<Versions<'a>> {
     Some(Versions { files: other, of: (names(left), names(kept)) })
 }
 
+/// Whether most images have the name of another of the same class in another folder.
+pub fn repeated_names(files: &[&ScannedFile], places: &[Place]) -> bool {
+    let mut names: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
+    for (file, place) in files.iter().zip(places) {
+        if let Some(label) = &place.label {
+            names.entry((label, file.stem())).or_default().insert(file.folder());
+        }
+    }
+    let several = names.values().filter(|folders| folders.len() > 1).count();
+    several > 0 && 10 * several >= 9 * names.len()
+}
+
+/// Names of folders that give images the same role, of each role with several: test, and TestA and TestB.
+pub fn pooled_roles<'a>(files: &[&'a ScannedFile]) -> BTreeMap<&'static str, BTreeSet<&'a str>> {
+    let mut roles: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for name in files.iter().flat_map(|file| file.folders()) {
+        role(name).into_iter().for_each(|role| _ = roles.entry(role).or_default().insert(name));
+    }
+    roles.retain(|_, names| names.iter().map(|name| name.to_lowercase()).collect::<BTreeSet<_>>().len() > 1);
+    roles
+}
+
 /// The names of folders at one level that differ from image to image, or are above some images only, and say neither
 /// class, subject, slide nor role; and a template of paths that would read them as subjects. They may be subjects, or
 /// images that are no cells of the class.
-pub fn unused_levels(places: &[Place]) -> Vec<(Vec<String>, &'static str)> {
+pub fn unused_levels(places: &[Place]) -> Vec<(Vec<String>, String)> {
     let labelled: Vec<&Place> = places.iter().filter(|place| place.label.is_some()).collect();
-    let mut levels: BTreeMap<(usize, bool), (BTreeSet<&str>, usize)> = BTreeMap::new();
+    let mut levels: BTreeMap<(usize, bool), (BTreeSet<&str>, usize, String)> = BTreeMap::new();
+    let template = |place: &Place, subject: usize| -> String {
+        let folder = |n: usize| match n {
+            n if n == subject => "{subject}/".to_string(),
+            n if Some(n) == place.label_depth => "{class}/".into(),
+            n if Some(n) == place.role_depth => "{role}/".into(),
+            n => format!("{{folder{}}}/", n + 1),
+        };
+        (0..place.depth).map(folder).collect::<String>() + "{file}"
+    };
     for place in &labelled {
         for (n, name) in &place.others {
             let is_below = place.label_depth.is_some_and(|depth| *n > depth);
-            let (names, images) = levels.entry((*n, is_below)).or_default();
+            let level = || (BTreeSet::new(), 0, template(place, *n));
+            let (names, images, _) = levels.entry((*n, is_below)).or_insert_with(level);
             names.insert(name);
             *images += 1;
         }
     }
-    let differ = levels.into_iter().filter(|(_, (names, images))| names.len() > 1 || *images < labelled.len());
-    let template = |is_below| if is_below { "{class}/{subject}/{file}" } else { "{subject}/{class}/{file}" };
-    differ.map(|((_, below), (names, _))| (names.into_iter().map(String::from).collect(), template(below))).collect()
+    let differ = levels.into_values().filter(|(names, images, _)| names.len() > 1 || *images < labelled.len());
+    differ.map(|(names, _, template)| (names.into_iter().map(String::from).collect(), template)).collect()
 }
 
 /// The folder in which the data set begins: archives often have one folder that contains everything. Empty, or with a
@@ -306,9 +369,13 @@ mod tests {
         let places = of(&["P1/neutrophil/1", "P2/neutrophil/1", "P2/monocyte/1"]).unwrap();
         let unused = |paths: &[&str]| unused_levels(&of(paths).unwrap());
         let names = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
-        assert_eq!(unused_levels(&places), [(names(&["P1", "P2"]), "{subject}/{class}/{file}")]);
+        assert_eq!(unused_levels(&places), [(names(&["P1", "P2"]), "{subject}/{class}/{file}".into())]);
+        assert_eq!(
+            unused(&["train/P1/neutrophil/images/1", "test/P2/neutrophil/images/2"]),
+            [(names(&["P1", "P2"]), "{role}/{subject}/{class}/{folder4}/{file}".into())]
+        );
         assert_eq!(unused(&["deep/Baso/1", "deep/LY/1"]), []);
-        assert_eq!(unused(&["Baso/1", "LY/odd/1"]), [(names(&["odd"]), "{class}/{subject}/{file}")]);
+        assert_eq!(unused(&["Baso/1", "LY/odd/1"]), [(names(&["odd"]), "{class}/{subject}/{file}".into())]);
     }
 
     #[test]
@@ -321,8 +388,27 @@ mod tests {
         let found = versions(&["Original/ig/1.jpg", "Segmented/ig/1.png", "Original/ig/2.jpg", "Segmented/ig/2.png"]);
         let left = vec!["Segmented/ig/1.png".to_string(), "Segmented/ig/2.png".into()];
         assert_eq!(found, Some((left, "Segmented".into(), "Original".into())));
+        for (kept, left) in [("Images", "Segmented Images"), ("raw", "bg_removed"), ("all", "No background")] {
+            let of = |folder: &str, name: &str| format!("{folder}/ig/{name}");
+            let paths = [of(kept, "1.jpg"), of(left, "1.png"), of(kept, "2.jpg"), of(left, "2.png")];
+            let found = versions(&paths.each_ref().map(String::as_str));
+            assert_eq!(found, Some((vec![of(left, "1.png"), of(left, "2.png")], left.into(), kept.into())));
+        }
         assert_eq!(versions(&["a/ig/1.jpg", "b/ig/1.jpg"]), None, "the folders say something");
         assert_eq!(versions(&["raw/ig/1.jpg", "crops/ig/2.jpg", "crops/ig/3.jpg"]), None, "other names");
+    }
+
+    #[test]
+    fn folders_that_are_one_role_or_hold_the_same_names_are_known() {
+        let files = ["Train/ig/1", "TestA/ig/1", "TestB/ig/1", "train/ig/2"].map(ScannedFile::unread);
+        let files: Vec<&ScannedFile> = files.iter().collect();
+        assert_eq!(pooled_roles(&files), BTreeMap::from([("test", BTreeSet::from(["TestA", "TestB"]))]));
+        let repeated = |paths: &[&str]| {
+            let files: Vec<ScannedFile> = paths.iter().map(|path| ScannedFile::unread(path)).collect();
+            repeated_names(&files.iter().collect::<Vec<_>>(), &of(paths).unwrap())
+        };
+        assert!(repeated(&["A/neutrophil/1", "B/neutrophil/1", "A/monocyte/7", "B/monocyte/7"]));
+        assert!(!repeated(&["A/neutrophil/1", "B/neutrophil/2", "A/monocyte/7", "B/monocyte/7"]));
     }
 
     #[test]

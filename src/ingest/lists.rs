@@ -9,6 +9,7 @@ use super::layout::Output;
 use super::settings::Settings;
 use super::sheet::{self, Sheet, SheetRow};
 use super::tree::{ScannedFile, Tree};
+use crate::class::set::fold;
 use crate::error::{Error, Input, Result};
 use crate::rows::Severity;
 use std::collections::BTreeMap;
@@ -106,7 +107,8 @@ pub fn candidates(tree: &Tree) -> impl Iterator<Item = &ScannedFile> {
 pub fn tables<'a>(tree: &'a Tree, settings: &Settings) -> Vec<&'a ScannedFile> {
     let top = folders::top(tree);
     let is_plain = |file: &ScannedFile| is_at_top(file, &top) && !is_text(file);
-    candidates(tree).filter(|file| is_plain(file) || is_list(tree, file, settings)).collect()
+    let may_be = |file: &&ScannedFile| is_plain(file) || is_list(tree, file, settings);
+    candidates(tree).filter(may_be).filter(|file| !is_prediction(tree, file)).collect()
 }
 
 /// Whether a file is text, which may be anything.
@@ -119,6 +121,24 @@ fn is_list(tree: &Tree, file: &ScannedFile, settings: &Settings) -> bool {
     let columns = tree.sheet(file).and_then(|sheet| ListColumns::new(&sheet, settings));
     columns
         .is_ok_and(|columns| columns.at(Role::Path).is_some() && (columns.at(Role::Class).is_some() || columns.adds()))
+}
+
+/// Whether a table has the columns that `wbc predict` writes.
+fn is_prediction(tree: &Tree, file: &ScannedFile) -> bool {
+    tree.sheet(file).is_ok_and(|sheet| {
+        let has = |name: &str| sheet.columns.iter().any(|column| column == name);
+        let probabilities = sheet.columns.iter().filter(|column| column.starts_with("p_")).count();
+        has("path") && has("class") && has("confidence") && has("agreement") && probabilities > 1
+    })
+}
+
+/// Reports tables of predictions, which are not read as lists.
+pub fn report_predictions(tree: &Tree, output: &mut Output) {
+    for file in candidates(tree).filter(|file| !is_text(file) && is_prediction(tree, file)) {
+        output.used(file);
+        let message = "not used: what wbc predict wrote. Predictions are no labels".to_string();
+        output.issue(&file.path, checks::NOT_USED, Severity::Warning, message);
+    }
 }
 
 /// Whether a table is a list with classes.
@@ -153,6 +173,7 @@ pub fn read(
 ) -> Result<Vec<UsedList>> {
     let missing =
         || Error::missing(Input::ImageList, &tree.root).with_hint("Write list.csv with the columns path and class");
+    report_predictions(tree, output);
     let (mut lists, mut refused) = (Vec::new(), Vec::new());
     for file in tables(tree, settings).into_iter().filter(|file| !others.contains(&file.path)) {
         output.used(file);
@@ -210,6 +231,12 @@ pub fn read(
     if need != Need::Nothing && lists.is_empty() { Err(missing()) } else { Ok(lists) }
 }
 
+/// Whether a column has the name of what models say of their answers.
+fn is_of_model(name: &str) -> bool {
+    const WORDS: [&str; 7] = ["confidence", "prob", "probability", "score", "softmax", "predicted", "prediction"];
+    fold(name).is_some_and(|name| WORDS.contains(&name.as_str()))
+}
+
 /// Reports columns without a use, and letters that may be misread.
 pub fn report_columns(list: &UsedList, output: &mut Output) {
     let hints: BTreeMap<&str, &str> = list.columns.hints.iter().map(|(name, key)| (name.as_str(), *key)).collect();
@@ -217,6 +244,24 @@ pub fn report_columns(list: &UsedList, output: &mut Output) {
         let message =
             format!("the column {name} is not used. If it counts, name it: [ingest.columns] {key} = {name:?}");
         output.issue(&list.name, checks::NOT_USED, Severity::Warning, message);
+    }
+    // Columns of probabilities beside the labels are those of a model.
+    let of_models: Vec<&str> =
+        list.columns.unused.iter().map(String::as_str).filter(|name| is_of_model(name)).collect();
+    if !of_models.is_empty() && list.columns.at(Role::Class).is_some() {
+        let message = format!(
+            "the classes of this list may be predictions, which are no labels: it has the column {}",
+            of_models.join(", ")
+        );
+        output.issue(&list.name, checks::NOT_USED, Severity::Warning, message);
+    }
+    // Words that also have other meanings are said, where patients are read from them.
+    let subject = list.columns.at(Role::Subject).map(|at| list.sheet.columns[at].as_str());
+    let is_vague =
+        |name: &&str| ["group", "groupid", "case", "caseid"].contains(&fold(name).unwrap_or_default().as_str());
+    if let Some(name) = subject.filter(|name| is_vague(name) && !list.columns.is_named) {
+        let message = format!("the column {name} is taken as the patients: images of one {name} stay in one fold");
+        output.issue(&list.name, checks::PEOPLE, Severity::Note, message);
     }
     let unused: Vec<&str> = list.columns.unused.iter().map(String::as_str).collect();
     let unused: Vec<&str> = unused.into_iter().filter(|name| !hints.contains_key(name)).collect();

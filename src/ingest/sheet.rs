@@ -236,6 +236,10 @@ fn parse_parquet(path: &Path, file: File) -> Result<Sheet> {
     let mut bytes = 0;
     for (i, record) in file.get_row_iter(None).map_err(wrong)?.enumerate() {
         let record = record.map_err(wrong)?;
+        if let Some((column, _)) = record.get_column_iter().find(|(_, field)| holds_image(field)) {
+            let expected = "paths of images: save the images as files, and list their paths and classes";
+            return Err(Error::format(path, format!("column {column}"), expected, "the images themselves"));
+        }
         let values: Vec<String> = record.get_column_iter().map(|(_, field)| visible(&text(field))).collect();
         bytes += values.iter().map(|value| value.len() as u64).sum::<u64>();
         if bytes > MAX_BYTES {
@@ -245,6 +249,15 @@ fn parse_parquet(path: &Path, file: File) -> Result<Sheet> {
         sheet.rows.push(SheetRow { number: i as u64 + 1, values });
     }
     Ok(sheet)
+}
+
+/// Whether a value is the bytes of an image, as Hugging Face's `datasets` writes them, alone or beside a path.
+fn holds_image(field: &Field) -> bool {
+    match field {
+        Field::Bytes(bytes) => bytes.len() > 8 && std::str::from_utf8(bytes.data()).is_err(),
+        Field::Group(row) => row.get_column_iter().any(|(_, field)| holds_image(field)),
+        _ => false,
+    }
 }
 
 /// A value of any type as text; empty where it is null.
@@ -263,7 +276,7 @@ mod tests {
 
     #[test]
     fn parquet_is_read_with_the_compressions_of_common_writers() {
-        use arrow_array::{ArrayRef, RecordBatch, StringArray};
+        use arrow_array::{ArrayRef, BinaryArray, RecordBatch, StringArray};
         use parquet::arrow::ArrowWriter;
         use parquet::basic::{Compression, GzipLevel, ZstdLevel};
         use parquet::file::properties::WriterProperties;
@@ -287,6 +300,16 @@ mod tests {
             assert_eq!(sheet.columns, ["path", "class"], "{compression}");
             assert_eq!(sheet.rows[1].values, ["b.png", "basophil"], "{compression}");
         }
+        // As Hugging Face's `datasets` writes images.
+        let images = Arc::new(BinaryArray::from_iter_values([[255u8, 216, 255, 224, 0, 16, 74, 70, 73, 70]; 2]));
+        let batch = RecordBatch::try_from_iter([("image", images as ArrayRef), ("label", column(["0", "1"]))]).unwrap();
+        let file = tempfile::Builder::new().suffix(".parquet").tempfile().unwrap();
+        let mut writer = ArrowWriter::try_new(file.reopen().unwrap(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let refused = read(file.path()).err().unwrap().to_string();
+        assert!(refused.contains("column image") && refused.contains("the images themselves"), "{refused}");
+        assert!(refused.len() < 300, "{refused}");
     }
 
     fn table(bytes: &[u8]) -> String {

@@ -1,6 +1,7 @@
 //! This machine: each task is a process of its own.
 
-use super::plan::{Arguments, Engine, Job, Plan, Task, last_line, reported, reporting};
+use super::job::{Arguments, Job, last_line};
+use super::plan::{Engine, Plan, Task, reported, reporting};
 use super::rounds::{Chain, Sharded};
 use crate::atomic;
 use crate::context::Context;

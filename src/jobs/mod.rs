@@ -7,6 +7,7 @@
 
 use crate::error::{Error, Result};
 
+mod job;
 mod local;
 mod plan;
 pub mod rounds;
@@ -14,7 +15,8 @@ mod script;
 mod slurm;
 pub mod status;
 
-pub use plan::{Arguments, Engine, Job, Plan, Settings, Task, is_reported};
+pub use job::{Arguments, Job};
+pub use plan::{Engine, Plan, Settings, Task, is_reported};
 
 /// The engines, by name.
 pub static ENGINES: [&dyn Engine; 2] = [&slurm::Slurm, &local::Local];

@@ -1,5 +1,6 @@
 //! What is to be run, and what an engine does with it.
 
+use super::job::{Arguments, Job};
 use super::rounds::{Chain, Round, Sharded};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -96,9 +97,6 @@ fn is_time(text: &str) -> bool {
     parts.len() <= 4 && parts.iter().all(is_number) && text.matches('-').count() <= 1
 }
 
-/// Arguments of a call of wbc.
-pub type Arguments = Vec<String>;
-
 /// The training of one model.
 #[derive(Clone, Debug)]
 pub struct Task {
@@ -156,18 +154,6 @@ impl Plan {
             rounds: vec![Round::Shards, Round::Merge],
         })
     }
-}
-
-/// A job that is not over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Job {
-    /// As the engine calls it.
-    pub id: String,
-    /// Whether it has started.
-    pub is_running: bool,
-    /// Why it has not, in the engine's words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
 }
 
 /// Something that runs jobs.
@@ -259,16 +245,4 @@ pub fn is_reported(ws: &Workspace, run: &str, engine: &dyn Engine) -> bool {
     let dir = RunDir::new(ws, run);
     let folds = dir.models().unwrap_or_default().into_iter().filter_map(|id| time(dir.model_predictions(id)));
     time(reported(&dir.jobs(engine.name()))).is_some_and(|reported| folds.max().is_none_or(|last| last <= reported))
-}
-
-/// The last line of a log that says something.
-pub fn last_line(log: &Path) -> Option<String> {
-    use std::io::{Read, Seek, SeekFrom};
-    let mut file = std::fs::File::open(log).ok()?;
-    let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(10_000))).ok()?;
-    let mut end = Vec::new();
-    file.take(10_000).read_to_end(&mut end).ok()?;
-    let text = String::from_utf8_lossy(&end).into_owned();
-    text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(String::from)
 }

@@ -1,7 +1,7 @@
 //! Work on the images of data sets that is shared by the tasks of a cluster, in rounds: what is to be done, which jobs
 //! were sent for it, and where they stand.
 
-use super::plan::{Arguments, Job, last_line};
+use super::job::{Arguments, Job, last_line};
 use crate::atomic;
 use crate::error::{Error, Result};
 use crate::text;

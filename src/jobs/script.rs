@@ -1,6 +1,7 @@
 //! The shell scripts of jobs: plain enough to be read, changed and sent by hand.
 
-use super::plan::{Arguments, Engine, Plan, reported, reporting};
+use super::job::Arguments;
+use super::plan::{Engine, Plan, reported, reporting};
 use super::rounds::{DONE, Round, Sharded};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
 //! Slurm: scripts for `sbatch`. What is queued is asked of `squeue`, and how jobs ended of `sacct`; which job trains
 //! which model is kept in the runs' folders.
 
-use super::plan::{Engine, Job, Plan};
+use super::job::Job;
+use super::plan::{Engine, Plan};
 use super::rounds::{self, Chain, Link, Round, Sharded};
 use super::script;
 use crate::atomic;

@@ -1,7 +1,7 @@
 //! Where the runs of a workspace stand: from their folders, and from the engines' queues.
 
 use super::ENGINES;
-use super::plan::{Job, last_line};
+use super::job::{Job, last_line};
 use super::rounds::{Chain, Standing};
 use crate::error::{Error, Result};
 use crate::progress;

@@ -1,7 +1,9 @@
 //! New images that show the same as a training image: what the models say of them says nothing of other images.
 
 use super::images::ReadImage;
+use crate::check;
 use crate::context::Context;
+use crate::copies::{self, Features};
 use crate::error::Result;
 use crate::rows::CellRow;
 use crate::run::leak::{self, Image, Weights};
@@ -17,6 +19,8 @@ pub struct Seen {
     pub images: BTreeMap<String, String>,
     /// What is not known of the training images.
     pub note: Option<String>,
+    /// Images that show the same as another of the new ones, each with that one.
+    pub repeats: BTreeMap<String, String>,
 }
 
 impl Seen {
@@ -45,6 +49,11 @@ impl Seen {
             }
         }
         seen.note = notes.into_iter().reduce(|a, b| format!("{a}; {b}"));
+        let features: Vec<Option<&Features>> = images.iter().map(|image| Some(&image.features)).collect();
+        for pair in copies::find(&features, check::Settings::default().copy_correlation, ctx)? {
+            let [first, second] = [pair.a, pair.b].map(|i| images[i].path.clone());
+            seen.repeats.entry(second).or_insert(first);
+        }
         Ok(seen)
     }
 
@@ -61,6 +70,13 @@ impl Seen {
                 "seen in training: {} of {} show the same as a training image, such as {image} ({cell}); what the \
                  models say of these says nothing of other images",
                 text::thousands(self.images.len() as u64),
+                text::of(images, "image")
+            ));
+        }
+        if let Some((image, other)) = self.repeats.first_key_value() {
+            notes.push(format!(
+                "show the same as another of these images: {} of {}, such as {image} ({other}); each is counted",
+                text::thousands(self.repeats.len() as u64),
                 text::of(images, "image")
             ));
         }

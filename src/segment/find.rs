@@ -173,7 +173,10 @@ fn nuclei(image: &Rgb) -> Vec<Nucleus> {
     let levels = Levels::new(&stain, &tissue);
     let nuclear = levels.nuclear(&stain.padding);
     let parts: Vec<Vec<usize>> = nuclear.regions();
-    let Some(largest) = parts.iter().map(Vec::len).max() else { return Vec::new() };
+    if parts.is_empty() {
+        return Vec::new();
+    }
+    let largest = usual_largest(parts.iter().map(Vec::len).collect());
     let red_px =
         RedCellSize::estimate(&tissue, &nuclear, &parts).filter(|red| red.area() * MAX_OF_RED >= largest as f32);
     let smallest = red_px.as_ref().map_or(MIN_REGION_PX as f32, |red| MIN_LOBE.0 * red.area());
@@ -187,7 +190,7 @@ fn nuclei(image: &Rgb) -> Vec<Nucleus> {
             Nucleus { bounds, area: pixels.len(), level }
         })
         .collect();
-    let largest = found.iter().map(|n| n.area).max().unwrap_or(0) as f32;
+    let largest = usual_largest(found.iter().map(|n| n.area).collect()) as f32;
     let large = found.iter().filter(|n| n.area as f32 >= MIN_OF_LARGEST * largest);
     let strongest = large.map(|n| n.level).fold(0.0, f32::max);
     let weakest = MIN_STAIN.max(MIN_OF_STRONGEST * strongest);
@@ -202,6 +205,19 @@ fn nuclei(image: &Rgb) -> Vec<Nucleus> {
     let usual = accepted(MIN_OF_RED, weakest);
     // Overlapping red cells can seem larger than they are.
     if usual.is_empty() { accepted(MIN_OF_RED_IF_STRONG, weakest.max(STRONG_STAIN)) } else { usual }
+}
+
+/// The area of the largest nuclei: half of all area is in regions of at least this size. Of one or two nuclei it is the
+/// larger one; in a wide field, a smudge that is larger than any nucleus does not count.
+fn usual_largest(mut areas: Vec<usize>) -> usize {
+    areas.sort_unstable_by(|a, b| b.cmp(a));
+    let all: usize = areas.iter().sum();
+    let mut sum = 0;
+    let is_half = |area: &usize| {
+        sum += area;
+        2 * sum >= all
+    };
+    areas.into_iter().find(is_half).unwrap_or(0)
 }
 
 /// The pixels that are not plasma; `None` if there are too few for an estimate.

@@ -12,6 +12,7 @@ mod interval;
 mod mcnemar;
 mod melded;
 mod prevalence;
+mod variance;
 
 pub use bootstrap::{RESAMPLES, bootstrap};
 pub use clusters::{MIN_CLUSTERS, cluster_bootstrap};
@@ -20,3 +21,4 @@ pub use interval::{Interval, LEVEL, mean, wilson};
 pub use mcnemar::{McNemar, mcnemar};
 pub use melded::mean_of_shares;
 pub use prevalence::{MIN_KNOWN, Prevalence, prevalence};
+pub use variance::epsilon_squared;

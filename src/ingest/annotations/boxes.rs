@@ -45,6 +45,8 @@ const BOXES: [([&str; 4], &[Reading]); 16] = [
     (["x", "y", "width", "height"], &[Size, Centre]),
     (["x", "y", "w", "h"], &[Size, Centre]),
 ];
+/// Names of the columns with the size of the image that the boxes were drawn on.
+const SIZES: [[&str; 2]; 3] = [["width", "height"], ["imagewidth", "imageheight"], ["imgwidth", "imgheight"]];
 /// Names of a column with all four numbers.
 const BOX: [&str; 5] = ["bbox", "box", "boundingbox", "bndbox", "bboxes"];
 
@@ -69,6 +71,13 @@ impl BoxColumns {
             Some(BoxColumns { at: vec![at], readings: &[Corners, Size, Centre] })
         };
         four.or_else(one)
+    }
+
+    /// The columns with the size of the image.
+    fn sizes(&self, sheet: &Sheet) -> Option<[usize; 2]> {
+        let names: Vec<String> = sheet.columns.iter().map(|name| fold(name).unwrap_or_default()).collect();
+        let position = |name: &str| (0..names.len()).find(|at| names[*at] == name && !self.at.contains(at));
+        SIZES.iter().find_map(|[width, height]| Some([position(width)?, position(height)?]))
     }
 
     fn names<'a>(&self, sheet: &'a Sheet) -> Vec<&'a str> {
@@ -210,14 +219,17 @@ pub fn read(tree: &Tree, settings: &Settings) -> Result<Annotations> {
         annotations.files.push(file.path.clone());
         let mut problem = |message: String| annotations.problems.push((file.path.clone(), message));
         sheet.bad_rows.iter().for_each(|message| problem(message.clone()));
-        let mut images: BTreeMap<&str, Vec<Object>> = BTreeMap::new();
+        let sizes = boxes.sizes(&sheet);
+        let mut images: BTreeMap<&str, (Vec<Object>, Option<(f64, f64)>)> = BTreeMap::new();
         let numbers: Vec<[f64; 4]> = sheet.rows.iter().filter_map(|row| boxes.numbers(row)).collect();
         for row in &sheet.rows {
             let Some(path) = row.value(columns.at(Role::Path)) else {
                 problem(format!("row {}: no path", row.number));
                 continue;
             };
-            let objects = images.entry(path).or_default();
+            let (objects, size) = images.entry(path).or_default();
+            let number = |at: usize| row.value(Some(at))?.parse().ok();
+            *size = size.or_else(|| sizes.and_then(|[width, height]| Some((number(width)?, number(height)?))));
             if boxes.is_empty(row) {
                 // An image without an object.
                 continue;
@@ -231,17 +243,19 @@ pub fn read(tree: &Tree, settings: &Settings) -> Result<Annotations> {
         if let Some(at) = columns.at(Role::Subtype) {
             problem(format!("a column that is not used beside boxes: {}", sheet.columns[at]));
         }
-        // The table does not say for which size: that of the image.
-        let size_px = if are_shares(numbers.iter()) { None } else { Some((0.0, 0.0)) };
-        annotations.images.extend(images.into_iter().map(|(path, objects)| Annotated {
+        // Where the table does not say for which size: that of the image.
+        let are_shares = are_shares(numbers.iter());
+        annotations.images.extend(images.into_iter().map(|(path, (objects, size))| Annotated {
             image: vec![path.into()],
             folder: folder(file),
             is_beside: false,
-            size_px,
+            size_px: (!are_shares).then(|| size.unwrap_or((0.0, 0.0))),
             source: file.path.clone(),
             objects,
         }));
         columns.use_names(&boxes.names(&sheet));
+        let of_sizes = sizes.map_or(Vec::new(), |sizes| sizes.map(|at| sheet.columns[at].as_str()).to_vec());
+        columns.use_names(&of_sizes);
         columns.use_names(&[columns.at(Role::Class).map_or("", |at| sheet.columns[at].as_str())]);
         let columns = columns.without(Role::Class).without(Role::Subtype);
         annotations.lists.push(UsedList::new(file, sheet, columns));

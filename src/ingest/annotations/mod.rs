@@ -126,7 +126,7 @@ fn rows(
     let mut seen_in: BTreeMap<&str, &str> = BTreeMap::new();
     let mut roles: BTreeMap<&str, &str> = BTreeMap::new();
     let (mut named_as, mut unclear_images) = (BTreeMap::<&str, &str>::new(), BTreeSet::new());
-    let (mut unsure_turns, mut outside) = (BTreeSet::new(), Vec::new());
+    let (mut unsure_turns, mut outside, mut reaching) = (BTreeSet::new(), Vec::new(), Vec::new());
     for annotated in &annotations.images {
         let find = |path: &String| match annotated.is_beside {
             true => finder.find_beside(&annotated.folder, path),
@@ -191,7 +191,13 @@ fn rows(
             let edges =
                 if is_of_stored { header.orientation.upright_edges(object.edges, stored) } else { object.edges };
             match pixels(edges, scale, size) {
-                Some(rect) => of_image.push((object.label.clone(), rect)),
+                Some(rect) => {
+                    let beyond = beyond(edges, scale, size);
+                    if beyond > ROUNDED_PX.max(ROUNDED * f64::from(rect.longer_side())) {
+                        reaching.push((file.path.as_str(), beyond));
+                    }
+                    of_image.push((object.label.clone(), rect));
+                }
                 None => {
                     outside.push(file.path.as_str());
                     let message = format!("{}: a box outside the image or without an area: not used", object.label);
@@ -216,6 +222,20 @@ fn rows(
             text::some(outside.iter().copied())
         );
         output.issue("", checks::OBJECTS, Severity::Error, message).score = Some(n as f64);
+    }
+    if !reaching.is_empty() {
+        let n = reaching.len() as u64;
+        let all: usize = annotations.images.iter().map(|image| image.objects.len()).sum();
+        let farthest = reaching.iter().map(|(_, beyond)| *beyond).fold(0.0, f64::max);
+        reaching.dedup_by_key(|(path, _)| *path);
+        let message = format!(
+            "boxes that reach out of their image, by up to {farthest:.0} px, and are cut at its edge: {} of {}, in {}. \
+             Are they of this format, and for these images?",
+            text::thousands(n),
+            text::thousands(all as u64),
+            text::some(reaching.iter().map(|(path, _)| *path))
+        );
+        output.issue("", checks::OBJECTS, Severity::Warning, message).score = Some(n as f64);
     }
     if !unsure_turns.is_empty() {
         let message = format!(
@@ -390,6 +410,17 @@ fn remove_repeated(objects: &mut Vec<(String, Rect)>) -> (u64, Vec<String>) {
         !repeated.contains(&(number - 1)) && !unclear.contains(&(number - 1))
     });
     (n, conflicts)
+}
+
+/// How far a box reaches out of the image where its numbers were rounded, or its line is thick: px, and share of the
+/// longer side.
+const ROUNDED_PX: f64 = 2.0;
+const ROUNDED: f64 = 0.02;
+
+/// How far a box reaches out of the image, px.
+fn beyond(edges: [f64; 4], scale: (f64, f64), size: (f64, f64)) -> f64 {
+    let along = |from: f64, to: f64, scale: f64, size: f64| (-from * scale).max(to * scale - size).max(0.0);
+    along(edges[0], edges[2], scale.0, size.0).max(along(edges[1], edges[3], scale.1, size.1))
 }
 
 /// A box in whole pixels, cut at the edges of the image; `None` if nothing is left.

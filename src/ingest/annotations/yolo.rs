@@ -72,6 +72,7 @@ pub fn read(tree: &Tree) -> Result<Annotations> {
     let is_above_any =
         |names_file: &ScannedFile| tree.files.iter().filter(is_annotation).any(|f| is_above(names_file, f));
     let names_are_above = all_names.iter().any(|(names_file, _)| is_above_any(names_file));
+    let mut used: BTreeMap<usize, u64> = BTreeMap::new();
     for file in tree.files.iter().filter(is_annotation) {
         annotations.files.push(file.path.clone());
         let mut objects = Vec::new();
@@ -92,8 +93,17 @@ pub fn read(tree: &Tree) -> Result<Annotations> {
         for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             match object(line) {
                 Ok((class, edges)) => {
-                    let label = names.get(&class).cloned().unwrap_or_else(|| class.to_string());
-                    objects.push(Object { label, edges });
+                    *used.entry(class).or_default() += 1;
+                    match names.get(&class) {
+                        None if !names.is_empty() => {
+                            let message = format!("line {}: class number {class} has no name: not used", n + 1);
+                            annotations.problems.push((file.path.clone(), message));
+                        }
+                        name => {
+                            let label = name.cloned().unwrap_or_else(|| class.to_string());
+                            objects.push(Object { label, edges });
+                        }
+                    }
                 }
                 Err(message) => annotations.problems.push((file.path.clone(), format!("line {}: {message}", n + 1))),
             }
@@ -107,7 +117,28 @@ pub fn read(tree: &Tree) -> Result<Annotations> {
             objects,
         });
     }
+    require_numbers_of(&all_names, &used, tree)?;
     Ok(annotations)
+}
+
+/// Checks that the class numbers do not count from 1 while the names count from 0, so that each would have the name of
+/// the class before: that 0 is not used, and the number after the last name is.
+fn require_numbers_of(names: &[(&ScannedFile, Names)], used: &BTreeMap<usize, u64>, tree: &Tree) -> Result<()> {
+    let (Some(first), Some(last)) = (used.keys().next(), used.keys().next_back()) else { return Ok(()) };
+    for (file, names) in names {
+        let (Some(lowest), Some(highest)) = (names.keys().next(), names.keys().next_back()) else { continue };
+        if first > lowest && *last == highest + 1 {
+            let name = |n: &usize| format!("{n} {}", names[n]);
+            let expected = format!("class numbers from {} to {}", name(lowest), name(highest));
+            let found = format!(
+                "{first} to {last}, as of names that count from {first}: then write the numbers into data.yaml \
+                 (names: {{{first}: {}, ...}})",
+                names[lowest]
+            );
+            return Err(Error::format(tree.full_path(&file.path), "names", expected, found));
+        }
+    }
+    Ok(())
 }
 
 /// The names of classes by their number.

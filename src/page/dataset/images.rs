@@ -9,7 +9,7 @@ use crate::decode::{self, Rgb};
 use crate::error::{Error, Result};
 use crate::page::parts;
 use crate::preprocess::{self, Cut, Square};
-use crate::rows::ManifestRow;
+use crate::rows::{CutRule, ManifestRow};
 use crate::segment;
 use image::RgbImage;
 use minijinja::{Value, context};
@@ -193,9 +193,12 @@ fn decode_file(
     };
     let background =
         segment::plasma(&Rgb { width_px: BACKGROUND_PX, height_px: BACKGROUND_PX, pixels: cut(first, &background)? });
+    let whole_image = preprocess::Settings { cut: Cut::Whole, ..settings.clone() };
     let mut cells = Vec::new();
     for (i, row) in rows.iter().enumerate() {
-        let pixels = cut(row, &settings)?;
+        // Of an image without a box around its only cell, all is shown.
+        let is_boxed = row.cut != Some(CutRule::Box) || row.cell_box().is_some();
+        let pixels = cut(row, if is_boxed { &settings } else { &whole_image })?;
         let shown = selected(i).then(|| parts::image(&pixels, settings.size_px, settings.size_px));
         cells.push((Measurement { moments: batch::moments(&pixels), background }, shown));
     }
@@ -231,7 +234,7 @@ fn thumbnail(image: &Rgb, rows: &[&ManifestRow]) -> Value {
 }
 
 /// Mean and standard deviation of each channel; `None` without colours.
-pub(super) fn mean_and_deviation(colours: &[[f64; 3]]) -> Option<([f64; 3], [f64; 3])> {
+fn mean_and_deviation(colours: &[[f64; 3]]) -> Option<([f64; 3], [f64; 3])> {
     let n = (!colours.is_empty()).then_some(colours.len() as f64)?;
     let mean: [f64; 3] = std::array::from_fn(|c| colours.iter().map(|v| v[c]).sum::<f64>() / n);
     let variance = |c: usize| colours.iter().map(|v| (v[c] - mean[c]).powi(2)).sum::<f64>() / n;

@@ -4,7 +4,6 @@ use crate::class::{Class, Classes};
 use crate::context::Context;
 use crate::dataset::{self, Dataset};
 use crate::error::{Error, Input, Result};
-use crate::ingest;
 use crate::join;
 use crate::rows::{CheckRow, CopyRow, IssueRow, ManifestRow};
 use crate::schema::COPIES;
@@ -46,7 +45,7 @@ impl Tables {
     pub fn read(ws: &Workspace, dataset: &str, help: &dyn Fn(Input) -> String, ctx: &Context) -> Result<Self> {
         let Dataset { classes, cells: rows, checks, checked, .. } = Dataset::read(ws, dataset)?;
         let mut warnings = Vec::new();
-        match has_changed(ws, dataset, ctx) {
+        match join::has_changed(ws, dataset, ctx) {
             Ok(false) => {}
             Ok(true) => warnings.push(format!(
                 "The files under raw/{dataset} have changed since they were ingested; this page describes the old \
@@ -127,22 +126,4 @@ impl Tables {
         });
         std::iter::once(finding.path.clone()).chain(related).filter(|path| !path.is_empty()).collect()
     }
-}
-
-/// Whether the files of a data set, or of the members of a joint one, have changed since they were ingested.
-fn has_changed(ws: &Workspace, dataset: &str, ctx: &Context) -> Result<bool> {
-    let members = join::members(ws, dataset);
-    if members.is_empty() {
-        return ingest::has_changed(ws, dataset, ctx);
-    }
-    match join::require_current(ws, dataset) {
-        Err(Error::Stale { .. }) => return Ok(true),
-        current => current?,
-    }
-    for member in members {
-        if ingest::has_changed(ws, &member, ctx)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

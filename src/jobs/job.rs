@@ -1,0 +1,31 @@
+//! A job of an engine, and what its log says.
+
+use serde::Serialize;
+use std::path::Path;
+
+/// Arguments of a call of wbc.
+pub type Arguments = Vec<String>;
+
+/// A job that is not over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Job {
+    /// As the engine calls it.
+    pub id: String,
+    /// Whether it has started.
+    pub is_running: bool,
+    /// Why it has not, in the engine's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The last line of a log that says something.
+pub fn last_line(log: &Path) -> Option<String> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = std::fs::File::open(log).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(10_000))).ok()?;
+    let mut end = Vec::new();
+    file.take(10_000).read_to_end(&mut end).ok()?;
+    let text = String::from_utf8_lossy(&end).into_owned();
+    text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(String::from)
+}
