@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::fs::File;
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// A file without a name, to whose end bytes are added, and which is read at any place. It is gone with the process.
@@ -27,8 +27,10 @@ impl Spool {
     /// # Errors
     /// [`Error::Io`].
     pub fn put(&mut self, bytes: &[u8]) -> Result<u64> {
-        self.file.write_all(bytes).map_err(Error::io(&self.folder, "write a temporary file in"))?;
         let place = self.length;
+        // On Windows, reading moves the place where is written.
+        let written = self.file.seek(SeekFrom::Start(place)).and_then(|_| self.file.write_all(bytes));
+        written.map_err(Error::io(&self.folder, "write a temporary file in"))?;
         self.length += bytes.len() as u64;
         Ok(place)
     }
@@ -66,9 +68,13 @@ mod tests {
     fn what_was_put_is_read_at_its_place() {
         let folder = tempfile::tempdir().unwrap();
         let mut spool = Spool::new(folder.path()).unwrap();
-        let places = [&b"one"[..], b"", b"three"].map(|bytes| spool.put(bytes).unwrap());
-        assert_eq!(places, [0, 3, 3]);
         let mut bytes = [0; 5];
+        let mut places = Vec::new();
+        for part in [&b"one"[..], b"", b"three"] {
+            places.push(spool.put(part).unwrap());
+            spool.get(0, &mut bytes[..1]).unwrap();
+        }
+        assert_eq!(places, [0, 3, 3]);
         spool.get(places[2], &mut bytes).unwrap();
         assert_eq!(&bytes, b"three");
         assert!(spool.get(places[2] + 1, &mut bytes).is_err(), "beyond its end");

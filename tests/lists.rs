@@ -324,6 +324,13 @@ fn numbers_of_yolo_that_count_from_one_are_not_read_as_the_class_before() {
     let w = data(&images, &[names, ("a.txt", "1 0.5 0.5 0.2 0.2\n"), ("b.txt", "2 0.5 0.5 0.2 0.2\n")]);
     let message = refused(&w);
     assert!(message.contains("data.yaml") && message.contains("1 to 2, as of names that count from 1"), "{message}");
+    // So may be the lines of a list of names.
+    w.write("data/raw/d/data.yaml", "");
+    w.write("data/raw/d/classes.txt", "neutrophil\nmonocyte\n");
+    assert!(refused(&w).contains("begin the file with an empty line"));
+    w.write("data/raw/d/classes.txt", "\nneutrophil\nmonocyte\n");
+    assert_eq!(values(&ingest(&w).2, class), "neutrophil monocyte");
+    std::fs::remove_file(w.path("data/raw/d/classes.txt")).unwrap();
     // As the names are numbered, all is well.
     w.write("data/raw/d/data.yaml", "names: {1: neutrophil, 2: monocyte}\n");
     let (status, text, found) = ingest(&w);
@@ -342,6 +349,10 @@ fn boxes_of_another_size_or_beyond_the_image_are_said() {
     let (status, text, found) = ingest(&data(&["a.png", "b.png"], &[("boxes.csv", &list)]));
     assert_eq!((status, values(&found, class).as_str()), (1, "neutrophil"), "{text}");
     assert!(text.contains("b.png: left out: its boxes are for 50 x 40 px"), "{text}");
+    // Columns of the same names with the size of the box.
+    let list = format!("{header}a.png,20,20,neutrophil,40,30,60,50\nb.png,11,11,monocyte,20,15,30,25\n");
+    let (status, text, found) = ingest(&data(&["a.png", "b.png"], &[("boxes.csv", &list)]));
+    assert_eq!((status, values(&found, class).as_str()), (0, "neutrophil monocyte"), "{text}");
     let list = "path,class,xmin,ymin,xmax,ymax\na.png,neutrophil,40,30,60,50\nb.png,monocyte,70,30,140,50\n";
     let (status, text, found) = ingest(&data(&["a.png", "b.png"], &[("boxes.csv", list)]));
     assert_eq!((status, found.len()), (1, 2), "{text}");
@@ -356,9 +367,15 @@ fn predictions_are_no_labels() {
     let (status, text, found) = ingest(&w);
     assert_eq!((status, values(&found, class).as_str()), (1, "monocyte neutrophil"), "{text}");
     assert!(text.contains("what wbc predict wrote"), "{text}");
+    // The only list; and as a user corrects it.
+    let w = data(&["1.png", "2.png"], &[("cells.csv", &own.replace("neutrophil/1", "1"))]);
+    let message = refused(&w);
+    assert!(message.contains("cells.csv") && message.contains("keep the columns path and class alone"), "{message}");
+    w.write("data/raw/d/cells.csv", "path,class\n1.png,neutrophil\n2.png,monocyte\n");
+    assert_eq!(values(&ingest(&w).2, class), "neutrophil monocyte");
     let other = "path,class,prob\nneutrophil/1.png,monocyte,0.9\nmonocyte/2.png,monocyte,0.8\n";
     let (_, text, _) = ingest(&data(&folders, &[("predictions.csv", other)]));
-    assert!(text.contains("may be predictions, which are no labels: it has the column prob"), "{text}");
+    assert!(text.contains("may be predictions, which are not labels: it has the column prob"), "{text}");
 }
 
 #[test]
@@ -377,6 +394,10 @@ fn what_is_pooled_or_guessed_is_named() {
     let images = ["Images/neutrophil/1.png", "Segmented Images/neutrophil/1.png"];
     let (_, text, found) = ingest(&data(&images, &[]));
     assert_eq!(found.len(), 1, "{text}");
+    // A folder of removed images is no other version of them.
+    let images = ["neutrophil/1.png", "neutrophil/removed_images/2.png", "monocyte/3.png"];
+    let (_, text, _) = ingest(&data(&images, &[]));
+    assert!(text.contains("folders whose names are not used, but whose images are: removed_images"), "{text}");
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn an_image_that_is_there_twice_is_said_to_be() {
     let image = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
     std::fs::copy(&image, folder.join("again.jpg")).unwrap();
     let report = w.wbc(&["predict", "r", "data/raw/new"]).stdout;
-    assert!(report.contains("show the same as another of these images: 1 of 61"), "{report}");
+    assert!(report.contains("1 of 61 images shows the same as another of them"), "{report}");
 }
 
 #[test]

@@ -324,6 +324,11 @@ fn jobs_of_slurm_share_images() {
         "{text}"
     );
     assert!(text.contains("data/d/shards") && text.contains("slurm/ingest-shards-"), "{text}");
+    // A damaged record of the jobs does not hide the runs.
+    let record = std::fs::read(w.path("data/d/slurm/ingest.json")).unwrap();
+    w.write("data/d/slurm/ingest.json", "{");
+    assert!(w.wbc(&["status"]).ok().stdout.contains("d: ingest: data/d/slurm/ingest.json"));
+    w.write("data/d/slurm/ingest.json", record);
     std::fs::remove_file(w.path("data/d/shards")).unwrap();
     let log = w.wbc(&submit).ok().stdout;
     assert!(log.contains("3 shards") && log.contains("merges them") && log.contains("wbc check --dataset d"), "{log}");

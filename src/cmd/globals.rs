@@ -4,6 +4,7 @@ use super::advice;
 use super::terminal::{Terminal, say};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::ingest;
 use crate::join;
 use crate::nn::device::Device;
 use crate::part::Part;
@@ -152,14 +153,25 @@ pub(super) fn run_name(dataset: &str, pipeline: &Pipeline, seed_of_file: u64) ->
 /// # Errors
 /// [`Error::Interrupted`].
 pub(super) fn warn_of_changes(ws: &Workspace, dataset: &str, ctx: &Context) -> Result<()> {
-    match join::has_changed(ws, dataset, ctx) {
-        Ok(true) => say(format_args!(
-            "wbc: warning: the files or labels of {dataset} have changed since they were ingested: what follows is of \
-             the old ones. Run: wbc ingest --dataset {dataset}"
-        )),
-        Err(Error::Interrupted) => return Err(Error::Interrupted),
-        // Where they cannot be read, what was read before is used.
-        _ => {}
+    let members = join::members(ws, dataset);
+    let is_joint = !members.is_empty();
+    for member in if is_joint { members } else { vec![dataset.into()] } {
+        // The files are read only where there is a reason to.
+        if !ingest::may_have_changed(ws, &member) {
+            continue;
+        }
+        match ingest::has_changed(ws, &member, ctx) {
+            Ok(true) => {
+                let then = if is_joint { ", and join the data sets again" } else { "" };
+                say(format_args!(
+                    "wbc: warning: the files or labels of {member} have changed since they were ingested: what follows \
+                     is of the old ones. Run: wbc ingest --dataset {member}{then}"
+                ));
+            }
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            // Where they cannot be read, what was read before is used.
+            _ => {}
+        }
     }
     Ok(())
 }

@@ -290,7 +290,7 @@ fn ingest_in_shards(
     if let Some(chain) = Chain::read(ws, &report.dataset, engine.name())? {
         // Without a queue to ask, the engine says so when it is to start.
         let queue = engine.queued(&chain).unwrap_or_default();
-        report.queued = Some(chain.standing(&report.dataset, "ingest", Ok(queue))).filter(Standing::is_active);
+        report.queued = Some(chain.standing(ws, &report.dataset, "ingest", Ok(queue))).filter(Standing::is_active);
     }
     if args.dry_run {
         report.scripts = scripts.into_iter().map(|(path, text)| Script { path, text }).collect();

@@ -69,7 +69,7 @@ impl Layout for ClassFolders {
     fn read(
         &self,
         tree: &Tree,
-        _: &Settings,
+        settings: &Settings,
         vocabulary: &Vocabulary,
         ctx: &Context,
         output: &mut Output,
@@ -115,7 +115,7 @@ impl Layout for ClassFolders {
             output.issue(folder, checks::AMBIGUOUS_CLASS, Severity::Error, message).score = Some(images as f64);
         }
         facts::report_roles(&images, output);
-        lists::report_predictions(tree, output);
+        lists::report_predictions(tree, settings, output);
         let repeated = folders::repeated_names(&images, &places);
         for (names, template) in folders::unused_levels(&places) {
             let mut message = format!(

@@ -3,6 +3,7 @@
 //! measured on a sample. Images without a cell are left out.
 
 use super::checks;
+use super::labels::is_white_cell;
 use super::layout::Output;
 use super::settings::{Cut, Settings};
 use super::tree::Tree;
@@ -205,7 +206,11 @@ pub fn apply(tree: &Tree, settings: &Settings, classes: &Classes, ctx: &Context,
         let info = row.class.and_then(|class| classes.info(class));
         info.is_none_or(|info| info.white_cell != Some(false))
     };
-    verify_boxes(tree, &is_white, ctx, output)?;
+    let is_known_white = |row: &ManifestRow| {
+        let info = row.class.and_then(|class| classes.info(class));
+        info.is_some_and(|info| info.white_cell == Some(true)) || row.label.as_deref().is_some_and(is_white_cell)
+    };
+    verify_boxes(tree, &is_known_white, ctx, output)?;
     if open.is_empty() {
         return Ok(());
     }

@@ -6,10 +6,13 @@ use crate::class::{Class, Classes};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Names of folders that say nothing about the images in them.
-const NEUTRAL: [&str; 20] = [
+const NEUTRAL: [&str; 24] = [
     "all",
     "bmp",
     "cells",
+    "crop",
+    "cropped",
+    "crops",
     "data",
     "dataset",
     "frames",
@@ -25,6 +28,7 @@ const NEUTRAL: [&str; 20] = [
     "pictures",
     "png",
     "raw",
+    "segmented",
     "tif",
     "tiff",
 ];
@@ -86,6 +90,10 @@ pub fn is_slide(name: &str) -> bool {
     is_one_of(name, &["slide", "smear", "ausstrich"])
 }
 
+fn is_neutral(name: &str) -> bool {
+    NEUTRAL.contains(&name.to_lowercase().as_str())
+}
+
 /// Words in the names of folders with other versions of images, from which something was removed.
 const VERSIONS: [&str; 14] = [
     "background",
@@ -104,22 +112,15 @@ const VERSIONS: [&str; 14] = [
     "segmented",
 ];
 
-/// Whether a name says nothing about the images, or only which version of them they are: `Segmented Images`,
-/// `bg_removed`.
-fn is_neutral(name: &str) -> bool {
-    /// Which alone may be the name of a class.
-    const NOT_ALONE: [&str; 4] = ["background", "bg", "no", "removed"];
+/// Whether a name may be that of a folder with one version of images: `Images`, `Segmented Images`, `bg_removed`.
+fn is_of_version(name: &str) -> bool {
     let name = name.to_lowercase();
-    let words: Vec<&str> = name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
-    match words[..] {
-        [] => false,
-        [word] if NOT_ALONE.contains(&word) => false,
-        _ => words.iter().all(|word| NEUTRAL.contains(word) || VERSIONS.contains(word)),
-    }
+    let mut words = name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.all(|word| NEUTRAL.contains(&word) || VERSIONS.contains(&word))
 }
 
 /// Whether a folder's name says that something was removed from its images.
-fn is_version(name: &str) -> bool {
+fn is_reduced(name: &str) -> bool {
     name.to_lowercase().split(|c: char| !c.is_alphanumeric()).any(|word| VERSIONS.contains(&word))
 }
 
@@ -241,8 +242,8 @@ pub struct Versions<'a> {
 pub fn versions<'a>(files: &[&'a ScannedFile]) -> Option<Versions<'a>> {
     let mut images: BTreeMap<String, BTreeMap<(bool, String), &ScannedFile>> = BTreeMap::new();
     for file in files {
-        let (neutral, others): (Vec<&str>, Vec<&str>) = file.folders().partition(|name| is_neutral(name));
-        let is_last = neutral.iter().any(|name| is_version(name));
+        let (neutral, others): (Vec<&str>, Vec<&str>) = file.folders().partition(|name| is_of_version(name));
+        let is_last = neutral.iter().any(|name| is_reduced(name));
         let image = format!("{}/{}", others.join("/"), file.stem());
         images.entry(image).or_default().entry((is_last, neutral.join("/"))).or_insert(file);
     }
@@ -280,7 +281,7 @@ pub fn repeated_names(files: &[&ScannedFile], places: &[Place]) -> bool {
 /// Names of folders that give images the same role, of each role with several: test, and TestA and TestB.
 pub fn pooled_roles<'a>(files: &[&'a ScannedFile]) -> BTreeMap<&'static str, BTreeSet<&'a str>> {
     let mut roles: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for name in files.iter().flat_map(|file| file.folders()) {
+    for name in files.iter().filter_map(|file| file.folders().find(|name| role(name).is_some())) {
         role(name).into_iter().for_each(|role| _ = roles.entry(role).or_default().insert(name));
     }
     roles.retain(|_, names| names.iter().map(|name| name.to_lowercase()).collect::<BTreeSet<_>>().len() > 1);
@@ -403,6 +404,8 @@ mod tests {
         let files = ["Train/ig/1", "TestA/ig/1", "TestB/ig/1", "train/ig/2"].map(ScannedFile::unread);
         let files: Vec<&ScannedFile> = files.iter().collect();
         assert_eq!(pooled_roles(&files), BTreeMap::from([("test", BTreeSet::from(["TestA", "TestB"]))]));
+        let below = ["train/train_images/ig/1", "test/test_images/ig/2"].map(ScannedFile::unread);
+        assert!(pooled_roles(&below.iter().collect::<Vec<_>>()).is_empty());
         let repeated = |paths: &[&str]| {
             let files: Vec<ScannedFile> = paths.iter().map(|path| ScannedFile::unread(path)).collect();
             repeated_names(&files.iter().collect::<Vec<_>>(), &of(paths).unwrap())

@@ -108,7 +108,7 @@ pub fn tables<'a>(tree: &'a Tree, settings: &Settings) -> Vec<&'a ScannedFile> {
     let top = folders::top(tree);
     let is_plain = |file: &ScannedFile| is_at_top(file, &top) && !is_text(file);
     let may_be = |file: &&ScannedFile| is_plain(file) || is_list(tree, file, settings);
-    candidates(tree).filter(may_be).filter(|file| !is_prediction(tree, file)).collect()
+    candidates(tree).filter(may_be).filter(|file| !is_prediction(tree, file, settings)).collect()
 }
 
 /// Whether a file is text, which may be anything.
@@ -123,23 +123,35 @@ fn is_list(tree: &Tree, file: &ScannedFile, settings: &Settings) -> bool {
         .is_ok_and(|columns| columns.at(Role::Path).is_some() && (columns.at(Role::Class).is_some() || columns.adds()))
 }
 
-/// Whether a table has the columns that `wbc predict` writes.
-fn is_prediction(tree: &Tree, file: &ScannedFile) -> bool {
-    tree.sheet(file).is_ok_and(|sheet| {
-        let has = |name: &str| sheet.columns.iter().any(|column| column == name);
-        let probabilities = sheet.columns.iter().filter(|column| column.starts_with("p_")).count();
-        has("path") && has("class") && has("confidence") && has("agreement") && probabilities > 1
-    })
+/// Whether a table has the columns that `wbc predict` writes, and the settings do not say which of them are used.
+fn is_prediction(tree: &Tree, file: &ScannedFile, settings: &Settings) -> bool {
+    settings.columns.is_empty()
+        && !is_text(file)
+        && tree.sheet(file).is_ok_and(|sheet| {
+            let has = |name: &str| sheet.columns.iter().any(|column| column == name);
+            let probabilities = sheet.columns.iter().filter(|column| column.starts_with("p_")).count();
+            has("path") && has("class") && has("confidence") && has("agreement") && probabilities > 1
+        })
 }
 
 /// Reports tables of predictions, which are not read as lists.
-pub fn report_predictions(tree: &Tree, output: &mut Output) {
-    for file in candidates(tree).filter(|file| !is_text(file) && is_prediction(tree, file)) {
+pub fn report_predictions(tree: &Tree, settings: &Settings, output: &mut Output) {
+    for file in candidates(tree).filter(|file| is_prediction(tree, file, settings)) {
         output.used(file);
-        let message = "not used: what wbc predict wrote. Predictions are no labels".to_string();
+        let message = format!("not used: {PREDICTED}");
         output.issue(&file.path, checks::NOT_USED, Severity::Warning, message);
     }
 }
+
+/// The error for a data set whose only list is one that `wbc predict` wrote; none where there is no such table.
+pub fn predicted(tree: &Tree, settings: &Settings) -> Option<Error> {
+    let file = candidates(tree).find(|file| is_prediction(tree, file, settings))?;
+    Some(Error::format(tree.full_path(&file.path), "header", "a list with labels", PREDICTED))
+}
+
+/// Why a table of `wbc predict` is not a list.
+const PREDICTED: &str =
+    "what wbc predict wrote. Predictions are not labels: of corrected ones, keep the columns path and class alone";
 
 /// Whether a table is a list with classes.
 pub fn has_classes(tree: &Tree, file: &ScannedFile, settings: &Settings) -> bool {
@@ -173,7 +185,7 @@ pub fn read(
 ) -> Result<Vec<UsedList>> {
     let missing =
         || Error::missing(Input::ImageList, &tree.root).with_hint("Write list.csv with the columns path and class");
-    report_predictions(tree, output);
+    report_predictions(tree, settings, output);
     let (mut lists, mut refused) = (Vec::new(), Vec::new());
     for file in tables(tree, settings).into_iter().filter(|file| !others.contains(&file.path)) {
         output.used(file);
@@ -210,7 +222,8 @@ pub fn read(
             let expected = "a column of classes (class, label, category), or its name in [ingest.columns]";
             return Err(Error::format(tree.full_path(&list.name), "header", expected, found));
         }
-        return Err(refused.into_iter().next().map_or_else(missing, |(_, error)| error));
+        let refused = refused.into_iter().next().map(|(_, error)| error);
+        return Err(refused.or_else(|| predicted(tree, settings)).unwrap_or_else(missing));
     }
     for (file, error) in refused {
         let beside = lists.first().map_or(String::new(), |list| format!(" beside {}", list.name));
@@ -231,10 +244,9 @@ pub fn read(
     if need != Need::Nothing && lists.is_empty() { Err(missing()) } else { Ok(lists) }
 }
 
-/// Whether a column has the name of what models say of their answers.
-fn is_of_model(name: &str) -> bool {
-    const WORDS: [&str; 7] = ["confidence", "prob", "probability", "score", "softmax", "predicted", "prediction"];
-    fold(name).is_some_and(|name| WORDS.contains(&name.as_str()))
+/// Whether a column has one of these names, as [`fold`] writes them.
+fn is_one_of(name: &str, names: &[&str]) -> bool {
+    fold(name).is_some_and(|name| names.contains(&name.as_str()))
 }
 
 /// Reports columns without a use, and letters that may be misread.
@@ -245,20 +257,21 @@ pub fn report_columns(list: &UsedList, output: &mut Output) {
             format!("the column {name} is not used. If it counts, name it: [ingest.columns] {key} = {name:?}");
         output.issue(&list.name, checks::NOT_USED, Severity::Warning, message);
     }
-    // Columns of probabilities beside the labels are those of a model.
-    let of_models: Vec<&str> =
-        list.columns.unused.iter().map(String::as_str).filter(|name| is_of_model(name)).collect();
+    // Columns of probabilities beside the classes are those of a model.
+    let unused = || list.columns.unused.iter().map(String::as_str);
+    let is_beside_labels = unused().any(|name| is_one_of(name, &["predicted", "prediction", "pred"]));
+    let is_of_model = |name: &&str| is_one_of(name, &["prob", "probability", "softmax"]) && !is_beside_labels;
+    let of_models: Vec<&str> = unused().filter(is_of_model).collect();
     if !of_models.is_empty() && list.columns.at(Role::Class).is_some() {
         let message = format!(
-            "the classes of this list may be predictions, which are no labels: it has the column {}",
+            "the classes of this list may be predictions, which are not labels: it has the column {}",
             of_models.join(", ")
         );
         output.issue(&list.name, checks::NOT_USED, Severity::Warning, message);
     }
-    // Words that also have other meanings are said, where patients are read from them.
+    // Where patients are read from a column whose name has other meanings too, the user is told.
     let subject = list.columns.at(Role::Subject).map(|at| list.sheet.columns[at].as_str());
-    let is_vague =
-        |name: &&str| ["group", "groupid", "case", "caseid"].contains(&fold(name).unwrap_or_default().as_str());
+    let is_vague = |name: &&str| is_one_of(name, &["group", "groupid", "case", "caseid"]);
     if let Some(name) = subject.filter(|name| is_vague(name) && !list.columns.is_named) {
         let message = format!("the column {name} is taken as the patients: images of one {name} stay in one fold");
         output.issue(&list.name, checks::PEOPLE, Severity::Note, message);

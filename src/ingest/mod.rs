@@ -51,6 +51,7 @@ use crate::error::{Error, Input, Result};
 use crate::part::{Part, Waiting};
 use crate::rows::Severity;
 use crate::schema::{ISSUES, MANIFEST};
+use crate::storage;
 use crate::table::{self, Provenance};
 use crate::text;
 use crate::workspace::Workspace;
@@ -119,7 +120,9 @@ pub fn run(ws: &Workspace, dataset: &str, settings: &Settings, ctx: &Context) ->
     if let Some(summary) = kept(ws, dataset, settings, &tree) {
         return Ok(summary);
     }
-    let Some(layout) = layout else { return Err(no_layout(dataset, &tree)) };
+    let Some(layout) = layout else {
+        return Err(lists::predicted(&tree, settings).unwrap_or_else(|| no_layout(dataset, &tree)));
+    };
     let mut output = Output::new(dataset, layout.name());
     layout.read(&tree, settings, &vocabulary, ctx, &mut output)?;
     annotations::report_unused(&tree, settings, layout.name(), &mut output);
@@ -324,6 +327,19 @@ pub fn has_changed(ws: &Workspace, dataset: &str, ctx: &Context) -> Result<bool>
     let Some((settings, classes)) = RecordedSettings::read(&made) else { return Ok(true) };
     let (tree, _) = scan(ws, dataset, &settings, &Vocabulary::new(&settings.classes)?, ctx)?;
     Ok(provenance(&tree, &settings, &classes) != made)
+}
+
+/// Whether a file or folder of a data set was written after its manifest, so that [`has_changed`] may find something.
+/// Reads no file, and does not ask about images in object storage.
+pub fn may_have_changed(ws: &Workspace, dataset: &str) -> bool {
+    let raw = ws.raw_dataset(dataset);
+    let manifest = std::fs::metadata(ws.manifest(dataset)).and_then(|about| about.modified());
+    let Ok(made) = manifest else { return true };
+    let is_newer = |entry: walkdir::DirEntry| {
+        let modified = entry.metadata().ok().and_then(|about| about.modified().ok());
+        modified.is_none_or(|modified| modified > made)
+    };
+    !storage::is_link(&raw) && walkdir::WalkDir::new(raw).follow_links(true).into_iter().flatten().any(is_newer)
 }
 
 /// The summary of the existing tables, if they were made from these files with these settings and can be read.

@@ -1,6 +1,7 @@
 //! Tables of text: CSV and its relatives as spreadsheets save them, and Parquet.
 
 use super::pages;
+use crate::decode;
 use crate::error::{Error, Result};
 use crate::guard;
 use crate::storage;
@@ -254,7 +255,7 @@ fn parse_parquet(path: &Path, file: File) -> Result<Sheet> {
 /// Whether a value is the bytes of an image, as Hugging Face's `datasets` writes them, alone or beside a path.
 fn holds_image(field: &Field) -> bool {
     match field {
-        Field::Bytes(bytes) => bytes.len() > 8 && std::str::from_utf8(bytes.data()).is_err(),
+        Field::Bytes(bytes) => decode::is_image(bytes.data()),
         Field::Group(row) => row.get_column_iter().any(|(_, field)| holds_image(field)),
         _ => false,
     }

@@ -20,12 +20,22 @@ pub struct Job {
 
 /// The last line of a log that says something.
 pub fn last_line(log: &Path) -> Option<String> {
+    end(log)?.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(String::from)
+}
+
+/// Whether the end of a log has this line.
+pub fn has_line(log: &Path, sought: &str) -> bool {
+    end(log).is_some_and(|end| end.lines().any(|line| line.trim() == sought))
+}
+
+/// The end of a log.
+fn end(log: &Path) -> Option<String> {
     use std::io::{Read, Seek, SeekFrom};
+    const BYTES: u64 = 10_000;
     let mut file = std::fs::File::open(log).ok()?;
     let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(10_000))).ok()?;
+    file.seek(SeekFrom::Start(length.saturating_sub(BYTES))).ok()?;
     let mut end = Vec::new();
-    file.take(10_000).read_to_end(&mut end).ok()?;
-    let text = String::from_utf8_lossy(&end).into_owned();
-    text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(String::from)
+    file.take(BYTES).read_to_end(&mut end).ok()?;
+    Some(String::from_utf8_lossy(&end).into_owned())
 }

@@ -1,7 +1,7 @@
 //! Work on the images of data sets that is shared by the tasks of a cluster, in rounds: what is to be done, which jobs
 //! were sent for it, and where they stand.
 
-use super::job::{Arguments, Job, last_line};
+use super::job::{Arguments, Job, has_line, last_line};
 use crate::atomic;
 use crate::error::{Error, Result};
 use crate::text;
@@ -36,13 +36,13 @@ pub enum Round {
     Merge,
 }
 
-/// The last line of the log of a task that did its work.
-pub const DONE: &str = "done";
+/// A line in the log of a task that did its work.
+pub const DONE: &str = "wbc: this task is done";
 
 /// Jobs that were sent together, of which each waits until the one before has done its work.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
-    /// Folder of the logs.
+    /// Folder of the logs, from the workspace.
     pub logs: PathBuf,
     /// The jobs.
     pub jobs: Vec<Link>,
@@ -68,7 +68,7 @@ pub struct Standing {
     pub work: &'static str,
     /// The rounds, in their order.
     pub rounds: Vec<RoundStanding>,
-    /// Why it is not known what is queued.
+    /// What is not known, and why.
     pub problem: Option<String>,
 }
 
@@ -87,7 +87,7 @@ pub struct RoundStanding {
     pub queued: u32,
     /// Why, in the engine's words.
     pub reason: Option<String>,
-    /// Tasks that began and are not running; all that are not done, where the queue is not known.
+    /// Tasks that began and are not running, as far as the queue is known.
     pub ended: Vec<Ended>,
 }
 
@@ -135,7 +135,7 @@ impl Link {
                     queued += 1;
                     reason = reason.or_else(|| job.reason.clone());
                 }
-                None if last_line.as_deref() == Some(DONE) => done += 1,
+                None if has_line(log, DONE) => done += 1,
                 None if log.exists() => ended.push(Ended { job: job.clone(), last_line, log: log.clone() }),
                 None => {}
             }
@@ -167,6 +167,13 @@ impl Chain {
         }
     }
 
+    /// Whether the data set was checked after they were sent.
+    pub fn is_superseded(ws: &Workspace, dataset: &str, engine: &str) -> bool {
+        let time = |path: PathBuf| std::fs::metadata(path).and_then(|about| about.modified()).ok();
+        let sent = time(Self::path(ws, dataset, engine));
+        sent.is_some_and(|sent| time(ws.checks(dataset)).is_some_and(|checked| checked > sent))
+    }
+
     /// Keeps them.
     ///
     /// # Errors
@@ -176,20 +183,38 @@ impl Chain {
         atomic::write_bytes(&Self::path(ws, dataset, engine), text.as_bytes())
     }
 
-    /// The first task that ended without having done its work, if it is known by its log.
-    pub fn first_ended(&self) -> Option<Ended> {
-        let unfinished = self.jobs.iter().map(|link| link.standing(&self.logs, &BTreeMap::new()));
-        unfinished.into_iter().find(|round| round.done < round.tasks)?.ended.into_iter().next()
+    /// The rounds, in their order. Of those before one that has begun nothing is left to do.
+    fn rounds(&self, ws: &Workspace, queue: &BTreeMap<String, Job>) -> Vec<RoundStanding> {
+        let logs = ws.root.join(&self.logs);
+        let mut rounds: Vec<RoundStanding> = self.jobs.iter().map(|link| link.standing(&logs, queue)).collect();
+        let has_begun = |round: &RoundStanding| round.done + round.running > 0 || !round.ended.is_empty();
+        let last = rounds.iter().rposition(has_begun).unwrap_or(0);
+        for round in &mut rounds[..last] {
+            (round.done, round.ended) = (round.tasks, Vec::new());
+        }
+        rounds
+    }
+
+    /// The first task that ended without having done its work, if it is known by its log. `queue` holds those of the
+    /// engine that are not over.
+    pub fn first_ended(&self, ws: &Workspace, queue: &BTreeMap<String, Job>) -> Option<Ended> {
+        let rounds = self.rounds(ws, queue);
+        rounds.into_iter().find(|round| round.done < round.tasks)?.ended.into_iter().next()
     }
 
     /// Where they stand; `queue` holds those of the engine that are not over, or why that is not known.
-    pub fn standing(&self, dataset: &str, work: &'static str, queue: Result<BTreeMap<String, Job>>) -> Standing {
+    pub fn standing(
+        &self,
+        ws: &Workspace,
+        dataset: &str,
+        work: &'static str,
+        queue: Result<BTreeMap<String, Job>>,
+    ) -> Standing {
         let (queue, problem) = match queue {
             Ok(queue) => (queue, None),
-            Err(error) => (BTreeMap::new(), Some(error.to_string())),
+            Err(error) => (BTreeMap::new(), Some(format!("the queue is not known: {error}"))),
         };
-        let rounds = self.jobs.iter().map(|link| link.standing(&self.logs, &queue)).collect();
-        Standing { dataset: dataset.into(), work, rounds, problem }
+        Standing { dataset: dataset.into(), work, rounds: self.rounds(ws, &queue), problem }
     }
 }
 
@@ -199,6 +224,11 @@ pub fn ingest_folder(ws: &Workspace, dataset: &str, engine: &str) -> PathBuf {
 }
 
 impl Standing {
+    /// Whether all tasks have done their work.
+    pub fn is_done(&self) -> bool {
+        self.rounds.iter().all(|round| round.done == round.tasks)
+    }
+
     /// Whether tasks run or wait.
     pub fn is_active(&self) -> bool {
         self.rounds.iter().any(|round| round.running + round.queued > 0)
@@ -210,8 +240,12 @@ impl fmt::Display for Standing {
         const SHOWN: usize = 5;
         let Self { dataset, work, rounds, problem } = self;
         write!(f, "{dataset}: {work}")?;
-        let Some((number, round)) = rounds.iter().enumerate().find(|(_, round)| round.done < round.tasks) else {
-            return f.write_str(", done");
+        let unfinished = rounds.iter().enumerate().find(|(_, round)| round.done < round.tasks);
+        let Some((number, round)) = unfinished else {
+            return match problem {
+                Some(problem) if rounds.is_empty() => write!(f, ": {problem}"),
+                _ => f.write_str(", done"),
+            };
         };
         write!(f, ", step {} of {} (job {})", number + 1, rounds.len(), round.job)?;
         let mut parts = vec![format!("{} of {} done", round.done, text::of(round.tasks.into(), "task"))];
@@ -220,14 +254,12 @@ impl fmt::Display for Standing {
         if let (Some(reason), Some(queued)) = (&round.reason, parts.last_mut()) {
             *queued += &format!(" ({reason})");
         }
-        let unknown = if problem.is_some() { "sent" } else { "ended unfinished" };
-        if !round.ended.is_empty() {
-            parts.push(format!("{} {unknown}", round.ended.len()));
-        }
         let begun = round.done + round.running + round.queued + round.ended.len() as u32;
-        if begun < round.tasks {
-            parts.push(format!("{} not begun", round.tasks - begun));
-        }
+        let counts = match problem {
+            Some(_) => [(round.tasks - round.done, "sent"), (0, "")],
+            None => [(round.ended.len() as u32, "ended unfinished"), (round.tasks - begun, "not begun")],
+        };
+        parts.extend(counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")));
         write!(f, ": {}", parts.join(", "))?;
         for Ended { job, last_line, log } in round.ended.iter().take(SHOWN).filter(|_| problem.is_none()) {
             let line = last_line.as_deref().unwrap_or("an empty log");
@@ -236,7 +268,7 @@ impl fmt::Display for Standing {
         if round.ended.len() > SHOWN && problem.is_none() {
             write!(f, "\n  and {} more", round.ended.len() - SHOWN)?;
         }
-        problem.as_ref().map_or(Ok(()), |problem| write!(f, "\n  the queue is not known: {problem}"))
+        problem.as_ref().map_or(Ok(()), |problem| write!(f, "\n  {problem}"))
     }
 }
 
@@ -251,8 +283,9 @@ mod tests {
         let job = |id: &str, is_running, reason: Option<&str>| {
             (id.to_string(), Job { id: id.into(), is_running, reason: reason.map(String::from) })
         };
+        let ws = Workspace::new(folder.path());
         let chain = Chain {
-            logs: folder.path().into(),
+            logs: PathBuf::new(),
             jobs: vec![
                 Link { job: "7".into(), log: "a-7".into(), tasks: Some(3) },
                 Link { job: "70".into(), log: "b-70".into(), tasks: None },
@@ -260,9 +293,9 @@ mod tests {
         };
         assert!(chain.jobs[0].is("7_2") && chain.jobs[0].is("7") && !chain.jobs[0].is("70"));
         let text = |queue: &[(String, Job)]| {
-            chain.standing("large", "ingest", Ok(queue.iter().cloned().collect())).to_string()
+            chain.standing(&ws, "large", "ingest", Ok(queue.iter().cloned().collect())).to_string()
         };
-        log("a-7_1.log", "shard 1/3\ndone\n");
+        log("a-7_1.log", "shard 1/3\nwbc: this task is done\n### Job 7_1 used 3 GB\n");
         let queue = [job("7_2", true, None), job("7_3", false, Some("Priority")), job("70", false, Some("Dependency"))];
         assert_eq!(
             text(&queue),
@@ -275,11 +308,17 @@ mod tests {
             "{ended}"
         );
         assert!(ended.contains(": Killed\n") && ended.contains("a-7_2.log"), "{ended}");
-        assert_eq!(chain.first_ended().unwrap().job, "7_2");
-        log("a-7_2.log", "done\n");
-        log("a-7_3.log", "done\n");
+        assert_eq!(chain.first_ended(&ws, &BTreeMap::new()).unwrap().job, "7_2");
+        let running = BTreeMap::from([job("7_2", true, None)]);
+        assert!(chain.first_ended(&ws, &running).is_none(), "it still runs");
+        let unknown = chain.standing(&ws, "large", "ingest", Err(Error::compute("squeue", "not found"))).to_string();
+        assert!(unknown.contains("1 of 3 tasks done, 2 sent\n  the queue is not known"), "{unknown}");
+        log("a-7_2.log", "wbc: this task is done\n");
+        log("a-7_3.log", "wbc: this task is done\n");
         assert!(text(&[]).contains("step 2 of 2 (job 70): 0 of 1 task done, 1 not begun"), "{}", text(&[]));
-        log("b-70.log", "done\n");
+        // Logs of rounds that are over may have been deleted.
+        std::fs::remove_file(folder.path().join("a-7_3.log")).unwrap();
+        log("b-70.log", "wbc: this task is done\n");
         assert_eq!(text(&[]), "large: ingest, done");
     }
 }

@@ -65,7 +65,7 @@ pub fn round(plan: &Plan, work: &Sharded, round: Round, lines: &[String]) -> Str
 
 /// The end of a script whose log says whether it did its work.
 fn ending() -> String {
-    format!("# By this line `wbc status` knows that the work was done.\necho {DONE}\n")
+    format!("# By this line `wbc status` knows that the work was done.\necho {}\n", quoted(DONE))
 }
 
 /// Trains one model per task of an array. `lines` are for the scheduler.

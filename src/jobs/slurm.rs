@@ -96,6 +96,11 @@ fn accounted(line: &str) -> Option<(&str, &str)> {
     (!["", "COMPLETED", "RUNNING", "PENDING"].contains(&state)).then_some((id, state))
 }
 
+/// A folder, from the workspace: that may be moved.
+fn in_workspace(plan: &Plan, folder: &Path) -> PathBuf {
+    folder.strip_prefix(&plan.workspace.root).unwrap_or(folder).into()
+}
+
 /// The options of a job that starts only if another has done its work.
 fn after_success(before: &Link) -> Vec<String> {
     vec![format!("--dependency=afterok:{}", before.job), "--kill-on-invalid-dep=yes".into()]
@@ -191,11 +196,18 @@ impl Slurm {
         for (_, path, text) in &scripts {
             atomic::write_bytes(path, text.as_bytes())?;
         }
-        let (mut chain, mut done) = (Chain { logs: work.folder.clone(), jobs: Vec::new() }, Vec::new());
+        let (mut chain, mut done) = (Chain { logs: in_workspace(plan, &work.folder), jobs: Vec::new() }, Vec::new());
         for round in &work.rounds {
             let (_, path, _) = scripts.iter().find(|(of, ..)| of == round).expect("there is a script of each kind");
             let own: Vec<String> = chain.jobs.last().map_or(Vec::new(), after_success);
-            let job = self.send(plan, path, &own)?;
+            let job = match self.send(plan, path, &own) {
+                Ok(job) => job,
+                Err(error) => {
+                    // What was sent of it is of no use alone, and nobody would know of it.
+                    self.cancel_sharded(&chain)?;
+                    return Err(error);
+                }
+            };
             let (what, tasks) = match round {
                 Round::Shards => ("shards", Some(work.shards)),
                 Round::Merge => ("merge", None),
@@ -303,7 +315,7 @@ impl Engine for Slurm {
                 let job = self.send(plan, path, &[])?;
                 done.push(format!("job {job}: prepares, {}", path.display()));
                 let link = Link { log: format!("prepare-{job}"), job, tasks: None };
-                Some(Chain { logs: self.folder(plan), jobs: vec![link] })
+                Some(Chain { logs: in_workspace(plan, &self.folder(plan)), jobs: vec![link] })
             }
         };
         let mut before = BTreeSet::new();
@@ -372,7 +384,8 @@ impl Engine for Slurm {
         let folder = RunDir::new(ws, run).jobs(self.name());
         let log = folder.join(format!("{job}.log"));
         // Where the preparation failed, no task began.
-        let prepare = sent.prepare.filter(|_| !log.exists()).and_then(|chain| chain.first_ended());
+        let prepare = sent.prepare.filter(|_| !log.exists());
+        let prepare = prepare.and_then(|chain| chain.first_ended(ws, &self.queued(&chain).unwrap_or_default()));
         Some((format!("job {job}"), prepare.map_or(log, |ended| ended.log)))
     }
 

@@ -104,13 +104,23 @@ pub fn names(ws: &Workspace) -> Result<Vec<String>> {
 /// Where the jobs stand that were sent to ingest data sets, sorted by data set.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Format`].
+/// [`Error::Io`].
 pub fn of_images(ws: &Workspace) -> Result<Vec<Standing>> {
     let mut standings = Vec::new();
     for dataset in run::visible(&ws.root)? {
         for engine in ENGINES {
-            if let Some(chain) = Chain::read(ws, &dataset, engine.name())? {
-                standings.push(chain.standing(&dataset, "ingest", engine.queued(&chain)));
+            let standing = match Chain::read(ws, &dataset, engine.name()) {
+                Ok(None) => continue,
+                Ok(Some(chain)) => chain.standing(ws, &dataset, "ingest", engine.queued(&chain)),
+                Err(error) => {
+                    let problem = Some(error.to_string());
+                    Standing { dataset: dataset.clone(), work: "ingest", rounds: Vec::new(), problem }
+                }
+            };
+            // Where jobs failed, another command may have done the work since.
+            let has_failed = standing.problem.is_none() && !standing.is_active() && !standing.is_done();
+            if !(has_failed && Chain::is_superseded(ws, &dataset, engine.name())) {
+                standings.push(standing);
             }
         }
     }

@@ -74,10 +74,11 @@ impl Seen {
             ));
         }
         if let Some((image, other)) = self.repeats.first_key_value() {
+            let (n, all) = (self.repeats.len() as u64, text::of(images, "image"));
+            let show = if n == 1 { "shows" } else { "show" };
             notes.push(format!(
-                "show the same as another of these images: {} of {}, such as {image} ({other}); each is counted",
-                text::thousands(self.repeats.len() as u64),
-                text::of(images, "image")
+                "{} of {all} {show} the same as another of them, such as {image} ({other}): each is counted",
+                text::thousands(n)
             ));
         }
         notes.extend(self.note.clone());

@@ -173,7 +173,7 @@ fn folds(
                 };
                 let joined =
                     members.iter().filter_map(people).max_by_key(String::len).map_or(String::new(), |joined| {
-                        format!("; {joined} are one group, as images of them show the same (copies.parquet)")
+                        format!("; {joined} are one group, as they share copies, a frame or a slide")
                     });
                 format!("{count} images in {} of {of}{joined}", text::of(n as u64, "group"))
             }

@@ -73,11 +73,20 @@ impl BoxColumns {
         four.or_else(one)
     }
 
-    /// The columns with the size of the image.
-    fn sizes(&self, sheet: &Sheet) -> Option<[usize; 2]> {
+    /// The columns with the size of the image. Where they have that of the box in every row, it is not the image's.
+    fn sizes(&self, sheet: &Sheet, reading: Reading) -> Option<[usize; 2]> {
+        /// Some count the last pixel, some do not.
+        const ROUNDED_PX: f64 = 1.5;
         let names: Vec<String> = sheet.columns.iter().map(|name| fold(name).unwrap_or_default()).collect();
         let position = |name: &str| (0..names.len()).find(|at| names[*at] == name && !self.at.contains(at));
-        SIZES.iter().find_map(|[width, height]| Some([position(width)?, position(height)?]))
+        let sizes = SIZES.iter().find_map(|[width, height]| Some([position(width)?, position(height)?]))?;
+        let of_box = |row: &SheetRow| {
+            let [left, top, right, bottom] = edges(reading, self.numbers(row)?);
+            let [width, height] = [row.value(Some(sizes[0]))?.parse().ok()?, row.value(Some(sizes[1]))?.parse().ok()?];
+            let near = |of_box: f64, given: f64| (of_box - given).abs() <= ROUNDED_PX;
+            Some(near(right - left, width) && near(bottom - top, height))
+        };
+        (!sheet.rows.iter().filter_map(of_box).all(|is_of_box| is_of_box)).then_some(sizes)
     }
 
     fn names<'a>(&self, sheet: &'a Sheet) -> Vec<&'a str> {
@@ -219,7 +228,7 @@ pub fn read(tree: &Tree, settings: &Settings) -> Result<Annotations> {
         annotations.files.push(file.path.clone());
         let mut problem = |message: String| annotations.problems.push((file.path.clone(), message));
         sheet.bad_rows.iter().for_each(|message| problem(message.clone()));
-        let sizes = boxes.sizes(&sheet);
+        let sizes = boxes.sizes(&sheet, reading);
         let mut images: BTreeMap<&str, (Vec<Object>, Option<(f64, f64)>)> = BTreeMap::new();
         let numbers: Vec<[f64; 4]> = sheet.rows.iter().filter_map(|row| boxes.numbers(row)).collect();
         for row in &sheet.rows {

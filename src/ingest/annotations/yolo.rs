@@ -72,7 +72,8 @@ pub fn read(tree: &Tree) -> Result<Annotations> {
     let is_above_any =
         |names_file: &ScannedFile| tree.files.iter().filter(is_annotation).any(|f| is_above(names_file, f));
     let names_are_above = all_names.iter().any(|(names_file, _)| is_above_any(names_file));
-    let mut used: BTreeMap<usize, u64> = BTreeMap::new();
+    // The class numbers that are used, by the names that count for them.
+    let mut used: BTreeMap<Names, BTreeSet<usize>> = BTreeMap::new();
     for file in tree.files.iter().filter(is_annotation) {
         annotations.files.push(file.path.clone());
         let mut objects = Vec::new();
@@ -93,7 +94,7 @@ pub fn read(tree: &Tree) -> Result<Annotations> {
         for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             match object(line) {
                 Ok((class, edges)) => {
-                    *used.entry(class).or_default() += 1;
+                    used.entry(names.clone()).or_default().insert(class);
                     match names.get(&class) {
                         None if !names.is_empty() => {
                             let message = format!("line {}: class number {class} has no name: not used", n + 1);
@@ -123,18 +124,24 @@ pub fn read(tree: &Tree) -> Result<Annotations> {
 
 /// Checks that the class numbers do not count from 1 while the names count from 0, so that each would have the name of
 /// the class before: that 0 is not used, and the number after the last name is.
-fn require_numbers_of(names: &[(&ScannedFile, Names)], used: &BTreeMap<usize, u64>, tree: &Tree) -> Result<()> {
-    let (Some(first), Some(last)) = (used.keys().next(), used.keys().next_back()) else { return Ok(()) };
+fn require_numbers_of(
+    names: &[(&ScannedFile, Names)],
+    used: &BTreeMap<Names, BTreeSet<usize>>,
+    tree: &Tree,
+) -> Result<()> {
     for (file, names) in names {
+        let used = used.get(names).map(|used| (used.first(), used.last()));
+        let Some((Some(first), Some(last))) = used else { continue };
         let (Some(lowest), Some(highest)) = (names.keys().next(), names.keys().next_back()) else { continue };
         if first > lowest && *last == highest + 1 {
             let name = |n: &usize| format!("{n} {}", names[n]);
             let expected = format!("class numbers from {} to {}", name(lowest), name(highest));
-            let found = format!(
-                "{first} to {last}, as of names that count from {first}: then write the numbers into data.yaml \
-                 (names: {{{first}: {}, ...}})",
-                names[lowest]
-            );
+            let is_list = NAMES.contains(&file.file_name().to_lowercase().as_str());
+            let way = match is_list {
+                true => "begin the file with an empty line".to_string(),
+                false => format!("write the numbers into it (names: {{{first}: {}, ...}})", names[lowest]),
+            };
+            let found = format!("{first} to {last}, as of names that count from {first}: if they do, {way}");
             return Err(Error::format(tree.full_path(&file.path), "names", expected, found));
         }
     }
