@@ -387,6 +387,14 @@ fn what_is_pooled_or_guessed_is_named() {
     let (_, text, found) = ingest(&data(&["a.png", "b.png"], &[("list.csv", list)]));
     assert_eq!(values(&found, |row| row.subject_id.clone()), "1 2");
     assert!(text.contains("the column group is taken as the patients"), "{text}");
+    // Patients in the names of files; the proposed template reads them.
+    let images = ["neutrophil/P01_1.png", "neutrophil/P02_1.png", "monocyte/P01_2.png", "monocyte/P02_2.png"];
+    let w = data(&images, &[]);
+    let (_, text, _) = ingest(&w);
+    assert!(text.contains("begin with what may be patients or slides, which are not used: P01, P02"), "{text}");
+    w.write("people.toml", "name = \"people\"\n[ingest]\npath = \"{class}/{subject}_{rest}\"\n");
+    assert!(w.wbc(&["ingest", "--no-check", "--pipeline", "people.toml"]).status < 2);
+    assert_eq!(values(&w.manifest("d"), |row| row.subject_id.clone()), "P01 P02 P01 P02");
     // Two versions of each cell.
     let images = ["A/neutrophil/1.png", "A/monocyte/2.png", "B/neutrophil/1.png", "B/monocyte/2.png"];
     let (_, text, _) = ingest(&data(&images, &[]));

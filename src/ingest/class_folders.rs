@@ -115,6 +115,9 @@ impl Layout for ClassFolders {
             output.issue(folder, checks::AMBIGUOUS_CLASS, Severity::Error, message).score = Some(images as f64);
         }
         facts::report_roles(&images, output);
+        if places.iter().all(|place| place.subject.is_none() && place.slide.is_none()) {
+            facts::report_people_in_names(&images, output);
+        }
         lists::report_predictions(tree, settings, output);
         let repeated = folders::repeated_names(&images, &places);
         for (names, template) in folders::unused_levels(&places) {

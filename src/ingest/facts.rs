@@ -90,7 +90,22 @@ pub fn gather<'a>(
     fill_from_paths(&mut facts, lists, vocabulary, output);
     report_unused_folders(images, &facts, vocabulary, output);
     report_roles(images, output);
+    if facts.values().all(|facts| facts.subject.is_none() && facts.slide.is_none()) {
+        report_people_in_names(images, output);
+    }
     facts
+}
+
+/// Reports names of files that seem to begin with a person or slide, where none is known.
+pub fn report_people_in_names(images: &[&ScannedFile], output: &mut Output) {
+    if let Some(people) = folders::people_in_names(images) {
+        let message = format!(
+            "the file names begin with what may be patients or slides, which are not used: {}. If they are: [ingest] \
+             path in the pipeline, such as \"{{class}}/{{subject}}_{{rest}}\", or a column patient in a list",
+            text::some(people.iter().copied())
+        );
+        output.issue("", checks::NOT_USED, Severity::Warning, message).score = Some(people.len() as f64);
+    }
 }
 
 /// Reports folders that are taken as one role.

@@ -266,6 +266,23 @@ pub fn versions<'a>(files: &[&'a ScannedFile]) -> Option<Versions<'a>> {
     Some(Versions { files: other, of: (names(left), names(kept)) })
 }
 
+/// What the names of most files begin with, where that may be people or slides: P01 and P02 of `P01_0003.jpg`, ...
+pub fn people_in_names<'a>(files: &[&'a ScannedFile]) -> Option<BTreeSet<&'a str>> {
+    const WORDS: [&str; 10] = ["patient", "subject", "donor", "proband", "case", "slide", "smear", "pat", "pt", "p"];
+    const SEPARATORS: [char; 4] = ['_', '-', ' ', '.'];
+    let person = |stem: &'a str| {
+        let lower = stem.to_ascii_lowercase();
+        let after = WORDS.iter().find_map(|word| lower.strip_prefix(word))?;
+        let number = after.trim_start_matches(SEPARATORS);
+        let rest = number.trim_start_matches(|c: char| c.is_ascii_digit());
+        let is_followed = rest.starts_with(SEPARATORS) && rest.len() > 1;
+        (rest.len() < number.len() && is_followed).then(|| &stem[..stem.len() - rest.len()])
+    };
+    let named: Vec<&str> = files.iter().filter_map(|file| person(file.stem())).collect();
+    let people: BTreeSet<&str> = named.iter().copied().collect();
+    (10 * named.len() >= 9 * files.len() && people.len() > 1 && 2 * people.len() <= files.len()).then_some(people)
+}
+
 /// Whether most images have the name of another of the same class in another folder.
 pub fn repeated_names(files: &[&ScannedFile], places: &[Place]) -> bool {
     let mut names: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
@@ -412,6 +429,22 @@ mod tests {
         };
         assert!(repeated(&["A/neutrophil/1", "B/neutrophil/1", "A/monocyte/7", "B/monocyte/7"]));
         assert!(!repeated(&["A/neutrophil/1", "B/neutrophil/2", "A/monocyte/7", "B/monocyte/7"]));
+    }
+
+    #[test]
+    fn people_are_seen_in_the_names_of_files() {
+        let people = |names: &[&str]| {
+            let files: Vec<ScannedFile> = names.iter().map(|name| ScannedFile::unread(name)).collect();
+            people_in_names(&files.iter().collect::<Vec<_>>())
+                .map(|people| people.into_iter().collect::<Vec<_>>().join(" "))
+        };
+        let expected = Some("P01 P2".to_string());
+        assert_eq!(people(&["ig/P01_1.png", "ig/P01_2.png", "ig/P2_1.png", "mo/P2-7.png"]), expected);
+        let expected = Some("Patient_03 patient_4".to_string());
+        assert_eq!(people(&["Patient_03_a.png", "Patient_03_b.png", "patient_4_a.png", "patient_4_b.png"]), expected);
+        assert_eq!(people(&["PMY_01.png", "PMY_02.png", "P_a.png", "p.png"]), None);
+        assert_eq!(people(&["P1_1.png", "P2_1.png", "P3_1.png"]), None, "as many as images");
+        assert_eq!(people(&["patient1.png", "patient1.png", "patient2.png", "patient2.png"]), None, "nothing follows");
     }
 
     #[test]
