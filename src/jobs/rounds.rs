@@ -128,7 +128,6 @@ impl Link {
         let (mut done, mut running, mut queued, mut reason) = (0, 0, 0, None);
         let mut ended = Vec::new();
         for (job, log) in &tasks {
-            let last_line = last_line(log);
             match queue.get(job) {
                 Some(job) if job.is_running => running += 1,
                 Some(job) => {
@@ -136,7 +135,9 @@ impl Link {
                     reason = reason.or_else(|| job.reason.clone());
                 }
                 None if has_line(log, DONE) => done += 1,
-                None if log.exists() => ended.push(Ended { job: job.clone(), last_line, log: log.clone() }),
+                None if log.exists() => {
+                    ended.push(Ended { job: job.clone(), last_line: last_line(log), log: log.clone() });
+                }
                 None => {}
             }
         }
